@@ -1,0 +1,1 @@
+"""The command line `dupmae`: a file for each group of commands."""

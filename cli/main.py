@@ -1,0 +1,86 @@
+"""The application: gathers the commands, and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from dupmae_cli import (
+    demonstrating,
+    diagnosing,
+    encoding,
+    evaluating,
+    indexing,
+    searching,
+    training,
+)
+from dupmae_toolkit import __version__
+from dupmae_toolkit.errors import DupMAEError
+
+app = typer.Typer(
+    name="dupmae",
+    help="Train DupMAE encoders, index both their vectors, search, and evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def application(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks. Allowed anywhere."),
+) -> None:
+    """Train DupMAE encoders, index both their vectors, search, and evaluate."""
+    if version:
+        print(f"dupmae {__version__}")
+        raise typer.Exit
+
+
+for group in (demonstrating, encoding, indexing, searching, evaluating, training, diagnosing):
+    group.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 refused."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    sys.exit(_run(words, debug))
+
+
+def _run(words: list[str], debug: bool) -> int:
+    try:
+        return app(words, prog_name="dupmae", standalone_mode=False) or 0
+    except (typer.Abort, KeyboardInterrupt):
+        return _refuse("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except DupMAEError as error:
+        if debug:
+            traceback.print_exc()
+        return _refuse(str(error), error.exit_code)
+    except Exception as error:
+        # Usage errors are click's, which Typer carries under another name in some versions.
+        if hasattr(error, "format_message"):
+            context = getattr(error, "ctx", None)
+            if type(error).__name__ == "NoArgsIsHelpError":
+                print(context.get_help() if context else error.format_message())
+                return 2
+            command = context.command_path if context else "dupmae"
+            return _refuse(f"{error.format_message()} See `{command} --help`.", 2)
+        if debug:
+            raise
+        text = " ".join(str(error).split()) or "no message"
+        return _refuse(f"{type(error).__name__}: {text} (--debug shows where)", 1)
+
+
+def _refuse(message: str, code: int) -> int:
+    print(f"dupmae: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""What users bring: corpora, queries, qrels, BEIR data sets, TREC runs."""

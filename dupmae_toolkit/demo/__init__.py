@@ -1,0 +1,1 @@
+"""The demonstration: the running Python's documentation, and questions about it."""

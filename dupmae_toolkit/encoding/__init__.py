@@ -1,0 +1,1 @@
+"""Texts to representations, streamed to Parquet parts."""

@@ -1,0 +1,1 @@
+"""Measures, and whole experiments on BEIR data sets."""

@@ -1,0 +1,1 @@
+"""Segments: FAISS, Lucene impacts, forward store, documents; the manifest."""

@@ -1,0 +1,1 @@
+"""The network: backbone, lexical head, dense projection, the two decoders, checkpoints."""

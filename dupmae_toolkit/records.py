@@ -1,0 +1,161 @@
+"""The plain records that pass between the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document. ``id`` is any non-empty string without white space; it is never parsed."""
+
+    id: str
+    title: str = ""
+    text: str = ""
+
+    @property
+    def contents(self) -> str:
+        """What is encoded: title and text with a space between, as BEIR does it."""
+        return f"{self.title} {self.text}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A topic: an id and its text."""
+
+    id: str
+    text: str
+
+
+@dataclass(slots=True)
+class Representations:
+    """Both vectors of n texts.
+
+    dense: float32 [n, d]. lexical: scipy CSR float32 [n, |V|], non-negative, column indices sorted,
+    no stored zeros. ``truncated`` counts the texts that were cut at the encoder's length limit.
+    """
+
+    ids: list[str]
+    dense: np.ndarray
+    lexical: csr_matrix
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """What makes two encoders the same one; stored in every manifest.
+
+    ``weights_sha256`` is over the checkpoint's weights; ``vocabulary_sha256`` over its tokens in the
+    order of their ids. Lengths are in tokens, special ones included. A top-k of 0 keeps all terms.
+    """
+
+    name: str
+    weights_sha256: str
+    vocabulary_sha256: str
+    vocabulary_size: int
+    dense_dim: int
+    max_length: int = 256
+    query_max_length: int = 64
+    top_k: int = 0
+    query_top_k: int = 0
+    activation: str = "log1p_relu"
+    normalize: bool = True
+    dense_weight: float = 1.0
+    lexical_weight: float = 1.0
+    prefix: str = ""
+    query_prefix: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EncoderInfo:
+        """Ignore keys of later versions; a missing key without default raises TypeError."""
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        return cls(**known)
+
+    def same_vectors_as(self, other: EncoderInfo) -> bool:
+        """Whether both give the same vectors: all fields but the name and the score's weights."""
+        ignored = {"name", "dense_weight", "lexical_weight"}
+        mine, theirs = self.to_dict(), other.to_dict()
+        return all(mine[key] == theirs[key] for key in mine if key not in ignored)
+
+
+class Encoder(Protocol):
+    """What the index and the search need of an encoder; DupMAEEncoder is one."""
+
+    @property
+    def info(self) -> EncoderInfo: ...
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The tokens in the order of their ids, ``info.vocabulary_size`` of them."""
+        ...
+
+    def encode_documents(self, texts: list[str], ids: list[str] | None = None) -> Representations:
+        """Texts as ``Document.contents`` gives them; ids default to "0", "1", …"""
+        ...
+
+    def encode_queries(self, texts: list[str], ids: list[str] | None = None) -> Representations: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of one query. ``dense`` and ``lexical`` are the completed parts of the score."""
+
+    rank: int
+    id: str
+    score: float
+    dense: float | None = None
+    lexical: float | None = None
+    title: str = ""
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Ranking:
+    """The ranked list of one topic: ids and scores, best first, ties by id ascending."""
+
+    ids: list[str]
+    scores: np.ndarray  # float32 or float64 [n]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def sorted(cls, ids: list[str], scores: np.ndarray) -> Ranking:
+        """Order by score descending, then by id ascending (code points)."""
+        order = sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))
+        return cls([ids[i] for i in order], np.asarray(scores)[order])
+
+
+@dataclass(slots=True)
+class Run:
+    """Ranked lists by topic id, in the order of the topics; topics without hits are kept, empty.
+
+    ``metadata`` says how the run came about (mode, fusion, normalisation, what a missing score
+    counts as, how ties break, encoder, index); it is written beside the TREC file as JSON.
+    """
+
+    topics: dict[str, Ranking] = field(default_factory=dict)
+    tag: str = "dupmae"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.topics)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.topics)
+
+    def __getitem__(self, topic: str) -> Ranking:
+        return self.topics[topic]

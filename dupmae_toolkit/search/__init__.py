@@ -1,0 +1,1 @@
+"""The two legs, score completion, fusion."""
