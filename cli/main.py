@@ -7,7 +7,6 @@ import sys
 import traceback
 
 import typer
-
 from dupmae_cli import (
     demonstrating,
     diagnosing,
@@ -17,6 +16,7 @@ from dupmae_cli import (
     searching,
     training,
 )
+
 from dupmae_toolkit import __version__
 from dupmae_toolkit.errors import DupMAEError
 
@@ -71,8 +71,7 @@ def _run(words: list[str], debug: bool) -> int:
         if hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)
             if type(error).__name__ == "NoArgsIsHelpError":
-                print(context.get_help() if context else error.format_message())
-                return 2
+                return 2  # the help has been printed
             command = context.command_path if context else "dupmae"
             return _refuse(f"{error.format_message()} See `{command} --help`.", 2)
         if debug:

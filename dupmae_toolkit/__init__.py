@@ -29,8 +29,8 @@ _HOMES = {
 __all__ = [
     "Document",
     "DupMAEEncoder",
-    "HybridIndex",
     "Hit",
+    "HybridIndex",
     "Query",
     "Representations",
     "Run",

@@ -27,5 +27,5 @@ class InputError(DupMAEError, ValueError):
         return cls(f"{place}: {message}")
 
 
-class EncoderMismatch(InputError):
+class EncoderMismatchError(InputError):
     """An index or encoded corpus is opened with another encoder than the one that made it."""
