@@ -77,6 +77,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """As ``atomic_folder``, but an existing folder gives way to the new one.
+
+    Between its two renames a kill leaves the old folder under a temporary name beside the new one.
+    """
+    if not path.exists():
+        with atomic_folder(path) as temporary:
+            yield temporary
+        return
+    fresh = path.parent / f"{TEMPORARY_PREFIX}new-{path.name}"
+    old = path.parent / f"{TEMPORARY_PREFIX}old-{path.name}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    with atomic_folder(fresh) as temporary:
+        yield temporary
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(path, old)
+    os.rename(fresh, path)
+    fsync_path(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left half-written directly in ``folder``."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):

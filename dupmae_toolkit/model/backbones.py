@@ -1,0 +1,44 @@
+"""The parts of a masked language model, whatever transformers calls them.
+
+Every masked LM is a backbone, a transform of each token's hidden state, and a projection onto the
+vocabulary. The families differ only in the names.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dupmae_toolkit.errors import InputError
+
+
+def hidden_states(lm: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """The backbone's last hidden states, [B, L, H]."""
+    return lm.base_model(input_ids=input_ids, attention_mask=attention_mask)[0]
+
+
+def transform(lm: nn.Module, hidden: Tensor) -> Tensor:
+    """The masked-LM head up to, but without, the vocabulary projection: [..., H] -> [..., H']."""
+    if hasattr(lm, "cls") and hasattr(lm.cls, "predictions"):  # BERT and its kin
+        return lm.cls.predictions.transform(hidden)
+    if hasattr(lm, "vocab_transform"):  # DistilBERT
+        return lm.vocab_layer_norm(lm.activation(lm.vocab_transform(hidden)))
+    if hasattr(lm, "lm_head") and hasattr(lm.lm_head, "layer_norm"):  # RoBERTa, XLM-R, MPNet
+        return lm.lm_head.layer_norm(nn.functional.gelu(lm.lm_head.dense(hidden)))
+    if hasattr(lm, "head") and hasattr(lm, "decoder"):  # ModernBERT
+        return lm.head(hidden)
+    if hasattr(lm, "generator_predictions"):  # ELECTRA's generator
+        return lm.generator_predictions(hidden)
+    raise InputError(
+        f"{type(lm).__name__}: its masked-LM head is of a kind not known here; use a BERT, "
+        "DistilBERT, RoBERTa, XLM-R, MPNet, ModernBERT or ELECTRA model"
+    )
+
+
+def vocabulary_projection(lm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [V, H'] and bias [V] of the last layer; a missing bias is zeros."""
+    output = lm.get_output_embeddings()
+    bias = output.bias
+    if bias is None:
+        bias = torch.zeros(output.weight.shape[0], device=output.weight.device)
+    return output.weight, bias

@@ -1,0 +1,69 @@
+"""What a DupMAE encoder is, beyond its backbone; kept in the checkpoint's config under ``dupmae``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dupmae_toolkit.errors import InputError
+
+ACTIVATIONS = ("log1p_relu", "relu")
+LEXICAL_HEADS = ("mlm", "projection", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class DupMAEConfig:
+    """The choices that the paper leaves open, and the two weights of the joint score.
+
+    lexical_head: ``mlm`` sends each token through the whole masked-LM head, as the authors' code
+        does; ``projection`` multiplies it straight with the vocabulary matrix (the paper's W·h);
+        ``none`` for a checkpoint that has no vocabulary.
+    activation: of the pooled logits; ``log1p_relu`` is log(1 + ReLU(x)), as SPLADE has it.
+    top_k, query_top_k: the terms kept, 0 for all. The paper keeps 384 of a document, all of a query.
+    dense_dim: width of the projection of [CLS]; 0 takes [CLS] as it is.
+    normalize: whether the dense vector gets length one.
+    dense_weight, lexical_weight: joint score = dense_weight · dense + lexical_weight · lexical.
+    max_length, query_max_length: in tokens, special ones included.
+    prefix, query_prefix: put before every text as it stands.
+    """
+
+    lexical_head: str = "mlm"
+    activation: str = "log1p_relu"
+    top_k: int = 384
+    query_top_k: int = 0
+    dense_dim: int = 0
+    normalize: bool = False
+    dense_weight: float = 1.0
+    lexical_weight: float = 1.0
+    max_length: int = 256
+    query_max_length: int = 64
+    prefix: str = ""
+    query_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise InputError(f"activation {self.activation!r}: choose one of {list(ACTIVATIONS)}")
+        if self.lexical_head not in LEXICAL_HEADS:
+            raise InputError(f"lexical_head {self.lexical_head!r}: choose of {list(LEXICAL_HEADS)}")
+        for key in ("top_k", "query_top_k", "dense_dim"):
+            if not isinstance(getattr(self, key), int) or getattr(self, key) < 0:
+                raise InputError(f"{key} {getattr(self, key)!r}: give 0 or a positive number")
+        for key in ("max_length", "query_max_length"):
+            if not isinstance(getattr(self, key), int) or getattr(self, key) < 3:
+                raise InputError(
+                    f"{key} {getattr(self, key)!r}: give a number of at least 3 tokens"
+                )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> DupMAEConfig:
+        """Read what a checkpoint carries; keys that this version does not know are left out."""
+        known = {k: v for k, v in (values or {}).items() if k in cls.__dataclass_fields__}
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def but(self, **changes: Any) -> DupMAEConfig:
+        """A copy with some fields changed; None leaves a field as it is."""
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})

@@ -1,0 +1,327 @@
+"""DupMAEEncoder: one pass over a text gives a dense and a lexical vector."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.files import replace_folder, sha256_lines
+from dupmae_toolkit.model import backbones, inference
+from dupmae_toolkit.model.checkpoints import load_masked_lm
+from dupmae_toolkit.model.config import DupMAEConfig
+from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import EncoderInfo, Representations
+
+BUILTIN = Path(__file__).parent / "builtin"
+EXTRA_WEIGHTS = "dupmae.safetensors"
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+class EncoderOutput(NamedTuple):
+    """dense: [B, d], normalised if the config says so. lexical: float32 [B, |V|] or None.
+
+    cls: [B, H], the raw first hidden state. hidden: [B, L, H].
+    """
+
+    dense: Tensor
+    lexical: Tensor | None
+    cls: Tensor
+    hidden: Tensor
+
+
+class DupMAEEncoder(nn.Module):
+    """A masked LM whose [CLS] is the dense vector and whose vocabulary head gives the lexical one.
+
+    Example:
+        encoder = DupMAEEncoder.from_pretrained("builtin")
+        vectors = encoder.encode_queries(["how do I parse a date"])
+        vectors.dense.shape, vectors.lexical.nnz
+    """
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: DupMAEConfig,
+        name: str = "unnamed",
+        precision: str = "auto",
+    ) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise InputError(f"precision {precision!r}: choose one of {list(PRECISIONS)}")
+        if not tokenizer.is_fast:
+            raise InputError(f"{name}: its tokenizer has no fast version; save one with it")
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.config = config
+        self.name = name
+        self.precision = precision
+        hidden = lm.config.hidden_size
+        self.dense_projection = (
+            nn.Linear(hidden, config.dense_dim, bias=False) if config.dense_dim else None
+        )
+        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        table = torch.ones(max([lm.config.vocab_size, *[i + 1 for i in special]]), dtype=torch.bool)
+        table[sorted(special)] = False
+        #: [|V|], true for the tokens that take part in the lexical pool: all but the special ones.
+        self.register_buffer("ordinary", table, persistent=False)
+        self._cast: tuple[int, torch.dtype, Tensor] | None = None
+
+    # --- the network
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, pool_mask: Tensor | None = None
+    ) -> EncoderOutput:
+        """Both vectors of a batch.
+
+        input_ids, attention_mask: int64 [B, L]. pool_mask: bool [B, L], the tokens that the lexical
+        pool sees; by default every token that is neither padding nor special.
+        """
+        hidden = backbones.hidden_states(self.lm, input_ids, attention_mask)
+        cls = hidden[:, 0]
+        dense = cls if self.dense_projection is None else self.dense_projection(cls)
+        dense = dense.float()
+        if self.config.normalize:
+            dense = nn.functional.normalize(dense, dim=-1)
+        lexical = None
+        if self.config.lexical_head != "none":
+            if pool_mask is None:
+                pool_mask = attention_mask.bool() & self.ordinary[input_ids]
+            lexical = activate(self.bag_of_words(hidden, pool_mask), self.config.activation)
+        return EncoderOutput(dense, lexical, cls, hidden)
+
+    def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
+        """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
+        features = hidden
+        if self.config.lexical_head == "mlm":
+            features = backbones.transform(self.lm, hidden)
+        weight, bias = backbones.vocabulary_projection(self.lm)
+        if not torch.is_grad_enabled():
+            weight = self._weight_as(weight, hidden.device.type)
+        return pooled_logits(features, weight, bias, pool_mask)
+
+    def _weight_as(self, weight: Tensor, kind: str) -> Tensor:
+        """The vocabulary matrix in autocast's dtype, kept between calls while it does not change."""
+        if not torch.is_autocast_enabled(kind):
+            return weight
+        dtype = torch.get_autocast_dtype(kind)
+        if self._cast is None or self._cast[0] != weight._version or self._cast[1] != dtype:
+            self._cast = (weight._version, dtype, weight.detach().to(dtype))
+        return self._cast[2]
+
+    # --- texts to vectors
+
+    def encode_documents(
+        self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
+    ) -> Representations:
+        """Vectors of texts as ``Document.contents`` gives them; ids default to "0", "1", …"""
+        c = self.config
+        return self._encode(texts, ids, c.prefix, c.max_length, c.top_k, progress)
+
+    def encode_queries(
+        self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
+    ) -> Representations:
+        """Vectors of queries, cut and pruned as the checkpoint says for queries."""
+        c = self.config
+        return self._encode(texts, ids, c.query_prefix, c.query_max_length, c.query_top_k, progress)
+
+    def _encode(
+        self,
+        texts: list[str],
+        ids: list[str] | None,
+        prefix: str,
+        max_length: int,
+        top_k: int,
+        progress: Progress,
+    ) -> Representations:
+        return inference.encode(
+            self,
+            [prefix + text for text in texts] if prefix else texts,
+            ids if ids is not None else [str(i) for i in range(len(texts))],
+            max_length=max_length,
+            top_k=top_k,
+            progress=progress,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def pad_id(self) -> int:
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Products in bf16 where the precision says so and, under ``auto``, the hardware has it."""
+        kind = self.device.type
+        wanted = self.precision == "bf16" or (self.precision == "auto" and has_bf16(kind))
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=wanted):
+            yield
+
+    # --- what it is
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """A token for each row of the vocabulary matrix, in order; rows without one are named."""
+        size = self.vocabulary_size
+        by_id = {i: t for t, i in self.tokenizer.get_vocab().items() if i < size}
+        taken = set(by_id.values())
+        tokens = []
+        for i in range(size):
+            token = by_id.get(i, f"[row{i}]")
+            while i not in by_id and token in taken:
+                token = f"[{token}]"
+            tokens.append(token)
+        return tokens
+
+    @property
+    def vocabulary_size(self) -> int:
+        return backbones.vocabulary_projection(self.lm)[0].shape[0]
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Over names, shapes and float32 values of all weights, whatever form they were stored in."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.state_dict().items()):
+            array = value.detach().float().contiguous().cpu()
+            digest.update(f"{key}{tuple(array.shape)}".encode())
+            digest.update(memoryview(array.view(-1).numpy()))  # type: ignore[arg-type]
+        return digest.hexdigest()
+
+    @cached_property
+    def info(self) -> EncoderInfo:
+        c = self.config
+        return EncoderInfo(
+            name=self.name,
+            weights_sha256=self.weights_sha256,
+            vocabulary_sha256=sha256_lines(self.vocabulary),
+            vocabulary_size=self.vocabulary_size,
+            dense_dim=c.dense_dim or self.lm.config.hidden_size,
+            max_length=c.max_length,
+            query_max_length=c.query_max_length,
+            top_k=c.top_k,
+            query_top_k=c.query_top_k,
+            activation=c.activation,
+            normalize=c.normalize,
+            dense_weight=c.dense_weight,
+            lexical_weight=c.lexical_weight,
+            prefix=c.prefix,
+            query_prefix=c.query_prefix,
+        )
+
+    # --- checkpoints
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        device: str | None = None,
+        precision: str = "auto",
+        fresh_head: bool = False,
+        **changes: Any,
+    ) -> DupMAEEncoder:
+        """Load ``builtin``, a folder, or a hub id.
+
+        fresh_head: give a checkpoint without a masked-LM head a new one, to be trained.
+        changes: fields of DupMAEConfig that override the checkpoint's (``max_length=128``, …).
+        Raises InputError for a source that is missing, partial, or has no lexical head.
+        """
+        builtin = str(source) == "builtin"
+        folder = BUILTIN if builtin else source
+        if builtin and not (BUILTIN / "model.safetensors").exists():
+            raise InputError("model 'builtin' is not part of this installation; name a folder")
+        lm, tokenizer, has_head = load_masked_lm(folder, fresh_head=fresh_head)
+        config = DupMAEConfig.from_dict(getattr(lm.config, "dupmae", None)).but(**changes)
+        if not has_head and not fresh_head and config.lexical_head != "none":
+            raise InputError(
+                f"{source}: has no masked-LM head, so it gives no lexical vector; name a masked LM, "
+                "train a head (fresh_head), or set lexical_head to none"
+            )
+        room = _positions(lm)
+        config = config.but(
+            max_length=min(config.max_length, room),
+            query_max_length=min(config.query_max_length, room),
+        )
+        name = "builtin" if builtin else _short_name(str(source))
+        encoder = cls(lm, tokenizer, config, name, precision)
+        encoder._load_extra(Path(folder))
+        try:
+            encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"device {device!r} cannot be used: {reason}") from error
+        return encoder.eval()
+
+    def _load_extra(self, folder: Path) -> None:
+        if self.dense_projection is None:
+            return
+        from safetensors.torch import load_file
+
+        path = folder / EXTRA_WEIGHTS
+        if path.exists():
+            self.dense_projection.load_state_dict(
+                {"weight": load_file(path)["dense_projection.weight"].float()}
+            )
+
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
+        """Write an ordinary transformers folder; what stood there is replaced in one step.
+
+        half: store the weights in float16, for shipping.
+        """
+        from safetensors.torch import save_file
+
+        self.lm.config.dupmae = self.config.to_dict()
+        state = {
+            key: value.detach().to(torch.float16 if half else value.dtype)
+            for key, value in self.lm.state_dict().items()
+        }
+        with replace_folder(Path(folder)) as temporary:
+            try:
+                self.lm.save_pretrained(temporary, state_dict=state)
+                self.tokenizer.save_pretrained(temporary)
+                if self.dense_projection is not None:
+                    weight = self.dense_projection.weight.detach().contiguous()
+                    save_file({"dense_projection.weight": weight}, temporary / EXTRA_WEIGHTS)
+            except OSError as error:
+                raise DupMAEError(f"{folder}: cannot be written ({error})") from error
+
+
+def has_bf16(kind: str = "cpu") -> bool:
+    """Whether bf16 products are faster than float32 ones: in hardware, not emulated."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind != "cpu":
+        return False
+    look = getattr(torch.cpu, "get_capabilities", None)
+    if look is not None:
+        found = look()
+        return any(bool(found.get(key)) for key in ("avx512_bf16", "amx_bf16", "bf16"))
+    look = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(look()) if look is not None else False
+
+
+def _positions(lm: PreTrainedModel) -> int:
+    """How many tokens the backbone has positions for; RoBERTa's kin start counting at pad + 1."""
+    limit = getattr(lm.config, "max_position_embeddings", None) or 1 << 20
+    kin = {"roberta", "xlm-roberta", "camembert", "mpnet"}
+    if lm.config.model_type in kin:
+        limit -= (lm.config.pad_token_id or 0) + 1
+    return limit
+
+
+def _short_name(source: str) -> str:
+    path = Path(source)
+    return path.resolve().name if path.is_dir() else source.rstrip(os.sep)

@@ -1,0 +1,118 @@
+"""The lexical head: vocabulary logits, maximum over the tokens, without the tensor between them.
+
+A batch of B texts of L tokens has B·L·|V| logits: 32 × 256 × 30,522 of them are a gigabyte, and
+their gradients another. Only the maxima are wanted, so the vocabulary is taken in chunks, and the
+backward pass follows the one token that won each term.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CHUNK = 2048  # entries of the vocabulary at a time: the product stays in the processor's cache
+
+
+def pooled_logits(features: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+    """max over the tokens i of a text with mask_i of (features_i · weight_v + bias_v).
+
+    features: [B, L, H], float. weight: [V, H]. bias: [V]. mask: [B, L], true where a token counts.
+    Returns float32 [B, V]; a text in which no token counts gets ``-inf`` everywhere. Under autocast
+    the products are taken in autocast's dtype; maxima, bias and gradients of the weight are float32.
+    Where two tokens tie, the gradient goes to one of them.
+    """
+    filled, empty = _fill_masked(features, mask)
+    dtype = _compute_dtype(features)
+    if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
+        pooled = _MaxProjection.apply(filled, weight, dtype)
+    else:
+        pooled = _max_projection(filled.to(dtype), weight.to(dtype))
+    pooled = pooled + bias.float()
+    return pooled.masked_fill(empty[:, None], float("-inf")) if bool(empty.any()) else pooled
+
+
+def activate(logits: Tensor, activation: str) -> Tensor:
+    """Term weights from pooled logits: ``relu`` or ``log1p_relu``; -inf gives 0."""
+    rectified = torch.relu(logits)
+    return torch.log1p(rectified) if activation == "log1p_relu" else rectified
+
+
+def _fill_masked(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Put a counting token of the same text in the place of those that do not count.
+
+    A repeated token changes no maximum, so the pooling needs no mask.
+    """
+    mask = mask.bool()
+    stand_in = mask.int().argmax(dim=1, keepdim=True)
+    position = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    chosen = torch.where(mask, position, stand_in)
+    return features.gather(1, chosen[..., None].expand_as(features)), ~mask.any(dim=1)
+
+
+def _compute_dtype(features: Tensor) -> torch.dtype:
+    kind = features.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
+
+
+def _max_projection(features: Tensor, weight: Tensor) -> Tensor:
+    batch, length, width = features.shape
+    flat = features.reshape(-1, width)
+    with torch.autocast(features.device.type, enabled=False):
+        chunks = [
+            functional.linear(flat, part).view(batch, length, -1).amax(dim=1).float()
+            for part in weight.split(CHUNK)
+        ]
+    return torch.cat(chunks, dim=1)
+
+
+class _MaxProjection(torch.autograd.Function):
+    """``_max_projection`` with a gradient that costs B·|V|·H instead of B·L·|V|·H."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        batch, length, width = features.shape
+        flat, values, winners = features.to(dtype).reshape(-1, width), [], []
+        with torch.autocast(features.device.type, enabled=False):
+            for part in weight.to(dtype).split(CHUNK // 2):
+                logits = functional.linear(flat, part).view(batch, length, -1)
+                value, winner = logits.max(dim=1)
+                values.append(value.float())
+                winners.append(winner.int())
+        ctx.save_for_backward(features, weight, torch.cat(winners, dim=1))
+        return torch.cat(values, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        features, weight, winners = ctx.saved_tensors
+        (gradient,) = gradients
+        batch, length, width = features.shape
+        # Only terms with a gradient take part: after ReLU a few hundred of a text's thousands.
+        row, term = gradient.nonzero(as_tuple=True)
+        value = gradient[row, term]
+        token = row * length + winners[row, term]
+        shape = (batch * length, weight.shape[0])
+        with torch.autocast(features.device.type, enabled=False):
+            for_features = for_weight = None
+            if ctx.needs_input_grad[0]:
+                product = _sparse(token, term, value, shape) @ weight.float()
+                for_features = product.view_as(features).to(features.dtype)
+            if ctx.needs_input_grad[1]:
+                sparse = _sparse(term, token, value, (shape[1], shape[0]))
+                for_weight = (sparse @ features.reshape(-1, width).float()).to(weight.dtype)
+        return for_features, for_weight, None
+
+
+def _sparse(row: Tensor, column: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+    order = torch.argsort(row, stable=True)
+    counts = torch.bincount(row, minlength=shape[0])
+    starts = torch.zeros(shape[0] + 1, dtype=torch.int64, device=row.device)
+    torch.cumsum(counts, 0, out=starts[1:])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            starts, column[order], value[order].float(), shape, check_invariants=False
+        )

@@ -1,0 +1,135 @@
+"""Texts to both vectors in one pass: tokens, batches of like length, the pooled head, top-k.
+
+Batches are filled by tokens over texts sorted by length, so that little is padding, and the result
+is a CSR matrix: neither B×L×|V| nor n×|V| is ever held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix, vstack
+
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Representations
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from dupmae_toolkit.model.encoder import DupMAEEncoder
+
+TOKENS_PER_BATCH = 4096
+TEXTS_PER_BATCH = 128
+# More characters than any vocabulary needs for a token on average; what lies behind is looked at
+# only if the part before it did not fill the length limit.
+CHARACTERS_PER_TOKEN = 24
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Token ids of some texts, special tokens included, cut at a limit."""
+
+    ids: list[list[int]]
+    truncated: int
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tokens:
+    """Token ids, and how many texts were cut. Very long texts are not tokenised to their ends."""
+    # Lone surrogates cannot be given to the tokenizer; they name no character.
+    clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    limit = max_length * CHARACTERS_PER_TOKEN
+    batch = _encode(tokenizer, [text[:limit] for text in clean], max_length)
+    cut = [bool(encoding.overflowing) for encoding in batch]
+    for i, text in enumerate(clean):
+        if len(text) > limit and not cut[i]:
+            batch[i] = _encode(tokenizer, [text], max_length)[0]
+            cut[i] = bool(batch[i].overflowing)
+    return Tokens([encoding.ids for encoding in batch], sum(cut))
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> list:
+    encodings = tokenizer(texts, truncation=True, max_length=max_length).encodings
+    assert encodings is not None  # only fast tokenizers are loaded
+    return encodings
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Positions in batches: longest first, so that memory is short at the start or never."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    start = 0
+    while start < len(order):
+        size = max(1, min(TEXTS_PER_BATCH, TOKENS_PER_BATCH // lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def pad(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded token ids and attention mask, both int64 [B, L]."""
+    length = max(len(row) for row in ids)
+    tokens = np.full((len(ids), length), pad_id, dtype=np.int64)
+    mask = np.zeros((len(ids), length), dtype=np.int64)
+    for i, row in enumerate(ids):
+        tokens[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return torch.from_numpy(tokens), torch.from_numpy(mask)
+
+
+@torch.inference_mode()
+def encode(
+    encoder: DupMAEEncoder,
+    texts: Sequence[str],
+    ids: list[str],
+    *,
+    max_length: int,
+    top_k: int,
+    progress: Progress = silent,
+) -> Representations:
+    """Both vectors of each text, in the order given."""
+    tokens = tokenize(encoder.tokenizer, texts, max_length)
+    width, size = encoder.info.dense_dim, encoder.info.vocabulary_size
+    dense = np.zeros((len(texts), width), dtype=np.float32)
+    parts: list[csr_matrix] = []
+    order: list[int] = []
+    encoder.eval()
+    with progress("encoding", len(texts)) as advance, encoder.autocast():
+        for positions in batches([len(row) for row in tokens.ids]):
+            input_ids, mask = pad([tokens.ids[i] for i in positions], encoder.pad_id)
+            output = encoder(input_ids.to(encoder.device), mask.to(encoder.device))
+            dense[positions] = output.dense.float().cpu().numpy()
+            if output.lexical is None:
+                parts.append(csr_matrix((len(positions), size), dtype=np.float32))
+            else:
+                parts.append(sparse_top_k(output.lexical.float().cpu().numpy(), top_k))
+            order.extend(positions)
+            advance(len(positions))
+    lexical = vstack(parts, format="csr") if parts else csr_matrix((0, size), dtype=np.float32)
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)
+
+
+def sparse_top_k(weights: np.ndarray, top_k: int) -> csr_matrix:
+    """The positive weights of each row, the ``top_k`` largest if that is not 0.
+
+    weights: float32 [n, |V|]. Where weights tie at the cut, the lower term ids stay.
+    """
+    rows, columns = np.nonzero(weights > 0)
+    values = weights[rows, columns]
+    counts = np.bincount(rows, minlength=len(weights))
+    if top_k and len(counts) and counts.max() > top_k:
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        keep = np.ones(len(values), dtype=bool)
+        for row in np.flatnonzero(counts > top_k):
+            span = slice(starts[row], starts[row + 1])
+            losers = np.argsort(-values[span], kind="stable")[top_k:]
+            keep[starts[row] + losers] = False
+        rows, columns, values = rows[keep], columns[keep], values[keep]
+        counts = np.bincount(rows, minlength=len(weights))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    matrix = csr_matrix((values, columns.astype(np.int32), indptr), shape=weights.shape)
+    matrix.has_sorted_indices = True
+    return matrix
