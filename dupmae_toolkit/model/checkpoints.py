@@ -1,0 +1,189 @@
+"""Reading any masked language model's checkpoint: what is there, what is missing, in one line.
+
+A checkpoint is an ordinary transformers folder with safetensors weights. Pickled weights (``.bin``)
+can run code when they are read, so they are never opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.errors import InputError
+
+#: What a checkpoint may need; nothing that is code, a pickle or another framework's weights.
+_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_SUBFOLDERS = ["*/*"]
+_LFS_POINTER = b"version https://git-lfs"
+
+
+def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any, Any, bool]:
+    """Load ``(lm, tokenizer, has_mlm_head)`` from a folder or a hub id.
+
+    ``lm`` is the ``AutoModelForMaskedLM`` of the checkpoint in float32, in evaluation mode;
+    ``tokenizer`` its ``AutoTokenizer``. Names with and without the architecture's prefix, the old
+    ``gamma`` and ``beta`` of LayerNorm, poolers and stray buffers are all accepted.
+    ``has_mlm_head`` is False where the checkpoint lacks any weight of the head (it was fine-tuned
+    from ``AutoModel``): the encoder is then whole, the head's numbers are not to be used. With
+    ``fresh_head=True`` a missing head is initialised for training, the same way each time, and
+    counts as present.
+
+    The network is asked only for a hub id that is not on the machine. Raises InputError, one line,
+    for a folder that is missing, partial, pickled, corrupt, or no masked language model.
+    """
+    folder = checkpoint_folder(source)
+    _check_files(folder)
+    lm, missing = _load_model(folder)
+    tokenizer = load_tokenizer(folder)
+    rows = lm.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise InputError(
+            f"{folder}: the tokenizer knows {len(tokenizer)} tokens and the model only {rows}; "
+            "use the tokenizer that the model was trained with"
+        )
+    prefix = f"{lm.base_model_prefix}."
+    body = sorted(name for name in missing if name.startswith(prefix))
+    if body:
+        raise InputError(
+            f"{folder}: {len(body)} of the encoder's weights are missing ({body[0]} is the first); "
+            f"the checkpoint is partial or not of the type {lm.config.model_type!r} that its "
+            "config.json states"
+        )
+    return lm, tokenizer, fresh_head or not missing
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The fast tokenizer of a checkpoint folder, or InputError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise InputError(
+            f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}); copy "
+            "tokenizer.json and tokenizer_config.json of the base model beside the weights"
+        ) from error
+
+
+def checkpoint_folder(source: str | Path) -> Path:
+    """The folder of a checkpoint: itself, or where the hub's cache keeps a hub id.
+
+    The cache is asked first; the network only for what it does not hold.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise InputError(f"{path}: is a file; name the folder that holds the checkpoint")
+    if not _is_hub_id(source):
+        raise InputError(f"{path}: no such folder; name a checkpoint's folder or a hub id")
+    return _hub_folder(str(source))
+
+
+def _is_hub_id(source: str | Path) -> bool:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    if isinstance(source, Path):
+        return False
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    options: dict[str, Any] = {"allow_patterns": _WANTED, "ignore_patterns": _SUBFOLDERS}
+    with contextlib.suppress(Exception):
+        cached = Path(snapshot_download(name, local_files_only=True, **options))
+        _check_files(cached)
+        return cached
+    try:
+        return Path(snapshot_download(name, **options))
+    except Exception as error:
+        raise InputError(
+            f"{name}: no such folder, not in the hub's cache on this machine, and the hub did not "
+            f"give it ({_first_line(error)}); name a checkpoint's folder"
+        ) from error
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse what is plainly no checkpoint before transformers spends a traceback on it."""
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{folder}: no config.json; a checkpoint is a folder with config.json, "
+            "model.safetensors and a tokenizer"
+        )
+    weights = sorted(folder.glob("model*.safetensors"))
+    if not weights:
+        pickled = sorted(folder.glob("*.bin"))
+        if pickled:
+            raise InputError(
+                f"{folder}: only pickled weights ({pickled[0].name}), which can run code and are "
+                "never read; convert them to safetensors (save_pretrained with "
+                "safe_serialization=True, on a machine where you trust them)"
+            )
+        raise InputError(f"{folder}: no model.safetensors; the checkpoint has no weights")
+    for path in weights:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise InputError(f"{path}: a git-lfs pointer, not the weights; run: git lfs pull")
+
+
+def _load_model(folder: Path) -> tuple[Any, set[str]]:
+    """The model in float32 and the names of the weights that the checkpoint lacks."""
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    try:
+        # Missing weights are drawn at random: always the same ones, whatever ran before.
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            lm, loading = AutoModelForMaskedLM.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise InputError(
+            f"{folder}: cannot be loaded as a masked language model ({_first_line(error)}); "
+            "name a checkpoint of BERT's kind with whole safetensors weights"
+        ) from error
+    for name, found, expected in loading["mismatched_keys"]:
+        raise InputError(
+            f"{folder}: {name} has the shape {tuple(found)} where config.json asks for "
+            f"{tuple(expected)}; the weights belong to another config.json"
+        )
+    return lm.float().eval(), set(loading["missing_keys"])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bars and reports to itself: what matters is raised in one line."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    text = text.split(". ")[0].rstrip(".:")
+    return text[:200] or type(error).__name__
