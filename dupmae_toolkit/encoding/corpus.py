@@ -1,0 +1,187 @@
+"""Reading an encoded corpus: a manifest and Parquet parts, written by any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import read_json, sha256_file, sha256_lines
+from dupmae_toolkit.records import EncoderInfo, Representations
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.encoding.parquet import Part
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+VOCABULARY = "vocabulary.json"
+KINDS = ("documents", "queries")
+
+
+class EncodedCorpus:
+    """Texts with both their vectors, in a folder that is read part by part.
+
+    ``newly_encoded`` counts the texts that the call which returned this object encoded; the others
+    were found done.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], newly_encoded: int = 0) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.info = _encoder_info(folder / MANIFEST, manifest)
+        self.newly_encoded = newly_encoded
+
+    @classmethod
+    def open(cls, folder: str | Path) -> EncodedCorpus:
+        """Open a finished folder. Raises InputError for anything else, naming the file."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; `dupmae encode` makes encoded corpora")
+        manifest = read_manifest(folder)
+        if not manifest.get("complete", True):
+            raise InputError(
+                f"{folder}: the encoding was not finished; run the same `dupmae encode` again and "
+                "it continues where it stopped"
+            )
+        manifest = _normalised(folder, manifest)
+        return cls(folder, manifest)
+
+    @staticmethod
+    def is_one(folder: str | Path) -> bool:
+        """Whether a path looks like an encoded corpus, finished or not, whole or not."""
+        path = Path(folder) / MANIFEST
+        if not path.is_file():
+            return False
+        try:
+            manifest = read_json(path)
+        except InputError:
+            return False
+        return isinstance(manifest, dict) and "encoder" in manifest and "segments" not in manifest
+
+    @property
+    def kind(self) -> str:
+        """``documents`` or ``queries``."""
+        return self.manifest["kind"]
+
+    def __len__(self) -> int:
+        return self.manifest["count"]
+
+    def parts(self) -> Iterator[Part]:
+        """The parts in order, each checked: its checksum, its count, and every value in it.
+
+        One part is in memory at a time. Raises InputError that names the file and the row.
+        """
+        from dupmae_toolkit.encoding.parquet import read_parts
+
+        for entry in self.manifest["parts"]:
+            path = self.folder / entry["file"]
+            check_sum(path, entry)
+            count = 0
+            for part in read_parts(path, self.info.dense_dim, self.info.vocabulary_size):
+                count += len(part)
+                yield part
+            if count != entry["count"]:
+                raise InputError(
+                    f"{path}: {count} rows where {self.folder / MANIFEST} counts {entry['count']}; "
+                    "encode again into a new folder"
+                )
+
+    def representations(self) -> Representations:
+        """Everything at once, in memory: meant for queries."""
+        import numpy as np
+        from scipy.sparse import csr_matrix, vstack
+
+        parts = list(self.parts())
+        dense = [part.dense for part in parts] or [np.zeros((0, self.info.dense_dim), np.float32)]
+        lexical = [part.lexical for part in parts]
+        empty = csr_matrix((0, self.info.vocabulary_size), dtype=np.float32)
+        return Representations(
+            [name for part in parts for name in part.ids],
+            np.concatenate(dense),
+            csr_matrix(vstack(lexical)) if lexical else empty,
+            self.manifest.get("truncated") or 0,
+        )
+
+    def vocabulary(self) -> list[str] | None:
+        """The encoder's tokens in the order of their ids, where the folder holds them."""
+        path = self.folder / VOCABULARY
+        if not path.exists():
+            return None
+        tokens = read_json(path)
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise InputError(f"{path}: not a list of tokens; delete it or encode again")
+        if sha256_lines(tokens) != self.info.vocabulary_sha256:
+            raise InputError(
+                f"{path}: not the vocabulary that {self.folder / MANIFEST} names; delete it or "
+                "encode again"
+            )
+        return tokens
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest as it stands; InputError when it is missing, broken or of a later format."""
+    path = folder / MANIFEST
+    if not path.exists():
+        raise InputError(f"{folder}: no {MANIFEST} there; `dupmae encode` makes encoded corpora")
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or "encoder" not in manifest:
+        raise InputError(f"{path}: not the manifest of an encoded corpus: it names no encoder")
+    version = manifest.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise InputError(f"{path}: format_version is {version!r}; it must be {FORMAT_VERSION}")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path}: written in format {version}, this version reads up to {FORMAT_VERSION}; "
+            "update dupmae-toolkit"
+        )
+    return manifest
+
+
+def check_sum(path: Path, entry: dict[str, Any]) -> None:
+    """Refuse a part whose bytes are not those that the manifest names."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; the encoded corpus is not whole")
+    stated = entry.get("sha256")
+    if stated is not None and sha256_file(path) != stated:
+        raise InputError(
+            f"{path}: its checksum is not the one in the manifest; it was changed or damaged: "
+            "delete it and run the same `dupmae encode` again"
+        )
+
+
+def _encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
+    try:
+        return EncoderInfo.from_dict(manifest["encoder"])
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{path}: encoder is incomplete ({error})") from error
+
+
+def _normalised(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what another engine may leave out: kind, parts, counts, truncated."""
+    path = folder / MANIFEST
+    result = {"kind": "documents", "source": "", "truncated": None} | manifest
+    if result["kind"] not in KINDS:
+        raise InputError(f"{path}: kind is {result['kind']!r}; it must be one of {KINDS}")
+    entries = manifest.get("parts")
+    if entries is None:
+        entries = [{"file": found.name} for found in sorted(folder.glob("part-*.parquet"))]
+    result["parts"] = [_entry(folder, entry) for entry in entries]
+    total = sum(entry["count"] for entry in result["parts"])
+    if result.setdefault("count", total) != total:
+        raise InputError(f"{path}: count is {result['count']}, but its parts hold {total}")
+    if not total:
+        raise InputError(f"{folder}: no rows in it; encode again into a new folder")
+    return result
+
+
+def _entry(folder: Path, entry: Any) -> dict[str, Any]:
+    from dupmae_toolkit.encoding.parquet import count_rows
+
+    name = entry.get("file") if isinstance(entry, dict) else entry
+    if not isinstance(name, str) or Path(name).name != name or not name:
+        raise InputError(f"{folder / MANIFEST}: {name!r} is no plain file name of a part")
+    values = dict(entry) if isinstance(entry, dict) else {"file": name}
+    if not isinstance(values.setdefault("count", None), int):
+        values["count"] = count_rows(folder / name)
+    return values

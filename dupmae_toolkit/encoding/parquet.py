@@ -1,0 +1,271 @@
+"""The columns of an encoded corpus: writing them, and reading them from whoever wrote them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.sparse import csr_matrix
+
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.records import Representations
+
+COLUMNS = ("id", "title", "text", "dense", "terms", "weights")
+
+#: A part handed to a reader has at most this many rows, however large another engine made its files.
+MAX_ROWS = 32_768
+
+_BAD_ID = re.compile(r"[\s\x00-\x1f\x7f]")
+
+
+@dataclass(slots=True)
+class Part:
+    """Rows of an encoded corpus, n of them.
+
+    ids, titles, texts: n strings each. dense: float32 [n, d]. lexical: CSR float32 [n, |V|],
+    positive, column indices sorted. ``file`` and ``first_row`` (from 0) say where they lie.
+    """
+
+    file: Path
+    first_row: int
+    ids: list[str]
+    titles: list[str]
+    texts: list[str]
+    dense: np.ndarray
+    lexical: csr_matrix
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def write_part(
+    path: Path,
+    titles: Sequence[str],
+    texts: Sequence[str],
+    representations: Representations,
+    dense_dtype: str,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write one part; the same input gives the same bytes.
+
+    ``metadata`` goes into the file's footer under keys that start with ``dupmae.``.
+    """
+    lexical = representations.lexical
+    dense = representations.dense.astype(dense_dtype, copy=False)
+    size = dense.shape[1]
+    offsets = pa.array(lexical.indptr.astype(np.int32))
+    columns = [
+        pa.array(representations.ids, pa.string()),
+        pa.array(titles, pa.string()),
+        pa.array(texts, pa.string()),
+        pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), size),
+        pa.ListArray.from_arrays(offsets, pa.array(lexical.indices.astype(np.int32))),
+        pa.ListArray.from_arrays(offsets, pa.array(lexical.data.astype(np.float32))),
+    ]
+    table = pa.Table.from_arrays(columns, names=list(COLUMNS)).replace_schema_metadata(
+        {f"dupmae.{key}": value for key, value in metadata.items()}
+    )
+    # Statistics and dictionaries are of no use on these columns, and cost time.
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=False,
+        write_statistics=False,
+        row_group_size=MAX_ROWS,
+    )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What ``write_part`` was given as metadata; empty for a file of another engine."""
+    with _open(path) as file:
+        stored = file.schema_arrow.metadata or {}
+    prefix = b"dupmae."
+    return {
+        key[len(prefix) :].decode(): value.decode()
+        for key, value in stored.items()
+        if key.startswith(prefix)
+    }
+
+
+def count_rows(path: Path) -> int:
+    with _open(path) as file:
+        return file.metadata.num_rows
+
+
+def read_ids(path: Path) -> list[str]:
+    with _open(path) as file:
+        return file.read(columns=["id"]).column("id").to_pylist()
+
+
+def read_parts(path: Path, dense_dim: int, vocabulary_size: int) -> Iterator[Part]:
+    """Read one file in pieces of at most ``MAX_ROWS`` rows, checking every value.
+
+    Any writer's types will do: strings or large strings, lists of any kind, any float width.
+    Raises InputError that names the file and the row (from 0).
+    """
+    with _open(path) as file:
+        missing = [name for name in COLUMNS if name not in file.schema_arrow.names]
+        if missing:
+            raise InputError(
+                f"{path}: no column {', '.join(missing)}; an encoded corpus has the columns "
+                f"{', '.join(COLUMNS)}"
+            )
+        first_row = 0
+        batches = file.iter_batches(batch_size=MAX_ROWS, columns=list(COLUMNS))
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise _unreadable(path, error) from error
+            if batch is None:
+                return
+            reader = _Rows(path, first_row, batch)
+            yield reader.part(dense_dim, vocabulary_size)
+            first_row += batch.num_rows
+
+
+class _Rows:
+    """The rows of one record batch, turned into arrays; every complaint names its row."""
+
+    def __init__(self, path: Path, first_row: int, batch: Any) -> None:
+        self.path, self.first_row, self.batch = path, first_row, batch
+
+    def part(self, dense_dim: int, vocabulary_size: int) -> Part:
+        return Part(
+            file=self.path,
+            first_row=self.first_row,
+            ids=self.ids(),
+            titles=self.strings("title"),
+            texts=self.strings("text"),
+            dense=self.dense(dense_dim),
+            lexical=self.lexical(vocabulary_size),
+        )
+
+    def refuse(self, row: int, message: str) -> InputError:
+        return InputError(f"{self.path}: row {self.first_row + int(row)} (from 0): {message}")
+
+    def column(self, name: str) -> Any:
+        column = self.batch.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if column.null_count:
+            row = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0]
+            raise self.refuse(row, f"{name} is null")
+        return column
+
+    def strings(self, name: str) -> list[str]:
+        column = self.column(name)
+        kind = column.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_view(kind)):
+            raise InputError(f"{self.path}: the column {name} is {kind}; it must be string")
+        return column.to_pylist()
+
+    def ids(self) -> list[str]:
+        ids = self.strings("id")
+        for row, name in enumerate(ids):
+            if not name or _BAD_ID.search(name):
+                raise self.refuse(
+                    row, f"the id {name!r} is empty or has white space or control characters"
+                )
+        return ids
+
+    def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The lengths of a list column's rows, and its values one after the other."""
+        column = self.column(name)
+        kind = column.type
+        if pa.types.is_fixed_size_list(kind):
+            lengths = np.full(len(column), kind.list_size, np.int64)
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            lengths = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        else:
+            raise InputError(f"{self.path}: the column {name} is {kind}; it must be a list")
+        values = column.flatten()
+        if values.null_count:
+            at = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]
+            raise self.refuse(_row_of(lengths, at), f"{name} holds a null")
+        return lengths, values.to_numpy(zero_copy_only=False)
+
+    def dense(self, dim: int) -> np.ndarray:
+        lengths, values = self.lists("dense")
+        if values.dtype.kind != "f":
+            raise InputError(f"{self.path}: dense holds {values.dtype}; it must hold floats")
+        wrong = np.flatnonzero(lengths != dim)
+        if len(wrong):
+            raise self.refuse(
+                wrong[0],
+                f"dense has {lengths[wrong[0]]} values; the manifest's encoder makes {dim}",
+            )
+        with np.errstate(over="ignore"):
+            dense = values.astype(np.float32, copy=False).reshape(-1, dim)
+        wrong = np.flatnonzero(~np.isfinite(dense).all(axis=1))
+        if len(wrong):
+            raise self.refuse(wrong[0], "dense holds a value that is no finite float32")
+        return dense
+
+    def lexical(self, size: int) -> csr_matrix:
+        lengths, terms = self.lists("terms")
+        weight_lengths, weights = self.lists("weights")
+        if len(wrong := np.flatnonzero(lengths != weight_lengths)):
+            row = wrong[0]
+            raise self.refuse(
+                row, f"{lengths[row]} terms but {weight_lengths[row]} weights; they belong in pairs"
+            )
+        if len(terms) and terms.dtype.kind not in "iu":
+            raise InputError(f"{self.path}: terms holds {terms.dtype}; it must hold integers")
+        if len(weights) and weights.dtype.kind not in "fiu":
+            raise InputError(f"{self.path}: weights holds {weights.dtype}; it must hold floats")
+        if len(wrong := np.flatnonzero((terms < 0) | (terms >= size))):
+            raise self.refuse(
+                _row_of(lengths, wrong[0]),
+                f"the term {terms[wrong[0]]} is not in the vocabulary, which has {size} entries",
+            )
+        with np.errstate(over="ignore"):
+            weights = weights.astype(np.float32, copy=False)
+        if len(wrong := np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))):
+            raise self.refuse(
+                _row_of(lengths, wrong[0]),
+                f"the weight {weights[wrong[0]]} is no finite number of at least 0",
+            )
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        order = np.lexsort((terms, rows))
+        rows, terms, weights = rows[order], terms[order].astype(np.int32), weights[order]
+        twice = np.flatnonzero((rows[1:] == rows[:-1]) & (terms[1:] == terms[:-1]))
+        if len(twice):
+            raise self.refuse(rows[twice[0]], f"the term {terms[twice[0]]} occurs twice")
+        kept = weights > 0
+        indptr = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(np.bincount(rows[kept], minlength=len(lengths)), out=indptr[1:])
+        matrix = csr_matrix((weights[kept], terms[kept], indptr), shape=(len(lengths), size))
+        matrix.has_sorted_indices = matrix.has_canonical_format = True
+        return matrix
+
+
+def _row_of(lengths: np.ndarray, position: int) -> int:
+    """The row that holds the value at ``position`` of a flattened list column."""
+    return int(np.searchsorted(np.cumsum(lengths), position, side="right"))
+
+
+def _is_view(kind: Any) -> bool:
+    return hasattr(pa.types, "is_string_view") and pa.types.is_string_view(kind)
+
+
+def _open(path: Path) -> Any:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the encoded corpus is not whole") from error
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DupMAEError:
+    text = " ".join(str(error).split())[:200]
+    return InputError(f"{path}: not readable as Parquet ({text}); delete it and encode again")

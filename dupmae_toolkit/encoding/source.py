@@ -1,0 +1,168 @@
+"""What is encoded: corpora, lists and generators seen alike, cut into windows with a digest each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dupmae_toolkit.encoding.duplicates import IdRegister
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Document, Query
+
+_BAD_ID = re.compile(r"[\s\x00-\x1f\x7f]")
+
+
+class Source(Protocol):
+    """What is needed of a corpus: it can be read again, and tells where each document stands."""
+
+    source: str
+
+    def numbered(self) -> Iterator[tuple[int, Any]]: ...
+
+    def count(self) -> int | None: ...
+
+
+@dataclass(slots=True)
+class Window:
+    """The consecutive texts that become one part. ``digest`` is over their ids, titles, texts."""
+
+    ids: list[str] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Memory:
+    """Documents or queries from a program, numbered from 1. Iterators are spooled to a file."""
+
+    def __init__(self, items: Iterable[Any], source: str = "the documents given") -> None:
+        self.source = source
+        self._spool: Any = None
+        self._items: Iterable[Any] = items
+        if iter(items) is items:
+            self._items = ()
+            self._spool = tempfile.TemporaryFile("w+", encoding="ascii")
+            for item in items:
+                record = self._record(item)
+                fields = [record.id, getattr(record, "title", None), record.text]
+                self._spool.write(json.dumps(fields) + "\n")
+
+    def numbered(self) -> Iterator[tuple[int, Any]]:
+        if self._spool is None:
+            yield from ((n, self._record(item)) for n, item in enumerate(self._items, 1))
+            return
+        self._spool.seek(0)
+        for number, line in enumerate(self._spool, 1):
+            name, title, text = json.loads(line)
+            yield number, Query(name, text) if title is None else Document(name, title, text)
+
+    def count(self) -> int | None:
+        return len(self._items) if self._spool is None and hasattr(self._items, "__len__") else None
+
+    def _record(self, item: Any) -> Document | Query:
+        if isinstance(item, Document | Query):
+            return item
+        if isinstance(item, Mapping):
+            name = item.get("id", item.get("_id"))
+            text = item.get("text", item.get("contents", ""))
+            return Document(str(name or ""), str(item.get("title") or ""), str(text or ""))
+        raise InputError(f"{self.source}: {type(item).__name__} is neither a Document nor a dict")
+
+
+def as_source(corpus: Any) -> Source:
+    return corpus if hasattr(corpus, "numbered") else Memory(corpus)
+
+
+def windows(source: Source, size: int) -> Iterator[Window]:
+    """Cut a source into windows of ``size`` texts; the last may be shorter."""
+    window, digest = Window(), hashlib.sha256()
+    for place, item in source.numbered():
+        title = getattr(item, "title", "")
+        contents = item.contents if isinstance(item, Document) else item.text
+        if not item.id or _BAD_ID.search(item.id):
+            raise InputError.at(
+                source.source,
+                place,
+                f"the id {item.id!r} is empty or has white space or control characters",
+            )
+        if not contents.strip():
+            raise InputError.at(source.source, place, f"{item.id!r} has no text; remove it")
+        for value in (item.id, title, item.text):
+            try:
+                data = value.encode()
+            except UnicodeEncodeError as error:
+                raise InputError.at(
+                    source.source,
+                    place,
+                    f"{item.id!r} has a lone surrogate (half a character) in it; replace it",
+                ) from error
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+        window.ids.append(item.id)
+        window.titles.append(title)
+        window.texts.append(item.text)
+        window.contents.append(contents)
+        window.places.append(place)
+        if len(window) == size:
+            window.digest = digest.hexdigest()
+            yield window
+            window, digest = Window(), hashlib.sha256()
+    if len(window):
+        window.digest = digest.hexdigest()
+        yield window
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be encoded: the count and the digest of each window."""
+
+    windows: list[tuple[int, str]]
+
+    @property
+    def count(self) -> int:
+        return sum(count for count, _ in self.windows)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("".join(digest for _, digest in self.windows).encode()).hexdigest()
+
+
+def survey(source: Source, size: int, progress: Progress = silent) -> Plan:
+    """Read a source once, to the end, before anything is encoded or written.
+
+    A broken line, an empty text or an id that occurs twice is found now and not after hours, and
+    the digests tell whether a folder that exists was made from the same texts.
+    """
+    register, found = IdRegister(), []
+    with progress(f"reading {source.source}", source.count()) as advance:
+        for window in windows(source, size):
+            for row in register.suspects(window.ids):
+                _refuse_duplicate(source, window.places[row], window.ids[row])
+            found.append((len(window), window.digest))
+            advance(len(window))
+    if not found:
+        raise InputError(f"{source.source}: nothing in it to encode")
+    return Plan(found)
+
+
+def _refuse_duplicate(source: Source, place: int, name: str) -> None:
+    for earlier, item in source.numbered():
+        if earlier >= place:
+            return  # two ids that share a hash
+        if item.id == name:
+            raise InputError.at(
+                source.source,
+                place,
+                f"the id {name!r} stands on line {earlier} already; ids must be unique",
+            )
