@@ -29,7 +29,7 @@ class EncodedCorpus:
     def __init__(self, folder: Path, manifest: dict[str, Any], newly_encoded: int = 0) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.info = _encoder_info(folder / MANIFEST, manifest)
+        self.info = encoder_info(folder / MANIFEST, manifest)
         self.newly_encoded = newly_encoded
 
     @classmethod
@@ -72,13 +72,17 @@ class EncodedCorpus:
 
         One part is in memory at a time. Raises InputError that names the file and the row.
         """
+        from dupmae_toolkit.encoding.duplicates import IdRegister
         from dupmae_toolkit.encoding.parquet import read_parts
 
+        register = IdRegister()
         for entry in self.manifest["parts"]:
             path = self.folder / entry["file"]
             check_sum(path, entry)
             count = 0
             for part in read_parts(path, self.info.dense_dim, self.info.vocabulary_size):
+                for row in register.suspects(part.ids):
+                    self._refuse_duplicate(path, count + row, part.ids[row])
                 count += len(part)
                 yield part
             if count != entry["count"]:
@@ -86,6 +90,21 @@ class EncodedCorpus:
                     f"{path}: {count} rows where {self.folder / MANIFEST} counts {entry['count']}; "
                     "encode again into a new folder"
                 )
+
+    def _refuse_duplicate(self, path: Path, row: int, name: str) -> None:
+        from dupmae_toolkit.encoding.parquet import read_ids
+
+        for entry in self.manifest["parts"]:
+            earlier = self.folder / entry["file"]
+            ids = read_ids(earlier)
+            ids = ids[:row] if earlier == path else ids
+            if name in ids:
+                raise InputError(
+                    f"{path}: row {row} (from 0): the id {name!r} stands in row {ids.index(name)} "
+                    f"of {earlier.name} already; ids must be unique"
+                )
+            if earlier == path:
+                return  # two ids that share a hash
 
     def representations(self) -> Representations:
         """Everything at once, in memory: meant for queries."""
@@ -150,23 +169,36 @@ def check_sum(path: Path, entry: dict[str, Any]) -> None:
         )
 
 
-def _encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
+def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
+    """The encoder that a manifest names; InputError when what it says of it is not enough."""
+    values = manifest["encoder"]
     try:
-        return EncoderInfo.from_dict(manifest["encoder"])
+        info = EncoderInfo.from_dict(values)
     except (TypeError, AttributeError) as error:
-        raise InputError(f"{path}: encoder is incomplete ({error})") from error
+        reason = str(error).replace("EncoderInfo.__init__()", "it is")
+        raise InputError(f"{path}: the encoder is not described in full: {reason}") from error
+    for key in ("vocabulary_size", "dense_dim"):
+        value = getattr(info, key)
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{path}: the encoder's {key} is {value!r}; it must be at least 1")
+    return info
 
 
 def _normalised(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what another engine may leave out: kind, parts, counts, truncated."""
+    """Fill in what another engine may leave out: kind, source, truncated, parts, counts."""
     path = folder / MANIFEST
     result = {"kind": "documents", "source": "", "truncated": None} | manifest
     if result["kind"] not in KINDS:
         raise InputError(f"{path}: kind is {result['kind']!r}; it must be one of {KINDS}")
     entries = manifest.get("parts")
     if entries is None:
-        entries = [{"file": found.name} for found in sorted(folder.glob("part-*.parquet"))]
+        entries = [found.name for found in sorted(folder.glob("part-*.parquet"))]
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: parts is no list of {{file, count}}")
     result["parts"] = [_entry(folder, entry) for entry in entries]
+    names = [entry["file"] for entry in result["parts"]]
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: parts names a file twice")
     total = sum(entry["count"] for entry in result["parts"])
     if result.setdefault("count", total) != total:
         raise InputError(f"{path}: count is {result['count']}, but its parts hold {total}")

@@ -18,7 +18,7 @@ from dupmae_toolkit.records import Representations
 
 COLUMNS = ("id", "title", "text", "dense", "terms", "weights")
 
-#: A part handed to a reader has at most this many rows, however large another engine made its files.
+#: Rows handed to a reader at a time, at most, however large another engine made its files.
 MAX_ROWS = 32_768
 
 _BAD_ID = re.compile(r"[\s\x00-\x1f\x7f]")
@@ -57,6 +57,11 @@ def write_part(
     ``metadata`` goes into the file's footer under keys that start with ``dupmae.``.
     """
     lexical = representations.lexical
+    if lexical.nnz > np.iinfo(np.int32).max:
+        raise InputError(
+            f"{path.parent}: {lexical.nnz:,} terms in {len(titles):,} texts are too many for one "
+            "part; choose a smaller part size"
+        )
     dense = representations.dense.astype(dense_dtype, copy=False)
     size = dense.shape[1]
     offsets = pa.array(lexical.indptr.astype(np.int32))
@@ -96,11 +101,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def count_rows(path: Path) -> int:
+    """The rows of one file, read from its footer."""
     with _open(path) as file:
         return file.metadata.num_rows
 
 
 def read_ids(path: Path) -> list[str]:
+    """The ids of one file, and nothing else of it."""
     with _open(path) as file:
         return file.read(columns=["id"]).column("id").to_pylist()
 
@@ -191,6 +198,8 @@ class _Rows:
         if values.null_count:
             at = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]
             raise self.refuse(_row_of(lengths, at), f"{name} holds a null")
+        if not len(values):  # of any type, such as Arrow's null
+            return lengths, np.zeros(0, np.int32 if name == "terms" else np.float32)
         return lengths, values.to_numpy(zero_copy_only=False)
 
     def dense(self, dim: int) -> np.ndarray:
@@ -218,9 +227,9 @@ class _Rows:
             raise self.refuse(
                 row, f"{lengths[row]} terms but {weight_lengths[row]} weights; they belong in pairs"
             )
-        if len(terms) and terms.dtype.kind not in "iu":
+        if terms.dtype.kind not in "iu":
             raise InputError(f"{self.path}: terms holds {terms.dtype}; it must hold integers")
-        if len(weights) and weights.dtype.kind not in "fiu":
+        if weights.dtype.kind not in "fiu":
             raise InputError(f"{self.path}: weights holds {weights.dtype}; it must hold floats")
         if len(wrong := np.flatnonzero((terms < 0) | (terms >= size))):
             raise self.refuse(

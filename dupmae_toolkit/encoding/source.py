@@ -1,4 +1,4 @@
-"""What is encoded: corpora, lists and generators seen alike, cut into windows with a digest each."""
+"""What is encoded: corpora, lists and generators alike, cut into windows with a digest each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -48,19 +48,20 @@ class Memory:
 
     def __init__(self, items: Iterable[Any], source: str = "the documents given") -> None:
         self.source = source
+        self._items = items
         self._spool: Any = None
-        self._items: Iterable[Any] = items
         if iter(items) is items:
-            self._items = ()
-            self._spool = tempfile.TemporaryFile("w+", encoding="ascii")
-            for item in items:
-                record = self._record(item)
+            # Closed, and so removed, when this object goes.
+            self._spool = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
+            for number, item in enumerate(items, 1):
+                record = self._record(number, item)
                 fields = [record.id, getattr(record, "title", None), record.text]
                 self._spool.write(json.dumps(fields) + "\n")
 
     def numbered(self) -> Iterator[tuple[int, Any]]:
         if self._spool is None:
-            yield from ((n, self._record(item)) for n, item in enumerate(self._items, 1))
+            for number, item in enumerate(self._items, 1):
+                yield number, self._record(number, item)
             return
         self._spool.seek(0)
         for number, line in enumerate(self._spool, 1):
@@ -68,19 +69,31 @@ class Memory:
             yield number, Query(name, text) if title is None else Document(name, title, text)
 
     def count(self) -> int | None:
-        return len(self._items) if self._spool is None and hasattr(self._items, "__len__") else None
+        return len(self._items) if isinstance(self._items, Sized) else None
 
-    def _record(self, item: Any) -> Document | Query:
+    def _record(self, number: int, item: Any) -> Document | Query:
         if isinstance(item, Document | Query):
             return item
-        if isinstance(item, Mapping):
-            name = item.get("id", item.get("_id"))
-            text = item.get("text", item.get("contents", ""))
-            return Document(str(name or ""), str(item.get("title") or ""), str(text or ""))
-        raise InputError(f"{self.source}: {type(item).__name__} is neither a Document nor a dict")
+        if not isinstance(item, Mapping):
+            kind = type(item).__name__
+            raise self._refuse(number, f"a {kind} is neither a Document nor a dict")
+        name = item.get("id", item.get("_id"))
+        if isinstance(name, int) and not isinstance(name, bool):
+            name = str(name)
+        title, text = item.get("title"), item.get("text", item.get("contents"))
+        if not isinstance(name, str):
+            raise self._refuse(number, f"its id is {name!r}; it must be a string")
+        for value in (title, text):
+            if value is not None and not isinstance(value, str):
+                raise self._refuse(number, f"{value!r} is no string; title and text must be")
+        return Document(name, title or "", text or "")
+
+    def _refuse(self, number: int, message: str) -> InputError:
+        return InputError.at(self.source, number, message)
 
 
 def as_source(corpus: Any) -> Source:
+    """A corpus as it is; anything else that can be iterated over, wrapped."""
     return corpus if hasattr(corpus, "numbered") else Memory(corpus)
 
 

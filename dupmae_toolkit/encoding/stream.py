@@ -1,21 +1,24 @@
 """Encoding a corpus, streamed to Parquet parts, so that a killed run continues where it was.
 
-How a folder comes about: the source is read once without encoding, which finds bad input before the
+How a folder comes about: the source is read once without encoding, which finds bad input before
 hours of work and gives a digest for every window of ``part_size`` texts. Then the manifest is
-written, marked incomplete, with these digests; then a part for each window, each by an atomic
-rename and with its window's digest in its own footer; then the manifest again, complete, with the
-checksums. A part on disk is therefore always whole and says itself what it was made from, so it
-does not matter between which two steps a process dies. Nothing depends on the time or on how often
-the work was interrupted: the bytes are the same.
+written, marked incomplete, with these digests; then a part for each window, by an atomic rename and
+with its window's digest in its own footer; then the manifest again, complete, with checksums. A
+part on disk is therefore always whole and says itself what it was made from, so it does not matter
+between which two steps a process dies. Nothing depends on the time, or on how often the work was
+interrupted: the bytes are the same.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dupmae_toolkit.encoding.corpus import (
     FORMAT_VERSION,
@@ -23,13 +26,16 @@ from dupmae_toolkit.encoding.corpus import (
     MANIFEST,
     VOCABULARY,
     EncodedCorpus,
-    check_sum,
-    read_manifest,
 )
-from dupmae_toolkit.encoding.source import Plan, Source, Window, as_source, survey, windows
-from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
+from dupmae_toolkit.encoding.resume import (
+    is_written,
+    refuse_other_texts,
+    settings_digest,
+    standing,
+)
+from dupmae_toolkit.encoding.source import Source, Window, as_source, survey, windows
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import (
-    TEMPORARY_PREFIX,
     atomic_file,
     make_folder,
     remove_leftovers,
@@ -37,18 +43,21 @@ from dupmae_toolkit.files import (
     write_json,
 )
 from dupmae_toolkit.locks import exclusive
-from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Document, Encoder, EncoderInfo, Query, Representations
+from dupmae_toolkit.progress import Advance, Progress, silent
+from dupmae_toolkit.records import Document, Encoder, Query, Representations
 
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.corpora import Corpus
 
 DENSE_DTYPES = ("float32", "float16")
+
+#: Texts in a part. What a kill costs is at most one part; what a part costs in memory is its texts,
+#: 4·d bytes of dense vector and 8 bytes a term for each.
 PART_SIZE = 2048
 
 
 def encode_corpus(
-    corpus: Corpus | Iterable[Document] | Iterable[Query] | Source,
+    corpus: Corpus | Source | Iterable[Document] | Iterable[Query] | Iterable[dict[str, str]],
     encoder: Encoder,
     output: str | Path,
     *,
@@ -59,131 +68,82 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encode a corpus into the folder ``output``; continue, or reuse, what stands there.
 
-    ``kind`` is ``documents`` or ``queries``. Raises InputError for bad input, for a folder that was
-    made from something else, and while another process writes there.
+    corpus: read twice, one part in memory at a time; an iterator is spooled to a temporary file.
+    dense_dtype: ``float32``, or ``float16`` for half the size at a relative error of 2^-11.
+    kind: ``documents`` or ``queries``.
+
+    Raises InputError for bad input (nothing is written then), for a folder that was made from
+    something else, and while another process writes there; DupMAEError when the disk is full.
     """
     output = Path(output)
-    if part_size < 1:
-        raise InputError(f"a part size of {part_size} is refused; it must be at least 1")
-    if dense_dtype not in DENSE_DTYPES or kind not in KINDS:
-        raise InputError(f"{dense_dtype!r}, {kind!r}: must be one of {DENSE_DTYPES}, {KINDS}")
+    _check_options(part_size, dense_dtype, kind)
     source = as_source(corpus)
     wanted = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
         "complete": False,
         "encoder": encoder.info.to_dict(),
-        "precision": getattr(encoder, "precision", None),
-        "source": str(source.source),
+        "precision": _precision(encoder),
+        "source": str(source.source).encode("utf-8", "replace").decode(),
         "part_size": part_size,
         "dense_dtype": dense_dtype,
     }
-    if output.exists():
-        make_folder(output)
-        with exclusive(output):
-            _standing(output, wanted)
+    if output.exists():  # refuse before the source is read to its end
+        with exclusive(make_folder(output)):
+            standing(output, wanted)
     plan = survey(source, part_size, progress)
-    make_folder(output)
-    with exclusive(output):
-        remove_leftovers(output)
-        manifest = _begin(output, wanted, plan, encoder)
-        newly = _write_missing(output, manifest, source, encoder, progress)
-        _finish(output, manifest)
-    return EncodedCorpus(output, manifest, newly)
-
-
-def _standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of an earlier call that can be continued; None where there is nothing yet."""
-    entries = [p for p in output.iterdir() if not p.name.startswith(TEMPORARY_PREFIX)]
-    if not [path for path in entries if path.name != VOCABULARY]:
-        return None
-    if not (output / MANIFEST).exists():
-        raise InputError(
-            f"{output}: not empty, and not an encoded corpus; name a new folder with --output"
-        )
-    manifest = read_manifest(output)
-    way_out = "delete the folder or name another with --output"
-    if "contents_sha256" not in manifest:
-        raise InputError(f"{output}: an encoded corpus of another engine; {way_out}")
-    theirs = EncoderInfo.from_dict(manifest["encoder"])
-    ours = EncoderInfo.from_dict(wanted["encoder"])
-    if not ours.same_vectors_as(theirs):
-        raise EncoderMismatchError(
-            f"{output}: begun with the encoder {_differing(theirs, ours)} and not with "
-            f"{_differing(ours, theirs)}; {way_out}"
-        )
-    for key in ("kind", "precision", "dense_dtype", "part_size"):
-        if manifest.get(key) != wanted[key]:
-            raise InputError(
-                f"{output}: begun with the {key.replace('_', ' ')} {manifest.get(key)} and not "
-                f"{wanted[key]}; {way_out}"
-            )
-    return manifest
-
-
-def _differing(one: EncoderInfo, other: EncoderInfo) -> str:
-    mine, theirs = one.to_dict(), other.to_dict()
-    fields = [
-        f"{key} {mine[key]}"
-        for key in mine
-        if mine[key] != theirs[key] and key not in ("name", "dense_weight", "lexical_weight")
-    ]
-    return f"{one.name} ({', '.join(fields)})"
-
-
-def _begin(output: Path, wanted: dict[str, Any], plan: Plan, encoder: Encoder) -> dict[str, Any]:
-    standing = _standing(output, wanted)
     parts = [
         {"file": f"part-{number:05d}.parquet", "count": count, "contents_sha256": digest}
         for number, (count, digest) in enumerate(plan.windows)
     ]
-    if standing is not None:
-        if standing["contents_sha256"] != plan.digest:
-            raise InputError(
-                f"{output}: begun from other texts: {wanted['source']} has changed since, or is "
-                "another corpus; delete the folder or name another with --output"
-            )
-        return standing
-    manifest = wanted | {
+    wanted |= {
         "contents_sha256": plan.digest,
         "count": plan.count,
         "truncated": None,
         "parts": parts,
     }
-    with atomic_file(output / VOCABULARY) as temporary:
-        temporary.write_text(json.dumps(encoder.vocabulary, indent=0) + "\n", "ascii")
-    write_json(output / MANIFEST, manifest)
-    return manifest
+    with exclusive(make_folder(output)):
+        remove_leftovers(output)
+        manifest = standing(output, wanted)
+        if manifest is None:
+            manifest = wanted
+            _save(output / MANIFEST, manifest)
+        refuse_other_texts(output, manifest, wanted, parts)
+        if not (output / VOCABULARY).exists():
+            with _writing(output / VOCABULARY) as temporary:
+                temporary.write_text(json.dumps(encoder.vocabulary, indent=0) + "\n", "ascii")
+        newly = _write_missing(output, manifest, source, encoder, progress)
+        _complete(output, manifest)
+    return EncodedCorpus(output, manifest, newly)
 
 
-def _settings(manifest: dict[str, Any]) -> str:
-    """What a part's vectors depend on besides the texts, as a digest."""
-    encoder = {
-        key: value
-        for key, value in manifest["encoder"].items()
-        if key not in ("name", "dense_weight", "lexical_weight")
-    }
-    values = [encoder, manifest["kind"], manifest["precision"], manifest["dense_dtype"]]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _check_options(part_size: int, dense_dtype: str, kind: str) -> None:
+    if part_size < 1:
+        raise InputError(f"part size {part_size}: it must be at least 1")
+    if dense_dtype not in DENSE_DTYPES:
+        raise InputError(f"dense dtype {dense_dtype!r}: choose one of {', '.join(DENSE_DTYPES)}")
+    if kind not in KINDS:
+        raise InputError(f"kind {kind!r}: choose one of {', '.join(KINDS)}")
 
 
 def _write_missing(
-    output: Path,
-    manifest: dict[str, Any],
-    source: Source,
-    encoder: Encoder,
-    progress: Progress,
+    output: Path, manifest: dict[str, Any], source: Source, encoder: Encoder, progress: Progress
 ) -> int:
+    """Encode the windows whose parts do not stand yet; return how many texts that were."""
     from dupmae_toolkit.encoding.parquet import write_part
 
+    settings = settings_digest(manifest)
     missing = {
         number
         for number, entry in enumerate(manifest["parts"])
-        if not _is_written(output / entry["file"], entry, _settings(manifest))
+        if not is_written(output / entry["file"], entry, settings)
     }
-    total = sum(manifest["parts"][number]["count"] for number in missing)
     if not missing:
         return 0
+    if manifest["complete"]:
+        # A part was removed from a finished folder: until it is back, the folder is not finished.
+        _reopen(output, manifest)
+    total = sum(manifest["parts"][number]["count"] for number in missing)
     with progress("encoding", total) as advance:
         for number, window in enumerate(windows(source, manifest["part_size"])):
             if number not in missing:
@@ -191,57 +151,120 @@ def _write_missing(
             entry = manifest["parts"][number]
             if window.digest != entry["contents_sha256"]:
                 raise InputError(f"{source.source}: changed while it was read; run again")
-            representations = _encode(window, manifest["kind"], encoder)
-            metadata = {
+            vectors = _encode(window, manifest, encoder, advance)
+            footer = {
                 "contents_sha256": window.digest,
-                "settings_sha256": _settings(manifest),
-                "truncated": str(representations.truncated),
+                "settings_sha256": settings,
+                "truncated": str(vectors.truncated),
             }
-            with atomic_file(output / entry["file"]) as temporary:
+            with _writing(output / entry["file"]) as path:
                 write_part(
-                    temporary,
-                    window.titles,
-                    window.texts,
-                    representations,
-                    manifest["dense_dtype"],
-                    metadata,
+                    path, window.titles, window.texts, vectors, manifest["dense_dtype"], footer
                 )
-            advance(len(window))
+            missing.remove(number)
+    if missing:
+        raise InputError(f"{source.source}: changed while it was read; run again")
     return total
 
 
-def _is_written(path: Path, entry: dict[str, Any], settings: str) -> bool:
+def _encode(
+    window: Window, manifest: dict[str, Any], encoder: Encoder, advance: Advance
+) -> Representations:
+    """Both vectors of a window, checked; the encoder moves the bar itself if it knows how."""
+    queries = manifest["kind"] == "queries"
+    method: Any = encoder.encode_queries if queries else encoder.encode_documents
+    if "progress" in inspect.signature(method).parameters:
+
+        @contextlib.contextmanager
+        def inner(description: str, total: int | None = None) -> Iterator[Advance]:
+            yield advance
+
+        vectors = method(window.contents, window.ids, progress=inner)
+    else:
+        vectors = method(window.contents, window.ids)
+        advance(len(window))
+    _check_vectors(window, vectors, manifest)
+    return vectors
+
+
+def _check_vectors(window: Window, vectors: Representations, manifest: dict[str, Any]) -> None:
+    """A vector that is no vector must not get into a file: it would be found only by a search."""
+    info, lexical = manifest["encoder"], vectors.lexical
+    shapes = (list(vectors.ids), vectors.dense.shape, lexical.shape)
+    n = len(window)
+    if shapes != (window.ids, (n, info["dense_dim"]), (n, info["vocabulary_size"])):
+        raise DupMAEError(f"encoder {info['name']}: gave vectors of other texts or other sizes")
+    with np.errstate(over="ignore"):
+        fine = np.isfinite(vectors.dense.astype(manifest["dense_dtype"])).all(axis=1)
+    if not fine.all():
+        raise DupMAEError(
+            f"encoder {info['name']}: the dense vector of {window.ids[int(np.argmin(fine))]!r} "
+            f"does not fit into {manifest['dense_dtype']}; choose float32, or look at the weights"
+        )
+    bad = np.flatnonzero(~(np.isfinite(lexical.data) & (lexical.data >= 0)))
+    if len(bad):
+        row = int(np.searchsorted(lexical.indptr, bad[0], side="right")) - 1
+        raise DupMAEError(
+            f"encoder {info['name']}: gave {window.ids[row]!r} the term weight "
+            f"{lexical.data[bad[0]]}; weights are finite and at least 0"
+        )
+    lexical.sum_duplicates()
+    lexical.eliminate_zeros()
+
+
+def _reopen(output: Path, manifest: dict[str, Any]) -> None:
+    manifest |= {"complete": False, "truncated": None}
+    for entry in manifest["parts"]:
+        for key in ("sha256", "truncated"):
+            entry.pop(key, None)
+    _save(output / MANIFEST, manifest)
+
+
+def _complete(output: Path, manifest: dict[str, Any]) -> None:
+    """Add the checksums and mark the folder as whole, unless it is."""
     from dupmae_toolkit.encoding.parquet import read_metadata
 
-    if not path.exists():
-        return False
-    check_sum(path, entry)
-    stored = read_metadata(path)
-    if (stored.get("contents_sha256"), stored.get("settings_sha256")) != (
-        entry["contents_sha256"],
-        settings,
-    ):
-        raise InputError(f"{path}: made from other texts or by another encoder; delete it")
-    return True
-
-
-def _encode(window: Window, kind: str, encoder: Encoder) -> Representations:
-    if kind == "queries":
-        return encoder.encode_queries(window.contents, window.ids)
-    return encoder.encode_documents(window.contents, window.ids)
-
-
-def _finish(output: Path, manifest: dict[str, Any]) -> None:
-    from dupmae_toolkit.encoding.parquet import read_metadata
-
+    if manifest["complete"]:
+        return
     for entry in manifest["parts"]:
         path = output / entry["file"]
-        if "sha256" not in entry:
-            entry["truncated"] = int(read_metadata(path)["truncated"])
-            entry["sha256"] = sha256_file(path)
-    if not manifest["complete"]:
-        manifest["truncated"] = sum(entry["truncated"] for entry in manifest["parts"])
-        manifest["complete"] = True
-        write_json(output / MANIFEST, manifest)
-    elif any(not (output / entry["file"]).exists() for entry in manifest["parts"]):
-        raise DupMAEError(f"{output}: a part went missing while it was written; run again")
+        entry["truncated"] = int(read_metadata(path)["truncated"])
+        entry["sha256"] = sha256_file(path)
+    manifest["truncated"] = sum(entry["truncated"] for entry in manifest["parts"])
+    manifest["complete"] = True
+    _save(output / MANIFEST, manifest)
+
+
+def _precision(encoder: Encoder) -> str | None:
+    """The arithmetic of a torch encoder, as ``auto`` has resolved it; None for any other encoder.
+
+    Parts of one folder must not mix the two.
+    """
+    if not hasattr(encoder, "autocast") or not hasattr(encoder, "device"):
+        return None
+    import torch
+
+    with encoder.autocast():
+        return "bf16" if torch.is_autocast_enabled(encoder.device.type) else "fp32"
+
+
+def _save(path: Path, manifest: dict[str, Any]) -> None:
+    with _says_why(path):
+        write_json(path, manifest)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    with _says_why(path), atomic_file(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _says_why(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DupMAEError(
+            f"{path}: cannot be written ({error.strerror or error}); what is done stays: make room "
+            "and run the same command to continue"
+        ) from error

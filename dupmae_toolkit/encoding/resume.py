@@ -1,0 +1,101 @@
+"""Whether a folder that stands can be continued: made from the same texts in the same way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.encoding.corpus import MANIFEST, check_sum, encoder_info, read_manifest
+from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.files import TEMPORARY_PREFIX
+from dupmae_toolkit.records import EncoderInfo
+
+WAY_OUT = "delete the folder or name another output"
+
+#: What the vectors do not depend on.
+_BESIDE_VECTORS = ("name", "dense_weight", "lexical_weight")
+
+
+def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of an earlier call that ``wanted`` may continue; None where there is nothing.
+
+    Raises InputError for a folder of anything else, and for other settings, naming both.
+    """
+    if not any(not path.name.startswith(TEMPORARY_PREFIX) for path in output.iterdir()):
+        return None
+    if not (output / MANIFEST).exists():
+        raise InputError(f"{output}: not empty, and no encoded corpus; name a new folder")
+    manifest = read_manifest(output)
+    if "contents_sha256" not in manifest or not isinstance(manifest.get("parts"), list):
+        raise InputError(f"{output}: an encoded corpus that another engine wrote; {WAY_OUT}")
+    theirs = encoder_info(output / MANIFEST, manifest)
+    ours = EncoderInfo.from_dict(wanted["encoder"])
+    if not ours.same_vectors_as(theirs):
+        raise EncoderMismatchError(
+            f"{output}: made with the encoder {_described(theirs, ours)}, not with "
+            f"{_described(ours, theirs)}; {WAY_OUT}"
+        )
+    for key in ("kind", "precision", "dense_dtype", "part_size"):
+        if manifest.get(key) != wanted[key]:
+            name = key.replace("_", " ")
+            raise InputError(
+                f"{output}: made with {name} {manifest.get(key)}, not {wanted[key]}; {WAY_OUT}"
+            )
+    return manifest
+
+
+def refuse_other_texts(
+    output: Path, manifest: dict[str, Any], wanted: dict[str, Any], parts: list[dict[str, Any]]
+) -> None:
+    """Raise InputError unless ``manifest`` names the texts that ``parts`` were planned from."""
+    keys = ("file", "count", "contents_sha256")
+    theirs = [tuple(entry.get(key) for key in keys) for entry in manifest["parts"]]
+    ours = [tuple(entry[key] for key in keys) for entry in parts]
+    if theirs == ours:
+        return
+    same = next((n for n, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), None)
+    if same is None:
+        same = min(len(theirs), len(ours))
+    first = same * wanted["part_size"] + 1
+    origin = manifest.get("source")
+    which = f"{wanted['source']} has changed since"
+    if origin != wanted["source"]:
+        which = f"they came from {origin}, not from {wanted['source']}"
+    raise InputError(
+        f"{output}: made from other texts ({which}; they differ from text {first} on); {WAY_OUT}"
+    )
+
+
+def settings_digest(manifest: dict[str, Any]) -> str:
+    """SHA-256 of what vectors depend on besides the texts; every part carries it."""
+    encoder = {k: v for k, v in manifest["encoder"].items() if k not in _BESIDE_VECTORS}
+    values = [encoder, manifest["kind"], manifest["precision"], manifest["dense_dtype"]]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def is_written(path: Path, entry: dict[str, Any], settings: str) -> bool:
+    """Whether a part stands. Raises InputError when it is damaged or made from something else."""
+    from dupmae_toolkit.encoding.parquet import read_metadata
+
+    if not path.exists():
+        return False
+    check_sum(path, entry)
+    stored = read_metadata(path)
+    if stored.get("contents_sha256") != entry["contents_sha256"]:
+        raise InputError(f"{path}: made from other texts than the manifest's; {WAY_OUT}")
+    if stored.get("settings_sha256") != settings:
+        raise InputError(f"{path}: made by another encoder than the manifest's; {WAY_OUT}")
+    return True
+
+
+def _described(one: EncoderInfo, other: EncoderInfo) -> str:
+    """An encoder's name, and in what it differs from the other."""
+    mine, theirs = one.to_dict(), other.to_dict()
+    fields = [
+        f"{key} {str(value)[:12]!r}" if isinstance(value, str) else f"{key} {value}"
+        for key, value in mine.items()
+        if key not in _BESIDE_VECTORS and value != theirs[key]
+    ]
+    return f"{one.name} ({', '.join(fields)})"
