@@ -1,0 +1,217 @@
+"""The lexical leg: a Lucene index whose term frequencies are impacts, as Anserini lays one out.
+
+Documents are added in the order of their rows and end in one segment, so that Lucene's document
+numbers are the rows. Each has ``id`` (stored, and as doc values, which stock Pyserini sorts by) and
+``contents`` with frequencies and no norms; ImpactSimilarity scores weight × frequency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dupmae_toolkit import jvm
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index import handles
+from dupmae_toolkit.index.vocabulary import LONGEST_TERM
+from dupmae_toolkit.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+ID_FIELD = "id"
+CONTENTS_FIELD = "contents"
+#: Stands between a term and its impact; a control character, which no term holds.
+_DELIMITER = "\x01"
+_BUFFER_MIB = 128.0
+_MOST_HITS = 2**31 - 1
+
+
+def write_lucene(
+    folder: Path,
+    ids: Sequence[str],
+    impacts: csr_matrix,
+    terms: Sequence[str],
+    progress: Progress = silent,
+) -> None:
+    """Write documents with integer impacts [n, |V|] into ``folder``, row i as document number i.
+
+    ``terms`` names the columns as ``lucene_terms`` gives them. The folder is created; it must not
+    hold an index. Raises JavaError where Lucene fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    jvm.start()
+    with jvm.errors(f"{folder}: writing the Lucene index"):
+        writer = _open_writer(folder)
+        try:
+            with progress("indexing terms", len(ids)) as advance:
+                _add_documents(writer, ids, impacts, terms, advance)
+            writer.forceMerge(1)
+            writer.commit()
+        finally:
+            writer.close()
+
+
+class LuceneImpacts:
+    """An impact index opened for search. Searching from several threads at once is safe.
+
+    ``terms`` names the columns of query matrices; without it only ``search_terms`` is available.
+    """
+
+    def __init__(self, folder: Path, terms: Sequence[str] | None = None) -> None:
+        self.folder = Path(folder)
+        self._terms = terms
+        jvm.start()
+        import jnius
+
+        if not self.folder.is_dir():
+            raise InputError(f"{folder}: no such folder; it should hold a Lucene index")
+        with jvm.errors(f"{folder}: opening the Lucene index"):
+            directory = _directory(self.folder)
+            reader = jvm.autoclass("org.apache.lucene.index.DirectoryReader").open(directory)
+            self._reader = jnius.cast("org.apache.lucene.index.IndexReader", reader)
+            self._searcher = jvm.autoclass("org.apache.lucene.search.IndexSearcher")(self._reader)
+            self._searcher.setSimilarity(_similarity())
+            self._query = handles.boolean_query(CONTENTS_FIELD)
+            self._hits = handles.hits()
+            self._wrap = jvm.autoclass("java.nio.ByteBuffer").wrap
+            self._list = jvm.autoclass("java.util.Arrays").asList
+
+    def __len__(self) -> int:
+        """The number of documents."""
+        return int(self._reader.numDocs())
+
+    @property
+    def segments(self) -> int:
+        """The number of Lucene segments; one in an index that this toolkit wrote."""
+        return int(self._reader.leaves().size())
+
+    def search(self, queries: csr_matrix, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The best ``k`` documents of each row of ``queries`` (float32 [q, |V|], non-negative).
+
+        For each query: document numbers (int32) and scores (float32, Σ weight × impact), the score
+        falling, ties by document number. Documents that share no term with the query are not
+        returned. For scores that are exact dot products, give weights from ``round_weights``.
+        """
+        if self._terms is None:
+            raise InputError(f"{self.folder}: opened without terms; use search_terms")
+        if queries.shape[1] != len(self._terms):
+            raise InputError(
+                f"queries over {queries.shape[1]:,} terms cannot search an index of "
+                f"{len(self._terms):,}; encode them with the index's encoder"
+            )
+        return [self._top(*self._row(queries, row), k) for row in range(queries.shape[0])]
+
+    def search_terms(
+        self, queries: Sequence[Mapping[str, float]], k: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As ``search``, for queries given as mappings from Lucene's terms to weights."""
+        return [
+            self._top(list(query), np.asarray(list(query.values()), np.float32), k)
+            for query in queries
+        ]
+
+    def ids(self) -> list[str]:
+        """The ids of all documents, by document number."""
+        with jvm.errors(f"{self.folder}: reading ids"):
+            stored = self._reader.storedFields()
+            return [stored.document(n).get(ID_FIELD) for n in range(self._reader.maxDoc())]
+
+    def close(self) -> None:
+        """Release the files."""
+        with jvm.errors(f"{self.folder}: closing"):
+            self._reader.close()
+
+    def _row(self, queries: csr_matrix, row: int) -> tuple[list[str], np.ndarray]:
+        assert self._terms is not None
+        part = slice(queries.indptr[row], queries.indptr[row + 1])
+        terms = self._terms
+        return [terms[i] for i in queries.indices[part].tolist()], queries.data[part]
+
+    def _top(self, terms: list[str], weights: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        if k < 1:
+            raise InputError(f"k is {k}; ask for at least one hit")
+        weights = np.asarray(weights, np.float32)
+        if not np.all(np.isfinite(weights)) or (len(weights) and weights.min() < 0):
+            raise InputError("a query's weights hold negative numbers, NaN or infinity")
+        if not weights.all():
+            terms = [term for term, weight in zip(terms, weights, strict=True) if weight]
+            weights = weights[weights != 0]
+        if not terms:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        with jvm.errors(f"{self.folder}: searching"):
+            buffer = self._wrap(weights.astype(">f4").tobytes()).asFloatBuffer()
+            query = self._query(self._list(*terms), buffer)
+            found = self._hits(self._searcher.search(query, min(k, _MOST_HITS)))
+        pairs = np.frombuffer(found.tostring(), [("doc", ">i4"), ("score", ">f4")])
+        return pairs["doc"].astype(np.int32), pairs["score"].astype(np.float32)
+
+
+def _open_writer(folder: Path) -> Any:
+    analyzer = (
+        jvm.autoclass("org.apache.lucene.analysis.custom.CustomAnalyzer")
+        .builder()
+        .withTokenizer("whitespace", "maxTokenLen", str(LONGEST_TERM + 8))
+        .addTokenFilter("delimitedTermFrequency", "delimiter", _DELIMITER)
+        .build()
+    )
+    settings = jvm.autoclass("org.apache.lucene.index.IndexWriterConfig")(analyzer)
+    settings.setSimilarity(_similarity())
+    settings.setRAMBufferSizeMB(_BUFFER_MIB)
+    settings.setUseCompoundFile(False)
+    # Both keep the documents in the order in which they are added.
+    settings.setMergePolicy(jvm.autoclass("org.apache.lucene.index.LogDocMergePolicy")())
+    settings.setMergeScheduler(jvm.autoclass("org.apache.lucene.index.SerialMergeScheduler")())
+    return jvm.autoclass("org.apache.lucene.index.IndexWriter")(_directory(folder), settings)
+
+
+def _add_documents(
+    writer: Any, ids: Sequence[str], impacts: csr_matrix, terms: Sequence[str], advance: Any
+) -> None:
+    document = jvm.autoclass("org.apache.lucene.document.Document")()
+    import jnius
+
+    field_type = jvm.autoclass("org.apache.lucene.document.FieldType")()
+    field_type.setIndexOptions(jvm.autoclass("org.apache.lucene.index.IndexOptions").DOCS_AND_FREQS)
+    field_type.setOmitNorms(True)
+    field_type.setTokenized(True)
+    field_type.freeze()
+    text = jnius.cast("java.lang.CharSequence", jvm.autoclass("java.lang.String")(""))
+    store = jvm.autoclass("org.apache.lucene.document.Field$Store").YES
+    bytes_ref = jvm.autoclass("org.apache.lucene.util.BytesRef")
+    stored_id = jvm.autoclass("org.apache.lucene.document.StringField")(ID_FIELD, "", store)
+    sorted_id = jvm.autoclass("org.apache.lucene.document.BinaryDocValuesField")(
+        ID_FIELD, bytes_ref(text)
+    )
+    contents = jvm.autoclass("org.apache.lucene.document.Field")(CONTENTS_FIELD, text, field_type)
+    for field in (stored_id, sorted_id, contents):
+        document.add(field)
+    for number, line in zip(ids, _lines(impacts, terms), strict=True):
+        stored_id.setStringValue(number)
+        sorted_id.setBytesValue(number.encode())
+        contents.setStringValue(line)
+        writer.addDocument(document)
+        advance(1)
+
+
+def _lines(impacts: csr_matrix, terms: Sequence[str]) -> Iterator[str]:
+    """Each row as text: term, delimiter, impact, separated by spaces."""
+    prefixes = [term + _DELIMITER for term in terms]
+    for row in range(impacts.shape[0]):
+        part = slice(impacts.indptr[row], impacts.indptr[row + 1])
+        columns, values = impacts.indices[part].tolist(), impacts.data[part].tolist()
+        yield " ".join([f"{prefixes[c]}{v}" for c, v in zip(columns, values, strict=True)])
+
+
+def _directory(folder: Path) -> Any:
+    path = jvm.autoclass("java.nio.file.Paths").get(str(folder.resolve()))
+    # The folder is ours alone while it is written, and never changes afterwards: no lock file.
+    locks = jvm.autoclass("org.apache.lucene.store.NoLockFactory").INSTANCE
+    return jvm.autoclass("org.apache.lucene.store.FSDirectory").open(path, locks)
+
+
+def _similarity() -> Any:
+    return jvm.autoclass("io.anserini.search.similarity.ImpactSimilarity")()

@@ -1,0 +1,68 @@
+"""Tokens of any tokenizer as terms that Lucene's whitespace tokenizer leaves whole.
+
+An ordinary token is its own term, so that stock Pyserini finds it. Only what would break on the way
+is escaped: white space, control characters, lone surrogates, the empty token, a token that occurs
+twice in the vocabulary, and the escape character itself.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from dupmae_toolkit.errors import InputError
+
+#: U+241B SYMBOL FOR ESCAPE. It opens ``␛HEX;`` (a code point), ``␛;`` (the empty token) and
+#: ``␛#N;`` (the N-th repetition of a token).
+ESCAPE = "␛"
+#: Lucene's limit for a term, in bytes of UTF-8.
+LONGEST_TERM = 32_766
+
+_ESCAPED = re.compile(f"{ESCAPE}(#?)([0-9a-f]*);")
+
+
+def lucene_terms(vocabulary: Sequence[str]) -> list[str]:
+    """The term of each token, in the vocabulary's order: all different, each reversible.
+
+    Raises InputError for a token that is longer than Lucene allows.
+    """
+    terms: list[str] = []
+    seen: dict[str, int] = {}
+    for number, token in enumerate(vocabulary):
+        term = escape(token)
+        times = seen[term] = seen.get(term, -1) + 1
+        if times:
+            term += f"{ESCAPE}#{times:x};"
+        if len(term) > LONGEST_TERM // 4 and len(term.encode()) > LONGEST_TERM:
+            raise InputError(
+                f"vocabulary entry {number} has {len(token):,} characters: Lucene's terms have "
+                f"at most {LONGEST_TERM:,} bytes; use another tokenizer"
+            )
+        terms.append(term)
+    return terms
+
+
+def escape(token: str) -> str:
+    """The term of one token."""
+    if token.isascii() and token.isalnum():
+        return token
+    if not token:
+        return f"{ESCAPE};"
+    return "".join(f"{ESCAPE}{ord(c):x};" if _is_fragile(c) else c for c in token)
+
+
+def unescape(term: str) -> str:
+    """The token of a term: the inverse of ``lucene_terms`` for each entry."""
+    if ESCAPE not in term:
+        return term
+    return _ESCAPED.sub(lambda m: chr(int(m[2], 16)) if m[2] and not m[1] else "", term)
+
+
+def _is_fragile(character: str) -> bool:
+    # Cc: control; Cs: lone surrogates; Z*: white space of Unicode, which Java's includes.
+    return (
+        character == ESCAPE
+        or character.isspace()
+        or unicodedata.category(character) in ("Cc", "Cs", "Zs", "Zl", "Zp")
+    )
