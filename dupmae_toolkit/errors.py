@@ -6,8 +6,6 @@ wrong, and says what to do. The command line prints it and nothing else.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 
 class DupMAEError(Exception):
     """Something could not be done. The command line exits with ``exit_code``, 1: failed."""
@@ -21,8 +19,8 @@ class InputError(DupMAEError, ValueError):
     exit_code = 2
 
     @classmethod
-    def at(cls, path: str | Path, line: int | None, message: str) -> InputError:
-        """An error at a place in a file: ``path:line: message``."""
+    def at(cls, path: object, line: int | None, message: str) -> InputError:
+        """An error at a place in a file, or in what stands for one: ``path:line: message``."""
         place = f"{path}:{line}" if line is not None else str(path)
         return cls(f"{place}: {message}")
 

@@ -1,1 +1,1 @@
-"""What users bring: corpora, queries, qrels, BEIR data sets, TREC runs."""
+"""Documents, topics, judgements and runs, read from and written to the field's file formats."""

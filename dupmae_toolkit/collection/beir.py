@@ -1,0 +1,148 @@
+"""BEIR data sets: a corpus, topics, and judgements by split."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Protocol
+
+from dupmae_toolkit.collection.corpora import Corpus, FileCorpus
+from dupmae_toolkit.collection.locate import BeirPlace, file_safe, find_beir
+from dupmae_toolkit.collection.qrels import Qrels, read_qrels_file
+from dupmae_toolkit.collection.queries import read_query_file
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Query
+
+#: In these data sets a topic is itself a document, under the same id, and is no answer to itself.
+SELF_MATCHING = ("arguana", "quora")
+
+
+class BeirDataset(Protocol):
+    """What an experiment needs of a data set, wherever it comes from."""
+
+    name: str
+    source: str
+    corpus: Corpus
+
+    def splits(self) -> list[str]:
+        """The splits that have judgements, in alphabetical order."""
+        ...
+
+    def qrels(self, split: str) -> Qrels:
+        """From topic to document to grade. Raises InputError for a split that is not there."""
+        ...
+
+    def queries(self, split: str) -> list[Query]:
+        """The topics judged in a split, in the order of the topics file."""
+        ...
+
+    @property
+    def drops_self_matches(self) -> bool:
+        """Whether a document with the topic's own id is to be removed from its ranking."""
+        ...
+
+
+class FolderDataset:
+    """A BEIR data set in a folder or zip."""
+
+    def __init__(self, place: BeirPlace, *, skip_invalid: bool = False) -> None:
+        self._place = place
+        self.name = place.name
+        self.source = place.source
+        self.corpus: Corpus = FileCorpus(place.corpus, place.name, skip_invalid=skip_invalid)
+
+    def splits(self) -> list[str]:
+        return sorted(self._place.qrels)
+
+    def qrels(self, split: str) -> Qrels:
+        check_split(split, self)
+        return read_qrels_file(self._place.qrels[split])
+
+    def queries(self, split: str) -> list[Query]:
+        qrels = self.qrels(split)
+        if self._place.queries is None:
+            raise InputError.at(self.source, None, "no queries.jsonl in it")
+        return keep_judged(read_query_file(self._place.queries), qrels, self.source, split)
+
+    @property
+    def drops_self_matches(self) -> bool:
+        return drops_self_matches(self.name)
+
+
+class IrdsDataset:
+    """A judged data set of ir_datasets, such as ``beir/scifact`` or ``beir/scifact/test``."""
+
+    def __init__(self, name: str, *, skip_invalid: bool = False) -> None:
+        from dupmae_toolkit.collection.irds import IrdsCorpus, judged_parts
+
+        self._parts = judged_parts(name)
+        self.name = file_safe(name)
+        self.source = f"irds:{name}"
+        self.corpus: Corpus = IrdsCorpus(name, skip_invalid=skip_invalid)
+
+    def splits(self) -> list[str]:
+        return sorted(self._parts)
+
+    def qrels(self, split: str) -> Qrels:
+        from dupmae_toolkit.collection.irds import irds_qrels
+
+        check_split(split, self)
+        return irds_qrels(self._parts[split])
+
+    def queries(self, split: str) -> list[Query]:
+        from dupmae_toolkit.collection.irds import irds_queries
+
+        check_split(split, self)
+        return keep_judged(irds_queries(self._parts[split]), self.qrels(split), self.source, split)
+
+    @property
+    def drops_self_matches(self) -> bool:
+        return drops_self_matches(self.name)
+
+
+def open_beir(source: str | Path, *, skip_invalid: bool = False) -> BeirDataset:
+    """The one BEIR data set in a folder, in a zip, or with an ir_datasets id.
+
+    Raises InputError if there is none, or if there are several.
+    """
+    datasets = open_beir_group(source, skip_invalid=skip_invalid)
+    if len(datasets) > 1:
+        names = ", ".join(dataset.name for dataset in datasets)
+        raise InputError.at(source, None, f"several data sets in it ({names}); name one")
+    return datasets[0]
+
+
+def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[BeirDataset]:
+    """All BEIR data sets in a folder or zip: one as a rule, twelve in CQADupStack's."""
+    found = find_beir(source)
+    if isinstance(found, str):
+        return [IrdsDataset(found, skip_invalid=skip_invalid)]
+    return [FolderDataset(place, skip_invalid=skip_invalid) for place in found]
+
+
+def drops_self_matches(name: str) -> bool:
+    """Whether the data set of this name is one of ``SELF_MATCHING``, as a word in its name."""
+    return any(word in SELF_MATCHING for word in re.split(r"[^a-z]+", name.lower()))
+
+
+def check_split(split: str, dataset: BeirDataset) -> None:
+    """Raise InputError if the data set has no such split, naming those that it has."""
+    splits = dataset.splits()
+    if split not in splits:
+        there = ", ".join(splits) if splits else "none at all"
+        raise InputError.at(dataset.source, None, f"no split {split!r} in it; there is {there}")
+
+
+def keep_judged(queries: list[Query], qrels: Qrels, source: str, split: str) -> list[Query]:
+    """The topics that are judged. Raises InputError if a judged topic has no text."""
+    judged = [query for query in queries if query.id in qrels]
+    if len(judged) < len(qrels):
+        known = {query.id for query in queries}
+        missing = [topic for topic in qrels if topic not in known]
+        raise InputError.at(
+            source,
+            None,
+            f"{len(missing):,} topics of split {split!r} have judgements but no text, "
+            f"{missing[0]!r} first; queries and qrels belong to different data sets",
+        )
+    return judged

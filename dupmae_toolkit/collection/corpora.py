@@ -1,0 +1,141 @@
+"""Corpora: documents streamed out of whatever people keep them in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from dupmae_toolkit.collection.lines import (
+    FORMATS,
+    JSON_SUFFIXES,
+    TSV_SUFFIXES,
+    JsonLine,
+    split_tsv,
+)
+from dupmae_toolkit.collection.locate import find_corpus
+from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Document
+
+TEXT_KEYS = ("text", "contents", "body")
+#: Up to this many bytes on the disk, documents are counted beforehand, for the progress bar.
+COUNT_LIMIT_BYTES = 64 * 2**20
+
+
+class Corpus(ABC):
+    """Documents that can be iterated any number of times, and are never all in memory.
+
+    ``name`` is short and fit for a file name; ``source`` is what error messages call it.
+    ``skipped`` counts the documents that the last iteration left out, which happens only where
+    ``skip_invalid`` asked for it.
+    """
+
+    name: str
+    source: str
+    skipped: int = 0
+
+    @abstractmethod
+    def numbered(self) -> Iterator[tuple[int, Document]]:
+        """Documents with their line numbers from 1 (for data sets without lines: their places)."""
+
+    def count(self) -> int | None:
+        """How many documents there are, where that is cheap to know."""
+        return None
+
+    def __iter__(self) -> Iterator[Document]:
+        for _, document in self.numbered():
+            yield document
+
+
+class FileCorpus(Corpus):
+    """A corpus in one file of JSON lines or of id TAB text.
+
+    Iterating raises InputError with file and line for a line that is no document: broken JSON, no
+    id, an id with white space, no text. With ``skip_invalid`` such lines are counted instead; a
+    file that is damaged or no text at all is refused all the same. Whether ids are unique is for
+    the reader to see, who holds them all.
+    """
+
+    def __init__(self, file: TextSource, name: str, *, skip_invalid: bool = False) -> None:
+        if file.suffix not in JSON_SUFFIXES + TSV_SUFFIXES:
+            raise InputError.at(file, None, f"unknown kind of corpus; {FORMATS} are read")
+        self.file = file
+        self.name = name
+        self.source = str(file)
+        self.skip_invalid = skip_invalid
+
+    def numbered(self) -> Iterator[tuple[int, Document]]:
+        parse = self._from_tsv if self.file.suffix in TSV_SUFFIXES else self._from_json
+        self.skipped = 0
+        empty = True
+        for number, line in self.file.lines():
+            try:
+                document = parse(line, number)
+            except InputError:
+                if not self.skip_invalid:
+                    raise
+                self.skipped += 1
+                continue
+            empty = False
+            yield number, document
+        if empty:
+            left_out = f" ({self.skipped:,} invalid lines skipped)" if self.skipped else ""
+            raise InputError.at(self.file, None, f"no documents in it{left_out}")
+
+    def count(self) -> int | None:
+        """The number of lines that are not blank, for files up to ``COUNT_LIMIT_BYTES``."""
+        if self.skip_invalid:
+            return None
+        try:
+            if self.file.path.stat().st_size > COUNT_LIMIT_BYTES:
+                return None
+            return sum(1 for _ in self.file.lines())
+        except (InputError, OSError):
+            return None  # iterating will say what is wrong
+
+    def _from_json(self, text: str, number: int) -> Document:
+        line = JsonLine(text, self.file, number)
+        document = Document(
+            id=line.get_id(),
+            title=line.get_text(("title",), required=False),
+            text=line.get_text(TEXT_KEYS, required=True),
+        )
+        return self._checked(document, number)
+
+    def _from_tsv(self, text: str, number: int) -> Document:
+        return self._checked(Document(*_id_and_text(text, self.file, number)), number)
+
+    def _checked(self, document: Document, number: int) -> Document:
+        if not document.text.strip() and not document.title.strip():
+            raise InputError.at(
+                self.file,
+                number,
+                f"document {document.id} has no text; give it one, or use --skip-invalid",
+            )
+        return document
+
+
+def _id_and_text(line: str, source: object, number: int) -> tuple[str, str, str]:
+    identifier, text = split_tsv(line, source, number)
+    return identifier, "", text
+
+
+def open_corpus(source: str | Path, *, skip_invalid: bool = False) -> Corpus:
+    """The corpus that ``source`` names.
+
+    - a folder or zip as BEIR lays them out (``corpus.jsonl``, also ``.gz`` or ``.xz``);
+    - a file of JSON lines, plain, ``.gz`` or ``.xz``: ``_id``, ``id`` or ``docid``; ``title``;
+      ``text``, ``contents`` or ``body``;
+    - a ``.tsv`` file: id TAB text;
+    - a data set of ir_datasets: ``irds:NAME``, or NAME where no such file exists.
+
+    ``skip_invalid`` leaves out lines that are no documents, and counts them in ``skipped``.
+    Raises InputError if there is no such thing; what is wrong inside comes up when iterating.
+    """
+    place = find_corpus(source)
+    if isinstance(place, str):
+        from dupmae_toolkit.collection.irds import IrdsCorpus
+
+        return IrdsCorpus(place, skip_invalid=skip_invalid)
+    return FileCorpus(place.file, place.name, skip_invalid=skip_invalid)

@@ -1,0 +1,126 @@
+"""One line of a corpus or of a topics file, taken apart and checked."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.errors import InputError
+
+ID_KEYS = ("_id", "id", "docid", "doc_id")
+#: Lucene's limit for a stored term is 32,766 bytes; nobody's identifiers come near.
+MAX_ID_LENGTH = 2000
+JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
+TSV_SUFFIXES = (".tsv",)
+FORMATS = "JSON lines (.jsonl, .json) or id TAB text (.tsv), plain, .gz or .xz"
+
+
+def check_id(value: str, source: object, line: int | None, what: str = "id") -> str:
+    """``value``, if it can be an id in TREC files: no white space, no control characters.
+
+    It is never parsed: ``001``, ``NA`` and ``1e5`` are the strings that they are.
+    """
+    if value.isascii() and value.isprintable() and " " not in value and value:
+        if len(value) <= MAX_ID_LENGTH:
+            return value
+        raise InputError.at(source, line, f"{what} of more than {MAX_ID_LENGTH} characters")
+    if not value:
+        raise InputError.at(source, line, f"empty {what}")
+    if len(value) > MAX_ID_LENGTH:
+        raise InputError.at(source, line, f"{what} of more than {MAX_ID_LENGTH} characters")
+    for character in value:
+        if character.isspace():
+            fault = "white space"
+        elif character == "\ufeff" or unicodedata.category(character) in ("Cc", "Cs"):
+            fault = "a control character"
+        else:
+            continue
+        raise InputError.at(
+            source,
+            line,
+            f"{fault} in {what} {value[:80]!r}, unfit for TREC files; rename it",
+        )
+    return value
+
+
+def check_text(value: str, source: object, line: int | None, what: str) -> str:
+    """``value``, if it is Unicode text; JSON's escapes can make half characters that are not."""
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError.at(
+                source, line, f"half a surrogate pair (\\u{ord(value[error.start]):04x}) in {what}"
+            ) from error
+    return value
+
+
+class JsonLine:
+    """One JSON object of a line, and the getters that explain what is wrong with it."""
+
+    def __init__(self, text: str, source: object, line: int | None) -> None:
+        self.source = source
+        self.line = line
+        try:
+            self.values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", None) or "nested too deeply or a number too long"
+            place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise self.error(f"broken JSON ({reason}{place})") from error
+        if not isinstance(self.values, dict):
+            kind = type(self.values).__name__
+            raise self.error(f"not a JSON object but a {kind}; write one object a line")
+
+    def error(self, message: str) -> InputError:
+        return InputError.at(self.source, self.line, message)
+
+    def get_id(self, keys: tuple[str, ...] = ID_KEYS) -> str:
+        """The id; a JSON integer counts as its decimal string."""
+        key = self._first(keys)
+        if key is None:
+            raise self.error(f"no id (one of {', '.join(keys)})")
+        value = self.values[key]
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise self.error(f"{key} is {_kind(value)}; an id is a string")
+        return check_id(value, self.source, self.line, key)
+
+    def get_text(self, keys: tuple[str, ...], *, required: bool) -> str:
+        """The first of ``keys`` that is there; "" where none is and none is required."""
+        key = self._first(keys)
+        value = None if key is None else self.values[key]
+        if key is None or (value is None and not required):
+            if required:
+                raise self.error(f"no text (one of {', '.join(keys)})")
+            return ""
+        if not isinstance(value, str):
+            raise self.error(f"{key} is {_kind(value)}; a string is expected")
+        return check_text(value, self.source, self.line, key)
+
+    def _first(self, keys: tuple[str, ...]) -> str | None:
+        return next((key for key in keys if key in self.values), None)
+
+
+def tsv_pairs(source: TextSource) -> Iterator[tuple[int, str, str]]:
+    """Line number, id and text of every line of a TSV. Quotation marks are ordinary characters."""
+    for number, line in source.lines():
+        yield number, *split_tsv(line, source, number)
+
+
+def split_tsv(line: str, source: object, number: int) -> tuple[str, str]:
+    columns = line.split("\t")
+    if len(columns) != 2:
+        count = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
+        raise InputError.at(source, number, f"{count}; expected two, id TAB text")
+    return check_id(columns[0], source, number), columns[1]
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "true or false", float: "a fraction", int: "a number", list: "a list"}
+    return names.get(type(value), "an object")

@@ -1,0 +1,148 @@
+"""From what a user typed to the file that is meant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from dupmae_toolkit.collection.sources import TextSource, list_members
+from dupmae_toolkit.errors import InputError
+
+IRDS_PREFIX = "irds:"
+_ENDINGS = ("", ".gz", ".xz")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file, and the name of the collection that it belongs to (fit for a file name)."""
+
+    file: TextSource
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeirPlace:
+    """Where the parts of one BEIR data set lie. ``qrels`` maps a split to its file."""
+
+    source: str
+    name: str
+    corpus: TextSource
+    queries: TextSource | None
+    qrels: dict[str, TextSource]
+
+
+def find_corpus(source: str | Path) -> Place | str:
+    """The corpus file, or the id of a data set of ir_datasets. Raises InputError."""
+    return _find(source, "corpus")
+
+
+def find_queries(source: str | Path) -> Place | str:
+    """The topics file, or the id of a data set of ir_datasets. Raises InputError."""
+    return _find(source, "queries")
+
+
+def find_beir(source: str | Path) -> list[BeirPlace] | str:
+    """The BEIR data sets in a folder or zip (one or several), or an ir_datasets id.
+
+    Raises InputError where there is none.
+    """
+    irds = irds_id(source)
+    if irds is not None:
+        return irds
+    path = Path(source)
+    if not path.is_dir() and path.suffix.lower() != ".zip":
+        raise InputError.at(path, None, "not a BEIR folder or zip with a corpus.jsonl in it")
+    places = _beir_places(path)
+    if not places:
+        raise InputError.at(path, None, "no corpus.jsonl in it; name a BEIR folder or zip")
+    return places
+
+
+def irds_id(source: str | Path) -> str | None:
+    """The data set's id, if ``source`` is ``irds:NAME`` or a known NAME and no file.
+
+    Raises InputError if ``source`` is neither a data set nor a file.
+    """
+    text = str(source)
+    if text.startswith(IRDS_PREFIX):
+        return text.removeprefix(IRDS_PREFIX)
+    if "\0" in text or not text:
+        raise InputError(f"{text!r}: not the name of a file")
+    if isinstance(source, Path) or Path(text).exists():
+        if not Path(text).exists():
+            raise InputError.at(text, None, "no such file or folder")
+        return None
+    if re.fullmatch(r"[a-z0-9][\w.-]*(/[\w.-]+)*", text) and not text.endswith((".jsonl", ".zip")):
+        from dupmae_toolkit.collection.irds import is_registered
+
+        if is_registered(text):
+            return text
+    raise InputError.at(text, None, "no such file or folder, and no data set of ir_datasets")
+
+
+def file_safe(name: str) -> str:
+    """``name`` with everything replaced that is awkward in a file name."""
+    safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
+    return safe[:100] or "collection"
+
+
+def _find(source: str | Path, part: str) -> Place | str:
+    irds = irds_id(source)
+    if irds is not None:
+        return irds
+    path = Path(source)
+    if not path.is_dir() and path.suffix.lower() != ".zip":
+        file = TextSource(path)
+        return Place(file, file_safe(file.stem))
+    found = [
+        Place(file, place.name)
+        for place in _beir_places(path)
+        if (file := getattr(place, part)) is not None
+    ]
+    if not found:
+        raise InputError.at(path, None, f"no {part}.jsonl in it; name a file or a BEIR data set")
+    if len(found) > 1:
+        names = ", ".join(place.name for place in found[:20])
+        raise InputError.at(path, None, f"several data sets in it ({names}); name one")
+    return found[0]
+
+
+def _beir_places(path: Path) -> list[BeirPlace]:
+    """Every ``corpus.jsonl`` in a folder or zip with what lies beside it; the highest ones only."""
+    if path.is_dir():
+        files = {
+            PurePosixPath(file.relative_to(path).as_posix()): TextSource(file)
+            for pattern in ("corpus.jsonl*", "queries.jsonl*", "qrels/*.tsv*")
+            for depth in ("", "*/", "*/*/")
+            for file in path.glob(depth + pattern)
+        }
+        own_name = path.resolve().name
+    else:
+        files = {member: TextSource(path, str(member)) for member in list_members(path)}
+        own_name = path.stem
+    corpora = [name for name in files if name.name in _named("corpus.jsonl")]
+    if not corpora:
+        return []
+    level = min(len(name.parts) for name in corpora)
+    places: dict[PurePosixPath, BeirPlace] = {}
+    for corpus in sorted(name for name in corpora if len(name.parts) == level):
+        folder = corpus.parent
+        if folder in places:
+            continue  # both corpus.jsonl and corpus.jsonl.gz: the plain one comes first
+        queries = next(
+            (files[folder / n] for n in _named("queries.jsonl") if folder / n in files), None
+        )
+        qrels = {
+            file.stem: file
+            for name, file in sorted(files.items())
+            if name.parent == folder / "qrels" and file.suffix == ".tsv"
+        }
+        name = file_safe(folder.name or own_name)
+        source = str(path) if folder == PurePosixPath() else f"{path}/{folder}"
+        places[folder] = BeirPlace(source, name, files[corpus], queries, qrels)
+    return list(places.values())
+
+
+def _named(name: str) -> list[str]:
+    return [name + ending for ending in _ENDINGS]

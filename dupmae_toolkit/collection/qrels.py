@@ -1,0 +1,85 @@
+"""Judgements: topic, document, grade. Everything but the grade is a string and stays one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.errors import InputError
+
+#: From topic to document to grade.
+Qrels = dict[str, dict[str, int]]
+
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+#: trec_eval counts the documents of every grade in an array that long.
+MAX_GRADE = 10_000
+
+
+def read_qrels(source: str | Path, split: str | None = None) -> Qrels:
+    """The judgements that ``source`` names.
+
+    ``source`` is a file: BEIR's three columns (topic, document, grade; with or without a header)
+    or TREC's four (topic, iteration, document, grade), plain, ``.gz`` or ``.xz``. With ``split``
+    it is a BEIR folder or zip; ``irds:NAME`` is a data set of ir_datasets.
+
+    Raises InputError with file and line for other numbers of columns, for a grade that is no
+    integer, and for a document that is judged twice with different grades.
+    """
+    if split is not None:
+        from dupmae_toolkit.collection.beir import open_beir
+
+        return open_beir(source).qrels(split)
+    if str(source).startswith("irds:"):
+        from dupmae_toolkit.collection.irds import irds_qrels
+
+        return irds_qrels(str(source).removeprefix("irds:"))
+    path = Path(source)
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        raise InputError.at(path, None, "a BEIR data set; name a split, or a file in its qrels")
+    return read_qrels_file(TextSource(path))
+
+
+def read_qrels_file(file: TextSource) -> Qrels:
+    """The judgements in one file; see ``read_qrels``."""
+    qrels: Qrels = {}
+    lines: dict[tuple[str, str], int] = {}
+    width = 0
+    for number, line in file.lines():
+        columns = line.split()
+        if not width:
+            width = len(columns)
+            if width not in (3, 4):
+                raise InputError.at(file, number, f"{_columns(width)}; {_EXPECTED}")
+            if width == 3 and not _INTEGER.fullmatch(columns[2]):
+                continue  # BEIR's header
+        if len(columns) != width:
+            raise InputError.at(file, number, f"{_columns(len(columns))} after lines of {width}")
+        topic, document, grade = columns[0], columns[-2], _grade(columns[-1], file, number)
+        judged = qrels.setdefault(topic, {})
+        if judged.setdefault(document, grade) != grade:
+            raise InputError.at(
+                file,
+                number,
+                f"topic {topic} judges {document} again with another grade, "
+                f"{grade} after {judged[document]} in line {lines[topic, document]}",
+            )
+        lines.setdefault((topic, document), number)
+    if not qrels:
+        raise InputError.at(file, None, f"no judgements in it; {_EXPECTED}")
+    return qrels
+
+
+_EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, document, grade)"
+
+
+def _columns(count: int) -> str:
+    return f"{count} column{'s' if count != 1 else ''}"
+
+
+def _grade(text: str, file: TextSource, number: int) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise InputError.at(file, number, f"grade {text[:40]!r} is no integer")
+    if len(text) > 8 or abs(int(text)) > MAX_GRADE:
+        raise InputError.at(file, number, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
+    return int(text)

@@ -1,0 +1,188 @@
+"""Lines of text out of plain, gzip, xz and zip files, with limits that keep hostile ones harmless.
+
+Nothing is ever unpacked to the disk, so that no name in an archive can point anywhere, and no file
+is ever held in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from dupmae_toolkit.errors import InputError
+
+#: A longer line is refused: it is no document, or a bomb.
+MAX_LINE_BYTES = 64 * 2**20
+#: Above ``BOMB_FLOOR_BYTES`` a file may not unpack to more than this many times its size.
+#: Text seldom shrinks more than tenfold; deflate's limit is about 1,000, that of xz far more.
+BOMB_RATIO = 200
+BOMB_FLOOR_BYTES = 256 * 2**20
+
+_COMPRESSED_SUFFIXES = (".gz", ".xz")
+_MAGIC = {b"\x1f\x8b": "gzip (.gz)", b"\xfd7zXZ\x00": "xz (.xz)", b"PK\x03\x04": "zip (.zip)"}
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """A UTF-8 text file (plain, ``.gz``, ``.xz``), or such a file inside a zip."""
+
+    path: Path
+    member: str | None = None
+
+    def __str__(self) -> str:
+        """What error messages call it: ``scifact.zip/scifact/corpus.jsonl``."""
+        return str(self.path) if self.member is None else f"{self.path}/{self.member}"
+
+    @property
+    def file_name(self) -> str:
+        """The file's own name, without folders."""
+        return self.path.name if self.member is None else PurePosixPath(self.member).name
+
+    @property
+    def suffix(self) -> str:
+        """The suffix that tells the format, in lower case, without ``.gz`` or ``.xz``."""
+        name = PurePosixPath(self.file_name.lower())
+        if name.suffix in _COMPRESSED_SUFFIXES:
+            name = name.with_suffix("")
+        return name.suffix
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffixes."""
+        name = PurePosixPath(self.file_name)
+        if name.suffix.lower() in _COMPRESSED_SUFFIXES:
+            name = name.with_suffix("")
+        return name.stem
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Line numbers from 1, and lines without their end; blank lines are skipped.
+
+        Only a line feed ends a line: other characters that Unicode calls line breaks belong to the
+        text. A byte order mark at the start is dropped. Raises InputError, with the line, for
+        bytes that are no UTF-8 text, for lines over ``MAX_LINE_BYTES``, and for files that are
+        damaged, cut off, encrypted, missing, or that unpack beyond reason.
+        """
+        number = 0
+        with self._explained(), self._open() as (stream, size):
+            limit = max(BOMB_FLOOR_BYTES, BOMB_RATIO * size)
+            total = 0
+            while True:
+                try:
+                    raw = stream.readline(MAX_LINE_BYTES + 1)
+                except (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
+                    raise InputError.at(
+                        self, number + 1, f"the file is damaged or cut off ({error}); fetch it anew"
+                    ) from error
+                if not raw:
+                    return
+                number += 1
+                total += len(raw)
+                if len(raw) > MAX_LINE_BYTES:
+                    raise InputError.at(
+                        self, number, f"a line longer than {MAX_LINE_BYTES >> 20} MiB; split it"
+                    )
+                if total > limit:
+                    raise InputError.at(
+                        self,
+                        number,
+                        f"unpacks to more than {BOMB_RATIO} times its size; if it is meant to, "
+                        "unpack it yourself and name the plain file",
+                    )
+                line = self._decode(raw, number)
+                if line and not line.isspace():
+                    yield number, line
+
+    def is_plain(self) -> bool:
+        """Whether the bytes on the disk are the text itself."""
+        return self.member is None and self.path.suffix.lower() not in _COMPRESSED_SUFFIXES
+
+    def _decode(self, raw: bytes, number: int) -> str:
+        if number == 1:
+            for magic, kind in _MAGIC.items():
+                if raw.startswith(magic):
+                    raise InputError.at(
+                        self, 1, f"this is a {kind} file; give its name that ending"
+                    )
+            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise InputError.at(self, 1, "this is UTF-16 text; convert it to UTF-8")
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if b"\0" in raw:
+            raise InputError.at(self, number, "a NUL byte: this is no text file")
+        try:
+            return raw.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError.at(
+                self, number, f"not UTF-8 text (byte {error.start + 1} of the line); convert it"
+            ) from error
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[BinaryIO, int]]:
+        """The unpacked stream, and the size that it has packed."""
+        with contextlib.ExitStack() as stack:
+            stream: BinaryIO
+            if self.member is None:
+                if self.path.exists() and not self.path.is_file():
+                    raise InputError.at(self, None, "this is not a file")
+                stream = stack.enter_context(self.path.open("rb"))
+                size = self.path.stat().st_size
+            else:
+                archive = stack.enter_context(zipfile.ZipFile(self.path))
+                info = archive.getinfo(self.member)
+                stream = cast(BinaryIO, stack.enter_context(archive.open(info)))
+                size = min(info.compress_size, self.path.stat().st_size)
+            name = self.file_name.lower()
+            if name.endswith(".gz"):
+                stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream)))
+            elif name.endswith(".xz"):
+                stream = cast(BinaryIO, stack.enter_context(lzma.LZMAFile(stream)))
+            yield stream, size
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what opening may raise into one line."""
+        try:
+            yield
+        except InputError:
+            raise
+        except FileNotFoundError as error:
+            raise InputError.at(self, None, "no such file") from error
+        except KeyError as error:
+            raise InputError.at(self, None, "no such file in the zip") from error
+        except zipfile.BadZipFile as error:
+            raise InputError.at(self, None, f"no readable zip ({error}); fetch it anew") from error
+        except (RuntimeError, NotImplementedError) as error:
+            # What zipfile raises for encrypted members and for compressions that it does not know.
+            raise InputError.at(
+                self, None, f"cannot be unpacked ({error}); unpack it yourself"
+            ) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError.at(self, None, f"cannot be read ({reason})") from error
+
+
+def list_members(path: Path) -> list[PurePosixPath]:
+    """The files in a zip, without hidden ones and those whose names lead out of it, sorted.
+
+    Raises InputError if it is no zip.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError.at(path, None, f"no readable zip ({error}); fetch it anew") from error
+    kept = []
+    for name in names:
+        member = PurePosixPath(name)
+        odd = member.is_absolute() or ".." in member.parts or "\\" in name
+        hidden = any(part.startswith((".", "__MACOSX")) for part in member.parts)
+        # A name such as "a//b" changes when it is taken apart, and could not be found again.
+        if not odd and not hidden and str(member) == name:
+            kept.append(member)
+    return sorted(set(kept))
