@@ -1,8 +1,9 @@
 """The one place that finds Java and starts it.
 
 Lucene runs in a Java virtual machine inside this process, reached through pyjnius with Pyserini's
-jar on the class path. A process has at most one virtual machine, it cannot be restarted, and it does
-not survive a fork; so it is started late, once, and everything else asks this module for classes.
+jar on the class path. A process has at most one virtual machine, it cannot be restarted, and it
+does not survive a fork; so it is started late, once, and everything else asks this module for
+classes.
 """
 
 from __future__ import annotations
@@ -265,7 +266,7 @@ def _libraries() -> list[str]:
 
 
 def _home_of_program(program: Path) -> Path:
-    """The home of a `java` on the PATH: through links, or by asking it (version managers' shims)."""
+    """The home of a `java` on the PATH: through links, or by asking it (some are scripts)."""
     home = program.resolve().parent.parent
     if (home / "release").is_file():
         return home

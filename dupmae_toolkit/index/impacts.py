@@ -1,8 +1,8 @@
-"""Weights as integers: document weights become impacts, query weights lose the bits that would round.
+"""Document weights become integers, and query weights lose the bits that would be rounded.
 
-An impact is round(weight × scale), at least 1 and at most ``max_impact``. A query weight keeps so few
-bits that its product with an impact is exact in float32, which is what Lucene multiplies in; so
-Lucene's score is the exact dot product, rounded once.
+An impact is round(weight × scale), at least 1 and at most ``max_impact``. A query weight keeps so
+few bits that its product with an impact is exact in float32, which is what Lucene multiplies in;
+so Lucene's score is the exact dot product, rounded once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ SMALLEST_QUERY_STEP = 2.0**-30
 class QuantizationError:
     """How far the impacts are from the weights, in units of weight.
 
-    ``weights`` counts the stored weights, ``clipped`` those above ``max_impact / scale``, which count
-    in the errors too, and ``raised`` those below half a step, which became 1 instead of 0.
+    ``weights`` counts the stored weights; ``clipped`` those above ``max_impact / scale``, which
+    count in the errors too; ``raised`` those below half a step, which became 1 instead of 0.
     """
 
     weights: int = 0

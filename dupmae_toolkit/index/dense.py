@@ -1,0 +1,200 @@
+"""The dense leg: a FAISS index and the ids of its rows, as Pyserini lays them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+
+INDEX_FILE = "index"
+IDS_FILE = "docid"
+#: As faiss.METRIC_INNER_PRODUCT, which is only to be had with faiss.
+METRIC_INNER_PRODUCT = 0
+SPEC_EXAMPLES = "Flat, HNSW32, IVF1024,Flat, IVF1024,PQ64 or SQ8"
+#: FAISS visits one cell of an IVF index unless told more; an eighth of the cells are visited.
+PROBED_SHARE = 8
+HNSW_CONSTRUCTION_DEPTH = 200
+HNSW_SEARCH_DEPTH = 128
+
+
+def write_faiss(folder: Path, ids: Sequence[str], dense: np.ndarray, spec: str = "Flat") -> None:
+    """Write ``index`` (inner products over ``dense`` float32 [n, d]) and ``docid`` (an id a line).
+
+    ``spec`` is a FAISS factory string. How many cells an IVF index visits and how deep HNSW looks
+    is set here and stored in the index. Raises InputError for a string that FAISS does not know or
+    that does not suit the vectors (too few to train on, a dimension that it cannot divide).
+    """
+    import faiss
+
+    vectors = np.ascontiguousarray(dense, np.float32)
+    index = make_faiss(spec, vectors.shape[1])
+    _settle(index)
+    try:
+        if not index.is_trained:
+            index.train(vectors)
+        index.add(vectors)
+    except RuntimeError as error:
+        raise InputError(
+            f"FAISS spec {spec!r} does not suit {len(vectors):,} vectors of {vectors.shape[1]} "
+            f"dimensions: {_reason(error)}; use Flat, or one that trains on fewer vectors"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    faiss.write_index(index, str(folder / INDEX_FILE))
+    text = "".join(f"{name}\n" for name in ids)
+    (folder / IDS_FILE).write_text(text, "utf-8", newline="\n")
+
+
+def make_faiss(spec: str, dimension: int) -> Any:
+    """An empty FAISS index of a factory string, for inner products; InputError if there is none."""
+    import faiss
+
+    try:
+        index = faiss.index_factory(dimension, spec, METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise InputError(
+            f"FAISS spec {spec!r} cannot be made for {dimension} dimensions: {_reason(error)}; "
+            f"use {SPEC_EXAMPLES}"
+        ) from error
+    if "IDMap" in spec:
+        raise InputError(f"FAISS spec {spec!r}: leave out IDMap; rows are numbered from 0 here")
+    return index
+
+
+def keeps_vectors(spec: str) -> bool:
+    """Whether an index of this spec gives back exactly the vectors it was given, without a copy."""
+    return spec.strip() == "Flat"
+
+
+class DenseIndex:
+    """A FAISS index opened for search; searching from several threads at once is safe."""
+
+    def __init__(self, folder: Path) -> None:
+        import faiss
+
+        self.folder = Path(folder)
+        path = self.folder / INDEX_FILE
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; it should be a FAISS index")
+        try:
+            self._index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise InputError(f"{path}: FAISS cannot read it: {_reason(error)}") from error
+        if self._index.metric_type != METRIC_INNER_PRODUCT:
+            raise InputError(f"{path}: its scores are distances; an inner-product index is needed")
+
+    def __len__(self) -> int:
+        """The number of vectors."""
+        return int(self._index.ntotal)
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        return int(self._index.d)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a search looks at every vector as it was given."""
+        import faiss
+
+        return isinstance(self._index, faiss.IndexFlat)
+
+    def search(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The best ``k`` vectors for each query (float32 [q, d]).
+
+        For each: row numbers (int32) and inner products (float32), falling, ties by row number;
+        fewer than ``k`` where the index has, or an approximate one finds, fewer. Scores are
+        FAISS's: they can differ in the last bits from one batch of queries to another. In an exact
+        index equal scores at the cut are resolved by row number too, over all rows.
+        """
+        if k < 1:
+            raise InputError(f"k is {k}; ask for at least one hit")
+        batch = np.ascontiguousarray(queries, np.float32)
+        if batch.ndim != 2 or batch.shape[1] != self.dimension:
+            raise InputError(
+                f"{self.folder}: queries of shape {batch.shape} for vectors of {self.dimension} "
+                "dimensions; encode them with the index's encoder"
+            )
+        results: list[tuple[np.ndarray, np.ndarray]] = [_EMPTY] * len(batch)
+        wanted = min(k, len(self))
+        if not len(batch) or not wanted:
+            return results
+        depth, open_rows = min(wanted + 1, len(self)), np.arange(len(batch))
+        while len(open_rows):
+            scores, rows = self._index.search(batch[open_rows], depth)
+            undecided = (scores[:, wanted - 1] == scores[:, -1]) & (rows[:, -1] >= 0)
+            if depth == len(self) or not self.exact:
+                undecided[:] = False
+            for place in np.flatnonzero(~undecided):
+                results[open_rows[place]] = _ordered(rows[place], scores[place], wanted)
+            open_rows, depth = open_rows[undecided], min(4 * depth, len(self))
+        return results
+
+    def vectors(self) -> np.ndarray | None:
+        """All vectors, float32 [n, d], without a copy, read-only; None if the index is not exact."""
+        import faiss
+
+        if not self.exact:
+            return None
+        shape = (len(self), self.dimension)
+        if not len(self):
+            return np.empty(shape, np.float32)
+        flat = faiss.downcast_index(self._index)
+        view = faiss.rev_swig_ptr(flat.get_xb(), shape[0] * shape[1]).reshape(shape)
+        view.flags.writeable = False
+        return np.asarray(_View(view, self._index))
+
+
+class _View:
+    """FAISS's memory as an array that keeps the index alive as long as it lives."""
+
+    def __init__(self, array: np.ndarray, owner: Any) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.owner = owner
+
+
+_EMPTY = (np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+def _ordered(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    found = rows >= 0
+    rows, scores = rows[found].astype(np.int32), scores[found]
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
+
+
+def _settle(index: Any) -> None:
+    """Set what makes a search good enough, and keep training quiet on small collections."""
+    import faiss
+
+    inner = faiss.downcast_index(index)
+    while isinstance(inner, faiss.IndexPreTransform):
+        for number in range(inner.chain.size()):
+            rotation = faiss.downcast_VectorTransform(inner.chain.at(number))
+            if isinstance(rotation, faiss.OPQMatrix):
+                # Lent to FAISS for the training, so the index must keep it alive.
+                index.quiet = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
+                index.quiet.cp.min_points_per_centroid = 1
+                rotation.pq = index.quiet
+        inner = faiss.downcast_index(inner.index)
+    if isinstance(inner, faiss.IndexIVF):
+        inner.cp.min_points_per_centroid = 1
+        inner.nprobe = max(1, inner.nlist // PROBED_SHARE)
+    if isinstance(inner, faiss.IndexHNSW):
+        inner.hnsw.efConstruction = HNSW_CONSTRUCTION_DEPTH
+        inner.hnsw.efSearch = HNSW_SEARCH_DEPTH
+    for holder in (inner, getattr(inner, "storage", None)):
+        quantizer = getattr(holder, "pq", None)
+        if quantizer is not None:
+            quantizer.cp.min_points_per_centroid = 1
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without its source lines."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
+    return re.sub(r"^Error: '.*?' failed:? ?", "", text) or "FAISS refuses"

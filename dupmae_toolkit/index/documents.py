@@ -1,0 +1,94 @@
+"""Titles and texts by document number, from one Parquet file, without reading all of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Document
+
+FILE = "documents.parquet"
+_COLUMNS = ("id", "title", "text")
+_ROWS_IN_A_GROUP = 512
+_GROUPS_KEPT = 64
+
+
+def write_documents(
+    path: Path, ids: Sequence[str], titles: Sequence[str], texts: Sequence[str]
+) -> None:
+    """Write the columns id, title, text; the row is the document number."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [pa.array(list(values), pa.large_string()) for values in (ids, titles, texts)]
+    table = pa.table(columns, names=list(_COLUMNS))
+    pq.write_table(table, path, row_group_size=_ROWS_IN_A_GROUP, compression="zstd")
+
+
+class DocumentStore:
+    """Documents by number. Groups of rows are read when needed, and the last ones kept."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path = Path(path)
+        try:
+            self._file = pq.ParquetFile(self.path, memory_map=True)
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file; the index is not whole") from error
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
+        missing = [name for name in _COLUMNS if name not in self._file.schema_arrow.names]
+        if missing:
+            raise InputError(f"{path}: the column {missing[0]!r} is missing")
+        metadata = self._file.metadata
+        rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def get(self, numbers: Sequence[int] | np.ndarray) -> list[Document]:
+        """The documents of these numbers, in the order asked for; IndexError beyond the end."""
+        wanted = np.asarray(numbers, np.int64)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"{self.path}: document numbers go from 0 to {len(self) - 1}")
+        groups = np.searchsorted(self._starts, wanted, side="right") - 1
+        found: dict[int, Document] = {}
+        for group in np.unique(groups).tolist():
+            table = self._group(group)
+            here = np.unique(wanted[groups == group])
+            rows = table.take(here - self._starts[group]).to_pydict()
+            for number, *values in zip(
+                here.tolist(), *(rows[name] for name in _COLUMNS), strict=True
+            ):
+                found[number] = Document(*values)
+        return [found[number] for number in wanted.tolist()]
+
+    def ids(self) -> list[str]:
+        """The ids of all documents, by number."""
+        return self._file.read(columns=["id"]).column("id").to_pylist()
+
+    def _group(self, number: int) -> Any:
+        import pyarrow as pa
+
+        with self._lock:
+            if number not in self._groups:
+                try:
+                    self._groups[number] = self._file.read_row_group(number, list(_COLUMNS))
+                except (OSError, pa.ArrowException) as error:
+                    text = " ".join(str(error).split())
+                    raise InputError(f"{self.path}: not readable ({text})") from error
+                if len(self._groups) > _GROUPS_KEPT:
+                    self._groups.popitem(last=False)
+            self._groups.move_to_end(number)
+            return self._groups[number]

@@ -1,0 +1,111 @@
+"""The forward store: what a document's vectors are, by its number, read from disk as needed.
+
+It completes scores: a document that only one leg found gets its exact score of the other from here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_ARRAYS = ("indptr", "indices", "data")
+_DENSE = "dense.npy"
+
+
+class ForwardStore:
+    """Impacts as CSR arrays, and dense vectors where FAISS cannot give them back, memory-mapped."""
+
+    def __init__(self, impacts: csr_matrix, dense: np.ndarray | None) -> None:
+        self.impacts = impacts  # [n, |V|], uint8 or uint16, indices sorted
+        self._dense = dense
+
+    @staticmethod
+    def write(folder: Path, impacts: csr_matrix, dense: np.ndarray | None) -> None:
+        """Write ``impacts`` [n, |V|] and, unless None, ``dense`` float32 [n, d] into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        wide = impacts.nnz >= 2**31 or max(impacts.shape) >= 2**31
+        numbers = np.int64 if wide else np.int32
+        np.save(folder / "impacts-indptr.npy", impacts.indptr.astype(numbers))
+        np.save(folder / "impacts-indices.npy", impacts.indices.astype(numbers))
+        np.save(folder / "impacts-data.npy", impacts.data)
+        np.save(folder / "impacts-shape.npy", np.asarray(impacts.shape, np.int64))
+        if dense is not None:
+            np.save(folder / _DENSE, np.ascontiguousarray(dense, np.float32))
+
+    @classmethod
+    def open(cls, folder: Path, dense: np.ndarray | None = None) -> ForwardStore:
+        """Map the arrays into memory; ``dense`` stands in for dense.npy where FAISS has the vectors.
+
+        Raises InputError for files that are missing, cut short or do not fit together.
+        """
+        from scipy.sparse import csr_matrix
+
+        folder = Path(folder)
+        indptr, indices, data = (_map(folder / f"impacts-{name}.npy") for name in _ARRAYS)
+        shape = tuple(int(size) for size in _map(folder / "impacts-shape.npy"))
+        fits = len(shape) == 2 and len(indptr) == shape[0] + 1 and len(indices) == len(data)
+        if not fits or indptr[-1] != len(data):
+            raise InputError(f"{folder}: the arrays of impacts do not fit together; index again")
+        impacts = csr_matrix(shape, dtype=data.dtype)
+        # The constructor would look through all indices; they are checked by `dupmae verify`.
+        impacts.indptr, impacts.indices, impacts.data = indptr, indices, data
+        impacts.has_sorted_indices = impacts.has_canonical_format = True
+        if dense is None and (folder / _DENSE).exists():
+            dense = _map(folder / _DENSE)
+        if dense is not None and len(dense) != shape[0]:
+            raise InputError(f"{folder}: {len(dense)} dense vectors for {shape[0]} documents")
+        return cls(impacts, dense)
+
+    def __len__(self) -> int:
+        """The number of documents."""
+        return int(self.impacts.shape[0])
+
+    def lexical_scores(self, query: csr_matrix, docs: np.ndarray) -> np.ndarray:
+        """Σ query weight × impact for each of ``docs`` (row numbers), as float64 [len(docs)].
+
+        ``query``: one row [1, |V|] of float32. Exact for weights from ``round_weights``: any order
+        of summing gives the same. Not yet divided by the scale.
+        """
+        docs = np.asarray(docs, np.int64)
+        weights = np.zeros(self.impacts.shape[1], np.float64)
+        weights[query.indices] = query.data
+        starts = np.asarray(self.impacts.indptr[docs], np.int64)
+        lengths = np.asarray(self.impacts.indptr[docs + 1], np.int64) - starts
+        ends = np.cumsum(lengths)
+        places = np.repeat(starts - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
+        products = weights[self.impacts.indices[places]] * self.impacts.data[places]
+        owners = np.repeat(np.arange(len(docs)), lengths)
+        return np.bincount(owners, weights=products, minlength=len(docs))
+
+    def dense(self, docs: np.ndarray) -> np.ndarray:
+        """The dense vectors of ``docs`` (row numbers), float32 [len(docs), d]."""
+        if self._dense is None:
+            raise InputError("this index holds no dense vectors that could be read back")
+        return np.asarray(self._dense[np.asarray(docs, np.int64)], np.float32)
+
+    @property
+    def dense_matrix(self) -> np.ndarray | None:
+        """All dense vectors, float32 [n, d], mapped, read-only; None if there are none."""
+        return self._dense
+
+
+def _map(path: Path) -> np.ndarray:
+    try:
+        # An empty array cannot be mapped.
+        array = (
+            np.load(path, allow_pickle=False)
+            if path.stat().st_size < 4096
+            else np.load(path, mmap_mode="r", allow_pickle=False)
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the index is not whole") from error
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
+    return array

@@ -1,0 +1,188 @@
+"""What an index is: its manifest, its vocabulary, and the checksums of all its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.files import atomic_file, read_json, sha256_file, sha256_lines, write_json
+from dupmae_toolkit.index.impacts import QuantizationError
+from dupmae_toolkit.records import EncoderInfo
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+VOCABULARY_FILE = "vocabulary.json"
+SEGMENTS_FOLDER = "segments"
+BUILDING_FOLDER = ".building"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """A segment: its folder's name under ``segments``, and what it holds."""
+
+    name: str
+    count: int
+    weights: int  # stored lexical weights
+    error: QuantizationError = field(default_factory=QuantizationError)
+
+
+@dataclass(slots=True)
+class Manifest:
+    """The manifest of an index. Paths in it are relative to the index and use forward slashes.
+
+    ``scale`` turns a lexical score of impacts into one of weights: Σ query weight × impact / scale.
+    ``checksums`` gives SHA-256 and size of every other file of the index.
+    """
+
+    encoder: EncoderInfo
+    scale: float
+    max_impact: int
+    faiss_spec: str
+    segment_size: int
+    segments: list[SegmentEntry]
+    source: str = ""
+    truncated: int | None = None
+    deleted: list[str] = field(default_factory=list)
+    vocabulary_file: str = VOCABULARY_FILE
+    checksums: dict[str, dict[str, Any]] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def count(self) -> int:
+        """The number of documents, deleted ones included."""
+        return sum(segment.count for segment in self.segments)
+
+    @property
+    def error(self) -> QuantizationError:
+        """The error of quantising all weights."""
+        return sum((segment.error for segment in self.segments), QuantizationError())
+
+    def segment_folder(self, index: Path, entry: SegmentEntry) -> Path:
+        """Where a segment lies."""
+        return Path(index) / SEGMENTS_FOLDER / entry.name
+
+    def check_encoder(self, index: Path, encoder: EncoderInfo) -> None:
+        """Raise EncoderMismatchError unless ``encoder`` gives the vectors that are in the index."""
+        if not self.encoder.same_vectors_as(encoder):
+            mine, other = self.encoder.to_dict(), encoder.to_dict()
+            ignored = ("name", "dense_weight", "lexical_weight")
+            differ = [key for key in mine if mine[key] != other[key] and key not in ignored]
+            raise EncoderMismatchError(
+                f"{index}: built with the encoder {self.encoder.name!r}, opened with "
+                f"{encoder.name!r}: they differ in {', '.join(differ)}; "
+                "use the encoder that built it, or build the index again"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is written to JSON."""
+        return {
+            "format_version": self.format_version,
+            "encoder": self.encoder.to_dict(),
+            "vocabulary": {
+                "file": self.vocabulary_file,
+                "sha256": self.encoder.vocabulary_sha256,
+                "size": self.encoder.vocabulary_size,
+            },
+            "impacts": {
+                "scale": self.scale,
+                "max_impact": self.max_impact,
+                "error": self.error.to_dict(),
+            },
+            "faiss": {"spec": self.faiss_spec, "metric": "inner_product"},
+            "source": self.source,
+            "truncated": self.truncated,
+            "count": self.count,
+            "segment_size": self.segment_size,
+            "segments": [asdict(segment) for segment in self.segments],
+            "deleted": list(self.deleted),
+            "checksums": self.checksums,
+        }
+
+    def save(self, index: Path) -> None:
+        """Write the manifest into the folder ``index``, in one step."""
+        write_json(Path(index) / MANIFEST_FILE, self.to_dict())
+
+    @classmethod
+    def load(cls, index: str | Path) -> Manifest:
+        """Read the manifest of an index. Raises InputError for anything but a whole one."""
+        path = Path(index) / MANIFEST_FILE
+        if not path.is_file():
+            raise InputError(f"{index}: {_why_no_index(Path(index))}")
+        values = read_json(path)
+        try:
+            version = values["format_version"]
+            if version > FORMAT_VERSION:
+                raise InputError(
+                    f"{path}: format version {version}; this toolkit reads up to "
+                    f"{FORMAT_VERSION}: update dupmae-toolkit"
+                )
+            segments = [
+                SegmentEntry(
+                    entry["name"],
+                    entry["count"],
+                    entry["weights"],
+                    QuantizationError.from_dict(entry["error"]),
+                )
+                for entry in values["segments"]
+            ]
+            return cls(
+                encoder=EncoderInfo.from_dict(values["encoder"]),
+                scale=float(values["impacts"]["scale"]),
+                max_impact=int(values["impacts"]["max_impact"]),
+                faiss_spec=values["faiss"]["spec"],
+                segment_size=values["segment_size"],
+                segments=segments,
+                source=values.get("source", ""),
+                truncated=values.get("truncated"),
+                deleted=list(values.get("deleted", [])),
+                vocabulary_file=values["vocabulary"]["file"],
+                checksums=values["checksums"],
+                format_version=version,
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{path}: not the manifest of an index ({type(error).__name__}: {error}); "
+                "build the index again"
+            ) from error
+
+    def vocabulary(self, index: str | Path) -> list[str]:
+        """The encoder's tokens in the order of their ids, read from the index itself."""
+        path = Path(index) / self.vocabulary_file
+        tokens = read_json(path)
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise InputError(f"{path}: not a list of tokens; build the index again")
+        if sha256_lines(tokens) != self.encoder.vocabulary_sha256:
+            raise InputError(
+                f"{path}: not the vocabulary that the manifest names; run `dupmae verify` on it"
+            )
+        return tokens
+
+
+def write_vocabulary(path: Path, tokens: list[str]) -> None:
+    """Write tokens as a JSON list in ASCII, which holds even lone surrogates."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(tokens, indent=0) + "\n", "ascii")
+
+
+def checksums(index: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """SHA-256 and size of every file under ``folder``, by path relative to ``index``, sorted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(index).as_posix(): checksum(path) for path in paths}
+
+
+def checksum(path: Path) -> dict[str, Any]:
+    """SHA-256 and size of one file."""
+    return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+
+
+def _why_no_index(index: Path) -> str:
+    if not index.exists():
+        return "no such index; `dupmae index` builds one"
+    if (index / BUILDING_FOLDER).is_dir():
+        return "its build was interrupted; run the same `dupmae index` again to finish it"
+    return f"no index (it has no {MANIFEST_FILE}); `dupmae index` builds one"
