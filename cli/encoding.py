@@ -58,6 +58,9 @@ def encode(
     queries: Annotated[
         bool, typer.Option("--queries", help="CORPUS holds queries: encode them as such.")
     ] = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
+    ] = False,
     part_size: Annotated[
         int | None, typer.Option(min=1, help="Texts in a part; a kill costs at most one part.")
     ] = None,
@@ -83,11 +86,15 @@ def encode(
 
     from dupmae_toolkit.collection.corpora import open_corpus
     from dupmae_toolkit.collection.queries import read_queries
-    from dupmae_toolkit.encoding.source import Memory
+    from dupmae_toolkit.encoding.source import Memory, Source
     from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 
-    source = Memory(read_queries(corpus), corpus) if queries else open_corpus(corpus)
-
+    source: Source
+    if queries:
+        source = Memory(read_queries(corpus), corpus)
+    else:
+        source = open_corpus(corpus, skip_invalid=skip_invalid)
+    # Only now, because it loads torch: what is wrong with the corpus' name is said at once.
     from dupmae_toolkit.model.encoder import DupMAEEncoder
 
     limit = "query_max_length" if queries else "max_length"
@@ -109,9 +116,12 @@ def encode(
         progress=console.bar,
     )
     seconds = time.perf_counter() - began
+    skipped = getattr(source, "skipped", 0)
+    if skipped:
+        console.say(f"{corpus}: {skipped:,} lines that are no documents were left out")
     console.say(_report(encoded, seconds, kept))
     if json:
-        console.print_json(_summary(encoded, seconds))
+        console.print_json(_summary(encoded, seconds) | {"skipped": skipped})
 
 
 def _report(encoded: EncodedCorpus, seconds: float, limit: int) -> str:

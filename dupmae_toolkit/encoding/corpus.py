@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.json"
 KINDS = ("documents", "queries")
+
+_PLAIN_NAME = re.compile(r"[^/\\\x00]+\.parquet")
 
 
 class EncodedCorpus:
@@ -211,7 +214,8 @@ def _entry(folder: Path, entry: Any) -> dict[str, Any]:
     from dupmae_toolkit.encoding.parquet import count_rows
 
     name = entry.get("file") if isinstance(entry, dict) else entry
-    if not isinstance(name, str) or Path(name).name != name or not name:
+    # A name such as ../elsewhere would lead out of the folder.
+    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
         raise InputError(f"{folder / MANIFEST}: {name!r} is no plain file name of a part")
     values = dict(entry) if isinstance(entry, dict) else {"file": name}
     if not isinstance(values.setdefault("count", None), int):

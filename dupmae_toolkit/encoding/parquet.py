@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
+from dupmae_toolkit.collection.lines import check_id
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Representations
 
@@ -20,8 +20,6 @@ COLUMNS = ("id", "title", "text", "dense", "terms", "weights")
 
 #: Rows handed to a reader at a time, at most, however large another engine made its files.
 MAX_ROWS = 32_768
-
-_BAD_ID = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 @dataclass(slots=True)
@@ -177,11 +175,8 @@ class _Rows:
 
     def ids(self) -> list[str]:
         ids = self.strings("id")
-        for row, name in enumerate(ids):
-            if not name or _BAD_ID.search(name):
-                raise self.refuse(
-                    row, f"the id {name!r} is empty or has white space or control characters"
-                )
+        for row, name in enumerate(ids, self.first_row):
+            check_id(name, f"{self.path}: row {row} (from 0)", None)
         return ids
 
     def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dupmae_toolkit.collection.lines import check_id, check_text
 from dupmae_toolkit.encoding.duplicates import IdRegister
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Query
-
-_BAD_ID = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 class Source(Protocol):
@@ -103,23 +101,11 @@ def windows(source: Source, size: int) -> Iterator[Window]:
     for place, item in source.numbered():
         title = getattr(item, "title", "")
         contents = item.contents if isinstance(item, Document) else item.text
-        if not item.id or _BAD_ID.search(item.id):
-            raise InputError.at(
-                source.source,
-                place,
-                f"the id {item.id!r} is empty or has white space or control characters",
-            )
+        check_id(item.id, source.source, place)
         if not contents.strip():
             raise InputError.at(source.source, place, f"{item.id!r} has no text; remove it")
         for value in (item.id, title, item.text):
-            try:
-                data = value.encode()
-            except UnicodeEncodeError as error:
-                raise InputError.at(
-                    source.source,
-                    place,
-                    f"{item.id!r} has a lone surrogate (half a character) in it; replace it",
-                ) from error
+            data = check_text(value, source.source, place, f"the text of {item.id}").encode()
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
         window.ids.append(item.id)
