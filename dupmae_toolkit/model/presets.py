@@ -1,0 +1,96 @@
+"""What pre-training is made of, as plain settings, and the two published ways as presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dupmae_toolkit.errors import InputError
+
+CHOICES = {
+    "decoder_query": ("normalized", "sum"),
+    "bow_pool": ("all_but_cls", "unmasked", "cls"),
+    "bow_weighting": ("frequency", "set"),
+    "lexical_head": ("mlm", "projection"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PreTrainingConfig:
+    """Three losses on one encoder: total = Σ weight · loss. A weight of 0 leaves that part out.
+
+    mlm_weight: the encoder's masked tokens. decoder_weight: the text rebuilt from [CLS].
+    bow_weight: the bag of words from the pooled vocabulary logits.
+    encoder_mask_rate, decoder_mask_rate: the share of a text's tokens that is masked, whole words.
+    mask_pool: how many decoder masks are drawn for a text, at most; its rows share them.
+    decoder_query: ``normalized`` or ``sum``, see CLSDecoder.
+    bow_pool: the tokens that the maximum is taken over. ``all_but_cls``: [SEP] and [MASK] too;
+        ``unmasked``: ordinary tokens that were not chosen for masking; ``cls``: [CLS] alone.
+    bow_weighting: ``frequency``: 1/n for each distinct term of n tokens; ``set``: 1.
+    lexical_head: as in DupMAEConfig; pre-training sets the encoder's.
+    """
+
+    mlm_weight: float = 1.0
+    decoder_weight: float = 1.0
+    bow_weight: float = 0.1
+    encoder_mask_rate: float = 0.3
+    decoder_mask_rate: float = 0.5
+    mask_pool: int = 256
+    decoder_query: str = "normalized"
+    bow_pool: str = "all_but_cls"
+    bow_weighting: str = "frequency"
+    lexical_head: str = "mlm"
+
+    def __post_init__(self) -> None:
+        for key, choices in CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise InputError(f"{key} {getattr(self, key)!r}: choose one of {list(choices)}")
+        for key in ("mlm_weight", "decoder_weight", "bow_weight"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise InputError(f"{key} {getattr(self, key)!r}: give 0 or a positive number")
+        if not (self.mlm_weight or self.decoder_weight or self.bow_weight):
+            raise InputError("all three loss weights are 0: nothing would be learned")
+        for key in ("encoder_mask_rate", "decoder_mask_rate"):
+            if not 0 < getattr(self, key) < 1:
+                raise InputError(f"{key} {getattr(self, key)!r}: give a share between 0 and 1")
+        if not isinstance(self.mask_pool, int) or self.mask_pool < 1:
+            raise InputError(f"mask_pool {self.mask_pool!r}: give a whole number of at least 1")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PreTrainingConfig:
+        """Read what a checkpoint carries; keys that this version does not know are left out."""
+        return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> PreTrainingConfig:
+        """A preset by its name, with some fields changed.
+
+        Example:
+            PreTrainingConfig.preset("official", bow_weight=0.0)  # RetroMAE's two losses
+        """
+        if name not in PRESETS:
+            raise InputError(f"preset {name!r}: choose one of {list(PRESETS)}")
+        unknown = sorted(set(changes) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise InputError(
+                f"pre-training has no setting {unknown[0]!r}: choose of "
+                f"{list(cls.__dataclass_fields__)}"
+            )
+        return replace(PRESETS[name], **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+#: ``official`` is what the authors' code does, ``paper`` what arXiv 2305.02564 writes.
+PRESETS = {
+    "official": PreTrainingConfig(),
+    "paper": PreTrainingConfig(
+        bow_weight=1.0,
+        decoder_query="sum",
+        bow_pool="unmasked",
+        bow_weighting="set",
+        lexical_head="projection",
+    ),
+}
