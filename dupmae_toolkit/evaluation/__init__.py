@@ -1,1 +1,1 @@
-"""Measures, and whole experiments on BEIR data sets."""
+"""Measures equal to trec_eval's, Lucene's BM25 to compare with, and BEIR from end to end."""
