@@ -6,18 +6,20 @@ vocabulary. The families differ only in the names.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from dupmae_toolkit.errors import InputError
 
 
-def hidden_states(lm: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def hidden_states(lm: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """The backbone's last hidden states, [B, L, H]."""
     return lm.base_model(input_ids=input_ids, attention_mask=attention_mask)[0]
 
 
-def transform(lm: nn.Module, hidden: Tensor) -> Tensor:
+def transform(lm: Any, hidden: Tensor) -> Tensor:
     """The masked-LM head up to, but without, the vocabulary projection: [..., H] -> [..., H']."""
     if hasattr(lm, "cls") and hasattr(lm.cls, "predictions"):  # BERT and its kin
         return lm.cls.predictions.transform(hidden)
@@ -35,7 +37,7 @@ def transform(lm: nn.Module, hidden: Tensor) -> Tensor:
     )
 
 
-def vocabulary_projection(lm: nn.Module) -> tuple[Tensor, Tensor]:
+def vocabulary_projection(lm: Any) -> tuple[Tensor, Tensor]:
     """Weight [V, H'] and bias [V] of the last layer; a missing bias is zeros."""
     output = lm.get_output_embeddings()
     bias = output.bias

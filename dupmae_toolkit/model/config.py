@@ -1,4 +1,4 @@
-"""What a DupMAE encoder is, beyond its backbone; kept in the checkpoint's config under ``dupmae``."""
+"""What a DupMAE encoder is, beyond its backbone; kept in the config under ``dupmae``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class DupMAEConfig:
         does; ``projection`` multiplies it straight with the vocabulary matrix (the paper's W·h);
         ``none`` for a checkpoint that has no vocabulary.
     activation: of the pooled logits; ``log1p_relu`` is log(1 + ReLU(x)), as SPLADE has it.
-    top_k, query_top_k: the terms kept, 0 for all. The paper keeps 384 of a document, all of a query.
+    top_k, query_top_k: the terms kept, 0 for all. The paper keeps 384 of a
+        document, all of a query.
     dense_dim: width of the projection of [CLS]; 0 takes [CLS] as it is.
     normalize: whether the dense vector gets length one.
     dense_weight, lexical_weight: joint score = dense_weight · dense + lexical_weight · lexical.
@@ -51,9 +52,7 @@ class DupMAEConfig:
                 raise InputError(f"{key} {getattr(self, key)!r}: give 0 or a positive number")
         for key in ("max_length", "query_max_length"):
             if not isinstance(getattr(self, key), int) or getattr(self, key) < 3:
-                raise InputError(
-                    f"{key} {getattr(self, key)!r}: give a number of at least 3 tokens"
-                )
+                raise InputError(f"{key} {getattr(self, key)!r}: at least 3 tokens are needed")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> DupMAEConfig:

@@ -49,6 +49,8 @@ class DupMAEEncoder(nn.Module):
         vectors.dense.shape, vectors.lexical.nnz
     """
 
+    ordinary: Tensor
+
     def __init__(
         self,
         lm: PreTrainedModel,
@@ -112,7 +114,7 @@ class DupMAEEncoder(nn.Module):
         return pooled_logits(features, weight, bias, pool_mask)
 
     def _weight_as(self, weight: Tensor, kind: str) -> Tensor:
-        """The vocabulary matrix in autocast's dtype, kept between calls while it does not change."""
+        """The vocabulary matrix in autocast's dtype, kept while it does not change."""
         if not torch.is_autocast_enabled(kind):
             return weight
         dtype = torch.get_autocast_dtype(kind)
@@ -192,7 +194,7 @@ class DupMAEEncoder(nn.Module):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Over names, shapes and float32 values of all weights, whatever form they were stored in."""
+        """Over names, shapes and float32 values of all weights, however they were stored."""
         digest = hashlib.sha256()
         for key, value in sorted(self.state_dict().items()):
             array = value.detach().float().contiguous().cpu()
@@ -247,8 +249,8 @@ class DupMAEEncoder(nn.Module):
         config = DupMAEConfig.from_dict(getattr(lm.config, "dupmae", None)).but(**changes)
         if not has_head and not fresh_head and config.lexical_head != "none":
             raise InputError(
-                f"{source}: has no masked-LM head, so it gives no lexical vector; name a masked LM, "
-                "train a head (fresh_head), or set lexical_head to none"
+                f"{source}: has no masked-LM head, so it gives no lexical vector; name a masked "
+                "LM, train a head (fresh_head), or set lexical_head to none"
             )
         room = _positions(lm)
         config = config.but(

@@ -22,7 +22,7 @@ def pooled_logits(features: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) 
 
     features: [B, L, H], float. weight: [V, H]. bias: [V]. mask: [B, L], true where a token counts.
     Returns float32 [B, V]; a text in which no token counts gets ``-inf`` everywhere. Under autocast
-    the products are taken in autocast's dtype; maxima, bias and gradients of the weight are float32.
+    the products are taken in autocast's dtype, the rest in float32.
     Where two tokens tie, the gradient goes to one of them.
     """
     filled, empty = _fill_masked(features, mask)

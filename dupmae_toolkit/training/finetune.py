@@ -1,0 +1,197 @@
+"""Fine-tuning on pairs with the joint score."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model import backbones
+from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.model.inference import pad, tokenize
+from dupmae_toolkit.training import losses
+from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.streams import Batches, Pair, pairs
+from dupmae_toolkit.training.trainer import run
+
+LOSSES = ("joint", "lexical", "dense", "teacher_lexical", "teacher_dense", "teacher_vector")
+CALIBRATION_TEXTS = 64
+
+
+class Teacher(nn.Module):
+    """A frozen dense model with mean pooling over the tokens and vectors of length one.
+
+    It reads the student's token ids, so both must have the same vocabulary.
+    """
+
+    def __init__(self, source: str, tokenizer: Any) -> None:
+        super().__init__()
+        from dupmae_toolkit.model.checkpoints import load_masked_lm
+
+        lm, own, _ = load_masked_lm(source)
+        if own.get_vocab() != tokenizer.get_vocab():
+            raise InputError(f"{source}: a teacher needs the vocabulary of the model it teaches")
+        self.backbone = lm.base_model.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Teacher:
+        return self  # frozen: no dropout
+
+    @torch.no_grad()
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask)[0].float()
+        mask = attention_mask[..., None].float()
+        return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+
+
+class PairModel(nn.Module):
+    """The encoder with its losses over a batch of pairs."""
+
+    def __init__(self, encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
+        super().__init__()
+        unknown = sorted(set(recipe.losses) - set(LOSSES))
+        if unknown:
+            raise InputError(f"loss {unknown[0]!r} is not known; choose of {', '.join(LOSSES)}")
+        if any(name.startswith("teacher") for name in recipe.losses) and not recipe.teacher:
+            raise InputError("a teacher loss needs a teacher; name one in the recipe")
+        self.encoder = encoder
+        self.recipe = recipe
+        self.teacher = Teacher(recipe.teacher, encoder.tokenizer) if recipe.teacher else None
+
+    def forward(
+        self, batch: dict[str, Tensor], step: int, steps: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        r = self.recipe
+        query = self.encoder(batch["query_ids"], batch["query_mask"])
+        document = self.encoder(batch["document_ids"], batch["document_mask"])
+        with torch.autocast(query.dense.device.type, enabled=False):
+            unit = nn.functional.normalize
+            cosine = unit(query.dense, dim=-1) @ unit(document.dense, dim=-1).T
+            scores = {"dense": r.dense_scale * cosine}
+            if query.lexical is not None and document.lexical is not None:
+                scores["lexical"] = query.lexical @ document.lexical.T
+                scores["joint"] = scores["lexical"] + scores["dense"]
+        parts: dict[str, Tensor] = {
+            name: losses.contrastive(scores[name], batch["same"])
+            for name in ("joint", "lexical", "dense")
+            if name in r.losses
+        }
+        if self.teacher is not None:
+            tq = self.teacher(batch["query_ids"], batch["query_mask"])
+            td = self.teacher(batch["document_ids"], batch["document_mask"])
+            target = r.teacher_scale * tq @ td.T
+            for name in ("lexical", "dense"):
+                if f"teacher_{name}" in r.losses:
+                    parts[f"teacher_{name}"] = losses.distill(scores[name], target)
+            if "teacher_vector" in r.losses:
+                near = nn.functional.cosine_similarity
+                parts["teacher_vector"] = (
+                    2 - near(query.dense, tq).mean() - near(document.dense, td).mean()
+                ) / 2
+        loss = torch.stack([r.losses[name] * value for name, value in parts.items()]).sum()
+        logs = {name: value.item() for name, value in parts.items()}
+        if query.lexical is not None and document.lexical is not None:
+            rise = losses.ramp(step, round(r.flops_ramp * steps))
+            fq, fd = losses.flops(query.lexical), losses.flops(document.lexical)
+            loss = loss + rise * (r.flops_query * fq + r.flops_document * fd)
+            logs |= {
+                "flops_query": fq.item(),
+                "flops_document": fd.item(),
+                "active_query": (query.lexical > 0).sum(1).float().mean().item(),
+                "active_document": (document.lexical > 0).sum(1).float().mean().item(),
+            }
+        return loss, logs
+
+
+class PairCollator:
+    """Pairs to token ids and masks, int64 [B, L], and ``same``, bool [B, B]: equal documents."""
+
+    def __init__(self, encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
+        self.tokenizer = encoder.tokenizer
+        self.pad_id = encoder.pad_id
+        self.prefixes = encoder.config.query_prefix, encoder.config.prefix
+        self.lengths = recipe.query_length, recipe.document_length
+
+    def __call__(self, batch: list[Pair]) -> dict[str, Tensor]:
+        result: dict[str, Tensor] = {}
+        for i, name in enumerate(("query", "document")):
+            texts = [self.prefixes[i] + getattr(pair, name) for pair in batch]
+            ids = tokenize(self.tokenizer, texts, self.lengths[i]).ids
+            result[f"{name}_ids"], result[f"{name}_mask"] = pad(ids, self.pad_id)
+        documents = [pair.document for pair in batch]
+        equal = torch.tensor([[a == b for b in documents] for a in documents])
+        result["same"] = equal & ~torch.eye(len(batch), dtype=torch.bool)
+        return result
+
+
+@torch.no_grad()
+def set_active_terms(encoder: DupMAEEncoder, texts: list[str], wanted: int, length: int) -> float:
+    """Shift the head's bias so that a text has ``wanted`` active terms on average; the shift."""
+    ids = tokenize(encoder.tokenizer, texts, length).ids
+    logits = []
+    encoder.eval()
+    with encoder.autocast():
+        for row in ids:
+            input_ids, mask = pad([row], encoder.pad_id)
+            hidden = backbones.hidden_states(
+                encoder.lm, input_ids.to(encoder.device), mask.to(encoder.device)
+            )
+            pool = encoder.ordinary[input_ids.to(encoder.device)]
+            logits.append(encoder.bag_of_words(hidden, pool).float().cpu())
+    values = torch.cat(logits).flatten()
+    values = values[torch.isfinite(values)]
+    shift = -torch.topk(values, min(wanted * len(texts), len(values))).values[-1].item()
+    bias = encoder.lm.get_output_embeddings().bias
+    if bias is None:
+        raise InputError("the head has no bias to shift; set active_terms to 0")
+    bias += shift
+    return shift
+
+
+def finetune(
+    recipe: FinetuneRecipe,
+    *,
+    resume: bool = False,
+    listen: Callable[[dict[str, float]], None] = lambda entry: None,
+) -> Path:
+    """Fine-tune as the recipe says; returns the folder of the trained checkpoint."""
+    encoder = DupMAEEncoder.from_pretrained(
+        recipe.model, fresh_head=recipe.fresh_head, **recipe.encoder
+    )
+    module = PairModel(encoder, recipe)
+    batches = Batches(
+        recipe.data, recipe.batch_size, recipe.seed, pairs, PairCollator(encoder, recipe)
+    )
+
+    def load(folder: Path) -> None:
+        saved = DupMAEEncoder.from_pretrained(folder, device="cpu")
+        encoder.load_state_dict(saved.state_dict())
+
+    def prepare() -> None:
+        if recipe.active_terms:
+            first = pairs(recipe.data[0], random.Random(recipe.seed))
+            sample = [next(first).document for _ in range(CALIBRATION_TEXTS)]
+            shift = set_active_terms(encoder, sample, recipe.active_terms, recipe.document_length)
+            listen({"step": 0, "bias_shift": shift})
+
+    return run(
+        recipe,
+        module,
+        batches,
+        encoder.save_pretrained,
+        load,
+        resume=resume,
+        listen=listen,
+        prepare=prepare,
+    )
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """The log of a training, one entry for each ``log_every`` steps."""
+    with (folder / "log.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
