@@ -33,10 +33,12 @@ def write_faiss(folder: Path, ids: Sequence[str], dense: np.ndarray, spec: str =
 
     vectors = np.ascontiguousarray(dense, np.float32)
     index = make_faiss(spec, vectors.shape[1])
-    _settle(index)
+    rotations = _settle(index)
     try:
         if not index.is_trained:
             index.train(vectors)
+        for rotation, _ in rotations:
+            rotation.pq = None
         index.add(vectors)
     except RuntimeError as error:
         raise InputError(
@@ -135,7 +137,7 @@ class DenseIndex:
         return results
 
     def vectors(self) -> np.ndarray | None:
-        """All vectors, float32 [n, d], without a copy, read-only; None if the index is not exact."""
+        """All vectors, float32 [n, d], without a copy, read-only; None if not exact."""
         import faiss
 
         if not self.exact:
@@ -143,7 +145,7 @@ class DenseIndex:
         shape = (len(self), self.dimension)
         if not len(self):
             return np.empty(shape, np.float32)
-        flat = faiss.downcast_index(self._index)
+        flat: Any = faiss.downcast_index(self._index)
         view = faiss.rev_swig_ptr(flat.get_xb(), shape[0] * shape[1]).reshape(shape)
         view.flags.writeable = False
         return np.asarray(_View(view, self._index))
@@ -167,19 +169,24 @@ def _ordered(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, 
     return rows[order], scores[order]
 
 
-def _settle(index: Any) -> None:
-    """Set what makes a search good enough, and keep training quiet on small collections."""
+def _settle(index: Any) -> list[tuple[Any, Any]]:
+    """Set what makes a search good enough, and keep training quiet on small collections.
+
+    Returns the OPQ rotations with the quantizers that are lent to them for the training.
+    """
     import faiss
 
+    lent = []
     inner = faiss.downcast_index(index)
     while isinstance(inner, faiss.IndexPreTransform):
-        for number in range(inner.chain.size()):
-            rotation = faiss.downcast_VectorTransform(inner.chain.at(number))
+        chain: Any = inner.chain
+        for number in range(chain.size()):
+            rotation = faiss.downcast_VectorTransform(chain.at(number))
             if isinstance(rotation, faiss.OPQMatrix):
-                # Lent to FAISS for the training, so the index must keep it alive.
-                index.quiet = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
-                index.quiet.cp.min_points_per_centroid = 1
-                rotation.pq = index.quiet
+                quantizer = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
+                quantizer.cp.min_points_per_centroid = 1
+                rotation.pq = quantizer
+                lent.append((rotation, quantizer))
         inner = faiss.downcast_index(inner.index)
     if isinstance(inner, faiss.IndexIVF):
         inner.cp.min_points_per_centroid = 1
@@ -188,9 +195,10 @@ def _settle(index: Any) -> None:
         inner.hnsw.efConstruction = HNSW_CONSTRUCTION_DEPTH
         inner.hnsw.efSearch = HNSW_SEARCH_DEPTH
     for holder in (inner, getattr(inner, "storage", None)):
-        quantizer = getattr(holder, "pq", None)
-        if quantizer is not None:
-            quantizer.cp.min_points_per_centroid = 1
+        product = getattr(holder, "pq", None)
+        if product is not None:
+            product.cp.min_points_per_centroid = 1
+    return lent
 
 
 def _reason(error: RuntimeError) -> str:

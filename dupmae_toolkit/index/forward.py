@@ -41,7 +41,7 @@ class ForwardStore:
 
     @classmethod
     def open(cls, folder: Path, dense: np.ndarray | None = None) -> ForwardStore:
-        """Map the arrays into memory; ``dense`` stands in for dense.npy where FAISS has the vectors.
+        """Map the arrays into memory; ``dense`` stands in for a missing dense.npy.
 
         Raises InputError for files that are missing, cut short or do not fit together.
         """

@@ -43,7 +43,7 @@ class Segment:
         """The ids by document number."""
         path = self.folder / FAISS_FOLDER / IDS_FILE
         try:
-            text = path.read_text("utf-8", newline="\n")
+            text = path.read_bytes().decode("utf-8")
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; the index is not whole") from error
         except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,273 @@
+"""Building an index from an encoded corpus.
+
+The result does not depend on interruptions: killed at any moment, an index is what it was before,
+and the same call continues after the last whole segment. All files are the same from build to
+build but those of Lucene (it writes random names and the time into them), a FAISS index of a graph
+(HNSW, NSG), which several threads build in no fixed order, and the checksums of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
+from dupmae_toolkit.files import atomic_folder, make_folder, sha256_lines
+from dupmae_toolkit.index.dense import keeps_vectors, make_faiss, write_faiss
+from dupmae_toolkit.index.documents import FILE, write_documents
+from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.impacts import (
+    MAX_IMPACT,
+    QuantizationError,
+    calibrate,
+    check_max_impact,
+    quantize,
+)
+from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
+from dupmae_toolkit.index.manifest import (
+    VOCABULARY_FILE,
+    Manifest,
+    SegmentEntry,
+    checksum,
+    checksums,
+    write_vocabulary,
+)
+from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER, LUCENE_FOLDER
+from dupmae_toolkit.index.staging import Staging, check_target
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+
+SEGMENT_SIZE = 100_000
+
+
+@dataclass(slots=True)
+class Rows:
+    """Documents on their way into a segment. dense: float32 [n, d]; lexical: float32 [n, |V|]."""
+
+    ids: list[str]
+    titles: list[str]
+    texts: list[str]
+    dense: np.ndarray
+    lexical: csr_matrix
+
+    def sorted(self) -> Rows:
+        """The same documents in the order of their ids, by code point."""
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        return Rows(
+            [self.ids[i] for i in order],
+            [self.titles[i] for i in order],
+            [self.texts[i] for i in order],
+            self.dense[order],
+            self.lexical[order],
+        )
+
+
+def build_index(
+    index: str | Path,
+    encoded: EncodedCorpus,
+    *,
+    vocabulary: list[str],
+    faiss_spec: str = "Flat",
+    max_impact: int = MAX_IMPACT,
+    segment_size: int = SEGMENT_SIZE,
+    progress: Progress = silent,
+    overwrite: bool = False,
+) -> Manifest:
+    """Build an index in the folder ``index``; continue the same build if it was interrupted there.
+
+    vocabulary: the encoder's tokens in the order of their ids.
+    faiss_spec: a FAISS factory string, for the vectors of each segment.
+    max_impact: the largest impact; 255 (a byte) is within 0.2 % of the largest weight.
+    segment_size: documents in a segment, of which one at a time is in memory.
+    overwrite: an index that stands there is replaced, in the moment in which the new one is whole.
+
+    Raises InputError for a folder that must not be built in, for options that do not suit, for bad
+    input, and while another process builds there; JavaError and DupMAEError for failures.
+    """
+    index = Path(index)
+    _check_inputs(encoded, vocabulary, faiss_spec, max_impact, segment_size)
+    check_target(index, overwrite)
+    terms = lucene_terms(vocabulary)
+    options = {"faiss": faiss_spec, "max_impact": max_impact, "segment_size": segment_size}
+    with exclusive(make_folder(index)), _says_why(index):
+        staging = Staging.begin(index, encoded, options, overwrite)
+        if staging.is_over() and staging.live:
+            staging.tidy(staging.live)
+            return staging.live
+        scale, entries, sums = _build_segments(staging, encoded, terms, options, progress)
+        manifest = Manifest(
+            encoder=encoded.info,
+            scale=scale,
+            max_impact=max_impact,
+            faiss_spec=faiss_spec,
+            segment_size=segment_size,
+            segments=entries,
+            source=str(encoded.manifest["source"]),
+            truncated=encoded.manifest["truncated"],
+            vocabulary_file=_vocabulary_name(index, staging, encoded.info.vocabulary_sha256),
+        )
+        write_vocabulary(index / manifest.vocabulary_file, vocabulary)
+        manifest.checksums = {
+            manifest.vocabulary_file: checksum(index / manifest.vocabulary_file)
+        } | sums
+        manifest.save(index)
+        staging.tidy(manifest)
+    return manifest
+
+
+def _check_inputs(
+    encoded: EncodedCorpus,
+    vocabulary: list[str],
+    faiss_spec: str,
+    max_impact: int,
+    segment_size: int,
+) -> None:
+    if encoded.kind != "documents":
+        raise InputError(f"{encoded.folder}: holds queries; an index is built from documents")
+    if segment_size < 1:
+        raise InputError(f"segment size {segment_size}: it must be at least 1")
+    check_max_impact(max_impact)
+    make_faiss(faiss_spec, encoded.info.dense_dim)
+    if (
+        len(vocabulary) != encoded.info.vocabulary_size
+        or sha256_lines(vocabulary) != encoded.info.vocabulary_sha256
+    ):
+        raise EncoderMismatchError(
+            f"{encoded.folder}: encoded with {encoded.info.name!r}, whose vocabulary of "
+            f"{encoded.info.vocabulary_size:,} entries is not the one given, of "
+            f"{len(vocabulary):,}; use the encoder that encoded it"
+        )
+
+
+def _build_segments(
+    staging: Staging,
+    encoded: EncodedCorpus,
+    terms: list[str],
+    options: dict[str, Any],
+    progress: Progress,
+) -> tuple[float, list[SegmentEntry], dict[str, dict[str, Any]]]:
+    """Build the segments that do not stand yet; return the scale, the entries, the checksums."""
+    scale: float | None = None
+    entries: list[SegmentEntry] = []
+    sums: dict[str, dict[str, Any]] = {}
+    windows = _windows(encoded, options["segment_size"])
+    for name, rows in zip(staging.names, windows, strict=True):
+        record = staging.record(name)
+        if record is None:
+            if scale is None:
+                scale = calibrate(rows.lexical, options["max_impact"])
+            folder = staging.segments / name
+            with atomic_folder(folder) as temporary:
+                error = _write_segment(temporary, rows.sorted(), terms, scale, options, progress)
+            record = {
+                "scale": scale,
+                "count": len(rows.ids),
+                "error": asdict(error),
+                "checksums": checksums(staging.index, folder),
+            }
+            staging.finish(name, record)
+        scale = float(record["scale"])
+        error = QuantizationError.from_dict(record["error"])
+        entries.append(SegmentEntry(name, record["count"], error.weights, error))
+        sums |= record["checksums"]
+    assert scale is not None  # an encoded corpus has at least one row
+    return scale, entries, sums
+
+
+def _write_segment(
+    folder: Path,
+    rows: Rows,
+    terms: list[str],
+    scale: float,
+    options: dict[str, Any],
+    progress: Progress,
+) -> QuantizationError:
+    impacts, error = quantize(rows.lexical, scale, options["max_impact"])
+    write_documents(folder / FILE, rows.ids, rows.titles, rows.texts)
+    spec = options["faiss"]
+    with progress("indexing vectors", None):
+        write_faiss(folder / FAISS_FOLDER, rows.ids, rows.dense, spec)
+    dense = None if keeps_vectors(spec) else rows.dense
+    ForwardStore.write(folder / FORWARD_FOLDER, impacts, dense)
+    write_lucene(folder / LUCENE_FOLDER, rows.ids, impacts, terms, progress)
+    written = LuceneImpacts(folder / LUCENE_FOLDER)
+    found = (written.segments, len(written))
+    written.close()
+    if found != (1, len(rows.ids)):
+        raise DupMAEError(
+            f"{folder}: Lucene holds {found[1]} documents in {found[0]} segments where "
+            f"{len(rows.ids)} in one were written; please report this"
+        )
+    return error
+
+
+def _windows(encoded: EncodedCorpus, size: int) -> Iterator[Rows]:
+    """The rows of an encoded corpus, ``size`` at a time."""
+    from scipy.sparse import csr_matrix, vstack
+
+    ids: list[str] = []
+    titles: list[str] = []
+    texts: list[str] = []
+    dense: list[np.ndarray] = []
+    lexical: list[Any] = []
+
+    def rows() -> Rows:
+        whole = Rows(
+            list(ids),
+            list(titles),
+            list(texts),
+            np.concatenate(dense),
+            csr_matrix(vstack(lexical, format="csr")),
+        )
+        for part in (ids, titles, texts, dense, lexical):
+            part.clear()  # type: ignore[attr-defined]
+        return whole
+
+    for part in encoded.parts():
+        start = 0
+        while start < len(part):
+            stop = min(len(part), start + size - len(ids))
+            ids += part.ids[start:stop]
+            titles += part.titles[start:stop]
+            texts += part.texts[start:stop]
+            dense.append(part.dense[start:stop])
+            lexical.append(part.lexical[start:stop])
+            start = stop
+            if len(ids) == size:
+                yield rows()
+    if ids:
+        yield rows()
+
+
+def _vocabulary_name(index: Path, staging: Staging, digest: str) -> str:
+    """The usual name, unless the index that is being replaced has another vocabulary under it."""
+    live = staging.live
+    if live is None or live.encoder.vocabulary_sha256 == digest:
+        return live.vocabulary_file if live else VOCABULARY_FILE
+    if live.vocabulary_file != VOCABULARY_FILE:
+        return VOCABULARY_FILE
+    return f"vocabulary-{digest[:8]}.json"
+
+
+@contextlib.contextmanager
+def _says_why(index: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        advice = "make room" if error.errno == errno.ENOSPC else "see that it can be written"
+        raise DupMAEError(
+            f"{error.filename or index}: cannot be written ({error.strerror or error}); "
+            f"{advice} and run the same command to continue"
+        ) from error

@@ -1,0 +1,203 @@
+"""How a build stands that was killed: what of it can be kept, and what must go.
+
+A build works in ``INDEX/.building`` and in ``INDEX/segments``. ``build.json`` says what is being
+built and under which names; ``segment-NAME.json`` is written after that segment's folder has got
+its name, so a segment with such a record is whole. The manifest is written last, in one step, and
+makes the index; a segment that it does not name does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import (
+    TEMPORARY_PREFIX,
+    fsync_path,
+    read_json,
+    remove_leftovers,
+    sha256_file,
+    write_json,
+)
+from dupmae_toolkit.index.manifest import (
+    BUILDING_FOLDER,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    SEGMENTS_FOLDER,
+    Manifest,
+)
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+
+_PLAN = "build.json"
+
+
+def check_target(index: str | Path, overwrite: bool = False) -> None:
+    """Raise InputError when an index must not be built in this folder; nothing is written.
+
+    A folder may be built in when it does not exist, is empty, holds an interrupted build, or, with
+    ``overwrite``, holds an index. An index whose build was killed after its last step may too: the
+    build is then over at once.
+    """
+    index = Path(index)
+    if index.exists() and not index.is_dir():
+        raise InputError(f"{index}: is a file; name a folder for the index")
+    if not index.exists() or (index / BUILDING_FOLDER).is_dir():
+        return
+    if not (index / MANIFEST_FILE).exists():
+        if any(not path.name.startswith(TEMPORARY_PREFIX) for path in index.iterdir()):
+            raise InputError(f"{index}: not empty, and no index; name a new folder for the index")
+        return
+    values = read_json(index / MANIFEST_FILE)
+    if not isinstance(values, dict) or "segments" not in values:
+        raise InputError(f"{index}: its manifest is no index's; name a new folder for the index")
+    if not overwrite:
+        raise InputError(_exists(index, values.get("count")))
+
+
+class Staging:
+    """The state of one build. Held by one process at a time; see ``locks.exclusive``."""
+
+    def __init__(self, index: Path, plan: dict[str, Any], live: Manifest | None) -> None:
+        self.index = index
+        self.folder = index / BUILDING_FOLDER
+        self.segments = index / SEGMENTS_FOLDER
+        self.plan = plan
+        self.live = live
+
+    @classmethod
+    def begin(
+        cls, index: Path, encoded: EncodedCorpus, options: dict[str, Any], overwrite: bool
+    ) -> Staging:
+        """Continue the build that stands there if it is the same one, else start anew.
+
+        ``options`` are all that the result depends on besides ``encoded``. Raises InputError when
+        an index stands there that may not be replaced.
+        """
+        live = Manifest.load(index) if (index / MANIFEST_FILE).exists() else None
+        taken = {segment.name for segment in live.segments} if live else set()
+        count = -(-len(encoded) // options["segment_size"])
+        wanted = {"inputs": _fingerprint(encoded, options), "count": count}
+        stored = _read_plan(index / BUILDING_FOLDER / _PLAN)
+        same = stored is not None and all(stored.get(key) == wanted[key] for key in wanted)
+        names = stored["names"] if same and stored else _free_names(count, taken)
+        staging = cls(index, wanted | {"names": names}, live)
+        if live and not overwrite and not staging.is_over():
+            raise InputError(_exists(index, live.count))
+        if not same:
+            staging._forget(taken)
+            staging.folder.mkdir(parents=True, exist_ok=True)
+            write_json(staging.folder / _PLAN, staging.plan)
+        staging.segments.mkdir(exist_ok=True)
+        remove_leftovers(index)
+        remove_leftovers(staging.segments)
+        return staging
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the segments to build, in order."""
+        return self.plan["names"]
+
+    def is_over(self) -> bool:
+        """Whether the manifest that stands there is this build's: only tidying up is left."""
+        return self.live is not None and [s.name for s in self.live.segments] == self.names
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """What was recorded of a finished segment; None, and no folder, when it is to be built."""
+        path = self._record(name)
+        if path.exists() and (self.segments / name).is_dir():
+            return read_json(path)
+        path.unlink(missing_ok=True)
+        shutil.rmtree(self.segments / name, ignore_errors=True)
+        return None
+
+    def finish(self, name: str, record: dict[str, Any]) -> None:
+        """Record a segment whose folder has its name."""
+        write_json(self._record(name), record)
+
+    def tidy(self, manifest: Manifest) -> None:
+        """After the manifest is written: remove what it does not name."""
+        kept = {segment.name for segment in manifest.segments}
+        for path in self.segments.iterdir():
+            if path.name not in kept:
+                _remove(path, self.index)
+        for path in self.index.glob("vocabulary*.json"):
+            if path.name != manifest.vocabulary_file:
+                path.unlink()
+        # The folder goes in one step, so that no later run finds half of it.
+        if self.folder.exists():
+            _remove(self.folder, self.index)
+
+    def _record(self, name: str) -> Path:
+        return self.folder / f"segment-{name}.json"
+
+    def _forget(self, taken: set[str]) -> None:
+        """Drop what another build left, but for the encoded corpus, which looks after itself."""
+        for path in self.folder.glob("*.json"):
+            path.unlink()
+        if self.segments.is_dir():
+            for path in self.segments.iterdir():
+                if path.name not in taken:
+                    _remove(path, self.index)
+
+
+def _fingerprint(encoded: EncodedCorpus, options: dict[str, Any]) -> str:
+    """A digest of all that the index depends on."""
+    parts = []
+    for entry in encoded.manifest["parts"]:
+        digest = entry.get("sha256") or sha256_file(encoded.folder / entry["file"])
+        parts.append([entry["count"], digest])
+    inputs = {
+        "format_version": FORMAT_VERSION,
+        "encoder": encoded.info.to_dict(),
+        "source": encoded.manifest["source"],
+        "parts": parts,
+        "options": options,
+    }
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _read_plan(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        plan = read_json(path)
+    except InputError:
+        return None
+    fine = isinstance(plan, dict) and isinstance(plan.get("names"), list)
+    return plan if fine else None
+
+
+def _free_names(count: int, taken: set[str]) -> list[str]:
+    """The lowest numbers that no live segment has."""
+    names: list[str] = []
+    number = 0
+    while len(names) < count:
+        number += 1
+        if f"{number:06d}" not in taken:
+            names.append(f"{number:06d}")
+    return names
+
+
+def _remove(path: Path, index: Path) -> None:
+    """Remove a file or folder; a folder loses its name first, so that none is seen half-removed."""
+    if path.is_dir() and not path.is_symlink():
+        trash = Path(tempfile.mkdtemp(dir=index, prefix=TEMPORARY_PREFIX))
+        path.rename(trash / "removed")
+        fsync_path(index)
+        shutil.rmtree(trash, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _exists(index: Path, count: Any) -> str:
+    return (
+        f"{index}: already holds an index of {count} documents; "
+        "pass --overwrite (overwrite=True) to replace it, or name another folder"
+    )
