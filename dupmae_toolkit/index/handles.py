@@ -18,18 +18,22 @@ _FLOATS = "Ljava/nio/FloatBuffer;"
 _LIST = "Ljava/util/List;"
 _BUILDER = "Lorg/apache/lucene/search/BooleanQuery$Builder;"
 _OCCUR = "Lorg/apache/lucene/search/BooleanClause$Occur;"
+_STORED = "Lorg/apache/lucene/index/StoredFields;"
+_STRING_BUILDER = "Ljava/lang/StringBuilder;"
 _QUERY = "Lorg/apache/lucene/search/Query;"
 
 
 class Handle:
-    """A Java method handle that is called like a function of Java objects."""
+    """A Java method handle that is called like a function of Java objects and integers."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
         self._pack = jvm.autoclass("java.util.Arrays").asList
+        self._integer = jvm.autoclass("java.lang.Integer")
 
     def __call__(self, *arguments: Any) -> Any:
-        return self._handle.invokeWithArguments(self._pack(*arguments))
+        boxed = [self._integer(each) if isinstance(each, int) else each for each in arguments]
+        return self._handle.invokeWithArguments(self._pack(*boxed))
 
 
 @functools.cache
@@ -110,6 +114,39 @@ def hits() -> Handle:
     return Handle(
         handles.filterArguments(pour, 0, look.findGetter(top_docs, "scoreDocs", documents))
     )
+
+
+@functools.cache
+def stored_values(field: str) -> Handle:
+    """(StoredFields, from, to) -> the values of ``field`` of these documents, a line each."""
+    handles, look = _handles(), _lookup()
+    stored = _class("org.apache.lucene.index.StoredFields")
+    document = _class("org.apache.lucene.document.Document")
+    builder = _class("java.lang.StringBuilder")
+    string = jvm.autoclass("java.lang.String")
+
+    read = look.findVirtual(
+        stored, "document", _type("(ILjava/util/Set;)Lorg/apache/lucene/document/Document;")
+    )
+    only = jvm.autoclass("java.util.Collections").singleton(string(field))
+    read = handles.insertArguments(read, 2, only)
+    get = look.findVirtual(document, "get", _type("(Ljava/lang/String;)Ljava/lang/String;"))
+    value = handles.filterReturnValue(read, handles.insertArguments(get, 1, string(field)))
+    append = look.findVirtual(builder, "append", _type(f"(Ljava/lang/String;){_STRING_BUILDER}"))
+    append_line = handles.filterReturnValue(
+        append, handles.insertArguments(append, 1, string("\n"))
+    )
+    body = handles.collectArguments(append_line, 1, value)  # (StringBuilder, StoredFields, int)
+    body = handles.permuteArguments(
+        body, _type(f"({_STRING_BUILDER}I{_STORED}II){_STRING_BUILDER}"), 0, 2, 1
+    )
+    number = handles.identity(jvm.autoclass("java.lang.Integer").TYPE)
+    start = handles.permuteArguments(number, _type(f"({_STORED}II)I"), 1)
+    end = handles.permuteArguments(number, _type(f"({_STORED}II)I"), 2)
+    new_builder = look.findConstructor(builder, _type("()V"))
+    loop = handles.countedLoop(start, end, new_builder, body)
+    to_string = look.findVirtual(builder, "toString", _type("()Ljava/lang/String;"))
+    return Handle(handles.filterReturnValue(loop, to_string))
 
 
 def _handles() -> Any:

@@ -117,8 +117,12 @@ class LuceneImpacts:
     def ids(self) -> list[str]:
         """The ids of all documents, by document number."""
         with jvm.errors(f"{self.folder}: reading ids"):
-            stored = self._reader.storedFields()
-            return [stored.document(n).get(ID_FIELD) for n in range(self._reader.maxDoc())]
+            read, stored = handles.stored_values(ID_FIELD), self._reader.storedFields()
+            total, step = int(self._reader.maxDoc()), 10_000
+            found: list[str] = []
+            for start in range(0, total, step):
+                found += read(stored, start, min(total, start + step)).split("\n")[:-1]
+            return found
 
     def close(self) -> None:
         """Release the files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,8 +78,8 @@ class Manifest:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is written to JSON."""
-        return {
+        """As it is written to JSON; ``sha256`` is of all the rest."""
+        values = {
             "format_version": self.format_version,
             "encoder": self.encoder.to_dict(),
             "vocabulary": {
@@ -100,6 +101,7 @@ class Manifest:
             "deleted": list(self.deleted),
             "checksums": self.checksums,
         }
+        return values | {"sha256": _own_digest(values)}
 
     def save(self, index: Path) -> None:
         """Write the manifest into the folder ``index``, in one step."""
@@ -128,7 +130,7 @@ class Manifest:
                 )
                 for entry in values["segments"]
             ]
-            return cls(
+            manifest = cls(
                 encoder=EncoderInfo.from_dict(values["encoder"]),
                 scale=float(values["impacts"]["scale"]),
                 max_impact=int(values["impacts"]["max_impact"]),
@@ -142,6 +144,8 @@ class Manifest:
                 checksums=values["checksums"],
                 format_version=version,
             )
+            manifest._check_whole(path, values)
+            return manifest
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -149,6 +153,15 @@ class Manifest:
                 f"{path}: not the manifest of an index ({type(error).__name__}: {error}); "
                 "build the index again"
             ) from error
+
+    def _check_whole(self, path: Path, values: dict[str, Any]) -> None:
+        stated = values.get("sha256")
+        rest = {key: value for key, value in values.items() if key != "sha256"}
+        if stated != _own_digest(rest):
+            raise InputError(
+                f"{path}: was changed or damaged since it was written (its checksum differs); "
+                "build the index again"
+            )
 
     def vocabulary(self, index: str | Path) -> list[str]:
         """The encoder's tokens in the order of their ids, read from the index itself."""
@@ -178,6 +191,11 @@ def checksums(index: Path, folder: Path) -> dict[str, dict[str, Any]]:
 def checksum(path: Path) -> dict[str, Any]:
     """SHA-256 and size of one file."""
     return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+
+
+def _own_digest(values: dict[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _why_no_index(index: Path) -> str:

@@ -1,0 +1,59 @@
+"""What an index says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.index.manifest import BUILDING_FOLDER, SEGMENTS_FOLDER, Manifest
+
+_PARTS = ("faiss", "lucene", "forward", "documents.parquet")
+
+
+def index_info(index: str | Path) -> dict[str, Any]:
+    """A summary for people and programs; raises InputError where there is no whole index.
+
+    Sizes are in bytes. ``leftovers`` names what an interrupted build left, which does no harm and
+    goes with the next build.
+    """
+    index = Path(index)
+    manifest = Manifest.load(index)
+    sizes = dict.fromkeys(_PARTS, 0) | {"vocabulary": 0}
+    for name, entry in manifest.checksums.items():
+        pieces = name.split("/")
+        part = pieces[2] if pieces[0] == SEGMENTS_FOLDER else "vocabulary"
+        sizes[part] = sizes.get(part, 0) + int(entry["bytes"])
+    error = manifest.error
+    return {
+        "index": str(index),
+        "format_version": manifest.format_version,
+        "documents": manifest.count - len(manifest.deleted),
+        "deleted": len(manifest.deleted),
+        "source": manifest.source,
+        "truncated": manifest.truncated,
+        "encoder": manifest.encoder.to_dict(),
+        "faiss": manifest.faiss_spec,
+        "impacts": {
+            "max_impact": manifest.max_impact,
+            "scale": manifest.scale,
+            "step": 1 / manifest.scale,
+            "error": error.to_dict(),
+        },
+        "terms_per_document": error.weights / manifest.count if manifest.count else 0.0,
+        "segments": [
+            {"name": entry.name, "documents": entry.count, "weights": entry.weights}
+            for entry in manifest.segments
+        ],
+        "bytes": sizes | {"total": sum(sizes.values())},
+        "leftovers": _leftovers(index, manifest),
+    }
+
+
+def _leftovers(index: Path, manifest: Manifest) -> list[str]:
+    known = {entry.name for entry in manifest.segments}
+    folder = index / SEGMENTS_FOLDER
+    stray = [path for path in folder.iterdir() if path.name not in known] if folder.exists() else []
+    stray += index.glob(".tmp-*")
+    if (index / BUILDING_FOLDER).exists():
+        stray.append(index / BUILDING_FOLDER)
+    return sorted(path.relative_to(index).as_posix() for path in stray)
