@@ -1,0 +1,221 @@
+"""Query vectors in, rankings out: the legs side by side, completion, fusion, proof."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.search.completion import complete
+from dupmae_toolkit.search.exact import Certificate, proves_sum
+from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.legs import DenseLeg, Leg, LegList, LexicalLeg
+from dupmae_toolkit.search.numbering import Numbering
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+MODES = ("hybrid", "dense", "lexical")
+#: Queries that are searched at once.
+BATCH = 256
+#: Queries that a thread takes at once.
+_SLICE = 16
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Answer:
+    """The ranking of one query: n documents by number, best first, scores as float32 [n].
+
+    dense, lexical: the completed parts, float32 [n]; None where the mode has no such part.
+    """
+
+    documents: np.ndarray
+    scores: np.ndarray
+    dense: np.ndarray | None
+    lexical: np.ndarray | None
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of every query. depth: what each leg returns at first, at least ``k``."""
+
+    k: int = 10
+    mode: str = "hybrid"
+    fusion: Fusion = field(default_factory=Fusion)
+    depth: int = 100
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"there is no mode {self.mode!r}; choose one of {', '.join(MODES)}")
+        if self.k < 1:
+            raise InputError(f"k is {self.k}; it must be at least 1")
+        if self.depth < self.k:
+            raise InputError(f"depth is {self.depth}; it must be at least k, which is {self.k}")
+        if self.mode != "hybrid":
+            return
+        self.fusion.weights_for(2)
+        if self.exact and not self.fusion.is_sum:
+            raise InputError(
+                f"fusion {self.fusion.method} with norm {self.fusion.normalisation} depends on "
+                "which documents are looked at and cannot be certified exact; use sum, or linear "
+                "or combsum with norm none"
+            )
+
+
+class Engine:
+    """Searches with ready-made query vectors. Safe to use from several threads."""
+
+    def __init__(
+        self, numbering: Numbering, dense_leg: DenseLeg | None, lexical_leg: LexicalLeg | None
+    ) -> None:
+        self._numbering = numbering
+        self._dense = dense_leg
+        self._lexical = lexical_leg
+        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "dupmae-search")
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown()
+
+    def search(
+        self,
+        dense: np.ndarray | None,
+        lexical: csr_matrix | None,
+        request: Request,
+        progress: Progress = silent,
+    ) -> list[Answer]:
+        """The ranking of each query.
+
+        dense: float32 [q, d]; lexical: CSR float32 [q, |V|], non-negative, rounded as the lexical
+        leg wants it. What the mode does not use may be None.
+        """
+        first = lexical if request.mode == "lexical" else dense
+        if first is None:
+            raise DupMAEError(f"mode {request.mode} got no such query vectors")
+        answers: list[Answer] = []
+        with progress("searching", first.shape[0]) as advance:
+            for start in range(0, first.shape[0], BATCH):
+                batch = slice(start, start + BATCH)
+                answers += self._batch(
+                    None if dense is None else dense[batch],
+                    None if lexical is None else lexical[batch],
+                    request,
+                )
+                advance(len(answers) - start)
+        return answers
+
+    def _batch(
+        self, dense: np.ndarray | None, lexical: csr_matrix | None, request: Request
+    ) -> list[Answer]:
+        k, depth = request.k, request.depth
+        if request.mode == "dense":
+            lists = self._legs([(self._dense, dense)], k, request.exact)[0]
+            return [self._single(listed, "dense") for listed in lists]
+        if request.mode == "lexical":
+            lists = self._legs([(self._lexical, lexical)], k, request.exact)[0]
+            return [self._single(listed, "lexical") for listed in lists]
+        assert dense is not None
+        assert lexical is not None
+        answers: list[Answer | None] = [None] * dense.shape[0]
+        pending = np.arange(len(answers))
+        while len(pending):
+            found = self._hybrid(dense[pending], lexical[pending], request, depth)
+            for query, answer in zip(pending, found, strict=True):
+                answers[query] = answer
+            if not request.exact or depth >= self._numbering.searchable:
+                break
+            pending = np.array(
+                [
+                    query
+                    for query, answer in zip(pending, found, strict=True)
+                    if not answer.certificate.certified
+                ],
+                dtype=np.int64,
+            )
+            depth *= 4
+        return [answer for answer in answers if answer is not None]
+
+    def _legs(
+        self, asked: Sequence[tuple[Leg | None, Any]], depth: int, exact: bool
+    ) -> list[list[LegList]]:
+        """Each leg's lists, all legs at once; the lexical leg takes its queries in slices."""
+        tasks: list[list[Any]] = []
+        for leg, queries in asked:
+            if leg is None:
+                raise DupMAEError("this index has no such leg")
+            # FAISS brings its own threads, and its speed comes from large batches.
+            size = len(queries) if isinstance(leg, DenseLeg) else _SLICE
+            tasks.append(
+                [
+                    self._pool.submit(leg.search, queries[start : start + size], depth, exact)
+                    for start in range(0, queries.shape[0], max(size, 1))
+                ]
+            )
+        return [[listed for task in leg_tasks for listed in task.result()] for leg_tasks in tasks]
+
+    def _single(self, listed: LegList, mode: str) -> Answer:
+        depth = len(listed.documents)
+        is_dense = mode == "dense"
+        scores = listed.scores.astype(np.float32)
+        return Answer(
+            listed.documents,
+            scores,
+            scores if is_dense else None,
+            None if is_dense else scores,
+            Certificate(listed.proven, depth if is_dense else None, None if is_dense else depth),
+        )
+
+    def _hybrid(
+        self, dense: np.ndarray, lexical: csr_matrix, request: Request, depth: int
+    ) -> list[Answer]:
+        legs = [(self._dense, dense), (self._lexical, lexical)]
+        dense_lists, lexical_lists = self._legs(legs, depth, request.exact)
+
+        def fuse(query: int) -> Answer:
+            return self._fuse(
+                dense[query], lexical[query], dense_lists[query], lexical_lists[query], request
+            )
+
+        return self._in_slices(fuse, len(dense))
+
+    def _fuse(
+        self,
+        dense_query: np.ndarray,
+        lexical_query: csr_matrix,
+        dense_list: LegList,
+        lexical_list: LegList,
+        request: Request,
+    ) -> Answer:
+        assert self._dense is not None
+        assert self._lexical is not None
+        candidates = complete(
+            self._dense, dense_query, dense_list, self._lexical, lexical_query, lexical_list
+        )
+        fused = request.fusion.fuse(candidates.scores, candidates.ranks, completed=True)
+        order = self._numbering.order(candidates.documents, fused)[: request.k]
+        certified = request.fusion.is_sum and proves_sum(
+            fused[order], request.k, request.fusion.weights_for(2), dense_list, lexical_list
+        )
+        return Answer(
+            candidates.documents[order],
+            fused[order].astype(np.float32),
+            candidates.scores[0, order].astype(np.float32),
+            candidates.scores[1, order].astype(np.float32),
+            Certificate(certified, len(dense_list.documents), len(lexical_list.documents)),
+        )
+
+    def _in_slices(self, function: Callable[[int], T], count: int) -> list[T]:
+        def several(start: int) -> list[T]:
+            return [function(i) for i in range(start, min(start + _SLICE, count))]
+
+        return [one for part in self._pool.map(several, range(0, count, _SLICE)) for one in part]

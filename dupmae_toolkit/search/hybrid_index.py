@@ -1,0 +1,324 @@
+"""HybridIndex: built from documents, searched with texts or with ready-made vectors."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.impacts import round_weights
+from dupmae_toolkit.index.manifest import BUILDING_FOLDER, Manifest
+from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import (
+    Document,
+    Encoder,
+    Hit,
+    Query,
+    Ranking,
+    Representations,
+    Run,
+)
+from dupmae_toolkit.search.engine import Answer, Engine, Request
+from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
+from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors
+from dupmae_toolkit.search.report import describe, proof
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+
+#: What each leg returns at least, unless told otherwise.
+DEPTH = 100
+
+
+class HybridIndex:
+    """Both indexes of a collection as one.
+
+    Example:
+        index = HybridIndex.open("indexes/notes")
+        for hit in index.search("how do I parse a date", k=10):
+            print(hit.rank, hit.id, hit.score, hit.dense, hit.lexical)
+    """
+
+    def __init__(
+        self, path: Path, manifest: Manifest, encoder: Encoder | None, **settings: Any
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._encoder = encoder
+        self._settings = settings
+        self._terms: list[str] | None = None
+        self._engines: dict[str, Engine] = {}
+        self._lock = threading.RLock()
+        self._segments = [
+            Segment.open(manifest.segment_folder(path, entry), self._lucene_terms())
+            for entry in manifest.segments
+        ]
+        self._numbering = Numbering([s.ids for s in self._segments], manifest.deleted)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, encoder: Encoder | str | None = None, **settings: Any
+    ) -> HybridIndex:
+        """Open an index.
+
+        encoder: an encoder, or the name or folder of one; None: the one that the manifest names,
+        loaded when a text is first searched. Queries that are vectors need none. settings:
+        ``device`` and ``precision`` of an encoder that is loaded here. Raises EncoderMismatchError,
+        with both names, for another encoder than the index was built with.
+        """
+        path = Path(path)
+        manifest = Manifest.load(path)
+        if isinstance(encoder, str):
+            encoder = load_encoder(encoder, manifest.encoder, **settings)
+        if encoder is not None:
+            manifest.check_encoder(path, encoder.info)
+        return cls(path, manifest, encoder, **settings)
+
+    @classmethod
+    def build(
+        cls,
+        path: str | Path,
+        documents: Iterable[Document | Mapping[str, Any]],
+        encoder: Encoder,
+        *,
+        faiss: str = "Flat",
+        overwrite: bool = False,
+        progress: Progress = silent,
+        **settings: Any,
+    ) -> HybridIndex:
+        """Encode documents and build an index of them at ``path``.
+
+        documents: Documents, or dicts with ``id``, ``text`` and perhaps ``title``; read once, never
+        all in memory. faiss: a FAISS factory string. settings: further ones of ``build_index``
+        (``max_impact``, ``segment_size``). An index that exists is refused unless ``overwrite``.
+        """
+        from dupmae_toolkit.index.build import build_index
+        from dupmae_toolkit.index.dense import make_faiss
+        from dupmae_toolkit.index.impacts import MAX_IMPACT, check_max_impact
+        from dupmae_toolkit.index.staging import check_target
+
+        path = Path(path)
+        check_target(path, overwrite)
+        make_faiss(faiss, encoder.info.dense_dim)
+        check_max_impact(settings.get("max_impact", MAX_IMPACT))
+        manifest = build_index(
+            path,
+            _encode(path / BUILDING_FOLDER / "encoded", documents, encoder, progress),
+            vocabulary=encoder.vocabulary,
+            faiss_spec=faiss,
+            overwrite=overwrite,
+            progress=progress,
+            **settings,
+        )
+        return cls(path, manifest, encoder)
+
+    def __len__(self) -> int:
+        """The number of documents that can be found."""
+        return self._numbering.searchable
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the queries; loads it if it was not given."""
+        with self._lock:
+            if self._encoder is None:
+                name = self.manifest.encoder.name
+                try:
+                    encoder = load_encoder(name, self.manifest.encoder, **self._settings)
+                except InputError as error:
+                    raise InputError(
+                        f"{self.path}: its encoder {name!r} could not be loaded by that name "
+                        f"({error}); name its folder (--model, or encoder=…)"
+                    ) from error
+                self.manifest.check_encoder(self.path, encoder.info)
+                self._encoder = encoder
+            return self._encoder
+
+    @overload
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        mode: str = "hybrid",
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        query: list[str],
+        k: int = 10,
+        mode: str = "hybrid",
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self,
+        query: str | list[str],
+        k: int = 10,
+        mode: str = "hybrid",
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+    ) -> list[Hit] | list[list[Hit]]:
+        """The ``k`` best documents for a text, or for each of a list of texts.
+
+        mode: hybrid, dense or lexical. fusion: how hybrid scores come about, by name or in detail.
+        exact: look deeper until the ranking is proven. depth: what each leg returns at first; at
+        least ``k``, 100 or more by default. A lexical search returns only documents that share a
+        term with the query.
+        """
+        texts = [query] if isinstance(query, str) else query
+        topics = [Query(str(number), text) for number, text in enumerate(texts)]
+        request = self.request(k, mode, fusion, depth, exact)
+        answers = self._answers(self._vectors(topics), request, silent)
+        found = [self.hits(answer) for answer in answers]
+        return found[0] if isinstance(query, str) else found
+
+    def search_batch(
+        self,
+        queries: Queries,
+        k: int = 1000,
+        mode: str = "hybrid",
+        fusion: str | Fusion = "sum",
+        depth: int | None = None,
+        exact: bool = False,
+        tag: str | None = None,
+        progress: Progress = silent,
+    ) -> Run:
+        """A run: the ``k`` best documents for each of many queries. See ``search``.
+
+        Queries that are encoded already need no encoder. How the run came about stands in its
+        metadata, with the certificate: how many topics' rankings are proven.
+        """
+        request = self.request(k, mode, fusion, depth, exact)
+        vectors = self._vectors(queries)
+        answers = self._answers(vectors, request, progress)
+        run = Run(tag=tag or f"dupmae-{mode}")
+        for topic, answer in zip(vectors.ids, answers, strict=True):
+            run.topics[topic] = Ranking(self._numbering.ids(answer.documents), answer.scores)
+        run.metadata = describe(request, self.path, self.manifest, len(self)) | {
+            "certificate": proof(vectors.ids, answers)
+        }
+        return run
+
+    def answer(self, text: str, request: Request) -> Answer:
+        """The answer to one text as documents by number, with its certificate."""
+        return self._answers(self._vectors([Query("0", text)]), request, silent)[0]
+
+    def hits(self, answer: Answer) -> list[Hit]:
+        """An answer with ids, titles and texts."""
+        documents = self._documents(answer.documents)
+        empty: list[None] = [None] * len(documents)
+        dense = empty if answer.dense is None else answer.dense.tolist()
+        lexical = empty if answer.lexical is None else answer.lexical.tolist()
+        return [
+            Hit(rank, document.id, score, d, lex, document.title, document.text)
+            for rank, (document, score, d, lex) in enumerate(
+                zip(documents, answer.scores.tolist(), dense, lexical, strict=True), 1
+            )
+        ]
+
+    def request(
+        self,
+        k: int = 10,
+        mode: str = "hybrid",
+        fusion: str | Fusion = "sum",
+        depth: int | None = None,
+        exact: bool = False,
+    ) -> Request:
+        """A checked request; ``sum`` gets the weights of the encoder that built the index."""
+        chosen = Fusion(fusion) if isinstance(fusion, str) else fusion
+        if chosen.method == "sum" and chosen.weights is None:
+            info = self.manifest.encoder
+            chosen = replace(chosen, weights=(info.dense_weight, info.lexical_weight))
+        return Request(k, mode, chosen, max(k, DEPTH) if depth is None else depth, exact)
+
+    def close(self) -> None:
+        """Let threads and files go."""
+        with self._lock:
+            for engine in self._engines.values():
+                engine.close()
+            if "lexical" in self._engines or "hybrid" in self._engines:
+                for segment in self._segments:
+                    segment.lucene.close()
+            self._engines.clear()
+
+    def _answers(
+        self, vectors: Representations, request: Request, progress: Progress
+    ) -> list[Answer]:
+        dense = lexical = None
+        if request.mode != "lexical":
+            dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
+        if request.mode != "dense":
+            lexical = vectors.lexical.tocsr().astype(np.float32)
+            lexical.data = round_weights(lexical.data, self.manifest.max_impact)
+            lexical.eliminate_zeros()
+            lexical.sort_indices()
+        return self._engine(request.mode).search(dense, lexical, request, progress)
+
+    def _vectors(self, queries: Queries) -> Representations:
+        return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
+
+    def _documents(self, numbers: np.ndarray) -> list[Document]:
+        found: list[Document | None] = [None] * len(numbers)
+        for segment, where, rows in self._numbering.by_segment(numbers):
+            for place, document in zip(
+                where.tolist(), self._segments[segment].documents.get(rows), strict=True
+            ):
+                found[place] = document
+        return [document for document in found if document is not None]
+
+    def _engine(self, mode: str) -> Engine:
+        """The engine of a mode; a dense search starts no Java."""
+        from dupmae_toolkit.search.shards import SegmentDense, SegmentLexical
+
+        with self._lock:
+            if mode not in self._engines:
+                dense = lexical = None
+                if mode != "lexical":
+                    dense_shards = [SegmentDense(segment) for segment in self._segments]
+                    dense = DenseLeg(self._numbering, dense_shards)
+                if mode != "dense":
+                    lexical_shards = [SegmentLexical(segment) for segment in self._segments]
+                    lexical = LexicalLeg(self._numbering, lexical_shards, self.manifest.scale)
+                self._engines[mode] = Engine(self._numbering, dense, lexical)
+            return self._engines[mode]
+
+    def _lucene_terms(self) -> list[str]:
+        if self._terms is None:
+            self._terms = lucene_terms(self.manifest.vocabulary(self.path))
+        return self._terms
+
+
+def _encode(
+    folder: Path,
+    documents: Iterable[Document | Mapping[str, Any]],
+    encoder: Encoder,
+    progress: Progress,
+) -> EncodedCorpus:
+    """Encode into a folder that goes when the index is built; continue what a killed build left."""
+    from dupmae_toolkit.encoding.source import as_source
+    from dupmae_toolkit.encoding.stream import encode_corpus
+
+    source = as_source(documents)
+    if folder.exists():
+        try:
+            return encode_corpus(source, encoder, folder, progress=progress)
+        except InputError:
+            # Left by a build of other documents, or with another encoder: of no use to this one.
+            shutil.rmtree(folder)
+    return encode_corpus(source, encoder, folder, progress=progress)

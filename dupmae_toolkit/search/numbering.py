@@ -1,0 +1,65 @@
+"""Documents of several segments under one number, and their places in the order of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+
+class Numbering:
+    """Documents 0 … n − 1 over all segments: row r of segment s is ``offsets[s] + r``.
+
+    ids: the ids of each segment's rows. deleted: ids that no search returns.
+    """
+
+    def __init__(self, ids: Sequence[Sequence[str]], deleted: Sequence[str] = ()) -> None:
+        self._ids = [np.array(segment, dtype=object) for segment in ids]
+        self.offsets = np.concatenate([[0], np.cumsum([len(segment) for segment in ids])])
+        self._places = self._place()
+        gone = set(deleted)
+        self.live = [
+            np.array([name not in gone for name in segment], dtype=bool) if gone else None
+            for segment in self._ids
+        ]
+        dead = sum(int((~live).sum()) for live in self.live if live is not None)
+        #: Documents that a search can return.
+        self.searchable = int(self.offsets[-1]) - dead
+
+    def _place(self) -> np.ndarray | None:
+        """Each document's place in the order of all ids; None where that is its number."""
+        if len(self._ids) == 1:
+            ids = self._ids[0]
+            if all(ids[i] < ids[i + 1] for i in range(len(ids) - 1)):
+                return None
+        everything = [name for segment in self._ids for name in segment]
+        places = np.empty(len(everything), dtype=np.int64)
+        places[sorted(range(len(everything)), key=everything.__getitem__)] = np.arange(
+            len(everything)
+        )
+        return places
+
+    def ids(self, documents: np.ndarray) -> list[str]:
+        """The ids of documents by number."""
+        if len(self._ids) == 1:
+            return self._ids[0][documents].tolist()
+        names = np.empty(len(documents), dtype=object)
+        for segment, where, rows in self.by_segment(documents):
+            names[where] = self._ids[segment][rows]
+        return names.tolist()
+
+    def order(self, documents: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Positions by score as float32, descending, then by id ascending."""
+        places = documents if self._places is None else self._places[documents]
+        return np.lexsort((places, -scores.astype(np.float32)))
+
+    def by_segment(self, documents: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(segment, positions in ``documents``, rows in the segment) of each segment concerned."""
+        if len(self._ids) == 1:
+            if len(documents):
+                yield 0, np.arange(len(documents)), documents
+            return
+        segments = np.searchsorted(self.offsets, documents, side="right") - 1
+        for segment in np.unique(segments):
+            where = np.flatnonzero(segments == segment)
+            yield int(segment), where, documents[where] - self.offsets[segment]

@@ -1,0 +1,93 @@
+"""Queries in whatever form they come, as vectors that fit the index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+
+from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+
+#: Texts, vectors in memory, or a folder that `dupmae encode --queries` wrote.
+Queries: TypeAlias = Union[Sequence[Query], Representations, "EncodedCorpus"]
+
+
+def query_vectors(
+    queries: Queries, info: EncoderInfo, index: Path, encoder: Callable[[], Encoder]
+) -> Representations:
+    """The vectors of queries for an index that was built with ``info``.
+
+    ``encoder`` is called for texts only. Raises InputError for empty texts, ids that come twice and
+    vectors that do not fit; EncoderMismatchError for a folder of another encoder.
+    """
+    if isinstance(queries, Representations):
+        vectors = queries
+    elif isinstance(queries, Sequence):
+        for topic in queries:
+            if not topic.text.strip():
+                raise InputError(f"query {topic.id!r} has no text; give it some words")
+        texts, ids = [topic.text for topic in queries], [topic.id for topic in queries]
+        _check_ids(ids)
+        vectors = encoder().encode_queries(texts, ids)
+    else:
+        if not info.same_vectors_as(queries.info):
+            raise EncoderMismatchError(
+                f"{queries.folder}: encoded with {queries.info.name!r}, but {index} was built with "
+                f"{info.name!r}; encode the queries with that one, at the same lengths"
+            )
+        if queries.kind != "queries":
+            raise InputError(
+                f"{queries.folder}: holds documents; `dupmae encode --queries` encodes queries"
+            )
+        vectors = queries.representations()
+    _check_ids(vectors.ids)
+    _check_vectors(vectors, info)
+    return vectors
+
+
+def load_encoder(name: str, info: EncoderInfo, **settings: Any) -> Encoder:
+    """The named encoder, with the lengths and cuts that the index was built with.
+
+    settings: ``device`` and ``precision``, as ``DupMAEEncoder.from_pretrained`` takes them.
+    """
+    from dupmae_toolkit.model.encoder import DupMAEEncoder
+
+    return DupMAEEncoder.from_pretrained(
+        name,
+        max_length=info.max_length,
+        query_max_length=info.query_max_length,
+        top_k=info.top_k,
+        query_top_k=info.query_top_k,
+        **settings,
+    )
+
+
+def _check_vectors(vectors: Representations, info: EncoderInfo) -> None:
+    """Raise InputError for query vectors that cannot be searched with."""
+    count = len(vectors.ids)
+    wanted = ((count, info.dense_dim), (count, info.vocabulary_size))
+    got = (tuple(vectors.dense.shape), tuple(vectors.lexical.shape))
+    if got != wanted:
+        raise InputError(
+            f"query vectors of shapes {got[0]} and {got[1]} for {count} queries; the index has "
+            f"{info.dense_dim} dimensions and {info.vocabulary_size} terms: encode the queries "
+            f"with {info.name!r}"
+        )
+    if not np.isfinite(vectors.dense).all() or not np.isfinite(vectors.lexical.data).all():
+        raise InputError("the query vectors hold NaN or infinity; encode the queries again")
+    if vectors.lexical.nnz and vectors.lexical.data.min() < 0:
+        raise InputError("the queries' lexical weights hold negative numbers; encode them again")
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise InputError(f"query {name!r} comes twice; ids must be unique")
+        seen.add(name)

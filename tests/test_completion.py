@@ -1,0 +1,67 @@
+"""Completion: what one leg found gets its exact score of the other leg."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dupmae_toolkit.search.completion import complete
+from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
+from dupmae_toolkit.search.shards import inner_products, largest_norm
+from tests.search_support import Collection
+
+
+@pytest.mark.parametrize("sizes", [(300,), (120, 1, 179)])
+@pytest.mark.parametrize("depth", [1, 7, 400])
+def test_every_candidate_has_both_scores_of_brute_force(sizes, depth):
+    collection = Collection(sizes)
+    dense, lexical = collection.queries()
+    dense_leg = DenseLeg(collection.numbering, collection.dense_shards)
+    lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards, collection.scale)
+    dense_lists = dense_leg.search(dense, depth)
+    lexical_lists = lexical_leg.search(lexical, depth)
+    for query, (found, matched) in enumerate(zip(dense_lists, lexical_lists, strict=True)):
+        candidates = complete(dense_leg, dense[query], found, lexical_leg, lexical[query], matched)
+        expected = set(found.documents.tolist()) | set(matched.documents.tolist())
+        assert candidates.documents.tolist() == sorted(expected)
+        products, overlaps = collection.parts(dense[query], lexical[query])
+        np.testing.assert_allclose(
+            candidates.scores[0], products[candidates.documents], rtol=1e-12, atol=1e-12
+        )
+        np.testing.assert_array_equal(candidates.scores[1], overlaps[candidates.documents])
+        for row, listed in enumerate((found, matched)):
+            held = candidates.ranks[row] > 0
+            assert held.sum() == len(listed.documents)
+            order = np.argsort(candidates.ranks[row][held])
+            assert candidates.documents[held][order].tolist() == listed.documents.tolist()
+
+
+def test_a_document_outside_both_lists_is_no_candidate():
+    collection = Collection()
+    dense, lexical = collection.queries(1)
+    dense_leg = DenseLeg(collection.numbering, collection.dense_shards)
+    lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards)
+    lists = dense_leg.search(dense, 3)[0], lexical_leg.search(lexical, 3)[0]
+    candidates = complete(dense_leg, dense[0], lists[0], lexical_leg, lexical[0], lists[1])
+    assert 3 <= len(candidates.documents) <= 6
+
+
+@pytest.mark.parametrize("dimensions", [1, 3, 7, 16, 17, 129, 384])
+def test_an_inner_product_is_the_same_in_whatever_company(dimensions):
+    dice = np.random.default_rng(dimensions)
+    vectors = dice.normal(size=(501, dimensions)).astype(np.float32)
+    query = dice.normal(size=dimensions).astype(np.float32)
+    together = inner_products(vectors, query)
+    for rows in ([0], [500], [3, 2], range(1, 501, 7), dice.permutation(501)):
+        rows = np.array(rows)
+        np.testing.assert_array_equal(inner_products(vectors[rows], query), together[rows])
+    strided = np.zeros((501, dimensions + 1), np.float32)[:, 1:]
+    strided[:] = vectors
+    np.testing.assert_array_equal(inner_products(strided, query), together)
+
+
+def test_the_largest_norm_is_found_in_any_block():
+    vectors = np.ones((70_000, 2), np.float32)
+    assert largest_norm(vectors) == pytest.approx(np.sqrt(2))
+    vectors[69_999] = [3, 4]
+    assert largest_norm(vectors) == 5

@@ -1,0 +1,142 @@
+"""Rankings that are called proven are those of brute force, and what is not proven is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.search.engine import Request
+from dupmae_toolkit.search.fusion import Fusion
+from tests.search_support import Collection
+
+COLLECTIONS = {
+    "one segment": {},
+    "three segments": {"sizes": (150, 7, 143)},
+    "worst rounding": {"noise": 0.99},
+    "worst rounding in segments": {"sizes": (90, 110), "noise": 0.99},
+    "an approximate index": {"exhaustive": False},
+    "deleted documents": {"sizes": (100, 80), "deleted": tuple(f"d{i}" for i in range(0, 180, 3))},
+}
+
+
+def ranking(collection, answer):
+    ids = collection.numbering.ids(answer.documents)
+    return list(zip(ids, answer.scores.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+@pytest.mark.parametrize("k", [1, 10, 500])
+def test_exact_hybrid_search_equals_brute_force(name, k):
+    collection = Collection(**COLLECTIONS[name])
+    dense, lexical = collection.queries()
+    for weights in [(1.0, 1.0), (0.3, 2.0), (0.0, 1.0), (1.0, 0.0)]:
+        request = Request(k, "hybrid", Fusion("sum", weights), max(k, 16), exact=True)
+        answers = collection.engine.search(dense, lexical, request)
+        for query, answer in enumerate(answers):
+            d, s = collection.parts(dense[query], lexical[query])
+            assert ranking(collection, answer) == collection.best(
+                weights[0] * d + weights[1] * s, k
+            )
+            assert answer.certificate.certified
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+@pytest.mark.parametrize("mode", ["dense", "lexical"])
+def test_exact_search_of_one_leg_equals_brute_force(name, mode):
+    collection = Collection(**COLLECTIONS[name])
+    dense, lexical = collection.queries()
+    for k in (1, 10, 500):
+        answers = collection.engine.search(dense, lexical, Request(k, mode, depth=k, exact=True))
+        for query, answer in enumerate(answers):
+            d, s = collection.parts(dense[query], lexical[query])
+            expected = collection.best(d if mode == "dense" else s, k)
+            if mode == "lexical":
+                expected = [(name, score) for name, score in expected if score > 0]
+            assert ranking(collection, answer) == expected
+            assert answer.certificate.certified
+
+
+def test_whatever_is_called_proven_without_being_asked_is_right():
+    proven = 0
+    for seed in range(6):
+        collection = Collection((400, 300), seed=seed, noise=0.99)
+        dense, lexical = collection.queries(seed=seed)
+        for depth in (5, 20, 80):
+            answers = collection.engine.search(dense, lexical, Request(5, depth=depth))
+            for query, answer in enumerate(answers):
+                if answer.certificate.certified:
+                    d, s = collection.parts(dense[query], lexical[query])
+                    assert ranking(collection, answer) == collection.best(d + s, 5)
+                    proven += 1
+    assert proven > 50
+
+
+def test_an_approximate_dense_leg_is_not_called_proven():
+    collection = Collection(exhaustive=False)
+    dense, lexical = collection.queries()
+    for mode in ("dense", "hybrid"):
+        answers = collection.engine.search(dense, lexical, Request(5, mode, depth=20))
+        assert not any(answer.certificate.certified for answer in answers)
+
+
+def test_a_query_is_searched_deeper_only_where_needed():
+    collection = Collection((4000,))
+    dense, lexical = collection.queries()
+    shallow = collection.engine.search(dense, lexical, Request(5, depth=20))
+    deep = collection.engine.search(dense, lexical, Request(5, depth=20, exact=True))
+    for before, after in zip(shallow, deep, strict=True):
+        if before.certificate.certified:
+            assert after.certificate.dense_depth == before.certificate.dense_depth
+        else:
+            assert after.certificate.dense_depth > before.certificate.dense_depth
+
+
+def test_equal_documents_at_the_cut_are_returned_in_the_order_of_ids():
+    collection = Collection((200,))
+    collection.dense[:] = collection.dense[0]
+    collection.dense_shards[0].vectors[:] = collection.dense[0]
+    dense, lexical = collection.queries(1)
+    answer = collection.engine.search(dense, lexical, Request(7, "dense", depth=7))[0]
+    assert collection.numbering.ids(answer.documents) == sorted(collection.ids)[:7]
+
+
+def test_a_query_without_terms_finds_nothing_lexically_and_is_ranked_by_the_dense_part():
+    collection = Collection()
+    dense, lexical = collection.queries()
+    empty = np.flatnonzero(np.diff(lexical.indptr) == 0)
+    assert len(empty)
+    lexical_only = collection.engine.search(None, lexical, Request(10, "lexical"))
+    hybrid = collection.engine.search(dense, lexical, Request(10, exact=True))
+    for query in empty:
+        assert len(lexical_only[query].documents) == 0
+        assert lexical_only[query].certificate.certified
+        d, _ = collection.parts(dense[query], lexical[query])
+        assert ranking(collection, hybrid[query]) == collection.best(d, 10)
+
+
+@pytest.mark.parametrize(
+    "fusion", [Fusion("rrf"), Fusion("linear"), Fusion("combmnz", norm="none"), Fusion("combsum")]
+)
+def test_fusions_that_depend_on_the_candidates_cannot_be_exact(fusion):
+    with pytest.raises(InputError, match="cannot be certified"):
+        Request(fusion=fusion, exact=True)
+    collection = Collection()
+    dense, lexical = collection.queries()
+    answers = collection.engine.search(dense, lexical, Request(5, fusion=fusion))
+    assert not any(answer.certificate.certified for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"k": -3}, "k is -3"),
+        ({"k": 10, "depth": 5}, "at least k"),
+        ({"mode": "sparse"}, "hybrid, dense, lexical"),
+        ({"fusion": Fusion("sum", (1, 2, 3))}, "3 given for 2 lists"),
+    ],
+)
+def test_impossible_requests_are_refused(settings, words):
+    with pytest.raises(InputError, match=words):
+        Request(**settings)
