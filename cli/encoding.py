@@ -90,6 +90,8 @@ def encode(
     from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 
     source: Source
+    if queries and skip_invalid:
+        raise typer.BadParameter("--skip-invalid is for documents, not for --queries.")
     if queries:
         source = Memory(read_queries(corpus), corpus)
     else:
