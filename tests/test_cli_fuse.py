@@ -1,0 +1,138 @@
+"""`dupmae fuse`: TREC runs in, one TREC run out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dupmae_cli.main import main
+
+from dupmae_toolkit.collection.trec import read_run
+
+
+@pytest.fixture
+def dupmae(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as stopped:
+            main(["fuse", *map(str, words)])
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs: topic 001 in both, 2 in the first, 3 in the second."""
+    first = [("001", "NA", 9.5), ("001", "007", 4.0), ("001", "c", 2.0), ("2", "a", 1.0)]
+    second = [("001", "c", 0.9), ("001", "007", 0.5), ("001", "d", 0.1), ("3", "z", 0.0)]
+    paths = (tmp_path / "first.trec", tmp_path / "second.trec.gz")
+    for path, lines, opened in zip(paths, (first, second), (open, gzip.open), strict=True):
+        with opened(path, "wt") as file:
+            for rank, (topic, document, score) in enumerate(lines):
+                file.write(f"{topic} Q0 {document} {rank} {score} tag\n")
+    return paths
+
+
+def scores(path, topic):
+    ranking = read_run(path)[topic]
+    return dict(zip(ranking.ids, ranking.scores, strict=True))
+
+
+EXPECTED = {
+    (): {"c": 1 / 63 + 1 / 61, "007": 1 / 62 + 1 / 62, "NA": 1 / 61, "d": 1 / 63},
+    ("--rrf-k", 1): {"c": 1 / 4 + 1 / 2, "007": 1 / 3 + 1 / 3, "NA": 1 / 2, "d": 1 / 4},
+    ("--method", "sum"): {"NA": 9.5, "007": 4.5, "c": 2.9, "d": 0.1},
+    ("--method", "combsum"): {"NA": 1, "007": 2 / 7.5 + 0.5, "c": 1, "d": 0},
+    ("--method", "combmnz"): {"NA": 1, "007": 2 * (2 / 7.5 + 0.5), "c": 2, "d": 0},
+    ("--method", "linear", "--weights", "0.25,0.75", "--norm", "none"): {
+        "NA": 0.25 * 9.5,
+        "007": 1 + 0.375,
+        "c": 0.5 + 0.675,
+        "d": 0.075,
+    },
+    ("--method", "sum", "--missing", "min"): {"NA": 9.6, "007": 4.5, "c": 2.9, "d": 2.1},
+}
+
+
+@pytest.mark.parametrize("settings", EXPECTED)
+def test_fused_scores_are_those_worked_out_by_hand(dupmae, runs, settings):
+    code, out, err = dupmae(*runs, "--output", "out.trec", *settings)
+    assert (code, out) == (0, "")
+    assert "out.trec: 3 topics" in err
+    found, expected = scores("out.trec", "001"), EXPECTED[settings]
+    assert set(found) == set(expected)
+    np.testing.assert_allclose(
+        [found[document] for document in expected], list(expected.values()), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_every_topic_of_any_run_is_kept_as_text(dupmae, runs):
+    dupmae(*runs, "--output", "out.trec")
+    assert list(read_run("out.trec")) == ["001", "2", "3"]
+
+
+def test_the_policies_stand_beside_the_run(dupmae, runs):
+    code, out, _ = dupmae(
+        *runs, "-o", "out.trec", "--method", "linear", "--missing", "min", "--json", "-k", 2
+    )
+    assert code == 0
+    story = json.loads(out)
+    assert json.loads(Path("out.trec.json").read_text())["fusion"] == story["fusion"]
+    assert story["fusion"]["normalisation"] == "min-max"
+    assert "smallest" in story["fusion"]["missing"]
+    assert "ascending" in story["fusion"]["ties"]
+    assert story["runs"] == [str(path) for path in runs]
+    assert story["hits"] == 4
+
+
+def test_three_runs_are_fused_as_well_as_two(dupmae, runs):
+    assert dupmae(*runs, runs[0], "--output", "out.trec", "--method", "sum")[0] == 0
+    assert scores("out.trec", "2") == {"a": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("-k", 0), "k is 0"),
+        (("--method", "borda"), "rrf"),
+        (("--method", "linear", "--weights", "1,2,3"), "3 given for 2"),
+        (("--method", "combsum", "--weights", "1,2"), "use linear"),
+        (("--weights", "1,x"), "such as"),
+        (("--norm", "min-max"), "use linear"),
+        (("--rrf-k", 0), "more than 0"),
+        (("--missing", "mean"), "zero"),
+        (("--tag", "two words"), "white space"),
+        (("missing.trec",), "missing.trec"),
+        (("five.trec",), "five.trec:1"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(dupmae, runs, settings, message, tmp_path):
+    (tmp_path / "five.trec").write_text("1 Q0 d 1 0.5\n")
+    before = sorted(os.listdir(tmp_path))
+    code, out, err = dupmae(*runs, "--output", "out.trec", *settings)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_one_run_alone_and_an_output_among_the_runs_are_refused(dupmae, runs):
+    before = runs[0].read_bytes()
+    code, _, err = dupmae(runs[0], "--output", "out.trec")
+    assert (code, "two or more" in err) == (2, True)
+    code, _, err = dupmae(*runs, "--output", runs[0])
+    assert (code, "one of the runs" in err) == (2, True)
+    assert runs[0].read_bytes() == before
+
+
+def test_the_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fuse", "--help"])
+    assert not stopped.value.code
+    assert "Examples:" in capsys.readouterr().out
