@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
 from dupmae_toolkit.files import atomic_folder, make_folder, sha256_lines
 from dupmae_toolkit.index.dense import keeps_vectors, make_faiss, write_faiss
@@ -38,6 +36,7 @@ from dupmae_toolkit.index.manifest import (
     checksums,
     write_vocabulary,
 )
+from dupmae_toolkit.index.rows import Rows, windows
 from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER, LUCENE_FOLDER
 from dupmae_toolkit.index.staging import Staging, check_target
 from dupmae_toolkit.index.vocabulary import lucene_terms
@@ -45,33 +44,25 @@ from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
 SEGMENT_SIZE = 100_000
 
 
-@dataclass(slots=True)
-class Rows:
-    """Documents on their way into a segment. dense: float32 [n, d]; lexical: float32 [n, |V|]."""
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What an index depends on besides the encoded corpus; see ``build_index``."""
 
-    ids: list[str]
-    titles: list[str]
-    texts: list[str]
-    dense: np.ndarray
-    lexical: csr_matrix
+    faiss_spec: str = "Flat"
+    max_impact: int = MAX_IMPACT
+    segment_size: int = SEGMENT_SIZE
 
-    def sorted(self) -> Rows:
-        """The same documents in the order of their ids, by code point."""
-        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
-        return Rows(
-            [self.ids[i] for i in order],
-            [self.titles[i] for i in order],
-            [self.texts[i] for i in order],
-            self.dense[order],
-            self.lexical[order],
-        )
+    def check(self, dense_dim: int) -> None:
+        """Raise InputError for options that no index of this dimension can be built with."""
+        if self.segment_size < 1:
+            raise InputError(f"segment size {self.segment_size}: it must be at least 1")
+        check_max_impact(self.max_impact)
+        make_faiss(self.faiss_spec, dense_dim)
 
 
 def build_index(
@@ -97,49 +88,68 @@ def build_index(
     input, and while another process builds there; JavaError and DupMAEError for failures.
     """
     index = Path(index)
-    _check_inputs(encoded, vocabulary, faiss_spec, max_impact, segment_size)
+    options = BuildOptions(faiss_spec, max_impact, segment_size)
+    options.check(encoded.info.dense_dim)
+    check_inputs(encoded, vocabulary)
     check_target(index, overwrite)
+    with building_in(index):
+        return build_held(index, encoded, vocabulary, options, overwrite, progress)
+
+
+@contextlib.contextmanager
+def building_in(index: Path) -> Iterator[None]:
+    """Hold the folder ``index`` alone; it is created, and goes again if nothing was put into it."""
+    make_folder(index)
+    try:
+        with exclusive(index), _says_why(index):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            index.rmdir()
+
+
+def build_held(
+    index: Path,
+    encoded: EncodedCorpus,
+    vocabulary: list[str],
+    options: BuildOptions,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Manifest:
+    """``build_index`` for a caller that holds the folder by ``building_in`` and checked all."""
     terms = lucene_terms(vocabulary)
-    options = {"faiss": faiss_spec, "max_impact": max_impact, "segment_size": segment_size}
-    with exclusive(make_folder(index)), _says_why(index):
-        staging = Staging.begin(index, encoded, options, overwrite)
-        if staging.is_over() and staging.live:
-            staging.tidy(staging.live)
-            return staging.live
+    staging = Staging.begin(index, encoded, asdict(options), overwrite)
+    if staging.is_over() and staging.live:
+        staging.tidy(staging.live)
+        return staging.live
+    try:
         scale, entries, sums = _build_segments(staging, encoded, terms, options, progress)
-        manifest = Manifest(
-            encoder=encoded.info,
-            scale=scale,
-            max_impact=max_impact,
-            faiss_spec=faiss_spec,
-            segment_size=segment_size,
-            segments=entries,
-            source=str(encoded.manifest["source"]),
-            truncated=encoded.manifest["truncated"],
-            vocabulary_file=_vocabulary_name(index, staging, encoded.info.vocabulary_sha256),
-        )
-        write_vocabulary(index / manifest.vocabulary_file, vocabulary)
-        manifest.checksums = {
-            manifest.vocabulary_file: checksum(index / manifest.vocabulary_file)
-        } | sums
-        manifest.save(index)
-        staging.tidy(manifest)
+    except InputError:
+        staging.abandon()  # the same input would be refused again
+        raise
+    manifest = Manifest(
+        encoder=encoded.info,
+        scale=scale,
+        max_impact=options.max_impact,
+        faiss_spec=options.faiss_spec,
+        segment_size=options.segment_size,
+        segments=entries,
+        source=str(encoded.manifest["source"]),
+        truncated=encoded.manifest["truncated"],
+        vocabulary_file=_vocabulary_name(staging, encoded.info.vocabulary_sha256),
+    )
+    path = index / manifest.vocabulary_file
+    write_vocabulary(path, vocabulary)
+    manifest.checksums = {manifest.vocabulary_file: checksum(path)} | sums
+    manifest.save(index)
+    staging.tidy(manifest)
     return manifest
 
 
-def _check_inputs(
-    encoded: EncodedCorpus,
-    vocabulary: list[str],
-    faiss_spec: str,
-    max_impact: int,
-    segment_size: int,
-) -> None:
+def check_inputs(encoded: EncodedCorpus, vocabulary: list[str]) -> None:
+    """Raise InputError unless these are documents, encoded with this vocabulary."""
     if encoded.kind != "documents":
         raise InputError(f"{encoded.folder}: holds queries; an index is built from documents")
-    if segment_size < 1:
-        raise InputError(f"segment size {segment_size}: it must be at least 1")
-    check_max_impact(max_impact)
-    make_faiss(faiss_spec, encoded.info.dense_dim)
     if (
         len(vocabulary) != encoded.info.vocabulary_size
         or sha256_lines(vocabulary) != encoded.info.vocabulary_sha256
@@ -155,19 +165,19 @@ def _build_segments(
     staging: Staging,
     encoded: EncodedCorpus,
     terms: list[str],
-    options: dict[str, Any],
+    options: BuildOptions,
     progress: Progress,
 ) -> tuple[float, list[SegmentEntry], dict[str, dict[str, Any]]]:
     """Build the segments that do not stand yet; return the scale, the entries, the checksums."""
     scale: float | None = None
     entries: list[SegmentEntry] = []
     sums: dict[str, dict[str, Any]] = {}
-    windows = _windows(encoded, options["segment_size"])
-    for name, rows in zip(staging.names, windows, strict=True):
+    parts = windows(encoded, options.segment_size)
+    for name, rows in zip(staging.names, parts, strict=True):
         record = staging.record(name)
         if record is None:
             if scale is None:
-                scale = calibrate(rows.lexical, options["max_impact"])
+                scale = calibrate(rows.lexical, options.max_impact)
             folder = staging.segments / name
             with atomic_folder(folder) as temporary:
                 error = _write_segment(temporary, rows.sorted(), terms, scale, options, progress)
@@ -191,12 +201,12 @@ def _write_segment(
     rows: Rows,
     terms: list[str],
     scale: float,
-    options: dict[str, Any],
+    options: BuildOptions,
     progress: Progress,
 ) -> QuantizationError:
-    impacts, error = quantize(rows.lexical, scale, options["max_impact"])
+    impacts, error = quantize(rows.lexical, scale, options.max_impact)
     write_documents(folder / FILE, rows.ids, rows.titles, rows.texts)
-    spec = options["faiss"]
+    spec = options.faiss_spec
     with progress("indexing vectors", None):
         write_faiss(folder / FAISS_FOLDER, rows.ids, rows.dense, spec)
     dense = None if keeps_vectors(spec) else rows.dense
@@ -213,45 +223,7 @@ def _write_segment(
     return error
 
 
-def _windows(encoded: EncodedCorpus, size: int) -> Iterator[Rows]:
-    """The rows of an encoded corpus, ``size`` at a time."""
-    from scipy.sparse import csr_matrix, vstack
-
-    ids: list[str] = []
-    titles: list[str] = []
-    texts: list[str] = []
-    dense: list[np.ndarray] = []
-    lexical: list[Any] = []
-
-    def rows() -> Rows:
-        whole = Rows(
-            list(ids),
-            list(titles),
-            list(texts),
-            np.concatenate(dense),
-            csr_matrix(vstack(lexical, format="csr")),
-        )
-        for part in (ids, titles, texts, dense, lexical):
-            part.clear()  # type: ignore[attr-defined]
-        return whole
-
-    for part in encoded.parts():
-        start = 0
-        while start < len(part):
-            stop = min(len(part), start + size - len(ids))
-            ids += part.ids[start:stop]
-            titles += part.titles[start:stop]
-            texts += part.texts[start:stop]
-            dense.append(part.dense[start:stop])
-            lexical.append(part.lexical[start:stop])
-            start = stop
-            if len(ids) == size:
-                yield rows()
-    if ids:
-        yield rows()
-
-
-def _vocabulary_name(index: Path, staging: Staging, digest: str) -> str:
+def _vocabulary_name(staging: Staging, digest: str) -> str:
     """The usual name, unless the index that is being replaced has another vocabulary under it."""
     live = staging.live
     if live is None or live.encoder.vocabulary_sha256 == digest:

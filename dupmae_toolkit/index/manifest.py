@@ -176,6 +176,12 @@ class Manifest:
         return tokens
 
 
+def require_folder(index: Path) -> None:
+    """Raise InputError unless there is something at ``index`` that may be a damaged index."""
+    if not (index / MANIFEST_FILE).is_file() and not (index / SEGMENTS_FOLDER).is_dir():
+        raise InputError(f"{index}: {_why_no_index(index)}")
+
+
 def write_vocabulary(path: Path, tokens: list[str]) -> None:
     """Write tokens as a JSON list in ASCII, which holds even lone surrogates."""
     with atomic_file(path) as temporary:

@@ -8,6 +8,7 @@ makes the index; a segment that it does not name does not exist.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -120,6 +121,13 @@ class Staging:
     def finish(self, name: str, record: dict[str, Any]) -> None:
         """Record a segment whose folder has its name."""
         write_json(self._record(name), record)
+
+    def abandon(self) -> None:
+        """Remove what this build has made so far, as if it had never begun."""
+        self._forget({segment.name for segment in self.live.segments} if self.live else set())
+        for folder in (self.folder, self.segments):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def tidy(self, manifest: Manifest) -> None:
         """After the manifest is written: remove what it does not name."""

@@ -1,0 +1,67 @@
+"""Documents on their way from an encoded corpus into segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+    from dupmae_toolkit.encoding.parquet import Part
+
+
+@dataclass(slots=True)
+class Rows:
+    """Documents on their way into a segment. dense: float32 [n, d]; lexical: float32 [n, |V|]."""
+
+    ids: list[str]
+    titles: list[str]
+    texts: list[str]
+    dense: np.ndarray
+    lexical: csr_matrix
+
+    def sorted(self) -> Rows:
+        """The same documents in the order of their ids, by code point."""
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        return Rows(
+            [self.ids[i] for i in order],
+            [self.titles[i] for i in order],
+            [self.texts[i] for i in order],
+            self.dense[order],
+            self.lexical[order],
+        )
+
+
+def windows(encoded: EncodedCorpus, size: int) -> Iterator[Rows]:
+    """The rows of an encoded corpus, ``size`` at a time; the last window may hold fewer."""
+    pieces: list[tuple[Part, slice]] = []
+    held = 0
+    for part in encoded.parts():
+        start = 0
+        while start < len(part):
+            stop = min(len(part), start + size - held)
+            pieces.append((part, slice(start, stop)))
+            held += stop - start
+            start = stop
+            if held == size:
+                yield _joined(pieces)
+                pieces, held = [], 0
+    if pieces:
+        yield _joined(pieces)
+
+
+def _joined(pieces: list[tuple[Part, slice]]) -> Rows:
+    from scipy.sparse import csr_matrix, vstack
+
+    return Rows(
+        [name for part, rows in pieces for name in part.ids[rows]],
+        [title for part, rows in pieces for title in part.titles[rows]],
+        [text for part, rows in pieces for text in part.texts[rows]],
+        np.concatenate([part.dense[rows] for part, rows in pieces]),
+        csr_matrix(vstack([part.lexical[rows] for part, rows in pieces], format="csr")),
+    )
