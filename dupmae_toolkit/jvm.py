@@ -21,6 +21,7 @@ from typing import Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.java_homes import (
+    OLDEST_JAVA,
     VECTOR_MODULE,
     Candidate,
     JavaError,
@@ -32,6 +33,8 @@ from dupmae_toolkit.java_homes import (
 
 __all__ = [
     "HEAP_VARIABLE",
+    "OLDEST_JAVA",
+    "VECTOR_MODULE",
     "Candidate",
     "JavaError",
     "JavaHome",

