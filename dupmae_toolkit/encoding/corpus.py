@@ -1,4 +1,14 @@
-"""Reading an encoded corpus: a manifest and Parquet parts, written by any engine."""
+"""Reading an encoded corpus: a manifest and Parquet parts, written by any engine.
+
+What another engine must write: ``manifest.json`` with ``format_version`` 1 and ``encoder`` (the
+fields of EncoderInfo), and parts with the columns ``id``, ``title``, ``text`` (strings, no nulls),
+``dense`` (lists of d floats), ``terms`` (lists of vocabulary ids, in any order, none twice) and
+``weights`` (lists of as many floats, at least 0). Integers and floats may have any width.
+
+It may write: ``kind`` (``documents``, or ``queries``), ``source``, ``truncated``, ``parts`` (a list
+of {file, count, sha256} in the order of the corpus; else the files ``part-*.parquet`` by name),
+``count``, ``complete`` (false while it is being written), and the tokens as ``vocabulary.json``.
+"""
 
 from __future__ import annotations
 
