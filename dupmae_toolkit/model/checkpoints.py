@@ -16,6 +16,7 @@ from dupmae_toolkit.errors import InputError
 #: What a checkpoint may need; nothing that is code, a pickle or another framework's weights.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _SUBFOLDERS = ["*/*"]
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -58,16 +59,22 @@ def load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a checkpoint folder, or InputError where there is none."""
     from transformers import AutoTokenizer
 
+    hint = "copy tokenizer.json and tokenizer_config.json of the base model beside the weights"
+    # Without a vocabulary's file transformers makes up a tokenizer of special tokens alone.
+    if not _has_vocabulary(folder):
+        raise InputError(f"{folder}: has no tokenizer; {hint}")
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
         raise InputError(
-            f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}); copy "
-            "tokenizer.json and tokenizer_config.json of the base model beside the weights"
+            f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}); {hint}"
         ) from error
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise InputError(f"{folder}: the tokenizer has no vocabulary; {hint}")
+    return tokenizer
 
 
 def checkpoint_folder(source: str | Path) -> Path:
@@ -104,7 +111,8 @@ def _hub_folder(name: str) -> Path:
     with contextlib.suppress(Exception):
         cached = Path(snapshot_download(name, local_files_only=True, **options))
         _check_files(cached)
-        return cached
+        if _has_vocabulary(cached):
+            return cached
     try:
         return Path(snapshot_download(name, **options))
     except Exception as error:
@@ -135,6 +143,10 @@ def _check_files(folder: Path) -> None:
         with path.open("rb") as file:
             if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
                 raise InputError(f"{path}: a git-lfs pointer, not the weights; run: git lfs pull")
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any(path for name in _VOCABULARIES for path in folder.glob(name))
 
 
 def _load_model(folder: Path) -> tuple[Any, set[str]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-CHUNK = 1024  # tokens whose logits live at the same time
+CHUNK = 512  # tokens whose logits live at the same time
 
 
 def linear_cross_entropy(
@@ -28,7 +28,7 @@ def linear_cross_entropy(
     The gradient is worked out with the loss, chunk by chunk, and only scaled in the backward pass:
     three products with the vocabulary instead of the four of a recomputation. What is kept between
     the passes has the sizes of features, weight and bias. Under autocast the products are taken in
-    autocast's dtype; softmax, loss and sums over chunks are float32.
+    autocast's dtype, and the shares with them; the loss and the sums over chunks are float32.
     """
     kind = features.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
@@ -52,29 +52,32 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         wanted = [with_gradient and needed for needed in ctx.needs_input_grad[:3]]
-        inputs, matrix, offset = features.to(dtype), weight.to(dtype), bias.float()
-        for_features = torch.empty_like(inputs) if wanted[0] else None
+        inputs, matrix, offset = features.to(dtype), weight.to(dtype), bias.to(dtype)
+        scale = row_weights[:, None]
+        weighted = (features * scale).to(dtype)
+        for_features = torch.empty_like(features) if wanted[0] else None
         for_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
-        for_bias = torch.zeros_like(offset) if wanted[2] else None
+        for_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
         terms = torch.empty(len(features), dtype=torch.float32, device=features.device)
         for start in range(0, len(features), CHUNK):
             rows = slice(start, start + CHUNK)
             label = labels[rows, None]
-            logits = functional.linear(inputs[rows], matrix).float().add_(offset)
-            logs = torch.log_softmax(logits, dim=1)
-            terms[rows] = -logs.gather(1, label)[:, 0]
+            logits = functional.linear(inputs[rows], matrix, offset)
+            slope = torch.softmax(logits, dim=1)
+            # log Σ exp from the largest logit and its share, which cannot vanish: no second pass.
+            largest, place = logits.max(dim=1, keepdim=True)
+            norm = largest.float() - slope.gather(1, place).float().log()
+            terms[rows] = (norm - logits.gather(1, label).float())[:, 0]
             if not any(wanted):
                 continue
-            slope = logs.exp_()
-            slope.scatter_add_(1, label, slope.new_full(label.shape, -1.0))
-            slope.mul_(row_weights[rows, None])
-            if for_bias is not None:
-                for_bias += slope.sum(dim=0)
-            slope = slope.to(dtype)
+            slope[torch.arange(len(label), device=label.device), label[:, 0]] -= 1
+            # The rows' weights go to the narrow factors; the wide one is not touched again.
             if for_features is not None:
-                torch.mm(slope, matrix, out=for_features[rows])
+                for_features[rows] = (slope @ matrix) * scale[rows]
             if for_weight is not None:
-                for_weight += slope.T @ inputs[rows]
+                for_weight += slope.T @ weighted[rows]
+            if for_bias is not None:
+                for_bias += slope.T @ row_weights[rows].to(dtype)
         ctx.save_for_backward(for_features, for_weight, for_bias)
         ctx.dtypes = features.dtype, weight.dtype, bias.dtype
         ctx.mark_non_differentiable(terms)
@@ -83,9 +86,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        scale = gradients[0]
         scaled = [
-            None if slope is None else slope.mul(scale).to(dtype)
+            None if slope is None else slope.mul(gradients[0]).to(dtype)
             for slope, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return *scaled, None, None, None, None
