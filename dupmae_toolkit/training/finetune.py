@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import pad, tokenize
 from dupmae_toolkit.training import losses
+from dupmae_toolkit.training.calibration import PRIOR_TEXTS, calibrate_head
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.streams import Batches, Pair, pairs
 from dupmae_toolkit.training.trainer import run
 
 LOSSES = ("joint", "lexical", "dense", "teacher_lexical", "teacher_dense", "teacher_vector")
-CALIBRATION_TEXTS = 64
 
 
 class Teacher(nn.Module):
@@ -129,30 +128,6 @@ class PairCollator:
         return result
 
 
-@torch.no_grad()
-def set_active_terms(encoder: DupMAEEncoder, texts: list[str], wanted: int, length: int) -> float:
-    """Shift the head's bias so that a text has ``wanted`` active terms on average; the shift."""
-    ids = tokenize(encoder.tokenizer, texts, length).ids
-    logits = []
-    encoder.eval()
-    with encoder.autocast():
-        for row in ids:
-            input_ids, mask = pad([row], encoder.pad_id)
-            hidden = backbones.hidden_states(
-                encoder.lm, input_ids.to(encoder.device), mask.to(encoder.device)
-            )
-            pool = encoder.ordinary[input_ids.to(encoder.device)]
-            logits.append(encoder.bag_of_words(hidden, pool).float().cpu())
-    values = torch.cat(logits).flatten()
-    values = values[torch.isfinite(values)]
-    shift = -torch.topk(values, min(wanted * len(texts), len(values))).values[-1].item()
-    bias = encoder.lm.get_output_embeddings().bias
-    if bias is None:
-        raise InputError("the head has no bias to shift; set active_terms to 0")
-    bias += shift
-    return shift
-
-
 def finetune(
     recipe: FinetuneRecipe,
     *,
@@ -173,10 +148,15 @@ def finetune(
         encoder.load_state_dict(saved.state_dict())
 
     def prepare() -> None:
-        if recipe.active_terms:
-            first = pairs(recipe.data[0], random.Random(recipe.seed))
-            sample = [next(first).document for _ in range(CALIBRATION_TEXTS)]
-            shift = set_active_terms(encoder, sample, recipe.active_terms, recipe.document_length)
+        if recipe.active_terms or recipe.unigram_prior:
+            draw = Batches(recipe.data, 1, recipe.seed + 1_000_003, pairs, lambda batch: batch[0])
+            shift = calibrate_head(
+                encoder,
+                [pair.document for pair in itertools.islice(draw, PRIOR_TEXTS)],
+                prior=recipe.unigram_prior,
+                active_terms=recipe.active_terms,
+                max_length=recipe.document_length,
+            )
             listen({"step": 0, "bias_shift": shift})
 
     return run(

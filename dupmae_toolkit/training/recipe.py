@@ -88,6 +88,8 @@ class FinetuneRecipe(Recipe):
     flops_ramp: share of the steps over which they rise, quadratically.
     active_terms: before the first step the head's bias is shifted until a text has that many active
         terms, since the bag-of-words softmax does not see a constant; 0 leaves it.
+    unigram_prior: the share of each term's log document frequency that is subtracted from the bias
+        before the first step; see calibration.py.
     """
 
     query_length: int = 48
@@ -100,6 +102,7 @@ class FinetuneRecipe(Recipe):
     flops_document: float = 0.0
     flops_ramp: float = 0.5
     active_terms: int = 0
+    unigram_prior: float = 0.0
 
 
 R = TypeVar("R", bound=Recipe)

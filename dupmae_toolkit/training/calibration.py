@@ -1,0 +1,62 @@
+"""Turning a bag-of-words head into term weights, before the first step of fine-tuning.
+
+The bag-of-words loss teaches the head log p(term | text) up to a constant. Two things stand between
+that and a lexical vector. A frequent term is likely in every text and says little: subtracting a
+share of log p(term) leaves what the text adds, as an inverse document frequency would. And the
+softmax does not see the constant, while ReLU does: it is set so that a text has so many active terms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model import backbones
+from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.model.inference import pad, tokenize
+
+PRIOR_TEXTS = 8192
+SHIFT_TEXTS = 64
+
+
+def log_document_frequency(encoder: DupMAEEncoder, texts: list[str], max_length: int) -> Tensor:
+    """log((df + 1/2) / (n + 1)) of each vocabulary entry over n texts, float32 [|V|]."""
+    counts = np.zeros(encoder.vocabulary_size)
+    for row in tokenize(encoder.tokenizer, texts, max_length).ids:
+        counts[list(set(row))] += 1
+    return torch.from_numpy(np.log((counts + 0.5) / (len(texts) + 1)).astype(np.float32))
+
+
+@torch.no_grad()
+def calibrate_head(
+    encoder: DupMAEEncoder, texts: list[str], *, prior: float, active_terms: int, max_length: int
+) -> float:
+    """Change the head's bias in place; returns the constant that was added.
+
+    prior: the share of the log document frequency that is subtracted, 0 for none.
+    active_terms: the mean number of terms above 0 that a text shall have, 0 to leave the constant.
+    Raises InputError for a head without a bias.
+    """
+    bias = encoder.lm.get_output_embeddings().bias
+    if bias is None:
+        raise InputError("the head has no bias; set unigram_prior and active_terms to 0")
+    if prior:
+        bias -= prior * log_document_frequency(encoder, texts, max_length).to(bias.device)
+    if not active_terms:
+        return 0.0
+    logits = []
+    encoder.eval()
+    with encoder.autocast():
+        for row in tokenize(encoder.tokenizer, texts[:SHIFT_TEXTS], max_length).ids:
+            input_ids, mask = (tensor.to(encoder.device) for tensor in pad([row], encoder.pad_id))
+            hidden = backbones.hidden_states(encoder.lm, input_ids, mask)
+            pooled = encoder.bag_of_words(hidden, mask.bool() & encoder.ordinary[input_ids])
+            logits.append(pooled.float().cpu())
+    values = torch.cat(logits).flatten()
+    values = values[torch.isfinite(values)]
+    wanted = min(active_terms * len(logits), len(values))
+    shift = -torch.topk(values, wanted).values[-1].item()
+    bias += shift
+    return shift
