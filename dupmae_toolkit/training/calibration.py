@@ -3,7 +3,7 @@
 The bag-of-words loss teaches the head log p(term | text) up to a constant. Two things stand between
 that and a lexical vector. A frequent term is likely in every text and says little: subtracting a
 share of log p(term) leaves what the text adds, as an inverse document frequency would. And the
-softmax does not see the constant, while ReLU does: it is set so that a text has so many active terms.
+softmax does not see the constant, while ReLU does: it is set by the number of active terms wanted.
 """
 
 from __future__ import annotations
