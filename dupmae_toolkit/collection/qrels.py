@@ -12,6 +12,8 @@ from dupmae_toolkit.errors import InputError
 Qrels = dict[str, dict[str, int]]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+#: What BEIR's header, and others', call the third column.
+_HEADER_WORDS = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
 #: trec_eval counts the documents of every grade in an array that long.
 MAX_GRADE = 10_000
 
@@ -51,8 +53,8 @@ def read_qrels_file(file: TextSource) -> Qrels:
             width = len(columns)
             if width not in (3, 4):
                 raise InputError.at(file, number, f"{_columns(width)}; {_EXPECTED}")
-            if width == 3 and not _INTEGER.fullmatch(columns[2]):
-                continue  # BEIR's header
+            if width == 3 and columns[2].lower() in _HEADER_WORDS:
+                continue
         if len(columns) != width:
             raise InputError.at(file, number, f"{_columns(len(columns))} after lines of {width}")
         topic, document, grade = columns[0], columns[-2], _grade(columns[-1], file, number)

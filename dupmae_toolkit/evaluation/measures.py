@@ -50,7 +50,7 @@ def evaluate(qrels: Qrels, run: Run, measures: Sequence[str] = DEFAULT_MEASURES)
     _check(qrels, run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return _calculate(_pipeline().evaluator(parsed, qrels), parsed, qrels, run)
+        return _calculate(_pipeline().evaluator(parsed, _safe(qrels)), parsed, qrels, run)
 
 
 def evaluate_runs(
@@ -130,6 +130,18 @@ def _check(qrels: Qrels, run: Run) -> None:
             f"none of the run's {len(run):,} topics is judged (the run has "
             f"{next(iter(run))!r}, the qrels {next(iter(qrels))!r}); they belong to different sets"
         )
+
+
+def _safe(qrels: Qrels) -> Qrels:
+    """Qrels without negative grades, which trec_eval takes for unjudged.
+
+    pytrec_eval writes outside its memory for them. A topic that has no others keeps its place
+    through a document that no run holds.
+    """
+    return {
+        topic: {name: grade for name, grade in judged.items() if grade >= 0} or {"": 0}
+        for topic, judged in qrels.items()
+    }
 
 
 def _calculate(evaluator: Any, measures: list[Any], qrels: Qrels, run: Run) -> Scores:

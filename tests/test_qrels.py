@@ -1,0 +1,88 @@
+"""Judgements: strings stay strings, grades are integers, and contradictions are refused."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from dupmae_toolkit.collection.qrels import read_qrels
+from dupmae_toolkit.errors import InputError
+
+HEADER = "query-id\tcorpus-id\tscore\n"
+
+
+def write(path: Path, text: str) -> Path:
+    raw = text.encode("utf-8")
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_qrels(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["test.tsv", "test.tsv.gz", "qrels.txt", "qrels"])
+@pytest.mark.parametrize("header", [HEADER, "", "\ufeff" + HEADER, "Topic\tDoc\tGrade\r\n"])
+def test_beirs_three_columns_are_read_with_and_without_a_header(tmp_path, name, header):
+    path = write(tmp_path / name, header + "001\tNA\t2\r\n\n001\t1e5\t0\nNA\t001\t1\n")
+    assert read_qrels(path) == {"001": {"NA": 2, "1e5": 0}, "NA": {"001": 1}}
+
+
+def test_trecs_four_columns_are_read_with_negative_grades(tmp_path):
+    path = write(tmp_path / "qrels.txt", "001 0 NA 2\n001 Q0 b -2\n7 0 c +1\n")
+    assert read_qrels(str(path)) == {"001": {"NA": 2, "b": -2}, "7": {"c": 1}}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("q d", "2 columns after lines of 4"),
+        ("q 0 d", "3 columns after lines of 4"),
+        ("q 0 d 1 x", "5 columns after lines of 4"),
+        ("q 0 d 1.0", "grade '1.0' is no integer"),
+        ("q 0 d x", "grade 'x' is no integer"),
+        ("q 0 d 1_0", "grade '1_0' is no integer"),
+        ("q 0 d ١", "is no integer"),
+        ("q 0 d 99999999999", "beyond 10,000"),
+        ("q 0 d -20000", "beyond 10,000"),
+        ("a 0 b 2", "topic a judges b again with another grade, 2 after 1 in line 1"),
+    ],
+)
+def test_a_line_that_is_no_judgement_is_refused_with_file_and_line(tmp_path, line, fault):
+    path = write(tmp_path / "qrels.txt", f"a 0 b 1\n\n{line}\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}:3: ")
+    assert fault in message
+
+
+@pytest.mark.parametrize("line", ["q\td", "q", "query-id\tcorpus-id", "a b c d e"])
+def test_two_columns_are_refused_at_once(tmp_path, line):
+    path = write(tmp_path / "test.tsv", line + "\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}:1: {len(line.split())} column")
+    assert "expected three (topic, document, grade) or TREC's four" in message
+
+
+def test_the_same_judgement_twice_is_no_contradiction(tmp_path):
+    assert read_qrels(write(tmp_path / "q.tsv", "a\tb\t1\na\tb\t1\n")) == {"a": {"b": 1}}
+
+
+def test_a_first_line_with_a_broken_grade_is_not_taken_for_a_header(tmp_path):
+    assert "grade 'l' is no integer" in refusal(write(tmp_path / "q.tsv", "a\tb\tl\nc\td\t1\n"))
+
+
+@pytest.mark.parametrize("text", ["", "\n", HEADER])
+def test_a_file_without_judgements_is_refused(tmp_path, text):
+    assert "no judgements in it" in refusal(write(tmp_path / "q.tsv", text))
+
+
+def test_what_is_no_text_file_is_refused(tmp_path):
+    (tmp_path / "b.tsv").write_bytes(b"a\0b\t1\n")
+    assert "NUL byte" in refusal(tmp_path / "b.tsv")
+    assert "no such file" in refusal(tmp_path / "missing")
+    assert "name a split" in refusal(tmp_path)
+    assert "name a split" in refusal(tmp_path / "x.zip")
