@@ -45,6 +45,7 @@ __all__ = [
     "find_java",
     "home",
     "is_running",
+    "lock",
     "start",
 ]
 
@@ -52,7 +53,10 @@ HEAP_VARIABLE = "DUPMAE_JAVA_HEAP"
 _LOG_SETTINGS = Path(__file__).with_name("log4j2.json")
 _INCUBATOR_WARNING = b"WARNING: Using incubator modules"
 
-_lock = threading.RLock()
+#: pyjnius binds a method to its object in the class, not in the call: two threads that call the
+#: same method on two objects can exchange them. Hold this while calling methods on Java objects,
+#: or go through ``index.handles``, whose calls need no lock.
+lock = threading.RLock()
 _home: JavaHome | None = None
 _started_in: int | None = None
 _kept: list[Any] = []  # Java holds its loggers weakly; losing one loses its level
@@ -72,7 +76,7 @@ def start(heap: str | None = None) -> None:
     A machine that stock Pyserini started in this process is joined. Raises JavaError.
     """
     global _home, _started_in
-    with _lock:
+    with lock:
         if _started_in == os.getpid():
             return
         if _started_in is not None:

@@ -1,8 +1,11 @@
 """Loops that run inside Java, composed from method handles.
 
-A call through pyjnius costs microseconds, so a thousand hits fetched one by one cost more than the
-search. Java's method handles compose without a compiler: the loops below build a query from lists
-and pour hits into bytes, a call each.
+Two things speak against calling Java's objects one by one from Python. A call costs microseconds,
+so that a thousand hits cost more to fetch than to find. And pyjnius binds a method to its object in
+the class: while one thread calls a method on one object, another that calls the same method on
+another object of that class can exchange the two. Java's method handles compose without a compiler:
+each loop below is one call, and all calls are of one and the same object, the dispatcher, with
+everything else as arguments; so any number of threads may make them.
 """
 
 from __future__ import annotations
@@ -12,40 +15,152 @@ from typing import Any
 
 from dupmae_toolkit import jvm
 
-_SCORE_DOCS = "[Lorg/apache/lucene/search/ScoreDoc;"
+# Types as Java's descriptors write them.
 _BUFFER = "Ljava/nio/ByteBuffer;"
+_BUILDER = "Lorg/apache/lucene/search/BooleanQuery$Builder;"
 _FLOATS = "Ljava/nio/FloatBuffer;"
 _LIST = "Ljava/util/List;"
-_BUILDER = "Lorg/apache/lucene/search/BooleanQuery$Builder;"
+_OBJECT = "Ljava/lang/Object;"
 _OCCUR = "Lorg/apache/lucene/search/BooleanClause$Occur;"
-_STORED = "Lorg/apache/lucene/index/StoredFields;"
-_STRING_BUILDER = "Ljava/lang/StringBuilder;"
 _QUERY = "Lorg/apache/lucene/search/Query;"
+_SCORE_DOCS = "[Lorg/apache/lucene/search/ScoreDoc;"
+_STORED = "Lorg/apache/lucene/index/StoredFields;"
+_STRING = "Ljava/lang/String;"
+_STRING_BUILDER = "Ljava/lang/StringBuilder;"
+_TOP_DOCS = "Lorg/apache/lucene/search/TopDocs;"
 
 
 class Handle:
-    """A Java method handle that is called like a function of Java objects and integers."""
+    """A method handle, called like a function of Java objects and integers, from any thread."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self._pack = jvm.autoclass("java.util.Arrays").asList
+        self._invoke, self._list = _dispatcher(), jvm.autoclass("java.util.Arrays").asList
         self._integer = jvm.autoclass("java.lang.Integer")
 
     def __call__(self, *arguments: Any) -> Any:
         boxed = [self._integer(each) if isinstance(each, int) else each for each in arguments]
-        return self._handle.invokeWithArguments(self._pack(*boxed))
+        call = self._list(self._handle, self._list(*boxed))
+        return self._invoke.invokeWithArguments(call)
 
 
 @functools.cache
-def boolean_query(field: str) -> Handle:
-    """(List of n strings, FloatBuffer of n weights) -> BooleanQuery: the sum of weight × frequency.
+def search(field: str) -> Handle:
+    """(IndexSearcher, List of n terms, ByteBuffer of n weights, k) -> bytes of up to k hits.
 
-    Each clause is a boosted TermQuery on ``field`` that should occur. Weights must be positive.
+    The query is the sum of weight × frequency over the terms of ``field``; weights are big-endian
+    float32 and positive. A hit is a document number (int32) and a score (float32), big-endian.
     """
-    handles, look = _handles(), _lookup()
-    string = _class("java.lang.String")
+    with jvm.lock:
+        handles, look = _tools()
+        find = look.findVirtual(
+            _class("org.apache.lucene.search.IndexSearcher"),
+            "search",
+            _type(f"({_QUERY}I){_TOP_DOCS}"),
+        )
+        query = _boolean_query(field).asType(_type(f"({_LIST}{_FLOATS}){_QUERY}"))
+        find = handles.collectArguments(find, 1, query)  # (IndexSearcher, List, FloatBuffer, int)
+        floats = look.findVirtual(
+            _class("java.nio.ByteBuffer"), "asFloatBuffer", _type(f"(){_FLOATS}")
+        )
+        find = handles.filterArguments(find, 2, floats)
+        return Handle(handles.filterReturnValue(find, _hits()))
+
+
+@functools.cache
+def hits() -> Handle:
+    """(TopDocs of n hits) -> 8n bytes: a document number (int32) and a score (float32) each."""
+    with jvm.lock:
+        return Handle(_hits())
+
+
+def add_documents(writer: Any, document: Any, fields: tuple[Any, Any, Any]) -> Handle:
+    """(List of n ids, List of n texts) -> None: adds n documents to ``writer``, in order.
+
+    ``fields`` of ``document`` are set for each: two to the id, as a string and as a BytesRef, and
+    one to the text.
+    """
+    with jvm.lock:
+        handles, look = _tools()
+        stored, sorted_, contents = fields
+        field = _class("org.apache.lucene.document.Field")
+        set_string = look.findVirtual(field, "setStringValue", _type(f"({_STRING})V"))
+        set_bytes = look.findVirtual(
+            field, "setBytesValue", _type("(Lorg/apache/lucene/util/BytesRef;)V")
+        )
+        new_bytes = look.findConstructor(
+            _class("org.apache.lucene.util.BytesRef"), _type("(Ljava/lang/CharSequence;)V")
+        ).asType(_type(f"({_STRING})Lorg/apache/lucene/util/BytesRef;"))
+        add = look.findVirtual(
+            _class("org.apache.lucene.index.IndexWriter"),
+            "addDocument",
+            _type("(Ljava/lang/Iterable;)J"),
+        )
+        step = _type(f"(I{_LIST}{_LIST})V")  # of the loop: (number, ids, texts)
+
+        def of_ids(setter: Any) -> Any:
+            return handles.permuteArguments(
+                handles.collectArguments(setter, 0, _element()), step, 1, 0
+            )
+
+        set_bytes = handles.filterArguments(
+            handles.insertArguments(set_bytes, 0, sorted_), 0, new_bytes
+        )
+        set_text = handles.collectArguments(
+            handles.insertArguments(set_string, 0, contents), 0, _element()
+        )
+        body = handles.insertArguments(add, 0, writer, document).asType(_type("()V"))
+        body = handles.dropArguments(body, 0, step.parameterList())
+        for setter in (
+            handles.permuteArguments(set_text, step, 2, 0),
+            of_ids(set_bytes),
+            of_ids(handles.insertArguments(set_string, 0, stored)),
+        ):
+            body = handles.foldArguments(body, setter)
+        return Handle(handles.countedLoop(_size(), None, body))
+
+
+@functools.cache
+def stored_values(field: str) -> Handle:
+    """(StoredFields, from, to) -> the values of ``field`` of these documents, a line each."""
+    with jvm.lock:
+        handles, look = _tools()
+        string = jvm.autoclass("java.lang.String")
+        builder = _class("java.lang.StringBuilder")
+        read = look.findVirtual(
+            _class("org.apache.lucene.index.StoredFields"),
+            "document",
+            _type("(ILjava/util/Set;)Lorg/apache/lucene/document/Document;"),
+        )
+        only = jvm.autoclass("java.util.Collections").singleton(string(field))
+        get = look.findVirtual(
+            _class("org.apache.lucene.document.Document"), "get", _type(f"({_STRING}){_STRING}")
+        )
+        value = handles.filterReturnValue(
+            handles.insertArguments(read, 2, only), handles.insertArguments(get, 1, string(field))
+        )
+        append = look.findVirtual(builder, "append", _type(f"({_STRING}){_STRING_BUILDER}"))
+        append_line = handles.filterReturnValue(
+            append, handles.insertArguments(append, 1, string("\n"))
+        )
+        body = handles.collectArguments(append_line, 1, value)  # (builder, StoredFields, int)
+        body = handles.permuteArguments(
+            body, _type(f"({_STRING_BUILDER}I{_STORED}II){_STRING_BUILDER}"), 0, 2, 1
+        )
+        number = handles.identity(jvm.autoclass("java.lang.Integer").TYPE)
+        bounds = [
+            handles.permuteArguments(number, _type(f"({_STORED}II)I"), place) for place in (1, 2)
+        ]
+        loop = handles.countedLoop(*bounds, look.findConstructor(builder, _type("()V")), body)
+        to_string = look.findVirtual(builder, "toString", _type(f"(){_STRING}"))
+        return Handle(handles.filterReturnValue(loop, to_string))
+
+
+def _boolean_query(field: str) -> Any:
+    """(List of n terms, FloatBuffer of n weights) -> BooleanQuery, a boosted TermQuery each."""
+    handles, look = _tools()
     new_term = look.findConstructor(
-        _class("org.apache.lucene.index.Term"), _type("(Ljava/lang/String;Ljava/lang/String;)V")
+        _class("org.apache.lucene.index.Term"), _type(f"({_STRING}{_STRING})V")
     )
     new_term_query = look.findConstructor(
         _class("org.apache.lucene.search.TermQuery"), _type("(Lorg/apache/lucene/index/Term;)V")
@@ -56,34 +171,27 @@ def boolean_query(field: str) -> Handle:
     builder = _class("org.apache.lucene.search.BooleanQuery$Builder")
     add = look.findVirtual(builder, "add", _type(f"({_QUERY}{_OCCUR}){_BUILDER}"))
     should = jvm.autoclass("org.apache.lucene.search.BooleanClause$Occur").SHOULD
-    get = look.findVirtual(_class("java.util.List"), "get", _type("(I)Ljava/lang/Object;"))
     weight = look.findVirtual(_class("java.nio.FloatBuffer"), "get", _type("(I)F"))
 
-    term = handles.filterReturnValue(
-        handles.insertArguments(new_term, 0, jvm.autoclass("java.lang.String")(field)),
-        new_term_query,
-    )
-    get = get.asType(get.type().changeReturnType(string))
-    clause_term = handles.filterReturnValue(get, term)  # (List, int) -> TermQuery
-    clause_term = clause_term.asType(_type(f"({_LIST}I){_QUERY}"))
-    clause = handles.collectArguments(new_boost_query, 0, clause_term)  # (List, int, float)
+    term = handles.insertArguments(new_term, 0, jvm.autoclass("java.lang.String")(field))
+    term_query = handles.filterReturnValue(
+        handles.filterReturnValue(_element(), term), new_term_query
+    ).asType(_type(f"({_LIST}I){_QUERY}"))
+    clause = handles.collectArguments(new_boost_query, 0, term_query)  # (List, int, float)
     clause = handles.collectArguments(clause, 2, weight)  # (List, int, FloatBuffer, int)
     clause = clause.asType(_type(f"({_LIST}I{_FLOATS}I){_QUERY}"))
-    add_should = handles.insertArguments(add, 2, should)  # (Builder, Query)
-    body = handles.collectArguments(add_should, 1, clause)
+    body = handles.collectArguments(handles.insertArguments(add, 2, should), 1, clause)
     body = handles.permuteArguments(
         body, _type(f"({_BUILDER}I{_LIST}{_FLOATS}){_BUILDER}"), 0, 2, 1, 3, 1
     )
-    size = look.findVirtual(_class("java.util.List"), "size", _type("()I"))
-    loop = handles.countedLoop(size, look.findConstructor(builder, _type("()V")), body)
+    loop = handles.countedLoop(_size(), look.findConstructor(builder, _type("()V")), body)
     build = look.findVirtual(builder, "build", _type("()Lorg/apache/lucene/search/BooleanQuery;"))
-    return Handle(handles.filterReturnValue(loop, build))
+    return handles.filterReturnValue(loop, build)
 
 
-@functools.cache
-def hits() -> Handle:
-    """(TopDocs of n hits) -> 8n bytes: document number (int32) and score (float32), big-endian."""
-    handles, look = _handles(), _lookup()
+def _hits() -> Any:
+    """(TopDocs of n hits) -> 8n bytes."""
+    handles, look = _tools()
     documents = _class("[Lorg.apache.lucene.search.ScoreDoc;")
     score_doc = _class("org.apache.lucene.search.ScoreDoc")
     buffer = _class("java.nio.ByteBuffer")
@@ -94,13 +202,14 @@ def hits() -> Handle:
     score = handles.filterReturnValue(
         element, look.findGetter(score_doc, "score", jvm.autoclass("java.lang.Float").TYPE)
     )
-    put_int = look.findVirtual(buffer, "putInt", _type(f"(I){_BUFFER}"))
-    put_float = look.findVirtual(buffer, "putFloat", _type(f"(F){_BUFFER}"))
-    put_number = handles.collectArguments(put_int, 1, number)  # (ByteBuffer, ScoreDoc[], int)
-    put_score = handles.collectArguments(put_float, 1, score)
-    put_both = handles.collectArguments(put_score, 0, put_number)
+    put_number = look.findVirtual(buffer, "putInt", _type(f"(I){_BUFFER}"))
+    put_score = look.findVirtual(buffer, "putFloat", _type(f"(F){_BUFFER}"))
+    put_number = handles.collectArguments(put_number, 1, number)  # (ByteBuffer, ScoreDoc[], int)
+    put_score = handles.collectArguments(put_score, 1, score)
     body = handles.permuteArguments(
-        put_both, _type(f"({_BUFFER}I{_SCORE_DOCS}){_BUFFER}"), 0, 2, 1, 2, 1
+        handles.collectArguments(put_score, 0, put_number),
+        _type(f"({_BUFFER}I{_SCORE_DOCS}){_BUFFER}"),
+        *(0, 2, 1, 2, 1),
     )
     length = handles.arrayLength(documents)
     eightfold = handles.insertArguments(
@@ -108,53 +217,40 @@ def hits() -> Handle:
     )
     allocate = look.findStatic(buffer, "allocate", _type(f"(I){_BUFFER}"))
     start = handles.filterReturnValue(handles.filterReturnValue(length, eightfold), allocate)
-    loop = handles.countedLoop(length, start, body)
-    pour = handles.filterReturnValue(loop, look.findVirtual(buffer, "array", _type("()[B")))
-    top_docs = _class("org.apache.lucene.search.TopDocs")
-    return Handle(
-        handles.filterArguments(pour, 0, look.findGetter(top_docs, "scoreDocs", documents))
+    pour = handles.filterReturnValue(
+        handles.countedLoop(length, start, body),
+        look.findVirtual(buffer, "array", _type("()[B")),
     )
+    top_docs = _class("org.apache.lucene.search.TopDocs")
+    return handles.filterArguments(pour, 0, look.findGetter(top_docs, "scoreDocs", documents))
+
+
+def _element() -> Any:
+    """(List, int) -> String."""
+    get = _tools()[1].findVirtual(_class("java.util.List"), "get", _type(f"(I){_OBJECT}"))
+    return get.asType(_type(f"({_LIST}I){_STRING}"))
+
+
+def _size() -> Any:
+    """(List) -> int."""
+    return _tools()[1].findVirtual(_class("java.util.List"), "size", _type("()I"))
 
 
 @functools.cache
-def stored_values(field: str) -> Handle:
-    """(StoredFields, from, to) -> the values of ``field`` of these documents, a line each."""
-    handles, look = _handles(), _lookup()
-    stored = _class("org.apache.lucene.index.StoredFields")
-    document = _class("org.apache.lucene.document.Document")
-    builder = _class("java.lang.StringBuilder")
-    string = jvm.autoclass("java.lang.String")
-
-    read = look.findVirtual(
-        stored, "document", _type("(ILjava/util/Set;)Lorg/apache/lucene/document/Document;")
-    )
-    only = jvm.autoclass("java.util.Collections").singleton(string(field))
-    read = handles.insertArguments(read, 2, only)
-    get = look.findVirtual(document, "get", _type("(Ljava/lang/String;)Ljava/lang/String;"))
-    value = handles.filterReturnValue(read, handles.insertArguments(get, 1, string(field)))
-    append = look.findVirtual(builder, "append", _type(f"(Ljava/lang/String;){_STRING_BUILDER}"))
-    append_line = handles.filterReturnValue(
-        append, handles.insertArguments(append, 1, string("\n"))
-    )
-    body = handles.collectArguments(append_line, 1, value)  # (StringBuilder, StoredFields, int)
-    body = handles.permuteArguments(
-        body, _type(f"({_STRING_BUILDER}I{_STORED}II){_STRING_BUILDER}"), 0, 2, 1
-    )
-    number = handles.identity(jvm.autoclass("java.lang.Integer").TYPE)
-    start = handles.permuteArguments(number, _type(f"({_STORED}II)I"), 1)
-    end = handles.permuteArguments(number, _type(f"({_STORED}II)I"), 2)
-    new_builder = look.findConstructor(builder, _type("()V"))
-    loop = handles.countedLoop(start, end, new_builder, body)
-    to_string = look.findVirtual(builder, "toString", _type("()Ljava/lang/String;"))
-    return Handle(handles.filterReturnValue(loop, to_string))
+def _dispatcher() -> Any:
+    """The handle that invokes another, given as the first argument, with a list of the others."""
+    with jvm.lock:
+        return _tools()[1].findVirtual(
+            _class("java.lang.invoke.MethodHandle"),
+            "invokeWithArguments",
+            _type(f"({_LIST}){_OBJECT}"),
+        )
 
 
-def _handles() -> Any:
-    return jvm.autoclass("java.lang.invoke.MethodHandles")
-
-
-def _lookup() -> Any:
-    return _handles().publicLookup()
+def _tools() -> tuple[Any, Any]:
+    """MethodHandles, and what looks methods up."""
+    handles = jvm.autoclass("java.lang.invoke.MethodHandles")
+    return handles, handles.publicLookup()
 
 
 def _class(name: str) -> Any:

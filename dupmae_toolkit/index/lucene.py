@@ -7,7 +7,9 @@ numbers are the rows. Each has ``id`` (stored, and as doc values, which stock Py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from dupmae_toolkit import jvm
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index import handles
 from dupmae_toolkit.index.vocabulary import LONGEST_TERM
-from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -27,6 +29,8 @@ CONTENTS_FIELD = "contents"
 #: Stands between a term and its impact; a control character, which no term holds.
 _DELIMITER = "\x01"
 _BUFFER_MIB = 128.0
+#: Documents handed to Java in one call.
+_BATCH = 256
 _MOST_HITS = 2**31 - 1
 
 
@@ -40,18 +44,27 @@ def write_lucene(
     """Write documents with integer impacts [n, |V|] into ``folder``, row i as document number i.
 
     ``terms`` names the columns as ``lucene_terms`` gives them. The folder is created; it must not
-    hold an index. Raises JavaError where Lucene fails.
+    hold an index. Raises InputError for an id that is too long, JavaError where Lucene fails.
     """
+    _check_ids(ids)
     folder.mkdir(parents=True, exist_ok=True)
     jvm.start()
     with jvm.errors(f"{folder}: writing the Lucene index"):
-        writer = _open_writer(folder)
+        with jvm.lock:
+            writer = _open_writer(folder)
+            add = handles.add_documents(writer, *_document())
         try:
             with progress("indexing terms", len(ids)) as advance:
-                _add_documents(writer, ids, impacts, terms, advance)
-            writer.forceMerge(1)
-            writer.commit()
-        finally:
+                for first in range(0, len(ids), _BATCH):
+                    batch = slice(first, min(first + _BATCH, len(ids)))
+                    _add(add, ids[batch], impacts[batch], terms, advance)
+            with jvm.lock:
+                writer.forceMerge(1)
+        except BaseException:
+            with contextlib.suppress(Exception), jvm.lock:
+                writer.rollback()
+            raise
+        with jvm.lock:
             writer.close()
 
 
@@ -69,25 +82,22 @@ class LuceneImpacts:
 
         if not self.folder.is_dir():
             raise InputError(f"{folder}: no such folder; it should hold a Lucene index")
-        with jvm.errors(f"{folder}: opening the Lucene index"):
+        with jvm.errors(f"{folder}: opening the Lucene index"), jvm.lock:
             directory = _directory(self.folder)
             reader = jvm.autoclass("org.apache.lucene.index.DirectoryReader").open(directory)
             self._reader = jnius.cast("org.apache.lucene.index.IndexReader", reader)
             self._searcher = jvm.autoclass("org.apache.lucene.search.IndexSearcher")(self._reader)
             self._searcher.setSimilarity(_similarity())
-            self._query = handles.boolean_query(CONTENTS_FIELD)
-            self._hits = handles.hits()
-            self._wrap = jvm.autoclass("java.nio.ByteBuffer").wrap
-            self._list = jvm.autoclass("java.util.Arrays").asList
+            self._count = int(self._reader.numDocs())
+            #: The number of Lucene segments; one in an index that this toolkit wrote.
+            self.segments = int(self._reader.leaves().size())
+            self._search = handles.search(CONTENTS_FIELD)
+            self._bytes = jvm.autoclass("java.nio.ByteBuffer")
+            self._arrays = jvm.autoclass("java.util.Arrays")
 
     def __len__(self) -> int:
         """The number of documents."""
-        return int(self._reader.numDocs())
-
-    @property
-    def segments(self) -> int:
-        """The number of Lucene segments; one in an index that this toolkit wrote."""
-        return int(self._reader.leaves().size())
+        return self._count
 
     def search(self, queries: csr_matrix, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """The best ``k`` documents of each row of ``queries`` (float32 [q, |V|], non-negative).
@@ -117,8 +127,9 @@ class LuceneImpacts:
     def ids(self) -> list[str]:
         """The ids of all documents, by document number."""
         with jvm.errors(f"{self.folder}: reading ids"):
-            read, stored = handles.stored_values(ID_FIELD), self._reader.storedFields()
-            total, step = int(self._reader.maxDoc()), 10_000
+            with jvm.lock:
+                stored, total = self._reader.storedFields(), int(self._reader.maxDoc())
+            read, step = handles.stored_values(ID_FIELD), 10_000
             found: list[str] = []
             for start in range(0, total, step):
                 found += read(stored, start, min(total, start + step)).split("\n")[:-1]
@@ -126,7 +137,7 @@ class LuceneImpacts:
 
     def close(self) -> None:
         """Release the files."""
-        with jvm.errors(f"{self.folder}: closing"):
+        with jvm.errors(f"{self.folder}: closing"), jvm.lock:
             self._reader.close()
 
     def _row(self, queries: csr_matrix, row: int) -> tuple[list[str], np.ndarray]:
@@ -147,11 +158,20 @@ class LuceneImpacts:
         if not terms:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         with jvm.errors(f"{self.folder}: searching"):
-            buffer = self._wrap(weights.astype(">f4").tobytes()).asFloatBuffer()
-            query = self._query(self._list(*terms), buffer)
-            found = self._hits(self._searcher.search(query, min(k, _MOST_HITS)))
+            buffer = self._bytes.wrap(weights.astype(">f4").tobytes())
+            listed = self._arrays.asList(*terms)
+            found = self._search(self._searcher, listed, buffer, min(k, _MOST_HITS))
         pairs = np.frombuffer(found.tostring(), [("doc", ">i4"), ("score", ">f4")])
         return pairs["doc"].astype(np.int32), pairs["score"].astype(np.float32)
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    for number, name in enumerate(ids):
+        if len(name) > LONGEST_TERM // 4 and len(name.encode()) > LONGEST_TERM:
+            raise InputError(
+                f"the id of document {number}, {name[:40]!r}…, is too long: "
+                f"Lucene takes at most {LONGEST_TERM:,} bytes"
+            )
 
 
 def _open_writer(folder: Path) -> Any:
@@ -172,10 +192,8 @@ def _open_writer(folder: Path) -> Any:
     return jvm.autoclass("org.apache.lucene.index.IndexWriter")(_directory(folder), settings)
 
 
-def _add_documents(
-    writer: Any, ids: Sequence[str], impacts: csr_matrix, terms: Sequence[str], advance: Any
-) -> None:
-    document = jvm.autoclass("org.apache.lucene.document.Document")()
+def _document() -> tuple[Any, tuple[Any, Any, Any]]:
+    """A document to be filled again and again, and its fields: stored id, sorted id, contents."""
     import jnius
 
     field_type = jvm.autoclass("org.apache.lucene.document.FieldType")()
@@ -185,29 +203,32 @@ def _add_documents(
     field_type.freeze()
     text = jnius.cast("java.lang.CharSequence", jvm.autoclass("java.lang.String")(""))
     store = jvm.autoclass("org.apache.lucene.document.Field$Store").YES
-    bytes_ref = jvm.autoclass("org.apache.lucene.util.BytesRef")
-    stored_id = jvm.autoclass("org.apache.lucene.document.StringField")(ID_FIELD, "", store)
-    sorted_id = jvm.autoclass("org.apache.lucene.document.BinaryDocValuesField")(
-        ID_FIELD, bytes_ref(text)
+    value = jvm.autoclass("org.apache.lucene.util.BytesRef")(text)
+    fields = (
+        jvm.autoclass("org.apache.lucene.document.StringField")(ID_FIELD, "", store),
+        jvm.autoclass("org.apache.lucene.document.BinaryDocValuesField")(ID_FIELD, value),
+        jvm.autoclass("org.apache.lucene.document.Field")(CONTENTS_FIELD, text, field_type),
     )
-    contents = jvm.autoclass("org.apache.lucene.document.Field")(CONTENTS_FIELD, text, field_type)
-    for field in (stored_id, sorted_id, contents):
+    document = jvm.autoclass("org.apache.lucene.document.Document")()
+    for field in fields:
         document.add(field)
-    for number, line in zip(ids, _lines(impacts, terms), strict=True):
-        stored_id.setStringValue(number)
-        sorted_id.setBytesValue(number.encode())
-        contents.setStringValue(line)
-        writer.addDocument(document)
-        advance(1)
+    return document, fields
 
 
-def _lines(impacts: csr_matrix, terms: Sequence[str]) -> Iterator[str]:
-    """Each row as text: term, delimiter, impact, separated by spaces."""
-    prefixes = [term + _DELIMITER for term in terms]
-    for row in range(impacts.shape[0]):
-        part = slice(impacts.indptr[row], impacts.indptr[row + 1])
-        columns, values = impacts.indices[part].tolist(), impacts.data[part].tolist()
-        yield " ".join([f"{prefixes[c]}{v}" for c, v in zip(columns, values, strict=True)])
+def _add(
+    add: handles.Handle,
+    ids: Sequence[str],
+    impacts: csr_matrix,
+    terms: Sequence[str],
+    advance: Advance,
+) -> None:
+    """Add documents, each as text: term, delimiter, impact, separated by spaces."""
+    columns, values, bounds = impacts.indices.tolist(), impacts.data.tolist(), impacts.indptr
+    pieces = [f"{terms[c]}{_DELIMITER}{v}" for c, v in zip(columns, values, strict=True)]
+    texts = [" ".join(pieces[start:end]) for start, end in pairwise(bounds.tolist())]
+    listed = jvm.autoclass("java.util.Arrays").asList
+    add(listed(*ids), listed(*texts))
+    advance(len(ids))
 
 
 def _directory(folder: Path) -> Any:
