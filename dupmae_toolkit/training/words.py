@@ -32,8 +32,9 @@ class Words:
     """Word boundaries of one tokenizer's ids.
 
     A token begins a word if its vocabulary says so, if it is punctuation or follows punctuation, or
-    if it is a character of a script without spaces. A vocabulary that marks nothing (characters,
-    whole words) makes every token a word.
+    if it is a character of a script without spaces; but a bare mark (a space that became a token of
+    its own) belongs to the word after it. A vocabulary that marks nothing (characters, whole words)
+    makes every token a word.
 
     ordinary: bool [size], false for the special tokens ([UNK] is an ordinary one).
     """
@@ -46,11 +47,13 @@ class Words:
         self.ordinary[sorted(special)] = False
         self._begins = np.ones(size, dtype=bool)
         self._apart = np.zeros(size, dtype=bool)
+        self._bare = np.zeros(size, dtype=bool)
         marker = _marker(list(vocabulary))
         for token, i in vocabulary.items():
             if not self.ordinary[i]:
                 continue
             begins, text = _read(token, marker)
+            self._bare[i] = begins and not text
             self._apart[i] = bool(text) and all(_is_punctuation(c) for c in text)
             self._begins[i] = begins or (bool(text) and _is_unspaced(text[0]))
 
@@ -61,7 +64,9 @@ class Words:
         """
         apart = self._apart[ids]
         begins = self._begins[ids] | apart
-        begins[:, 1:] |= apart[:, :-1] | ~candidates[:, :-1]
+        begins[:, 1:] |= apart[:, :-1]
+        begins[:, 1:] &= ~self._bare[ids[:, :-1]]
+        begins[:, 1:] |= ~candidates[:, :-1]
         begins[:, 0] = True
         return np.where(candidates, np.cumsum(begins & candidates, axis=1) - 1, -1)
 
@@ -84,8 +89,11 @@ def _read(token: str, marker: str) -> tuple[bool, str]:
         data = bytes(_BYTES.get(c, 0x20) for c in token)
         begins = data[:1].isspace()
         text = data.strip().decode("utf-8", "ignore")
-        # A piece of a character: the first byte of one from U+3000 to U+9FFF begins a word.
-        return begins or (not text and data[:1] in _LEADING), text
+        # A piece of a character: the first byte of one from U+3000 to U+9FFF begins a word, and
+        # no text can be told of any other byte.
+        if not text and data.strip():
+            return begins or data[:1] in _LEADING, _LETTER
+        return begins, text
     return True, token
 
 
@@ -99,6 +107,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
+_LETTER = "x"  # in the place of a character that cannot be read
 _LEADING = {bytes([byte]) for byte in range(0xE3, 0xEA)}
 
 
