@@ -1,4 +1,4 @@
-"""`dupmae eval`: what runs achieve, by trec_eval's measures."""
+"""`dupmae eval`: what runs achieve, by trec_eval's measures; and `dupmae beir` beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dupmae_cli import console
+from dupmae_cli.benchmarking import beir
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.measures import Scores
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
     app.command("eval")(evaluate)
+    app.command("beir")(beir)
 
 
 def evaluate(

@@ -95,7 +95,16 @@ class TextSource:
                         f"unpacks to more than {BOMB_RATIO} times its size; if it is meant to, "
                         "unpack it yourself and name the plain file",
                     )
-                line = self._decode(raw, number)
+                if number == 1:
+                    raw = self._without_mark(raw)
+                try:
+                    line = raw.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise InputError.at(
+                        self, number, f"not UTF-8 text (byte {error.start + 1} of the line)"
+                    ) from error
+                if "\0" in line:
+                    raise InputError.at(self, number, "a NUL byte: this is no text file")
                 if line and not line.isspace():
                     yield number, line
 
@@ -103,24 +112,14 @@ class TextSource:
         """Whether the bytes on the disk are the text itself."""
         return self.member is None and self.path.suffix.lower() not in _COMPRESSED_SUFFIXES
 
-    def _decode(self, raw: bytes, number: int) -> str:
-        if number == 1:
-            for magic, kind in _MAGIC.items():
-                if raw.startswith(magic):
-                    raise InputError.at(
-                        self, 1, f"this is a {kind} file; give its name that ending"
-                    )
-            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise InputError.at(self, 1, "this is UTF-16 text; convert it to UTF-8")
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
-        if b"\0" in raw:
-            raise InputError.at(self, number, "a NUL byte: this is no text file")
-        try:
-            return raw.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise InputError.at(
-                self, number, f"not UTF-8 text (byte {error.start + 1} of the line); convert it"
-            ) from error
+    def _without_mark(self, raw: bytes) -> bytes:
+        """The first line without a byte order mark; refuses what is recognised as no UTF-8 text."""
+        for magic, kind in _MAGIC.items():
+            if raw.startswith(magic):
+                raise InputError.at(self, 1, f"this is a {kind} file; give its name that ending")
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise InputError.at(self, 1, "this is UTF-16 text; convert it to UTF-8")
+        return raw.removeprefix(b"\xef\xbb\xbf")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[BinaryIO, int]]:

@@ -167,10 +167,12 @@ def _ordered(scores: dict[str, float], ties: str) -> Ranking:
 
 
 def _score(text: str, file: TextSource, number: int) -> float:
-    with contextlib.suppress(ValueError):
+    try:
         value = float(text)
-        if math.isfinite(value) and "_" not in text:
-            return value
+    except ValueError:
+        value = math.nan
+    if math.isfinite(value) and "_" not in text:
+        return value
     raise InputError.at(file, number, f"score {text[:40]!r} is no finite number")
 
 

@@ -22,7 +22,13 @@ from dupmae_toolkit.records import Document, Query, Ranking, Run
 
 K1, B = 0.9, 0.4
 _FIELD = "contents"
-_SETTINGS = {"format_version": 1, "kind": "bm25", "analysis": "Anserini DefaultEnglishAnalyzer"}
+SETTINGS = {
+    "format_version": 1,
+    "kind": "bm25",
+    "k1": K1,
+    "b": B,
+    "analysis": "Anserini DefaultEnglishAnalyzer",
+}
 
 
 def bm25_run(
@@ -45,7 +51,7 @@ def bm25_run(
         raise InputError(f"k is {k}; ask for at least one hit")
     folder = build_index(documents, workdir, fingerprint=fingerprint, progress=progress)
     searcher = Bm25Searcher(folder)
-    run = Run(tag="bm25", metadata={"mode": "bm25", "k1": K1, "b": B, "k": k, **_SETTINGS})
+    run = Run(tag="bm25", metadata={"mode": "bm25", "k": k, **SETTINGS})
     with progress("searching by BM25", len(queries)) as advance:
         for query in queries:
             run.topics[query.id] = searcher.search(query.text, k)
@@ -90,9 +96,9 @@ class Bm25Searcher:
     def __init__(self, folder: Path) -> None:
         from dupmae_toolkit.index import handles
 
-        jvm.start()
         self._ids = (folder / "docid").read_text("utf-8").split("\n")[:-1]
-        with jvm.errors(f"{folder}: opening the BM25 index"):
+        jvm.start()
+        with jvm.errors(f"{folder}: opening the BM25 index"), jvm.lock:
             self._reader = _open(folder / "lucene")
             self._searcher = jvm.autoclass("org.apache.lucene.search.IndexSearcher")(self._reader)
             similarity = jvm.autoclass("org.apache.lucene.search.similarities.BM25Similarity")
@@ -106,16 +112,16 @@ class Bm25Searcher:
 
     def search(self, text: str, k: int) -> Ranking:
         """The best ``k`` documents: score (float32) falling, ties by id ascending."""
-        # pyjnius would hand over characters beyond the first plane in Java's own old coding.
-        words = self._string(text.encode("utf-8"), "UTF-8")
-        with jvm.errors("searching by BM25"):
+        with jvm.errors("searching by BM25"), jvm.lock:
+            # pyjnius would hand over characters beyond the first plane in Java's own old coding.
+            words = self._string(text.encode("utf-8"), "UTF-8")
             query = self._generator.buildQuery(_FIELD, self._analyzer, words)
             found = self._hits(self._searcher.search(query, k, self._order, True))
         pairs = np.frombuffer(found.tostring(), [("doc", ">i4"), ("score", ">f4")])
         return Ranking([self._ids[n] for n in pairs["doc"]], pairs["score"].astype(np.float32))
 
     def close(self) -> None:
-        with jvm.errors("closing the BM25 index"):
+        with jvm.errors("closing the BM25 index"), jvm.lock:
             self._reader.close()
 
 
@@ -130,9 +136,10 @@ def _write(documents: Iterable[Document], folder: Path, progress: Progress) -> i
     with jvm.errors(f"{folder}: writing the BM25 index"):
         indexer = indexer_class([*options, "-threads", "1", "-optimize"])
         with progress("indexing for BM25", total) as advance:
-            for count, document in enumerate(documents, 1):
+            for document in documents:
                 record = {"id": document.id, "contents": f"{document.title} {document.text}"}
                 indexer.addRawDocument(json.dumps(record))
+                count += 1
                 advance(1)
         indexer.close()
     (folder / "write.lock").unlink(missing_ok=True)
@@ -141,10 +148,15 @@ def _write(documents: Iterable[Document], folder: Path, progress: Progress) -> i
 
 def _ids(folder: Path) -> list[str]:
     """The ids by Lucene's document number: merging may have changed the order."""
-    with jvm.errors(f"{folder}: reading ids"):
+    from dupmae_toolkit.index import handles
+
+    step, ids = 10_000, []
+    with jvm.errors(f"{folder}: reading ids"), jvm.lock:
         reader = _open(folder)
-        stored = reader.storedFields()
-        ids = [stored.document(number).get("id") for number in range(reader.maxDoc())]
+        stored, total = reader.storedFields(), reader.maxDoc()
+        for start in range(0, total, step):
+            lines = handles.stored_values("id")(stored, start, min(total, start + step))
+            ids += lines.split("\n")[:-1]
         reader.close()
     return ids
 
@@ -167,7 +179,7 @@ def _score_then_id() -> Any:
 
 
 def _manifest(fingerprint: str, count: int | None) -> dict[str, Any]:
-    return {**_SETTINGS, "anserini": jvm.find_jar().name, "documents": fingerprint, "count": count}
+    return {**SETTINGS, "anserini": jvm.find_jar().name, "documents": fingerprint, "count": count}
 
 
 def _fingerprint(documents: Iterable[Document]) -> str:

@@ -1,0 +1,196 @@
+"""BEIR from end to end: encode, index, search in every mode, write runs, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from dupmae_toolkit.collection.beir import BeirDataset, open_beir_group
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.experiment import MODES, Experiment
+from dupmae_toolkit.evaluation.measures import (
+    DEFAULT_MEASURES,
+    Scores,
+    evaluate,
+    parse_measures,
+)
+from dupmae_toolkit.files import make_folder, write_json
+from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Encoder
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.search.fusion import Fusion
+
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(slots=True)
+class BeirResult:
+    """What an encoder achieves on one data set.
+
+    ``scores`` and ``runs`` are by mode: dense, lexical, hybrid, and bm25 where it was asked for.
+    ``reused`` names the steps that were found done; ``skipped`` counts invalid lines left out.
+    """
+
+    dataset: str
+    split: str
+    documents: int
+    skipped: int
+    scores: dict[str, Scores]
+    runs: dict[str, Path]
+    about: dict[str, Any] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+
+    def metrics(self) -> dict[str, Any]:
+        """mode → measure → value, and under ``about`` what these are values of."""
+        values: dict[str, Any] = {mode: scores.means for mode, scores in self.scores.items()}
+        first = next(iter(self.scores.values()))
+        return values | {
+            "about": {
+                "dataset": self.dataset,
+                "split": self.split,
+                "documents": self.documents,
+                "skipped": self.skipped,
+                "topics": first.judged,
+                "topics_with_hits": {mode: s.returned for mode, s in self.scores.items()},
+                **self.about,
+            }
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BeirOptions:
+    """How the runs come about. ``fusion`` and ``exact`` concern the hybrid run."""
+
+    split: str = "test"
+    k: int = 1000
+    bm25: bool = False
+    fusion: Fusion | None = None
+    exact: bool = False
+    faiss: str = "Flat"
+    measures: Sequence[str] = DEFAULT_MEASURES
+
+
+def run_beir(
+    source: str | Path,
+    encoder: Encoder,
+    output: str | Path,
+    options: BeirOptions | None = None,
+    *,
+    skip_invalid: bool = False,
+    progress: Progress = silent,
+) -> list[BeirResult]:
+    """Run all modes on the BEIR data set that ``source`` names, and write everything to ``output``.
+
+    ``output`` gets the runs ``<dataset>.<mode>.trec``, ``metrics.json`` (mode → measure → value),
+    and what it took: the encoded texts and the index, which a second call uses again. In a folder
+    or zip with several data sets (CQADupStack has twelve) each gets a folder in ``output``, and
+    ``metrics.json`` has the means of their means. Documents with their topic's own id are taken out
+    before the cut-off where the data set calls for it (ArguAna, Quora).
+
+    Raises InputError before anything is written for a data set without that split, for bad
+    options, and for broken topics or qrels; then for broken documents, and for an ``output`` that
+    belongs to another encoder or to other texts.
+    """
+    options = options or BeirOptions()
+    folder = Path(output)
+    datasets = open_checked(source, options, skip_invalid=skip_invalid)
+    several = len(datasets) > 1
+    experiments = [
+        _experiment(
+            dataset, encoder, folder / dataset.name if several else folder, options, progress
+        )
+        for dataset in datasets
+    ]
+    make_folder(folder)
+    with exclusive(folder):
+        results = [_run_one(experiment, options) for experiment in experiments]
+        if several:
+            write_json(folder / METRICS_FILE, mean_of_means(results))
+    return results
+
+
+def open_checked(
+    source: str | Path, options: BeirOptions, *, skip_invalid: bool = False
+) -> list[BeirDataset]:
+    """The data sets that ``run_beir`` would run, whose topics and qrels are as they must be.
+
+    Raises InputError otherwise; cheap, so that it can be called before an encoder is loaded.
+    """
+    parse_measures(options.measures)
+    if options.k < 1:
+        raise InputError(f"k is {options.k}; ask for at least one hit")
+    datasets = open_beir_group(source, skip_invalid=skip_invalid)
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise InputError.at(source, None, f"two data sets of one name in it ({', '.join(names)})")
+    for dataset in datasets:
+        dataset.queries(options.split)
+    return datasets
+
+
+def mean_of_means(results: Sequence[BeirResult]) -> dict[str, Any]:
+    """Over data sets, each counting the same: mode → measure → value; the parts as ``datasets``."""
+    first = results[0]
+    means: dict[str, Any] = {
+        mode: {
+            name: fmean(result.scores[mode].means[name] for result in results)
+            for name in scores.means
+        }
+        for mode, scores in first.scores.items()
+    }
+    about = {"means_of": len(results), "split": first.split, **first.about}
+    return means | {
+        "about": about,
+        "datasets": {result.dataset: result.metrics() for result in results},
+    }
+
+
+def _experiment(
+    dataset: BeirDataset, encoder: Encoder, folder: Path, options: BeirOptions, progress: Progress
+) -> Experiment:
+    return Experiment(
+        dataset, encoder, folder, options.split, options.k, options.faiss, progress=progress
+    )
+
+
+def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
+    from dupmae_toolkit.search.fusion import Fusion
+
+    fusion = experiment.weighted(options.fusion or Fusion())
+    scores: dict[str, Scores] = {}
+    runs: dict[str, Path] = {}
+    for mode in (*MODES, *(["bm25"] if options.bm25 else [])):
+        if mode == "bm25":
+            run, path = experiment.bm25()
+        else:
+            exact = options.exact and mode == "hybrid"
+            run, path = experiment.search(mode, fusion, exact)
+        scores[mode] = evaluate(experiment.qrels, run, options.measures)
+        runs[mode] = path
+    experiment.close()
+    info = experiment.encoder.info
+    about = {
+        "k": options.k,
+        "encoder": info.name,
+        "weights_sha256": info.weights_sha256,
+        "fusion": fusion.describe(2, True),
+        "faiss": options.faiss,
+        "self_matches": "removed" if experiment.dataset.drops_self_matches else "kept",
+    }
+    result = BeirResult(
+        dataset=experiment.dataset.name,
+        split=experiment.split,
+        documents=len(experiment.documents),
+        skipped=experiment.dataset.corpus.skipped,
+        scores=scores,
+        runs=runs,
+        about=about,
+        reused=experiment.reused,
+    )
+    write_json(experiment.folder / METRICS_FILE, result.metrics())
+    return result

@@ -1,0 +1,215 @@
+"""One data set, one encoder, one folder: every step is done once, and found done afterwards.
+
+    FOLDER/encoded/documents   FOLDER/encoded/queries-SPLIT   both vectors of every text
+    FOLDER/index               the index; index-inputs.json says what it was built from
+    FOLDER/bm25                Lucene's index of the texts, where BM25 is asked for
+    FOLDER/NAME.MODE.trec      the runs, each with NAME.MODE.trec.json beside it
+
+A step is used again when what it was made from is the same, by digest: texts, encoder, options. So
+a call that was killed continues, and one with another split or another k does only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupmae_toolkit.collection.beir import BeirDataset
+from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import read_json, write_json
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Encoder, Ranking, Run
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+    from dupmae_toolkit.search.fusion import Fusion
+    from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+MODES = ("dense", "lexical", "hybrid")
+#: Raised with every change that makes runs of earlier versions incomparable.
+_VERSION = 1
+
+
+class Experiment:
+    """The steps, each done when it is first asked for. ``reused`` collects those found done."""
+
+    def __init__(
+        self,
+        dataset: BeirDataset,
+        encoder: Encoder,
+        folder: Path,
+        split: str,
+        k: int,
+        faiss: str = "Flat",
+        progress: Progress = silent,
+    ) -> None:
+        if k < 1:
+            raise InputError(f"k is {k}; ask for at least one hit")
+        self.dataset = dataset
+        self.encoder = encoder
+        self.folder = folder
+        self.split = split
+        self.k = k
+        self.faiss = faiss
+        self.progress = progress
+        self.reused: list[str] = []
+        # Read before anything is written, so that a wrong split leaves nothing behind.
+        self.queries = dataset.queries(split)
+        self.qrels = dataset.qrels(split)
+
+    @property
+    def depth(self) -> int:
+        """Hits asked for: one more than kept, where a document may have to be taken out."""
+        return self.k + 1 if self.dataset.drops_self_matches else self.k
+
+    @cached_property
+    def documents(self) -> EncodedCorpus:
+        """The corpus with both vectors."""
+        from dupmae_toolkit.encoding.stream import encode_corpus
+
+        folder = self.folder / "encoded" / "documents"
+        encoded = encode_corpus(self.dataset.corpus, self.encoder, folder, progress=self.progress)
+        self._note("documents", encoded.newly_encoded == 0)
+        return encoded
+
+    @cached_property
+    def topics(self) -> EncodedCorpus:
+        """The topics of the split with both vectors."""
+        from dupmae_toolkit.encoding.source import Memory
+        from dupmae_toolkit.encoding.stream import encode_corpus
+
+        folder = self.folder / "encoded" / f"queries-{self.split}"
+        source = Memory(self.queries, f"{self.dataset.source} ({self.split})")
+        encoded = encode_corpus(
+            source, self.encoder, folder, kind="queries", progress=self.progress
+        )
+        self._note("queries", encoded.newly_encoded == 0)
+        return encoded
+
+    @cached_property
+    def index(self) -> HybridIndex:
+        """The index of the documents. One that was built from something else gives way."""
+        from dupmae_toolkit.index.build import build_index
+        from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+        folder, record = self.folder / "index", self.folder / "index-inputs.json"
+        inputs = {"faiss": self.faiss, "documents": digest_of(self.documents)}
+        whole = (folder / "manifest.json").exists()
+        reusable = whole and _read(record) == inputs
+        if not reusable:
+            # The record goes before the index changes and comes back when it is whole.
+            record.unlink(missing_ok=True)
+            build_index(
+                folder,
+                self.documents,
+                vocabulary=self.encoder.vocabulary,
+                faiss_spec=self.faiss,
+                overwrite=whole,
+                progress=self.progress,
+            )
+            write_json(record, inputs)
+        self._note("index", reusable)
+        return HybridIndex.open(folder)
+
+    def weighted(self, fusion: Fusion) -> Fusion:
+        """The fusion with this encoder's weights, where it is the sum and names none."""
+        if fusion.method != "sum" or fusion.weights is not None:
+            return fusion
+        info = self.encoder.info
+        return replace(fusion, weights=(info.dense_weight, info.lexical_weight))
+
+    def search(self, mode: str, fusion: Fusion, exact: bool = False) -> tuple[Run, Path]:
+        """The run of a mode: dense, lexical or hybrid."""
+        inputs: dict[str, Any] = {"faiss": self.faiss, "exact": exact}
+        if mode == "hybrid":
+            fusion = self.weighted(fusion)
+            inputs["fusion"] = fusion.describe(2, True)
+        inputs["vectors"] = [digest_of(self.documents), digest_of(self.topics)]
+
+        def run() -> Run:
+            request = self.index.request(self.depth, mode, fusion, exact=exact)
+            return self.index.run(self.topics, request, progress=self.progress)
+
+        return self._run(mode, inputs, run)
+
+    def bm25(self) -> tuple[Run, Path]:
+        """Lucene's BM25 over the same texts."""
+        from dupmae_toolkit.evaluation.bm25 import SETTINGS, bm25_run
+
+        texts = self.documents.manifest["contents_sha256"]
+        inputs = {**SETTINGS, "texts": [texts, self.topics.manifest["contents_sha256"]]}
+
+        def run() -> Run:
+            return bm25_run(
+                self.dataset.corpus,
+                self.queries,
+                self.depth,
+                self.folder / "bm25",
+                fingerprint=texts,
+                progress=self.progress,
+            )
+
+        return self._run("bm25", inputs, run)
+
+    def _run(
+        self, mode: str, inputs: dict[str, Any], search: Callable[[], Run]
+    ) -> tuple[Run, Path]:
+        """The run that stands, if it came about in the same way; else a new one, written."""
+        path = self.folder / f"{self.dataset.name}.{mode}.trec"
+        drops = self.dataset.drops_self_matches
+        made = {"version": _VERSION, "split": self.split, "k": self.k, "inputs": digest(inputs)}
+        made["drops_self_matches"] = drops
+        beside = read_metadata(path)
+        if beside is not None and beside.get("made_from") == made and beside["hits"]:
+            self._note(mode, True)
+            return read_run(path), path
+        run = search()
+        if drops:
+            run = without_self_matches(run, self.k)
+        run.metadata["k"] = self.k
+        run.metadata |= {"dataset": self.dataset.name, "split": self.split, "made_from": made}
+        write_run(run, path)
+        self._note(mode, False)
+        return run, path
+
+    def close(self) -> None:
+        """Let go of the index, if it was opened."""
+        if "index" in self.__dict__:
+            self.index.close()
+
+    def _note(self, step: str, reused: bool) -> None:
+        if reused:
+            self.reused.append(step)
+
+
+def without_self_matches(run: Run, k: int) -> Run:
+    """The run without documents that have their topic's own id, each topic cut at ``k`` then."""
+    kept = Run(tag=run.tag, metadata=dict(run.metadata))
+    for topic, ranking in run.topics.items():
+        places = [place for place, name in enumerate(ranking.ids) if name != topic][:k]
+        kept.topics[topic] = Ranking([ranking.ids[p] for p in places], ranking.scores[places])
+    kept.metadata["self_matches"] = "removed, then cut at k"
+    return kept
+
+
+def _read(record: Path) -> Any:
+    try:
+        return read_json(record)
+    except InputError:
+        return None
+
+
+def digest_of(encoded: EncodedCorpus) -> str:
+    """What makes two encoded corpora the same one: the bytes of their parts."""
+    return digest([entry["sha256"] for entry in encoded.manifest["parts"]])
+
+
+def digest(value: Any) -> str:
+    """Hexadecimal SHA-256 of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
