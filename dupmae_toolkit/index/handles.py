@@ -74,13 +74,6 @@ def hits() -> Handle:
         return Handle(_hits())
 
 
-@functools.cache
-def hits() -> Handle:
-    """(TopDocs) -> bytes of its hits, as ``search`` gives them."""
-    with jvm.lock:
-        return Handle(_hits())
-
-
 def add_documents(writer: Any, document: Any, fields: tuple[Any, Any, Any]) -> Handle:
     """(List of n ids, List of n texts) -> None: adds n documents to ``writer``, in order.
 
