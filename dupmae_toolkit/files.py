@@ -69,6 +69,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o777 & ~_umask())
         for folder, _, names in os.walk(temporary):
             for name in names:
+                # Some writers make their files private, as temporary files are.
+                os.chmod(Path(folder, name), 0o666 & ~_umask())
                 fsync_path(Path(folder, name))
             fsync_path(Path(folder))
         os.rename(temporary, path)
