@@ -68,6 +68,7 @@ class EncoderInfo:
     query_max_length: int = 64
     top_k: int = 0
     query_top_k: int = 0
+    lexical_head: str = "mlm"
     activation: str = "log1p_relu"
     normalize: bool = True
     dense_weight: float = 1.0

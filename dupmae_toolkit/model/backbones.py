@@ -44,3 +44,14 @@ def vocabulary_projection(lm: Any) -> tuple[Tensor, Tensor]:
     if bias is None:
         bias = torch.zeros(output.weight.shape[0], device=output.weight.device)
     return output.weight, bias
+
+
+def positions(lm: Any) -> int:
+    """How many tokens the backbone has positions for."""
+    embeddings = getattr(lm.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    if isinstance(table, nn.Embedding):
+        # RoBERTa and its kin count from the row after the padding token's.
+        first = 0 if table.padding_idx is None else table.padding_idx + 1
+        return table.num_embeddings - first
+    return getattr(lm.config, "max_position_embeddings", None) or 1 << 20

@@ -64,7 +64,7 @@ def load_tokenizer(folder: Path) -> Any:
     if not _has_vocabulary(folder):
         raise InputError(f"{folder}: has no tokenizer; {hint}")
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
@@ -156,7 +156,7 @@ def _load_model(folder: Path) -> tuple[Any, set[str]]:
 
     try:
         # Missing weights are drawn at random: always the same ones, whatever ran before.
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             lm, loading = AutoModelForMaskedLM.from_pretrained(
                 folder,
@@ -180,7 +180,7 @@ def _load_model(folder: Path) -> tuple[Any, set[str]]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' bars and reports to itself: what matters is raised in one line."""
     from transformers.utils import logging
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -48,15 +50,24 @@ class DupMAEConfig:
         if self.lexical_head not in LEXICAL_HEADS:
             raise InputError(f"lexical_head {self.lexical_head!r}: choose of {list(LEXICAL_HEADS)}")
         for key in ("top_k", "query_top_k", "dense_dim"):
-            if not isinstance(getattr(self, key), int) or getattr(self, key) < 0:
-                raise InputError(f"{key} {getattr(self, key)!r}: give 0 or a positive number")
+            self._check(key, _is_whole(getattr(self, key), 0), "give 0 or a positive number")
         for key in ("max_length", "query_max_length"):
-            if not isinstance(getattr(self, key), int) or getattr(self, key) < 3:
-                raise InputError(f"{key} {getattr(self, key)!r}: at least 3 tokens are needed")
+            self._check(key, _is_whole(getattr(self, key), 3), "at least 3 tokens are needed")
+        for key in ("dense_weight", "lexical_weight"):
+            self._check(key, _is_weight(getattr(self, key)), "give 0 or a positive number")
+        for key in ("prefix", "query_prefix"):
+            self._check(key, isinstance(getattr(self, key), str), "give a text")
+        self._check("normalize", isinstance(self.normalize, bool), "give true or false")
+
+    def _check(self, key: str, good: bool, remedy: str) -> None:
+        if not good:
+            raise InputError(f"{key} {getattr(self, key)!r}: {remedy}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> DupMAEConfig:
         """Read what a checkpoint carries; keys that this version does not know are left out."""
+        if not isinstance(values or {}, Mapping):
+            raise InputError(f"dupmae is {values!r}: a mapping of settings is needed")
         known = {k: v for k, v in (values or {}).items() if k in cls.__dataclass_fields__}
         return cls(**known)
 
@@ -65,4 +76,24 @@ class DupMAEConfig:
 
     def but(self, **changes: Any) -> DupMAEConfig:
         """A copy with some fields changed; None leaves a field as it is."""
+        self.refuse_unknown(changes)
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+    @classmethod
+    def refuse_unknown(cls, keys: Iterable[object]) -> None:
+        """Raise InputError for the first of ``keys`` that is no field, naming the nearest one."""
+        known = list(cls.__dataclass_fields__)
+        for key in keys:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"choose of {', '.join(known)}"
+                raise InputError(f"an encoder has no setting {key!r}; {hint}")
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_weight(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +16,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import replace_folder, sha256_lines
 from dupmae_toolkit.model import backbones, inference
-from dupmae_toolkit.model.checkpoints import load_masked_lm
+from dupmae_toolkit.model.checkpoints import checkpoint_folder, load_masked_lm, quiet
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.precision import CastCopy, Fingerprint, fingerprint, has_bf16
+from dupmae_toolkit.model.weights import (
+    hash_weights,
+    load_projection,
+    save_projection,
+    stored_weights,
+)
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import EncoderInfo, Representations
 
@@ -74,11 +80,13 @@ class DupMAEEncoder(nn.Module):
             nn.Linear(hidden, config.dense_dim, bias=False) if config.dense_dim else None
         )
         special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-        table = torch.ones(max([lm.config.vocab_size, *[i + 1 for i in special]]), dtype=torch.bool)
+        rows: Any = lm.get_input_embeddings()
+        table = torch.ones(rows.weight.shape[0], dtype=torch.bool)
         table[sorted(special)] = False
         #: [|V|], true for the tokens that take part in the lexical pool: all but the special ones.
         self.register_buffer("ordinary", table, persistent=False)
-        self._cast: tuple[int, torch.dtype, Tensor] | None = None
+        self._cast: CastCopy | None = None
+        self._hashed: tuple[Fingerprint, str] | None = None
 
     # --- the network
 
@@ -90,7 +98,7 @@ class DupMAEEncoder(nn.Module):
         input_ids, attention_mask: int64 [B, L]. pool_mask: bool [B, L], the tokens that the lexical
         pool sees; by default every token that is neither padding nor special.
         """
-        hidden = backbones.hidden_states(self.lm, input_ids, attention_mask)
+        hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
         cls = hidden[:, 0]
         dense = cls if self.dense_projection is None else self.dense_projection(cls)
         dense = dense.float()
@@ -105,29 +113,33 @@ class DupMAEEncoder(nn.Module):
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
+        lm = self._lm()
         features = hidden
         if self.config.lexical_head == "mlm":
-            features = backbones.transform(self.lm, hidden)
-        weight, bias = backbones.vocabulary_projection(self.lm)
-        if not torch.is_grad_enabled():
-            weight = self._weight_as(weight, hidden.device.type)
+            features = backbones.transform(lm, hidden)
+        weight, bias = backbones.vocabulary_projection(lm)
         return pooled_logits(features, weight, bias, pool_mask)
 
-    def _weight_as(self, weight: Tensor, kind: str) -> Tensor:
-        """The vocabulary matrix in autocast's dtype, kept while it does not change."""
-        if not torch.is_autocast_enabled(kind):
-            return weight
+    def _lm(self) -> Any:
+        """The masked LM; for inference under autocast a copy that is cast already."""
+        kind = self.device.type
+        if self.training or torch.is_grad_enabled() or not torch.is_autocast_enabled(kind):
+            return self.lm
         dtype = torch.get_autocast_dtype(kind)
-        if self._cast is None or self._cast[0] != weight._version or self._cast[1] != dtype:
-            self._cast = (weight._version, dtype, weight.detach().to(dtype))
-        return self._cast[2]
+        if self._cast is None or not self._cast.fits(self.lm, dtype):
+            self._cast = CastCopy.of(self.lm, dtype)
+        return self._cast.module
 
     # --- texts to vectors
 
     def encode_documents(
         self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
     ) -> Representations:
-        """Vectors of texts as ``Document.contents`` gives them; ids default to "0", "1", …"""
+        """Vectors of texts as ``Document.contents`` gives them; ids default to "0", "1", …
+
+        A text is cut at ``config.max_length`` tokens; ``truncated`` says how many were. One
+        without any ordinary token has no terms, and the dense vector of an empty text.
+        """
         c = self.config
         return self._encode(texts, ids, c.prefix, c.max_length, c.top_k, progress)
 
@@ -140,17 +152,23 @@ class DupMAEEncoder(nn.Module):
 
     def _encode(
         self,
-        texts: list[str],
+        texts: Sequence[str],
         ids: list[str] | None,
         prefix: str,
         max_length: int,
         top_k: int,
         progress: Progress,
     ) -> Representations:
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise InputError("texts to encode come as a list of strings, one for each text")
+        if ids is None:
+            ids = [str(i) for i in range(len(texts))]
+        if len(ids) != len(texts):
+            raise InputError(f"{len(texts)} texts to encode have {len(ids)} ids")
         return inference.encode(
             self,
             [prefix + text for text in texts] if prefix else texts,
-            ids if ids is not None else [str(i) for i in range(len(texts))],
+            ids,
             max_length=max_length,
             top_k=top_k,
             progress=progress,
@@ -192,29 +210,38 @@ class DupMAEEncoder(nn.Module):
     def vocabulary_size(self) -> int:
         return backbones.vocabulary_projection(self.lm)[0].shape[0]
 
-    @cached_property
+    @property
+    def dense_dim(self) -> int:
+        """Width of the dense vectors."""
+        return self.config.dense_dim or self.lm.config.hidden_size
+
+    @property
     def weights_sha256(self) -> str:
-        """Over names, shapes and float32 values of all weights, however they were stored."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.state_dict().items()):
-            array = value.detach().float().contiguous().cpu()
-            digest.update(f"{key}{tuple(array.shape)}".encode())
-            digest.update(memoryview(array.view(-1).numpy()))  # type: ignore[arg-type]
-        return digest.hexdigest()
+        """See ``hash_weights``; worked out again when the weights have changed."""
+        now = fingerprint(self)
+        if self._hashed is None or self._hashed[0] != now:
+            self._hashed = now, hash_weights(self)
+        return self._hashed[1]
 
     @cached_property
+    def _vocabulary_sha256(self) -> str:
+        return sha256_lines(self.vocabulary)
+
+    @property
     def info(self) -> EncoderInfo:
+        """What is written into manifests; always of the weights as they are now."""
         c = self.config
         return EncoderInfo(
             name=self.name,
             weights_sha256=self.weights_sha256,
-            vocabulary_sha256=sha256_lines(self.vocabulary),
+            vocabulary_sha256=self._vocabulary_sha256,
             vocabulary_size=self.vocabulary_size,
-            dense_dim=c.dense_dim or self.lm.config.hidden_size,
+            dense_dim=self.dense_dim,
             max_length=c.max_length,
             query_max_length=c.query_max_length,
             top_k=c.top_k,
             query_top_k=c.query_top_k,
+            lexical_head=c.lexical_head,
             activation=c.activation,
             normalize=c.normalize,
             dense_weight=c.dense_weight,
@@ -237,29 +264,41 @@ class DupMAEEncoder(nn.Module):
     ) -> DupMAEEncoder:
         """Load ``builtin``, a folder, or a hub id.
 
+        device: as torch names it; by default a CUDA device where there is one, else the CPU.
+        precision: ``auto``, ``fp32`` or ``bf16``, see ``autocast``.
         fresh_head: give a checkpoint without a masked-LM head a new one, to be trained.
-        changes: fields of DupMAEConfig that override the checkpoint's (``max_length=128``, …).
+        changes: fields of DupMAEConfig that override the checkpoint's (``top_k=128``, …). Lengths
+        are cut to what the backbone has positions for. A ``dense_dim`` that the checkpoint did not
+        have gives a new projection, to be trained.
         Raises InputError for a source that is missing, partial, or has no lexical head.
         """
         builtin = str(source) == "builtin"
-        folder = BUILTIN if builtin else source
         if builtin and not (BUILTIN / "model.safetensors").exists():
             raise InputError("model 'builtin' is not part of this installation; name a folder")
+        folder = BUILTIN if builtin else checkpoint_folder(source)
         lm, tokenizer, has_head = load_masked_lm(folder, fresh_head=fresh_head)
-        config = DupMAEConfig.from_dict(getattr(lm.config, "dupmae", None)).but(**changes)
+        try:
+            carried = DupMAEConfig.from_dict(getattr(lm.config, "dupmae", None))
+        except InputError as error:
+            raise InputError(f"{folder}/config.json: {error}") from error
+        config = carried.but(**changes)
         if not has_head and not fresh_head and config.lexical_head != "none":
             raise InputError(
                 f"{source}: has no masked-LM head, so it gives no lexical vector; name a masked "
                 "LM, train a head (fresh_head), or set lexical_head to none"
             )
-        room = _positions(lm)
+        room = backbones.positions(lm)
         config = config.but(
             max_length=min(config.max_length, room),
             query_max_length=min(config.query_max_length, room),
         )
         name = "builtin" if builtin else _short_name(str(source))
-        encoder = cls(lm, tokenizer, config, name, precision)
-        encoder._load_extra(Path(folder))
+        # A new projection is drawn at random: always the same one, whatever ran before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            encoder = cls(lm, tokenizer, config, name, precision)
+        if encoder.dense_projection is not None and config.dense_dim == carried.dense_dim:
+            load_projection(encoder.dense_projection, folder / EXTRA_WEIGHTS)
         try:
             encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         except (RuntimeError, AssertionError) as error:
@@ -267,61 +306,23 @@ class DupMAEEncoder(nn.Module):
             raise InputError(f"device {device!r} cannot be used: {reason}") from error
         return encoder.eval()
 
-    def _load_extra(self, folder: Path) -> None:
-        if self.dense_projection is None:
-            return
-        from safetensors.torch import load_file
-
-        path = folder / EXTRA_WEIGHTS
-        if path.exists():
-            self.dense_projection.load_state_dict(
-                {"weight": load_file(path)["dense_projection.weight"].float()}
-            )
-
     def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
         """Write an ordinary transformers folder; what stood there is replaced in one step.
 
         half: store the weights in float16, for shipping.
         """
-        from safetensors.torch import save_file
+        from safetensors import SafetensorError
 
         self.lm.config.dupmae = self.config.to_dict()
-        state = {
-            key: value.detach().to(torch.float16 if half else value.dtype)
-            for key, value in self.lm.state_dict().items()
-        }
         with replace_folder(Path(folder)) as temporary:
             try:
-                self.lm.save_pretrained(temporary, state_dict=state)
-                self.tokenizer.save_pretrained(temporary)
+                with quiet():
+                    self.lm.save_pretrained(temporary, state_dict=stored_weights(self.lm, half))
+                    self.tokenizer.save_pretrained(temporary)
                 if self.dense_projection is not None:
-                    weight = self.dense_projection.weight.detach().contiguous()
-                    save_file({"dense_projection.weight": weight}, temporary / EXTRA_WEIGHTS)
-            except OSError as error:
+                    save_projection(self.dense_projection, temporary / EXTRA_WEIGHTS, half)
+            except (OSError, SafetensorError) as error:
                 raise DupMAEError(f"{folder}: cannot be written ({error})") from error
-
-
-def has_bf16(kind: str = "cpu") -> bool:
-    """Whether bf16 products are faster than float32 ones: in hardware, not emulated."""
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if kind != "cpu":
-        return False
-    look = getattr(torch.cpu, "get_capabilities", None)
-    if look is not None:
-        found = look()
-        return any(bool(found.get(key)) for key in ("avx512_bf16", "amx_bf16", "bf16"))
-    look = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(look()) if look is not None else False
-
-
-def _positions(lm: PreTrainedModel) -> int:
-    """How many tokens the backbone has positions for; RoBERTa's kin start counting at pad + 1."""
-    limit = getattr(lm.config, "max_position_embeddings", None) or 1 << 20
-    kin = {"roberta", "xlm-roberta", "camembert", "mpnet"}
-    if lm.config.model_type in kin:
-        limit -= (lm.config.pad_token_id or 0) + 1
-    return limit
 
 
 def _short_name(source: str) -> str:

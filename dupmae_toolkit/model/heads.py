@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-CHUNK = 2048  # entries of the vocabulary at a time: the product stays in the processor's cache
+#: Products at a time: few enough that they stay in the processor's cache.
+PRODUCTS = 1 << 22
+CHUNK = 1024  # entries of the vocabulary at a time, at least
 
 
 def pooled_logits(features: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
@@ -63,8 +66,8 @@ def _max_projection(features: Tensor, weight: Tensor) -> Tensor:
     flat = features.reshape(-1, width)
     with torch.autocast(features.device.type, enabled=False):
         chunks = [
-            functional.linear(flat, part).view(batch, length, -1).amax(dim=1).float()
-            for part in weight.split(CHUNK)
+            functional.linear(flat, part).view(batch, length, len(part)).amax(dim=1).float()
+            for part in weight.split(max(CHUNK, PRODUCTS // max(1, len(flat))))
         ]
     return torch.cat(chunks, dim=1)
 
@@ -77,8 +80,8 @@ class _MaxProjection(torch.autograd.Function):
         batch, length, width = features.shape
         flat, values, winners = features.to(dtype).reshape(-1, width), [], []
         with torch.autocast(features.device.type, enabled=False):
-            for part in weight.to(dtype).split(CHUNK // 2):
-                logits = functional.linear(flat, part).view(batch, length, -1)
+            for part in weight.to(dtype).split(CHUNK):
+                logits = functional.linear(flat, part).view(batch, length, len(part))
                 value, winner = logits.max(dim=1)
                 values.append(value.float())
                 winners.append(winner.int())
@@ -86,6 +89,7 @@ class _MaxProjection(torch.autograd.Function):
         return torch.cat(values, dim=1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         features, weight, winners = ctx.saved_tensors
         (gradient,) = gradients

@@ -6,6 +6,8 @@ is a CSR matrix: neither B×L×|V| nor n×|V| is ever held.
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix, vstack
 
+from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Representations
 
@@ -27,6 +30,9 @@ TEXTS_PER_BATCH = 128
 # More characters than any vocabulary needs for a token on average; what lies behind is looked at
 # only if the part before it did not fill the length limit.
 CHARACTERS_PER_TOKEN = 24
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+# A fast tokenizer keeps its length limit inside, and cannot be given one by two threads at once.
+_TOKENIZER = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -38,21 +44,39 @@ class Tokens:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tokens:
-    """Token ids, and how many texts were cut. Very long texts are not tokenised to their ends."""
-    # Lone surrogates cannot be given to the tokenizer; they name no character.
-    clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    """Token ids, and how many texts were cut. Very long texts are not tokenised to their ends.
+
+    Lone surrogates, which no tokenizer takes, count as U+FFFD, the replacement character.
+    """
+    clean = [t if t.isascii() else _LONE_SURROGATES.sub("\ufffd", t) for t in texts]
     limit = max_length * CHARACTERS_PER_TOKEN
-    batch = _encode(tokenizer, [text[:limit] for text in clean], max_length)
+    batch = _encode(tokenizer, [_beginning(text, limit) for text in clean], max_length)
     cut = [bool(encoding.overflowing) for encoding in batch]
     for i, text in enumerate(clean):
         if len(text) > limit and not cut[i]:
             batch[i] = _encode(tokenizer, [text], max_length)[0]
             cut[i] = bool(batch[i].overflowing)
-    return Tokens([encoding.ids for encoding in batch], sum(cut))
+    # A tokenizer without special tokens makes nothing of an empty text.
+    nothing = [tokenizer.pad_token_id or 0]
+    return Tokens([encoding.ids or nothing for encoding in batch], sum(cut))
+
+
+def _beginning(text: str, limit: int) -> str:
+    """The first whole words of a text, about ``limit`` characters; all of it if it has no spaces.
+
+    A word cut in two could have other tokens than its whole.
+    """
+    if len(text) <= limit:
+        return text
+    end = max(text.rfind(" ", limit // 2, limit), text.rfind("\n", limit // 2, limit))
+    return text[:end] if end > 0 else text
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> list:
-    encodings = tokenizer(texts, truncation=True, max_length=max_length).encodings
+    if not texts:
+        return []
+    with _TOKENIZER:
+        encodings = tokenizer(texts, truncation=True, max_length=max_length).encodings
     assert encodings is not None  # only fast tokenizers are loaded
     return encodings
 
@@ -88,13 +112,17 @@ def encode(
     top_k: int,
     progress: Progress = silent,
 ) -> Representations:
-    """Both vectors of each text, in the order given."""
+    """Both vectors of each text, in the order given. Leaves the encoder in evaluation mode.
+
+    Raises DupMAEError if the model gives numbers that are not finite.
+    """
     tokens = tokenize(encoder.tokenizer, texts, max_length)
-    width, size = encoder.info.dense_dim, encoder.info.vocabulary_size
+    width, size = encoder.dense_dim, encoder.vocabulary_size
     dense = np.zeros((len(texts), width), dtype=np.float32)
     parts: list[csr_matrix] = []
     order: list[int] = []
-    encoder.eval()
+    if encoder.training:
+        encoder.eval()
     with progress("encoding", len(texts)) as advance, encoder.autocast():
         for positions in batches([len(row) for row in tokens.ids]):
             input_ids, mask = pad([tokens.ids[i] for i in positions], encoder.pad_id)
@@ -106,6 +134,12 @@ def encode(
                 parts.append(sparse_top_k(output.lexical.float().cpu().numpy(), top_k))
             order.extend(positions)
             advance(len(positions))
+    if not np.isfinite(dense).all():
+        bad = int(np.flatnonzero(~np.isfinite(dense).all(axis=1))[0])
+        raise DupMAEError(
+            f"{encoder.name}: the vector of text {ids[bad]!r} is not finite; the weights are "
+            "damaged, or too large for this precision (try fp32)"
+        )
     lexical = vstack(parts, format="csr") if parts else csr_matrix((0, size), dtype=np.float32)
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))

@@ -1,0 +1,61 @@
+"""An encoder's weights as bytes: their hash, how they are written, the one that lies apart."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dupmae_toolkit.errors import InputError
+
+PROJECTION = "dense_projection.weight"
+
+
+def hash_weights(module: nn.Module) -> str:
+    """SHA-256 over names, shapes and float32 values of all weights, however they were stored."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        array = value.detach().float().contiguous().cpu()
+        digest.update(f"{key}{tuple(array.shape)}".encode())
+        digest.update(memoryview(array.view(-1).numpy()))  # type: ignore[arg-type]
+    return digest.hexdigest()
+
+
+def stored_weights(module: nn.Module, half: bool) -> dict[str, Tensor]:
+    """What a checkpoint holds: float32 or, if ``half``, float16.
+
+    Tied weights stay one tensor under their several names, so that they are written once.
+    """
+    cast: dict[tuple[int, torch.Size], Tensor] = {}
+    state = {}
+    for key, value in module.state_dict().items():
+        place = value.data_ptr(), value.shape
+        if place not in cast:
+            cast[place] = value.detach().to(torch.float16 if half else value.dtype)
+        state[key] = cast[place]
+    return state
+
+
+def load_projection(projection: nn.Linear, path: Path) -> None:
+    """Read the projection of [CLS]; InputError where the file is missing, damaged or another's."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        projection.load_state_dict({"weight": load_file(path)[PROJECTION].float()})
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: the projection of [CLS] cannot be loaded ({reason}); copy the whole "
+            "checkpoint"
+        ) from error
+
+
+def save_projection(projection: nn.Linear, path: Path, half: bool) -> None:
+    """Write the projection of [CLS] as safetensors."""
+    from safetensors.torch import save_file
+
+    weight = projection.weight.detach().contiguous()
+    save_file({PROJECTION: weight.half() if half else weight}, path)
