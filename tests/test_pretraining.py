@@ -265,7 +265,7 @@ def test_no_tensor_of_batch_by_length_by_vocabulary_ever_lives(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ):
     size, texts = 4000, 12
-    monkeypatch.setattr(losses, "CHUNK", 16)
+    monkeypatch.setattr(losses, "CHUNK", 16 * size)
     monkeypatch.setattr(heads, "CHUNK", 128)
     config = PreTrainingConfig.preset(preset)
     model = DupMAEForPreTraining(tiny_encoder(size=size), config)
@@ -277,7 +277,7 @@ def test_no_tensor_of_batch_by_length_by_vocabulary_ever_lives(
     assert size * 16 <= seen.elements < texts * length * size / 4
 
 
-@pytest.mark.parametrize("chunk", [3, 8, 512])
+@pytest.mark.parametrize("chunk", [1, 3 * 50, 8 * 50, 512 * 50])
 @pytest.mark.parametrize("rows", [0, 1, 8, 20])
 def test_linear_cross_entropy_equals_torchs(rows: int, chunk: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(losses, "CHUNK", chunk)
