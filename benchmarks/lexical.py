@@ -1,0 +1,87 @@
+"""Building and searching the Lucene impact index, against stock Pyserini."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from benchmarks import synthetic
+from benchmarks.rows import Row, timed
+from dupmae_toolkit import jvm
+from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
+
+K = 1000
+
+
+def run(folder: Path, documents: int, topics: int) -> list[Row]:
+    """Both rows: building with two threads of the peer's, then searching with two."""
+    jvm.start()
+    os.environ.setdefault("OPENAI_API_KEY", "none")  # Pyserini asks for one when it is imported
+    matrix = synthetic.impacts(documents, 150)
+    terms = [f"t{i}" for i in range(matrix.shape[1])]
+    ids = [f"d{i:08}" for i in range(documents)]
+    _write_input(folder / "input", ids, matrix)
+    words = ["--collection", "JsonVectorCollection", "--input", str(folder / "input")]
+    words += ["--index", str(folder / "peer"), "--generator", "DefaultLuceneDocumentGenerator"]
+    words += ["--threads", "2", "--impact", "--pretokenized"]
+    _, peer_s = timed(lambda: _run_stock("pyserini.index.lucene", words))
+    _, ours_s = timed(lambda: write_lucene(folder / "ours", ids, matrix, terms))
+    sizes = [sum(f.stat().st_size for f in (folder / n).iterdir()) for n in ("ours", "peer")]
+    built = f"size {sizes[0] / sizes[1]:.2f} of the peer's"
+    rows = [Row(f"index {documents:,} documents", "pyserini.index.lucene", ours_s, peer_s, built)]
+    return [*rows, _search(folder, synthetic.queries(topics, 30), terms)]
+
+
+def _search(folder: Path, queries: csr_matrix, terms: list[str]) -> Row:
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    count = queries.shape[0]
+    vectors = [
+        {terms[t]: int(w) for t, w in zip(queries[i].indices, queries[i].data, strict=True)}
+        for i in range(count)
+    ]
+
+    class Ready:
+        """Hands out the vector whose number is the text."""
+
+        def encode(self, text: str) -> dict[str, int]:
+            return vectors[int(text)]
+
+    peer = LuceneImpactSearcher(str(folder / "ours"), Ready(), min_idf=-100)
+    names = [str(i) for i in range(count)]
+    theirs, peer_s = timed(lambda: peer.batch_search(names, names, k=K, threads=2))
+    ours = LuceneImpacts(folder / "ours", terms)
+    found, ours_s = timed(lambda: ours.search(queries, K))
+    # Anserini lowers the scores of ties a little, so that trec_eval keeps their order.
+    equal = sum(
+        np.allclose(found[i][1], np.array([h.score for h in theirs[str(i)]], np.float32), rtol=1e-6)
+        for i in range(count)
+    )
+    work = f"lexical leg, {count:,} queries, k = {K:,}"
+    same = f"the same scores for {equal} of {count}"
+    return Row(work, "LuceneImpactSearcher.batch_search", ours_s, peer_s, same)
+
+
+def _write_input(folder: Path, ids: list[str], matrix: csr_matrix) -> None:
+    folder.mkdir(parents=True)
+    with (folder / "0.jsonl").open("w", encoding="utf-8") as file:
+        for row, name in enumerate(ids):
+            span = slice(matrix.indptr[row], matrix.indptr[row + 1])
+            pairs = zip(matrix.indices[span].tolist(), matrix.data[span].tolist(), strict=True)
+            vector = {f"t{t}": w for t, w in pairs}
+            file.write(json.dumps({"id": name, "contents": "", "vector": vector}) + "\n")
+
+
+def _run_stock(module: str, words: list[str]) -> None:
+    before = sys.argv
+    sys.argv = [module, *words]
+    try:
+        runpy.run_module(module, run_name="__main__")
+    finally:
+        sys.argv = before
