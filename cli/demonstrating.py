@@ -1,9 +1,108 @@
-"""Commands to come."""
+"""`dupmae demo`: everything once, on documents that every machine has."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+from dupmae_cli import console
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.demo.report import DemoReport
+
+_INDEX = Path("indexes/demo")
+_NAMES = {"bm25": "BM25 (Lucene)"}
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
+    app.command("demo")(demo)
+
+
+def demo(
+    index: Annotated[
+        Path, typer.Option("--index", "-i", help="The folder that the index is kept in.")
+    ] = _INDEX,
+    model: Annotated[str, typer.Option(help="builtin, a folder, or a hub id.")] = "builtin",
+    questions: Annotated[
+        int | None, typer.Option(help="Ask so many of the questions; default: all.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")
+    ] = False,
+) -> None:
+    """Index this Python's documentation, search it, and measure every mode.
+
+    The documents are the docstrings of the running Python's standard library,
+    thousands of them; the questions, with graded judgements, come with the
+    package. Nothing is downloaded. A second run uses the index again.
+
+    [bold]Examples:[/bold]
+
+      dupmae demo
+
+      dupmae demo --index /tmp/demo --questions 40
+
+      dupmae demo --model my-model --index indexes/demo-my-model --json
+    """
+    from dupmae_toolkit.demo.run import run_demo
+
+    report = run_demo(
+        index, model, console.bar, questions=questions, note=_silent if json else console.say
+    )
+    if json:
+        console.print_json(report.to_dict())
+        return
+    _show_examples(report)
+    _show_measures(report)
+    _show_times(report)
+    print(f'\nSearch it yourself:\n  dupmae search --index {index} "{_QUESTION}"')
+
+
+_QUESTION = "how do I read a file line by line"
+
+
+def _silent(message: str) -> None:
+    """Notes are for people."""
+
+
+def _show_examples(report: DemoReport) -> None:
+    from dupmae_cli.hits import print_table
+
+    for question, hits in report.examples:
+        print(f"\n{question}")
+        print_table(question, hits, "hybrid")
+
+
+def _show_measures(report: DemoReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"\n{report.questions} questions, {report.judgements} judgements")
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("mode", no_wrap=True)
+    for name in next(iter(report.modes.values())).measures:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("ms a question", justify="right", no_wrap=True)
+    for mode, found in report.modes.items():
+        values = [f"{value:.3f}" for value in found.measures.values()]
+        table.add_row(_NAMES.get(mode, mode), *values, f"{found.milliseconds:.1f}")
+    Console(highlight=False, markup=False).print(table)
+    if report.missing:
+        console.say(
+            f"this Python does not document {len(report.missing)} of the judged names; they and "
+            f"{len(report.dropped)} questions that lost all of theirs are left out"
+        )
+
+
+def _show_times(report: DemoReport) -> None:
+    encoding, indexing = report.seconds["encoding"], report.seconds["indexing"]
+    if encoding is None or indexing is None:
+        print(f"\n{report.index}: {report.documents:,} documents, indexed by an earlier run")
+        return
+    print(
+        f"\n{report.documents:,} documents encoded by {report.model} in {encoding:.0f} s "
+        f"({report.documents / max(encoding, 1e-9):,.0f} a second), indexed in {indexing:.1f} s; "
+        f"{report.cut:,} long docstrings are cut"
+    )

@@ -11,6 +11,8 @@ from dupmae_toolkit.demo.things import ATTRIBUTE, CLASS, FUNCTION, Module, Thing
 #: Gives a module by its name, or None where there is none.
 Find = Callable[[str], Module | None]
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+#: Values by which an assignment can give a name to a thing that is defined elsewhere.
+_TELLING = (ast.Name, ast.Attribute, ast.Call, ast.Constant)
 _DEPTH = 12
 
 
@@ -32,6 +34,7 @@ class SourceModule:
 
     def _read(self, node: ast.stmt) -> None:
         if isinstance(node, _Function | ast.ClassDef):
+            _strip(node)
             self._bindings.append((node.name, node))
         elif isinstance(node, ast.Import):
             for alias in node.names:
@@ -43,10 +46,10 @@ class SourceModule:
                 self._bindings.append((alias.asname or alias.name, (module, alias.name)))
         elif isinstance(node, ast.Assign):
             for target in node.targets:
-                if isinstance(target, ast.Name):
+                if isinstance(target, ast.Name) and target.id == "__all__":
+                    self._declared = [node.value]
+                elif isinstance(target, ast.Name) and isinstance(node.value, _TELLING):
                     self._bindings.append((target.id, node.value))
-                    if target.id == "__all__":
-                        self._declared = [node.value]
         elif isinstance(node, ast.AugAssign) and _is_all(node.target):
             self._declared.append(node.value)
         elif isinstance(node, ast.Expr) and isinstance(call := node.value, ast.Call):
@@ -211,6 +214,16 @@ class SourceModule:
 
 def _is_all(node: ast.expr) -> bool:
     return isinstance(node, ast.Name) and node.id == "__all__"
+
+
+def _strip(node: _Function | ast.ClassDef) -> None:
+    """Let the bodies of functions go: all modules together would take hundreds of megabytes."""
+    if isinstance(node, ast.ClassDef):
+        for statement in _flattened(node.body):
+            if isinstance(statement, _Function):
+                _strip(statement)
+    else:
+        del node.body[1:]
 
 
 def _flattened(body: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -1,0 +1,51 @@
+"""What a demonstration found out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dupmae_toolkit.records import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class ModeReport:
+    """One way to search. ``milliseconds`` is the median time of a single question, its encoding
+    included."""
+
+    measures: dict[str, float]
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """All figures of one demonstration, in the order in which they came about.
+
+    ``words`` counts the white-space words of titles and texts, ``cut`` the docstrings that were
+    shortened, ``truncated`` the documents that the encoder could not read to the end. Times are
+    in seconds; ``encoding`` and ``indexing`` are None where a finished index was used again.
+    """
+
+    index: str
+    reused: bool
+    model: str
+    source: str
+    documents: int
+    words: int
+    cut: int
+    truncated: int | None
+    questions: int
+    judgements: int
+    missing: list[str]
+    dropped: list[str]
+    seconds: dict[str, float | None]
+    examples: list[tuple[str, list[Hit]]]
+    modes: dict[str, ModeReport]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        values = asdict(self)
+        values["examples"] = [
+            {"question": question, "hits": hits} for question, hits in values["examples"]
+        ]
+        return values

@@ -1,0 +1,189 @@
+"""The demonstration from end to end: documents, index, searches, measures, times."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+from dupmae_toolkit.demo.corpus import read_docstrings, was_cut
+from dupmae_toolkit.demo.questions import Questions, load_questions
+from dupmae_toolkit.demo.report import DemoReport, ModeReport
+from dupmae_toolkit.encoding.source import Memory
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.corpus import index_corpus
+from dupmae_toolkit.index.manifest import MANIFEST_FILE, Manifest
+from dupmae_toolkit.progress import Advance, Progress, silent
+from dupmae_toolkit.records import Document, Encoder, EncoderInfo
+from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+MEASURES = ("nDCG@10", "R@100", "RR@10")
+MODES = ("dense", "lexical", "hybrid")
+EXAMPLES = (
+    'how do I turn text like "2024-03-01 12:30" into a date',
+    "remember the results of an expensive function",
+    "keep two threads from changing the same data at once",
+)
+_SHOWN = 3
+_DEPTH = 100
+_TIMED = 50
+_PART_SIZE = 512
+_SOURCE = "docstrings of "
+
+
+class Stopwatch:
+    """Adds up the seconds of each piece of work, by the description that it gives its progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, description: str, total: int | None = None) -> Iterator[Advance]:
+        with self.measure(description), self._progress(description, total) as advance:
+            yield advance
+
+    @contextlib.contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Time a piece of work that shows no progress of its own."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+
+def run_demo(
+    folder: str | Path,
+    model: str | Encoder = "builtin",
+    progress: Progress = silent,
+    *,
+    questions: int | None = None,
+    note: Callable[[str], None] = lambda message: None,
+) -> DemoReport:
+    """Index the running Python's docstrings in ``folder``, search them, and measure all modes.
+
+    model: an encoder, or the name or folder of one. questions: how many are asked; default all.
+    note: is told, in a line, what is about to happen. An index of an earlier demonstration with the
+    same documents and encoder is used again, any other one of a demonstration is replaced. Raises
+    InputError for a folder that holds something else, and whatever the parts raise.
+    """
+    folder = Path(folder)
+    watch = Stopwatch(progress)
+    _check_folder(folder)
+    with watch.measure("reading"):
+        documents = read_docstrings(progress=progress)
+    asked = load_questions({document.id for document in documents}, questions)
+    source = _source(documents)
+    version = platform.python_version()
+    words = sum(len(document.contents.split()) for document in documents)
+    note(f"{len(documents):,} docstrings of Python {version}, {words:,} words")
+    with watch.measure("model"):
+        encoder = _load(model) if isinstance(model, str) else model
+    reused = _is_there(folder, source, encoder.info)
+    if reused:
+        note(f"{folder}: indexed by an earlier run")
+    else:
+        with watch.measure("building"):
+            index_corpus(
+                folder,
+                Memory(documents, source),
+                encoder,
+                part_size=_PART_SIZE,
+                overwrite=True,
+                progress=watch,
+            )
+    note(f"searching: {len(asked.queries)} questions in {len(MODES) + 1} ways")
+    with contextlib.closing(HybridIndex.open(folder, encoder)) as index:
+        examples = [(text, index.search(text, k=_SHOWN)) for text in EXAMPLES]
+        modes = {mode: _measure(index, mode, asked, watch) for mode in MODES}
+    modes["bm25"] = _measure_bm25(documents, asked, watch)
+    return DemoReport(
+        index=str(folder),
+        reused=reused,
+        model=encoder.info.name,
+        source=source,
+        documents=len(documents),
+        words=words,
+        cut=sum(was_cut(document) for document in documents),
+        truncated=index.manifest.truncated,
+        questions=len(asked.queries),
+        judgements=asked.judgements,
+        missing=asked.missing,
+        dropped=asked.dropped,
+        seconds=_seconds(watch, reused),
+        examples=examples,
+        modes=modes,
+    )
+
+
+def _load(model: str) -> Encoder:
+    from dupmae_toolkit.model.encoder import DupMAEEncoder
+
+    return DupMAEEncoder.from_pretrained(model)
+
+
+def _source(documents: list[Document]) -> str:
+    """Names the documents so that two lists of one name are equal."""
+    digest = hashlib.sha256(repr([(d.id, d.title, d.text) for d in documents]).encode())
+    return f"{_SOURCE}Python {platform.python_version()}, {digest.hexdigest()[:12]}"
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / MANIFEST_FILE).exists():
+        source = Manifest.load(folder).source
+        if not source.startswith(_SOURCE):
+            raise InputError(
+                f"{folder}: holds an index of {source}; name another folder with --index"
+            )
+
+
+def _is_there(folder: Path, source: str, encoder: EncoderInfo) -> bool:
+    if not (folder / MANIFEST_FILE).exists():
+        return False
+    manifest = Manifest.load(folder)
+    return manifest.source == source and manifest.encoder.same_vectors_as(encoder)
+
+
+def _measure(index: HybridIndex, mode: str, asked: Questions, watch: Stopwatch) -> ModeReport:
+    from dupmae_toolkit.evaluation.measures import evaluate
+
+    run = index.search_batch(asked.queries, _DEPTH, mode, progress=watch)
+    texts = [query.text for query in asked.queries[:_TIMED]]
+    times = [_milliseconds(index, text, mode) for text in texts]
+    return ModeReport(evaluate(asked.qrels, run, MEASURES).means, median(times))
+
+
+def _measure_bm25(documents: list[Document], asked: Questions, watch: Stopwatch) -> ModeReport:
+    from dupmae_toolkit.evaluation.bm25 import bm25_run
+    from dupmae_toolkit.evaluation.measures import evaluate
+
+    with tempfile.TemporaryDirectory(prefix="dupmae-demo-") as folder:
+        workdir = Path(folder, "bm25")
+        run = bm25_run(documents, asked.queries, _DEPTH, workdir, progress=watch)
+    spent = watch.seconds.get("searching by BM25", 0.0)
+    means = evaluate(asked.qrels, run, MEASURES).means
+    return ModeReport(means, 1000 * spent / len(asked.queries))
+
+
+def _milliseconds(index: HybridIndex, text: str, mode: str) -> float:
+    start = time.perf_counter()
+    index.search(text, 10, mode)
+    return 1000 * (time.perf_counter() - start)
+
+
+def _seconds(watch: Stopwatch, reused: bool) -> dict[str, float | None]:
+    spent = watch.seconds
+    encoding = spent.get("encoding", 0.0)
+    return {
+        "reading": spent["reading"],
+        "model": spent["model"],
+        "encoding": None if reused else encoding,
+        "indexing": None if reused else spent["building"] - encoding,
+    }
