@@ -59,6 +59,9 @@ class Experiment:
         self.faiss = faiss
         self.progress = progress
         self.reused: list[str] = []
+        from dupmae_toolkit.index.build import BuildOptions
+
+        BuildOptions(faiss).check(encoder.info.dense_dim)
         # Read before anything is written, so that a wrong split leaves nothing behind.
         self.queries = dataset.queries(split)
         self.qrels = dataset.qrels(split)
