@@ -165,6 +165,24 @@ def test_a_weight_of_zero_leaves_its_part_out(weights: dict[str, Any], parts: tu
         torch.testing.assert_close(output.mlm, values.mlm)
 
 
+def test_the_weights_scale_losses_and_gradients():
+    plain, weighted = build(), build(mlm_weight=0.5, decoder_weight=2.0, bow_weight=3.0)
+    batch = batch_for(plain)
+    output = weighted(**batch)
+    parts = plain(**batch)
+    expected = 0.5 * parts.mlm + 2 * parts.decoder + 3 * parts.bow
+    torch.testing.assert_close(output.loss, expected)
+    reference = losses_reference(plain, batch, "official")
+    total = 0.5 * reference["mlm"] + 2 * reference["decoder"] + 3 * reference["bow"]
+    total.backward()
+    output.loss.backward()
+    for (name, mine), theirs in zip(weighted.named_parameters(), plain.parameters(), strict=True):
+        if theirs.grad is not None:
+            torch.testing.assert_close(
+                mine.grad, theirs.grad, rtol=1e-3, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
 def test_the_bag_of_words_of_cls_alone_is_the_masked_lms_logit_at_the_first_token():
     model = build(bow_pool="cls", decoder_weight=0.0)
     batch = batch_for(model)
@@ -403,11 +421,15 @@ def test_saving_replaces_what_stood_there_and_leaves_nothing_beside_it(tmp_path:
     assert PreTrainingConfig.from_dict(settings).decoder_weight == 0
 
 
-def test_a_checkpoint_without_a_decoder_gets_a_new_one_and_official_settings(tmp_path: Path):
+def test_a_checkpoint_without_a_decoder_gets_the_same_new_one_and_official_settings(tmp_path: Path):
     save_tiny(tmp_path)
     model = DupMAEForPreTraining.from_pretrained(tmp_path, precision="fp32")
     assert model.config == PRESETS["official"]
     assert model.decoder is not None
+    torch.rand(1)
+    again = DupMAEForPreTraining.from_pretrained(tmp_path, precision="fp32")
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
 
 
 def test_a_bare_encoder_is_pre_trained_with_a_fresh_head(tmp_path: Path):

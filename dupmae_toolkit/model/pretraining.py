@@ -161,7 +161,10 @@ class DupMAEForPreTraining(nn.Module):
         carried = getattr(encoder.lm.config, "dupmae", None) or {}
         if config is None and CONFIG_KEY in carried:
             config = PreTrainingConfig.from_dict(carried[CONFIG_KEY])
-        model = cls(encoder, config)
+        # A new decoder is the same one each time, whatever ran before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = cls(encoder, config)
         folder = BUILTIN if str(source) == "builtin" else checkpoint_folder(source)
         model._load_decoder(folder / DECODER_WEIGHTS)
         return model
