@@ -62,14 +62,15 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
 
 
 def _beginning(text: str, limit: int) -> str:
-    """The first whole words of a text, about ``limit`` characters; all of it if it has no spaces.
+    """The first whole words of a text, about ``limit`` characters.
 
-    A word cut in two could have other tokens than its whole.
+    A word cut in two could have other tokens than its whole. Where there are no spaces the end is
+    put so far off that it cannot matter to the tokens that are kept.
     """
     if len(text) <= limit:
         return text
-    end = max(text.rfind(" ", limit // 2, limit), text.rfind("\n", limit // 2, limit))
-    return text[:end] if end > 0 else text
+    end = text.rfind(" ", limit // 2, limit)
+    return text[: end if end > 0 else 16 * limit]
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> list:
