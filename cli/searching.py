@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dupmae_cli import console
+from dupmae_cli.hits import print_table
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.interop.pyserini_index import PyseriniIndex
     from dupmae_toolkit.records import Hit, Run
     from dupmae_toolkit.search.engine import Request
     from dupmae_toolkit.search.hybrid_index import HybridIndex
@@ -64,7 +66,12 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
-    index: Annotated[Path, typer.Option("--index", help="The index to search.")],
+    index: Annotated[
+        Path,
+        typer.Option(
+            "--index", help="The index to search; a FAISS or Lucene folder of Pyserini's too."
+        ),
+    ],
     query: Annotated[str | None, typer.Argument(help="A question, in quotes.")] = None,
     queries: Annotated[
         str | None,
@@ -82,7 +89,9 @@ def search(
     k: Annotated[
         int | None, typer.Option("-k", help="Hits; default 10 for a question, 1000 in a run.")
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="Which of the two indexes.")] = Mode.HYBRID,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Which of the two indexes; default: hybrid.")
+    ] = None,
     fusion: Annotated[Method, typer.Option(help="How the two scores become one.")] = Method.SUM,
     norm: NormOption = None,
     weights: WeightsOption = None,
@@ -120,10 +129,11 @@ def search(
       dupmae search --index indexes/scifact --queries scifact.zip --split test --output run.trec
 
       dupmae search --index indexes/scifact --queries encoded/queries --output run.trec --exact
+
+      dupmae search --index lucene-index.impact --model my-model "a folder of stock Pyserini's"
     """
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
-    from dupmae_toolkit.search.hybrid_index import HybridIndex
 
     if (query is None) == (queries is None):
         raise InputError('give a question in quotes, as in "how do I parse a date", or --queries')
@@ -134,9 +144,13 @@ def search(
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     if output is not None:
         _check_output(output, tag)
-    opened = HybridIndex.open(index, model, device=device, precision=precision.value)
+    if mode in (Mode.DENSE, Mode.LEXICAL) and (how != Fusion(rrf_k=rrf_k) or depth is not None):
+        raise InputError(
+            f"mode {mode} fuses nothing; leave out --fusion, --norm, --weights, --depth"
+        )
+    opened = _open(index, model, device=device, precision=precision.value)
     hits = k if k is not None else (10 if query is not None else 1000)
-    request = opened.request(hits, mode.value, how, depth, exact)
+    request = opened.request(hits, mode.value if mode else opened.mode, how, depth, exact)
     if query is not None:
         _search_one(opened, query, request, json)
         return
@@ -192,7 +206,22 @@ def fuse(
     _report(fused, output, {"method": method.value}, json)
 
 
-def _search_one(index: HybridIndex, query: str, request: Request, json: bool) -> None:
+def _open(index: Path, model: str | None, **settings: Any) -> HybridIndex | PyseriniIndex:
+    from dupmae_toolkit.index.manifest import MANIFEST_FILE
+    from dupmae_toolkit.interop.pyserini_folders import is_faiss_folder, is_lucene_folder
+    from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+    foreign = is_faiss_folder(index) or is_lucene_folder(index)
+    if foreign and not (index / MANIFEST_FILE).exists():
+        from dupmae_toolkit.interop.pyserini_index import PyseriniIndex
+
+        return PyseriniIndex.open(index, model, **settings)
+    return HybridIndex.open(index, model, **settings)
+
+
+def _search_one(
+    index: HybridIndex | PyseriniIndex, query: str, request: Request, json: bool
+) -> None:
     answer = index.answer(query, request)
     hits = index.hits(answer)
     proven = answer.certificate.certified
@@ -209,7 +238,7 @@ def _search_one(index: HybridIndex, query: str, request: Request, json: bool) ->
         )
         return
     if hits:
-        _print_table(query, hits, request.mode)
+        print_table(query, hits, request.mode)
     where = "proven to be the best" if proven else "not proven to be the best; --exact proves it"
     if not proven and request.mode == "hybrid" and not request.fusion.is_sum:
         where = f"fused by {request.fusion.method}"
@@ -217,7 +246,7 @@ def _search_one(index: HybridIndex, query: str, request: Request, json: bool) ->
 
 
 def _search_many(
-    index: HybridIndex,
+    index: HybridIndex | PyseriniIndex,
     source: str,
     split: str | None,
     request: Request,
@@ -237,16 +266,7 @@ def _search_many(
         topics = EncodedCorpus.open(source)
     else:
         topics = read_queries(source, split)
-    run = index.search_batch(
-        topics,
-        request.k,
-        request.mode,
-        request.fusion,
-        request.depth,
-        request.exact,
-        tag,
-        console.bar,
-    )
+    run = index.run(topics, request, tag, console.bar)
     run.metadata["queries"] = source
     run.metadata["split"] = split
     write_run(run, output)
@@ -268,57 +288,6 @@ def _report(run: Run, output: Path, how: dict[str, Any], json: bool) -> None:
 
 def _as_dict(hit: Hit) -> dict[str, Any]:
     return {name: getattr(hit, name) for name in hit.__slots__}
-
-
-def _print_table(query: str, hits: list[Hit], mode: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 1), pad_edge=False, expand=True)
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    if mode == "hybrid":
-        table.add_column("dense", justify="right", no_wrap=True, style="dim")
-        table.add_column("lexical", justify="right", no_wrap=True, style="dim")
-    table.add_column("id", overflow="fold", max_width=28)
-    table.add_column("title and text", ratio=1)
-    for hit in hits:
-        text = Text(_clean(hit.title), style="bold")
-        if hit.title and hit.text:
-            text.append("\n")
-        text.append(_snippet(hit.text, query), style="not bold")
-        cells: list[Any] = [str(hit.rank), f"{hit.score:.4f}"]
-        if mode == "hybrid":
-            cells += [f"{hit.dense:.4f}", f"{hit.lexical:.4f}"]
-        # Text, not str: brackets in an id or a title are no markup.
-        table.add_row(*cells, Text(_clean(hit.id)), text)
-    Console().print(table)
-
-
-def _snippet(text: str, query: str, length: int = 160) -> str:
-    """The part of a text with the most of the query's longer words, on one line."""
-    line = _clean(text)
-    if len(line) <= length:
-        return line
-    lower = line.lower()
-    words = {word for word in query.lower().split() if len(word) > 3}
-    starts = [0]
-    for word in words:
-        place = lower.find(word)
-        if place > length // 3:
-            starts.append(lower.rfind(" ", 0, place - length // 3) + 1)
-    seen = {start: lower[start : start + length] for start in starts}
-    start = max(sorted(starts), key=lambda one: sum(word in seen[one] for word in words))
-    piece = line[start : start + length]
-    if start + length < len(line):
-        piece = piece.rsplit(" ", 1)[0] + " …"
-    return ("… " if start else "") + piece
-
-
-def _clean(text: str) -> str:
-    """One line without what would steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
 
 def _check_output(path: Path, tag: str | None) -> None:

@@ -312,6 +312,9 @@ def test_a_failed_build_leaves_no_index_and_the_next_one_works(tmp_path):
     assert not path.exists()
     # A killed build of other documents left these vectors behind.
     encode_corpus([Document("z", "", "old")], ENCODER, path / ".building" / "encoded")
-    built = HybridIndex.build(path, [{"id": "a", "title": "New", "text": "one"}], ENCODER)
+    documents = [{"id": "a", "title": "New", "text": "one"}]
+    with pytest.raises(InputError, match="overwrite"):
+        HybridIndex.build(path, documents, ENCODER)
+    built = HybridIndex.build(path, documents, ENCODER, overwrite=True)
     assert [hit.title for hit in built.search("one")] == ["New"]
     assert not (path / ".building").exists()

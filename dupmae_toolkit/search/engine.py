@@ -72,20 +72,25 @@ class Request:
             )
 
 
+def new_pool() -> ThreadPoolExecutor:
+    """Threads for searching, which may be shared by several engines."""
+    return ThreadPoolExecutor(max(2, os.cpu_count() or 2), "dupmae-search")
+
+
 class Engine:
     """Searches with ready-made query vectors. Safe to use from several threads."""
 
     def __init__(
-        self, numbering: Numbering, dense_leg: DenseLeg | None, lexical_leg: LexicalLeg | None
+        self,
+        numbering: Numbering,
+        dense_leg: DenseLeg | None,
+        lexical_leg: LexicalLeg | None,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self._numbering = numbering
         self._dense = dense_leg
         self._lexical = lexical_leg
-        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "dupmae-search")
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._pool.shutdown()
+        self._pool = pool or new_pool()
 
     def search(
         self,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.impacts import round_weights
-from dupmae_toolkit.index.manifest import BUILDING_FOLDER, Manifest
+from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.progress import Progress, silent
@@ -26,15 +24,12 @@ from dupmae_toolkit.records import (
     Representations,
     Run,
 )
-from dupmae_toolkit.search.engine import Answer, Engine, Request
+from dupmae_toolkit.search.engine import Answer, Engine, Request, new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors
+from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors, rounded
 from dupmae_toolkit.search.report import describe, proof
-
-if TYPE_CHECKING:
-    from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
 #: What each leg returns at least, unless told otherwise.
 DEPTH = 100
@@ -58,6 +53,7 @@ class HybridIndex:
         self._settings = settings
         self._terms: list[str] | None = None
         self._engines: dict[str, Engine] = {}
+        self._pool = new_pool()
         self._lock = threading.RLock()
         self._segments = [
             Segment.open(manifest.segment_folder(path, entry), self._lucene_terms())
@@ -88,7 +84,7 @@ class HybridIndex:
     def build(
         cls,
         path: str | Path,
-        documents: Iterable[Document | Mapping[str, Any]],
+        documents: Iterable[Document] | Iterable[dict[str, Any]],
         encoder: Encoder,
         *,
         faiss: str = "Flat",
@@ -98,29 +94,22 @@ class HybridIndex:
     ) -> HybridIndex:
         """Encode documents and build an index of them at ``path``.
 
-        documents: Documents, or dicts with ``id``, ``text`` and perhaps ``title``; read once, never
-        all in memory. faiss: a FAISS factory string. settings: further ones of ``build_index``
-        (``max_impact``, ``segment_size``). An index that exists is refused unless ``overwrite``.
+        documents: Documents, or dicts with ``id``, ``text`` and perhaps ``title``; never all in
+        memory. faiss: a FAISS factory string. settings: further fields of ``BuildOptions``
+        (``max_impact``, ``segment_size``). An interrupted build is continued; an index that stands
+        there, or the beginning of another one, is refused unless ``overwrite``.
         """
-        from dupmae_toolkit.index.build import build_index
-        from dupmae_toolkit.index.dense import make_faiss
-        from dupmae_toolkit.index.impacts import MAX_IMPACT, check_max_impact
-        from dupmae_toolkit.index.staging import check_target
+        from dupmae_toolkit.index.build import BuildOptions
+        from dupmae_toolkit.index.corpus import index_corpus
 
-        path = Path(path)
-        check_target(path, overwrite)
-        make_faiss(faiss, encoder.info.dense_dim)
-        check_max_impact(settings.get("max_impact", MAX_IMPACT))
-        manifest = build_index(
-            path,
-            _encode(path / BUILDING_FOLDER / "encoded", documents, encoder, progress),
-            vocabulary=encoder.vocabulary,
-            faiss_spec=faiss,
-            overwrite=overwrite,
-            progress=progress,
-            **settings,
+        options = BuildOptions(faiss_spec=faiss, **settings)
+        manifest = index_corpus(
+            path, documents, encoder, options, overwrite=overwrite, progress=progress
         )
-        return cls(path, manifest, encoder)
+        return cls(Path(path), manifest, encoder)
+
+    #: The mode of a search that names none.
+    mode = "hybrid"
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
@@ -204,10 +193,19 @@ class HybridIndex:
         Queries that are encoded already need no encoder. How the run came about stands in its
         metadata, with the certificate: how many topics' rankings are proven.
         """
-        request = self.request(k, mode, fusion, depth, exact)
+        return self.run(queries, self.request(k, mode, fusion, depth, exact), tag, progress)
+
+    def run(
+        self,
+        queries: Queries,
+        request: Request,
+        tag: str | None = None,
+        progress: Progress = silent,
+    ) -> Run:
+        """``search_batch`` with a ready-made request."""
         vectors = self._vectors(queries)
         answers = self._answers(vectors, request, progress)
-        run = Run(tag=tag or f"dupmae-{mode}")
+        run = Run(tag=tag or f"dupmae-{request.mode}")
         for topic, answer in zip(vectors.ids, answers, strict=True):
             run.topics[topic] = Ranking(self._numbering.ids(answer.documents), answer.scores)
         run.metadata = describe(request, self.path, self.manifest, len(self)) | {
@@ -248,10 +246,9 @@ class HybridIndex:
         return Request(k, mode, chosen, max(k, DEPTH) if depth is None else depth, exact)
 
     def close(self) -> None:
-        """Let threads and files go."""
+        """Let threads and files go; nothing can be searched afterwards."""
         with self._lock:
-            for engine in self._engines.values():
-                engine.close()
+            self._pool.shutdown()
             if "lexical" in self._engines or "hybrid" in self._engines:
                 for segment in self._segments:
                     segment.lucene.close()
@@ -264,10 +261,7 @@ class HybridIndex:
         if request.mode != "lexical":
             dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
         if request.mode != "dense":
-            lexical = vectors.lexical.tocsr().astype(np.float32)
-            lexical.data = round_weights(lexical.data, self.manifest.max_impact)
-            lexical.eliminate_zeros()
-            lexical.sort_indices()
+            lexical = rounded(vectors.lexical, self.manifest.max_impact)
         return self._engine(request.mode).search(dense, lexical, request, progress)
 
     def _vectors(self, queries: Queries) -> Representations:
@@ -295,30 +289,10 @@ class HybridIndex:
                 if mode != "dense":
                     lexical_shards = [SegmentLexical(segment) for segment in self._segments]
                     lexical = LexicalLeg(self._numbering, lexical_shards, self.manifest.scale)
-                self._engines[mode] = Engine(self._numbering, dense, lexical)
+                self._engines[mode] = Engine(self._numbering, dense, lexical, self._pool)
             return self._engines[mode]
 
     def _lucene_terms(self) -> list[str]:
         if self._terms is None:
             self._terms = lucene_terms(self.manifest.vocabulary(self.path))
         return self._terms
-
-
-def _encode(
-    folder: Path,
-    documents: Iterable[Document | Mapping[str, Any]],
-    encoder: Encoder,
-    progress: Progress,
-) -> EncodedCorpus:
-    """Encode into a folder that goes when the index is built; continue what a killed build left."""
-    from dupmae_toolkit.encoding.source import as_source
-    from dupmae_toolkit.encoding.stream import encode_corpus
-
-    source = as_source(documents)
-    if folder.exists():
-        try:
-            return encode_corpus(source, encoder, folder, progress=progress)
-        except InputError:
-            # Left by a build of other documents, or with another encoder: of no use to this one.
-            shutil.rmtree(folder)
-    return encode_corpus(source, encoder, folder, progress=progress)

@@ -174,7 +174,7 @@ class DenseLeg(Leg):
         for shard, live in zip(self.shards, self._numbering.live, strict=True):
             dead = 0 if live is None else int((~live).sum())
             k = min(shard.size, ask + dead)
-            scan = exact and not shard.exhaustive
+            scan = exact and shard.stored and not shard.exhaustive
             returned.append(shard.scan(queries, k) if scan else shard.search(queries, k))
         stored = all(shard.stored for shard in self.shards)
         norms = np.linalg.norm(queries.astype(np.float64), axis=1)

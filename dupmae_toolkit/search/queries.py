@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.index.impacts import MAX_IMPACT, round_weights
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
 #: Texts, vectors in memory, or a folder that `dupmae encode --queries` wrote.
@@ -19,9 +22,9 @@ Queries: TypeAlias = Union[Sequence[Query], Representations, "EncodedCorpus"]
 
 
 def query_vectors(
-    queries: Queries, info: EncoderInfo, index: Path, encoder: Callable[[], Encoder]
+    queries: Queries, info: EncoderInfo | None, index: Path, encoder: Callable[[], Encoder]
 ) -> Representations:
-    """The vectors of queries for an index that was built with ``info``.
+    """The vectors of queries for an index that was built with ``info``; None: it does not tell.
 
     ``encoder`` is called for texts only. Raises InputError for empty texts, ids that come twice and
     vectors that do not fit; EncoderMismatchError for a folder of another encoder.
@@ -36,7 +39,7 @@ def query_vectors(
         _check_ids(ids)
         vectors = encoder().encode_queries(texts, ids)
     else:
-        if not info.same_vectors_as(queries.info):
+        if info is not None and not info.same_vectors_as(queries.info):
             raise EncoderMismatchError(
                 f"{queries.folder}: encoded with {queries.info.name!r}, but {index} was built with "
                 f"{info.name!r}; encode the queries with that one, at the same lengths"
@@ -68,12 +71,23 @@ def load_encoder(name: str, info: EncoderInfo, **settings: Any) -> Encoder:
     )
 
 
-def _check_vectors(vectors: Representations, info: EncoderInfo) -> None:
+def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
+    """Query weights as Lucene is given them: ``round_weights``, no zeros, indices sorted."""
+    weights = lexical.tocsr().astype(np.float32)
+    weights.data = round_weights(weights.data, max_impact)
+    weights.eliminate_zeros()
+    weights.sort_indices()
+    return weights
+
+
+def _check_vectors(vectors: Representations, info: EncoderInfo | None) -> None:
     """Raise InputError for query vectors that cannot be searched with."""
     count = len(vectors.ids)
-    wanted = ((count, info.dense_dim), (count, info.vocabulary_size))
     got = (tuple(vectors.dense.shape), tuple(vectors.lexical.shape))
-    if got != wanted:
+    if info is None:
+        if (len(vectors.dense), vectors.lexical.shape[0]) != (count, count):
+            raise InputError(f"query vectors of shapes {got[0]} and {got[1]} for {count} queries")
+    elif got != ((count, info.dense_dim), (count, info.vocabulary_size)):
         raise InputError(
             f"query vectors of shapes {got[0]} and {got[1]} for {count} queries; the index has "
             f"{info.dense_dim} dimensions and {info.vocabulary_size} terms: encode the queries "

@@ -1,0 +1,72 @@
+"""Pyserini, both ways.
+
+Stock Pyserini searches our ``faiss/`` and ``lucene/`` folders with the two query encoders below;
+``PyseriniIndex`` searches the folders that stock Pyserini wrote. Nothing here imports Pyserini.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.interop.pyserini_index import PyseriniIndex, load_encoder
+from dupmae_toolkit.records import Encoder
+
+__all__ = ["DenseQueryEncoder", "LexicalQueryEncoder", "PyseriniIndex"]
+
+#: Steps in a query weight of 1. Anserini takes time in proportion to the sum of the weights.
+WEIGHT_SCALE = 1024
+
+
+class LexicalQueryEncoder:
+    """Queries for stock Pyserini's LuceneImpactSearcher over ``segments/*/lucene``.
+
+    Stock takes integer weights only; these are round(weight × ``scale``), at least 1. The ranking
+    is that of our lexical search with weights rounded to steps of 1 / scale, and a score is ours ×
+    ``scale`` × the index's impact scale. Stock also drops terms that occur in every document,
+    unless it is told not to:
+
+        LuceneImpactSearcher("indexes/notes/segments/000001/lucene",
+                             LexicalQueryEncoder(encoder), min_idf=-1)
+    """
+
+    def __init__(self, encoder: Encoder | str, scale: int = WEIGHT_SCALE) -> None:
+        if scale < 1:
+            raise InputError(f"a scale of {scale} leaves nothing of the weights; give at least 1")
+        self._encoder = load_encoder(encoder)
+        self._terms = lucene_terms(self._encoder.vocabulary)
+        self._scale = scale
+
+    def encode(self, text: str, **kwargs: Any) -> dict[str, int]:
+        """Lucene's terms and their integer weights."""
+        row = self._encoder.encode_queries([text]).lexical
+        weights = row.data.astype(np.float64) * self._scale
+        if len(weights) and weights.max() >= 2**31:
+            raise InputError(
+                f"a query weight of {row.data.max():g} × {self._scale} is no Java int; give "
+                "LexicalQueryEncoder a smaller scale"
+            )
+        integers = np.maximum(np.rint(weights), 1).astype(np.int64)
+        return {
+            self._terms[column]: integer
+            for column, integer in zip(row.indices.tolist(), integers.tolist(), strict=True)
+        }
+
+
+class DenseQueryEncoder:
+    """Queries for stock Pyserini's FaissSearcher over ``segments/*/faiss``."""
+
+    def __init__(self, encoder: Encoder | str) -> None:
+        self._encoder = load_encoder(encoder)
+
+    def encode(self, text: str, **kwargs: Any) -> np.ndarray:
+        """The dense vector, float32 [d]."""
+        return self._encoder.encode_queries([text]).dense[0]
+
+    def encode_batch(self, texts: Sequence[str], **kwargs: Any) -> np.ndarray:
+        """The dense vectors, float32 [n, d]."""
+        return self._encoder.encode_queries(list(texts)).dense

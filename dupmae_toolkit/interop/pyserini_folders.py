@@ -1,0 +1,106 @@
+"""The folders that stock Pyserini writes, as the legs see them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex
+from dupmae_toolkit.index.lucene import LuceneImpacts
+from dupmae_toolkit.search.legs import Returned
+from dupmae_toolkit.search.shards import inner_products, largest_norm, scan
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+class FaissShard:
+    """Pyserini's FAISS index; exact scores where it holds the vectors as they were given."""
+
+    def __init__(self, index: DenseIndex) -> None:
+        self._index = index
+        self._vectors = index.vectors()
+        self.size = len(index)
+        self.dimension = index.dimension
+        self.exhaustive = self.stored = self._vectors is not None
+
+    def search(self, queries: np.ndarray, k: int) -> Returned:
+        return self._index.search(queries, k)
+
+    def scan(self, queries: np.ndarray, k: int) -> Returned:
+        return scan(self._matrix, queries, k)
+
+    def largest_norm(self) -> float:
+        return self._largest_norm
+
+    @functools.cached_property
+    def _largest_norm(self) -> float:
+        return largest_norm(self._matrix)
+
+    def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return inner_products(self._matrix[rows], query)
+
+    @property
+    def _matrix(self) -> np.ndarray:
+        assert self._vectors is not None
+        return self._vectors
+
+
+class LuceneShard:
+    """Pyserini's Lucene index, without a forward store. ``terms`` names the queries' columns."""
+
+    stored = False
+
+    def __init__(self, lucene: LuceneImpacts, terms: Sequence[str]) -> None:
+        self._lucene = lucene
+        self.size = len(lucene)
+        self.terms = terms
+
+    def search(self, queries: csr_matrix, k: int) -> Returned:
+        weighted = []
+        for row in range(queries.shape[0]):
+            part = slice(queries.indptr[row], queries.indptr[row + 1])
+            columns, weights = queries.indices[part].tolist(), queries.data[part].tolist()
+            weighted.append(
+                {self.terms[c]: weight for c, weight in zip(columns, weights, strict=True)}
+            )
+        return self._lucene.search_terms(weighted, k)
+
+    def score(self, query: csr_matrix, rows: np.ndarray) -> np.ndarray:
+        raise NotImplementedError("Lucene gives no scores of single documents here")
+
+
+def is_faiss_folder(path: Path) -> bool:
+    """Whether a folder is laid out as Pyserini's FAISS indexes are."""
+    return (path / INDEX_FILE).is_file() and (path / IDS_FILE).is_file()
+
+
+def is_lucene_folder(path: Path) -> bool:
+    """Whether a folder holds a Lucene index."""
+    return path.is_dir() and any(path.glob("segments_*"))
+
+
+def read_ids(path: Path, count: int) -> list[str]:
+    """The ids of a FAISS folder, one a line; InputError unless there are ``count``."""
+    try:
+        ids = path.read_bytes().decode("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as ids, one a line ({error})") from error
+    ids = [name.strip() for name in ids]
+    if ids and not ids[-1]:
+        ids.pop()
+    if len(ids) != count:
+        raise InputError(f"{path}: {len(ids)} ids for {count} vectors; the folder is not whole")
+    return check_ids(ids, path)
+
+
+def check_ids(ids: list[str], path: Path) -> list[str]:
+    """``ids``, if none is empty."""
+    if not all(ids):
+        raise InputError(f"{path}: a document has no id")
+    return ids
