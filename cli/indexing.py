@@ -77,6 +77,7 @@ def index(
     import time
 
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
+    from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.index.build import BuildOptions
     from dupmae_toolkit.index.info import index_info
     from dupmae_toolkit.index.staging import check_target
@@ -85,6 +86,10 @@ def index(
     check_target(index, overwrite)
     options = BuildOptions(faiss, max_impact, segment_size)
     if EncodedCorpus.is_one(source):
+        if max_length is not None or skip_invalid:
+            raise InputError(
+                f"{source}: is encoded already; leave out --max-length, --skip-invalid"
+            )
         manifest = _from_encoded(source, index, model, options, overwrite)
     else:
         loading = {"max_length": max_length, "device": device, "precision": precision}

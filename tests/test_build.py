@@ -33,6 +33,12 @@ ENCODER = HashingEncoder()
 VOCABULARY = ENCODER.vocabulary
 
 
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk takes most of the time here, and no machine loses its power."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 def segments(index: Path) -> list[Segment]:
     manifest = Manifest.load(index)
     terms = lucene_terms(manifest.vocabulary(index))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,6 +50,9 @@ def verify_index(
     except DupMAEError as error:
         return [Problem(MANIFEST_FILE, str(error))]
     problems = list(_missing_and_changed(index, manifest, deep, progress))
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    if (index / MANIFEST_FILE).read_bytes() != text.encode():
+        problems.append(Problem(MANIFEST_FILE, "is not as it was written, though it says the same"))
     if not manifest.segments:
         problems.append(Problem(MANIFEST_FILE, "lists no segments"))
     if not deep:
@@ -118,16 +123,20 @@ def _disagreements(
     """What does not agree in one segment; ``seen`` collects ids with the segment they are in."""
     name = f"{SEGMENTS_FOLDER}/{entry.name}"
     segment = Segment.open(manifest.segment_folder(index, entry), terms)
-    try:
-        found = [
-            *_about_ids(segment, entry, seen),
-            *_about_vectors(segment, manifest),
-            *_about_impacts(segment, manifest, entry),
-        ]
+    problems: list[Problem] = []
+    for look in (
+        _about_ids(segment, entry, seen),
+        _about_vectors(segment, manifest),
+        _about_impacts(segment, manifest, entry),
+    ):
+        try:
+            for place, message in look:
+                problems.append(Problem(f"{name}/{place}", message))
+        except DupMAEError as error:
+            problems.append(Problem(name, str(error)))
+    with contextlib.suppress(DupMAEError):
         segment.lucene.close()
-    except DupMAEError as error:
-        return [Problem(name, str(error))]
-    return [Problem(f"{name}/{place}", message) for place, message in found]
+    return problems
 
 
 def _about_ids(
