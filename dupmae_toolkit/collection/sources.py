@@ -78,7 +78,9 @@ class TextSource:
                     raw = stream.readline(MAX_LINE_BYTES + 1)
                 except (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
                     raise InputError.at(
-                        self, number + 1, f"the file is damaged or cut off ({error}); fetch it anew"
+                        self,
+                        number + 1,
+                        f"the file is damaged or cut off ({_brief(error)}); fetch it anew",
                     ) from error
                 if not raw:
                     return
@@ -155,15 +157,22 @@ class TextSource:
         except KeyError as error:
             raise InputError.at(self, None, "no such file in the zip") from error
         except zipfile.BadZipFile as error:
-            raise InputError.at(self, None, f"no readable zip ({error}); fetch it anew") from error
+            raise InputError.at(
+                self, None, f"no readable zip ({_brief(error)}); fetch it anew"
+            ) from error
         except (RuntimeError, NotImplementedError) as error:
             # What zipfile raises for encrypted members and for compressions that it does not know.
             raise InputError.at(
-                self, None, f"cannot be unpacked ({error}); unpack it yourself"
+                self, None, f"cannot be unpacked ({_brief(error)}); unpack it yourself"
             ) from error
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError.at(self, None, f"cannot be read ({reason})") from error
+
+
+def _brief(error: Exception) -> str:
+    """What a library says, in one line that cannot grow with the input."""
+    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def list_members(path: Path) -> list[PurePosixPath]:
@@ -175,11 +184,14 @@ def list_members(path: Path) -> list[PurePosixPath]:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise InputError.at(path, None, f"no readable zip ({error}); fetch it anew") from error
+        raise InputError.at(
+            path, None, f"no readable zip ({_brief(error)}); fetch it anew"
+        ) from error
     kept = []
     for name in names:
         member = PurePosixPath(name)
         odd = member.is_absolute() or ".." in member.parts or "\\" in name
+        odd = odd or not name.isprintable()
         hidden = any(part.startswith((".", "__MACOSX")) for part in member.parts)
         # A name such as "a//b" changes when it is taken apart, and could not be found again.
         if not odd and not hidden and str(member) == name:
