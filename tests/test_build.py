@@ -290,6 +290,39 @@ def test_a_place_that_is_something_else_is_refused_and_left_alone(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("damage", ["manifest", "no manifest", "segment", "vocabulary"])
+def test_a_damaged_index_can_be_overwritten(tmp_path: Path, damage: str) -> None:
+    index, encoded = tmp_path / "index", encode(tmp_path / "enc")
+    build_index(index, encoded, vocabulary=VOCABULARY)
+    if damage == "manifest":
+        (index / "manifest.json").write_text("nonsense")
+    elif damage == "no manifest":
+        (index / "manifest.json").unlink()
+    elif damage == "segment":
+        shutil.rmtree(index / "segments" / "000001" / "faiss")
+    else:
+        (index / "vocabulary.json").unlink()
+    with pytest.raises(InputError):
+        build_index(index, encoded, vocabulary=VOCABULARY)
+    build_index(index, encoded, vocabulary=VOCABULARY, overwrite=True)
+    assert verify_index(index) == []
+    assert listing(index) == ["manifest.json", "segments", "vocabulary.json"]
+
+
+def test_an_interrupted_overwriting_is_not_continued_unasked(tmp_path: Path, monkeypatch) -> None:
+    index, documents = tmp_path / "index", documents_of(20)
+    index_corpus(index, documents_of(30, seed=1), ENCODER)
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            index_corpus(index, documents, ENCODER, overwrite=True)
+    assert verify_index(index) == []
+    with pytest.raises(InputError, match="index of 30 documents"):
+        index_corpus(index, documents, ENCODER)
+    assert index_corpus(index, documents, ENCODER, overwrite=True).count == 20
+    assert listing(index) == ["manifest.json", "segments", "vocabulary.json"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     encoded = encode(tmp_path / "enc")

@@ -184,7 +184,8 @@ def _open_writer(folder: Path) -> Any:
     )
     settings = jvm.autoclass("org.apache.lucene.index.IndexWriterConfig")(analyzer)
     settings.setSimilarity(_similarity())
-    settings.setRAMBufferSizeMB(_BUFFER_MIB)
+    heap = jvm.autoclass("java.lang.Runtime").getRuntime().maxMemory() / 2**20
+    settings.setRAMBufferSizeMB(min(_BUFFER_MIB, heap / 8))
     settings.setUseCompoundFile(False)
     # Both keep the documents in the order in which they are added.
     settings.setMergePolicy(jvm.autoclass("org.apache.lucene.index.LogDocMergePolicy")())

@@ -151,7 +151,7 @@ class Manifest:
                 raise
             raise InputError(
                 f"{path}: not the manifest of an index ({type(error).__name__}: {error}); "
-                "build the index again"
+                "build the index again with --overwrite"
             ) from error
 
     def _check_whole(self, path: Path, values: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ class Manifest:
         if stated != _own_digest(rest):
             raise InputError(
                 f"{path}: was changed or damaged since it was written (its checksum differs); "
-                "build the index again"
+                "build the index again with --overwrite"
             )
 
     def vocabulary(self, index: str | Path) -> list[str]:

@@ -43,23 +43,28 @@ def check_target(index: str | Path, overwrite: bool = False) -> None:
     """Raise InputError when an index must not be built in this folder; nothing is written.
 
     A folder may be built in when it does not exist, is empty, holds an interrupted build, or, with
-    ``overwrite``, holds an index. An index whose build was killed after its last step may too: the
-    build is then over at once.
+    ``overwrite``, holds an index, be it damaged. An index whose build was killed after its last
+    step may too: the build is then over at once.
     """
     index = Path(index)
     if index.exists() and not index.is_dir():
         raise InputError(f"{index}: is a file; name a folder for the index")
-    if not index.exists() or (index / BUILDING_FOLDER).is_dir():
+    if not index.exists():
         return
+    building, segments = (index / name for name in (BUILDING_FOLDER, SEGMENTS_FOLDER))
     if not (index / MANIFEST_FILE).exists():
-        if any(not path.name.startswith(TEMPORARY_PREFIX) for path in index.iterdir()):
+        ours = building.is_dir() or (overwrite and segments.is_dir())
+        alien = [path for path in index.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)]
+        if alien and not ours:
             raise InputError(f"{index}: not empty, and no index; name a new folder for the index")
         return
-    values = read_json(index / MANIFEST_FILE)
-    if not isinstance(values, dict) or "segments" not in values:
+    if not segments.is_dir():
         raise InputError(f"{index}: its manifest is no index's; name a new folder for the index")
     if not overwrite:
-        raise InputError(_exists(index, values.get("count")))
+        live = Manifest.load(index)
+        plan = _read_plan(building / _PLAN) or {}
+        if plan.get("names") != [segment.name for segment in live.segments]:
+            raise InputError(_exists(index, live.count))
 
 
 class Staging:
@@ -81,7 +86,7 @@ class Staging:
         ``options`` are all that the result depends on besides ``encoded``. Raises InputError when
         an index stands there that may not be replaced.
         """
-        live = Manifest.load(index) if (index / MANIFEST_FILE).exists() else None
+        live = _live(index, overwrite)
         taken = {segment.name for segment in live.segments} if live else set()
         count = -(-len(encoded) // options["segment_size"])
         wanted = {"inputs": _fingerprint(encoded, options), "count": count}
@@ -169,6 +174,18 @@ def _fingerprint(encoded: EncodedCorpus, options: dict[str, Any]) -> str:
         "options": options,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _live(index: Path, overwrite: bool) -> Manifest | None:
+    """The manifest that stands there; one that is damaged counts as none when it may go."""
+    if not (index / MANIFEST_FILE).exists():
+        return None
+    try:
+        return Manifest.load(index)
+    except InputError:
+        if overwrite:
+            return None
+        raise
 
 
 def _read_plan(path: Path) -> dict[str, Any] | None:

@@ -21,6 +21,8 @@ from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER, LUCENE_FO
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.progress import Advance, Progress, silent
 
+_WAY_OUT = "build the index again with --overwrite"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -99,14 +101,14 @@ def _what_is_wrong(path: Path, entry: dict[str, object], deep: bool, advance: Ad
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        return "is missing; build the index again"
+        return f"is missing; {_WAY_OUT}"
     except OSError as error:
         return f"cannot be looked at ({error.strerror})"
     if size != entry["bytes"]:
-        return f"has {size:,} bytes instead of {entry['bytes']:,}; build the index again"
+        return f"has {size:,} bytes instead of {entry['bytes']:,}; {_WAY_OUT}"
     try:
         if deep and sha256_file(path) != entry["sha256"]:
-            return "was changed or damaged (its checksum differs); build the index again"
+            return f"was changed or damaged (its checksum differs); {_WAY_OUT}"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     advance(size)
