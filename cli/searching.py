@@ -98,7 +98,9 @@ def search(
     rrf_k: RrfOption = 60.0,
     depth: Annotated[
         int | None,
-        typer.Option(help="Hits that each index returns before fusing; default k, at least 100."),
+        typer.Option(
+            help="Hits of each index that are fused; default 4 k, from 100 to 1000, at least k."
+        ),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Look deeper until every ranking is proven.")

@@ -31,8 +31,8 @@ from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors, rounded
 from dupmae_toolkit.search.report import describe, proof
 
-#: What each leg returns at least, unless told otherwise.
-DEPTH = 100
+#: What each leg returns unless told otherwise: four times k, but no less and no more than these.
+LEAST_DEPTH, MOST_DEPTH = 100, 1000
 
 
 class HybridIndex:
@@ -166,9 +166,9 @@ class HybridIndex:
         """The ``k`` best documents for a text, or for each of a list of texts.
 
         mode: hybrid, dense or lexical. fusion: how hybrid scores come about, by name or in detail.
-        exact: look deeper until the ranking is proven. depth: what each leg returns at first; at
-        least ``k``, 100 or more by default. A lexical search returns only documents that share a
-        term with the query.
+        exact: look deeper until the ranking is proven. depth: what each leg returns at first; by
+        default four times ``k``, from 100 to 1000, and at least ``k``. A lexical search returns
+        only documents that share a term with the query.
         """
         texts = [query] if isinstance(query, str) else query
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
@@ -243,7 +243,9 @@ class HybridIndex:
         if chosen.method == "sum" and chosen.weights is None:
             info = self.manifest.encoder
             chosen = replace(chosen, weights=(info.dense_weight, info.lexical_weight))
-        return Request(k, mode, chosen, max(k, DEPTH) if depth is None else depth, exact)
+        if depth is None:
+            depth = max(k, min(max(4 * k, LEAST_DEPTH), MOST_DEPTH))
+        return Request(k, mode, chosen, depth, exact)
 
     def close(self) -> None:
         """Let threads and files go; nothing can be searched afterwards."""
