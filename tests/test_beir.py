@@ -178,6 +178,14 @@ def test_another_split_k_or_fusion_does_only_what_is_new(source, tmp_path):
     assert encoder.encoded == 5
 
 
+def test_exact_proves_every_hybrid_ranking(source, tmp_path):
+    run_beir(source, HashingEncoder(), tmp_path, BeirOptions(k=5, exact=True))
+    certificate = read_run(tmp_path / "toy.hybrid.trec").metadata["certificate"]
+    assert certificate["certified"] == certificate["topics"] == 12
+    again = run_beir(source, HashingEncoder(), tmp_path, BeirOptions(k=5))[0]
+    assert "hybrid" not in again.reused
+
+
 def test_a_run_that_was_changed_is_made_anew(source, tmp_path):
     output = tmp_path / "runs"
     run_beir(source, HashingEncoder(), output)
