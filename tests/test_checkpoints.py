@@ -195,6 +195,14 @@ def test_pickled_weights_are_never_opened(tmp_path: Path, name: str):
     assert not Bomb.went_off
 
 
+def test_a_pickle_is_not_opened_for_want_of_the_shards_index(tmp_path: Path):
+    save_tiny(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    refused(tmp_path, "pickled")
+    assert not Bomb.went_off
+
+
 def test_safetensors_are_taken_where_a_pickle_lies_beside_them(tmp_path: Path):
     saved = save_tiny(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
@@ -303,6 +311,19 @@ def test_a_missing_tokenizer_is_one_line(tmp_path: Path):
     refused(tmp_path, "has no tokenizer")
     (tmp_path / "tokenizer_config.json").unlink()
     refused(tmp_path, "has no tokenizer")
+
+
+def test_an_old_checkpoint_with_a_plain_word_list_is_tokenised(tmp_path: Path):
+    save_tiny(tmp_path)
+    expected = tiny_tokenizer()
+    for path in tmp_path.glob("*token*"):
+        path.unlink()
+    tokens = expected.convert_ids_to_tokens(list(range(len(expected))))
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    _, tokenizer, _ = load_masked_lm(tmp_path)
+    assert tokenizer.is_fast
+    text = "w1 w22p3 w4"
+    assert tokenizer(text)["input_ids"] == expected(text)["input_ids"] == [2, 6, 27, 58, 9, 3]
 
 
 def test_a_tokenizer_without_words_or_that_does_not_parse_is_one_line(tmp_path: Path):

@@ -16,6 +16,7 @@ from dupmae_toolkit.errors import InputError
 #: What a checkpoint may need; nothing that is code, a pickle or another framework's weights.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _SUBFOLDERS = ["*/*"]
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -130,7 +131,7 @@ def _check_files(folder: Path) -> None:
             "model.safetensors and a tokenizer"
         )
     weights = sorted(folder.glob("model*.safetensors"))
-    if not weights:
+    if not any((folder / name).is_file() for name in _WEIGHTS):
         pickled = sorted(folder.glob("*.bin"))
         if pickled:
             raise InputError(
