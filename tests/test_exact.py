@@ -115,6 +115,14 @@ def test_a_query_without_terms_finds_nothing_lexically_and_is_ranked_by_the_dens
         assert ranking(collection, hybrid[query]) == collection.best(d, 10)
 
 
+def test_vectors_that_are_no_numbers_do_not_keep_the_search_going_for_ever():
+    collection = Collection((50,))
+    collection.dense_shards[0].vectors[7] = np.nan
+    dense, _ = collection.queries(3)
+    answers = collection.engine.search(dense, None, Request(50, "dense", depth=50, exact=True))
+    assert [len(answer.documents) for answer in answers] == [49, 49, 49]
+
+
 @pytest.mark.parametrize(
     "fusion", [Fusion("rrf"), Fusion("linear"), Fusion("combmnz", norm="none"), Fusion("combsum")]
 )

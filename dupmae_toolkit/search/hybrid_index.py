@@ -125,8 +125,8 @@ class HybridIndex:
                     encoder = load_encoder(name, self.manifest.encoder, **self._settings)
                 except InputError as error:
                     raise InputError(
-                        f"{self.path}: its encoder {name!r} could not be loaded by that name "
-                        f"({error}); name its folder (--model, or encoder=…)"
+                        f"{self.path}: its encoder {name!r} is not found by that name; give its "
+                        f"folder with --model (encoder=…): {error}"
                     ) from error
                 self.manifest.check_encoder(self.path, encoder.info)
                 self._encoder = encoder

@@ -171,9 +171,11 @@ class DenseLeg(Leg):
 
     def _ask(self, queries: np.ndarray, ask: int, exact: bool) -> list[_Found]:
         returned: list[Returned] = []
+        emptied = []  # whether all that a shard can return was asked for
         for shard, live in zip(self.shards, self._numbering.live, strict=True):
             dead = 0 if live is None else int((~live).sum())
             k = min(shard.size, ask + dead)
+            emptied.append(k == shard.size and (exact or shard.exhaustive))
             scan = exact and shard.stored and not shard.exhaustive
             returned.append(shard.scan(queries, k) if scan else shard.search(queries, k))
         stored = all(shard.stored for shard in self.shards)
@@ -183,9 +185,9 @@ class DenseLeg(Leg):
             documents, scores = self._gather(returned, query)
             bound = likely = -np.inf
             complete = True
-            for shard, answers in zip(self.shards, returned, strict=True):
+            for shard, answers, all_asked in zip(self.shards, returned, emptied, strict=True):
                 values = answers[query][1]
-                if len(values) == shard.size:
+                if len(values) == shard.size or (all_asked and shard.stored):
                     continue
                 complete = False
                 if not (stored and (shard.exhaustive or exact)) or not len(values):

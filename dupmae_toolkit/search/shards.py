@@ -104,4 +104,5 @@ def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
     scores, rows = faiss.knn(
         np.ascontiguousarray(queries), vectors, k, metric=faiss.METRIC_INNER_PRODUCT
     )
-    return list(zip(rows.astype(np.int32), scores, strict=True))
+    # Where FAISS has nothing to answer it answers -1.
+    return [(r[r >= 0].astype(np.int32), s[r >= 0]) for r, s in zip(rows, scores, strict=True)]
