@@ -114,9 +114,10 @@ def errors(doing: str) -> Iterator[None]:
     except jnius.JavaException as error:
         kind = str(getattr(error, "classname", None) or "")
         if "OutOfMemoryError" in f"{kind} {error}":
+            size = _heap_in_mebibytes()
             raise JavaError(
-                f"{doing}: Java's heap of {_heap_size()} is used up; "
-                f"set {HEAP_VARIABLE} to more, as in {HEAP_VARIABLE}=8g"
+                f"{doing}: Java's heap of {size:,} MiB is used up; "
+                f"set {HEAP_VARIABLE} to more, as in {HEAP_VARIABLE}={1 + 2 * size // 1024}g"
             ) from error
         text = str(getattr(error, "innermessage", None) or str(error).split("\n")[0])
         name = kind.rsplit(".", 1)[-1]
@@ -206,11 +207,10 @@ def _memory_is_limited() -> bool:
     return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
-def _heap_size() -> str:
+def _heap_in_mebibytes() -> int:
     import jnius
 
-    largest = jnius.autoclass("java.lang.Runtime").getRuntime().maxMemory()
-    return f"{largest / 2**20:,.0f} MiB"
+    return int(jnius.autoclass("java.lang.Runtime").getRuntime().maxMemory()) >> 20
 
 
 @contextlib.contextmanager

@@ -157,7 +157,7 @@ def every_step(folder: Path, report: dict, overwriting: bool) -> None:
     started = state(old) if overwriting else None
     wanted = state(expected)
     assert wanted
-    for step in range(1, 1000):
+    for step in range(1, 1000, 1 + overwriting):
         index = folder / f"index-{step}"
         if overwriting:
             shutil.copytree(old, index)
