@@ -289,6 +289,14 @@ def test_vectors_that_are_not_finite_are_an_error_naming_the_text():
         encoder.encode_documents(["river"], ids=["d0"])
 
 
+def test_term_weights_that_are_not_finite_are_an_error_too():
+    encoder = make_encoder()
+    with torch.no_grad():
+        encoder.lm.get_output_embeddings().bias[7] = float("nan")
+    with pytest.raises(DupMAEError, match="vector of text 'd0' is not finite"):
+        encoder.encode_documents(["river"], ids=["d0"])
+
+
 def test_encoding_needs_no_eval_and_has_no_dropout(bert):
     encoder = make_encoder()
     encoder.train()

@@ -132,19 +132,28 @@ def encode(
             if output.lexical is None:
                 parts.append(csr_matrix((len(positions), size), dtype=np.float32))
             else:
-                parts.append(sparse_top_k(output.lexical.float().cpu().numpy(), top_k))
+                weights = output.lexical.float().cpu().numpy()
+                # NaN is not above 0: it would be taken for a term that is not there.
+                _check_finite(encoder.name, weights, [ids[i] for i in positions])
+                parts.append(sparse_top_k(weights, top_k))
             order.extend(positions)
             advance(len(positions))
-    if not np.isfinite(dense).all():
-        bad = int(np.flatnonzero(~np.isfinite(dense).all(axis=1))[0])
-        raise DupMAEError(
-            f"{encoder.name}: the vector of text {ids[bad]!r} is not finite; the weights are "
-            "damaged, or too large for this precision (try fp32)"
-        )
+    _check_finite(encoder.name, dense, ids)
     lexical = vstack(parts, format="csr") if parts else csr_matrix((0, size), dtype=np.float32)
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
     return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)
+
+
+def _check_finite(name: str, vectors: np.ndarray, ids: Sequence[str]) -> None:
+    """Raise DupMAEError for the first row of float32 [n, …] that holds NaN or infinity."""
+    fine = np.isfinite(vectors)
+    if not fine.all():
+        bad = int(np.flatnonzero(~fine.all(axis=1))[0])
+        raise DupMAEError(
+            f"{name}: the vector of text {ids[bad]!r} is not finite; the weights are damaged, or "
+            "too large for this precision (try fp32)"
+        )
 
 
 def sparse_top_k(weights: np.ndarray, top_k: int) -> csr_matrix:
