@@ -56,4 +56,6 @@ def say(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """The one machine-readable document of ``--json``, on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    # Characters that stdout cannot hold must be written in JSON's own way.
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=2, ensure_ascii=not is_utf8))

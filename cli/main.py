@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -49,13 +50,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 refused."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every text
+            stream.reconfigure(errors="replace")
     words = [word for word in words if word != "--debug"]
     sys.exit(_run(words, debug))
 
 
 def _run(words: list[str], debug: bool) -> int:
     try:
-        return app(words, prog_name="dupmae", standalone_mode=False) or 0
+        code = app(words, prog_name="dupmae", standalone_mode=False) or 0
+        sys.stdout.flush()  # here, where a reader that went away can be handled
+        return code
     except (typer.Abort, KeyboardInterrupt):
         return _refuse("interrupted", 130)
     except BrokenPipeError:
