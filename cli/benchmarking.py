@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,13 +91,16 @@ def beir(
     )
     open_checked(dataset, options)  # before the time that loading a model takes
     make_folder(output)
+    try:
+        from dupmae_toolkit.model.encoder import DupMAEEncoder
 
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
-
-    encoder = DupMAEEncoder.from_pretrained(model, device=device, precision=precision.value)
-    results = run_beir(
-        dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar
-    )
+        encoder = DupMAEEncoder.from_pretrained(model, device=device, precision=precision.value)
+        results = run_beir(
+            dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar
+        )
+    finally:
+        with contextlib.suppress(OSError):
+            output.rmdir()  # only if nothing was put into it
     for result in results:
         console.say(_summary(result))
     if json:
