@@ -146,13 +146,14 @@ def search(
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     if output is not None:
         _check_output(output, tag)
-    if mode in (Mode.DENSE, Mode.LEXICAL) and (how != Fusion(rrf_k=rrf_k) or depth is not None):
-        raise InputError(
-            f"mode {mode} fuses nothing; leave out --fusion, --norm, --weights, --depth"
-        )
+    fuses = how != Fusion(rrf_k=rrf_k) or depth is not None
+    if mode is not None:
+        _check_fuses(mode.value, fuses)
     opened = _open(index, model, device=device, precision=precision.value)
+    chosen = mode.value if mode else opened.mode
+    _check_fuses(chosen, fuses)
     hits = k if k is not None else (10 if query is not None else 1000)
-    request = opened.request(hits, mode.value if mode else opened.mode, how, depth, exact)
+    request = opened.request(hits, chosen, how, depth, exact)
     if query is not None:
         _search_one(opened, query, request, json)
         return
@@ -206,6 +207,16 @@ def fuse(
     fused.metadata["runs"] = [str(path) for path in runs]
     write_run(fused, output)
     _report(fused, output, {"method": method.value}, json)
+
+
+def _check_fuses(mode: str, fuses: bool) -> None:
+    """Refuse, in a mode of one index, options that say how two are fused."""
+    from dupmae_toolkit.errors import InputError
+
+    if fuses and mode != Mode.HYBRID:
+        raise InputError(
+            f"mode {mode} fuses nothing; leave out --fusion, --norm, --weights, --depth"
+        )
 
 
 def _open(index: Path, model: str | None, **settings: Any) -> HybridIndex | PyseriniIndex:

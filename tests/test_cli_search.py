@@ -235,3 +235,13 @@ def test_the_help_has_examples(capsys):
         main(["search", "--help"])
     assert not stopped.value.code
     assert "Examples:" in capsys.readouterr().out
+
+
+def test_an_index_of_one_kind_refuses_options_of_fusion(tmp_path, capsys):
+    from dupmae_toolkit.index.dense import write_faiss
+
+    write_faiss(tmp_path / "faiss", ["a", "b"], ENCODER.encode_documents(["x", "y"]).dense)
+    with pytest.raises(SystemExit) as caught:
+        main(["search", "--index", str(tmp_path / "faiss"), "x", "--fusion", "rrf"])
+    assert caught.value.code == 2
+    assert "mode dense fuses nothing" in capsys.readouterr().err
