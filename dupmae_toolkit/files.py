@@ -18,8 +18,10 @@ TEMPORARY_PREFIX = ".tmp-"
 
 
 def fsync_path(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file or a folder's entries to the disk. Windows cannot open folders for it."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

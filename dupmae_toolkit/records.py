@@ -55,8 +55,9 @@ class Representations:
 class EncoderInfo:
     """What makes two encoders the same one; stored in every manifest.
 
-    ``weights_sha256`` is over the checkpoint's weights; ``vocabulary_sha256`` over its tokens in the order
-    of their ids. Lengths are in tokens, special ones included. A top-k of 0 keeps all terms.
+    ``weights_sha256`` is over the checkpoint's weights; ``vocabulary_sha256`` over its tokens in
+    the order of their ids. Lengths are in tokens, special ones included. A top-k of 0 keeps all
+    terms.
     """
 
     name: str
