@@ -68,11 +68,19 @@ def _silent(message: str) -> None:
 
 
 def _show_examples(report: DemoReport) -> None:
-    from dupmae_cli.hits import print_table
+    """A line for each hit: rank, score, id, and how its docstring begins."""
+    import shutil
 
+    from dupmae_cli.hits import clean
+
+    width = shutil.get_terminal_size().columns
     for question, hits in report.examples:
         print(f"\n{question}")
-        print_table(question, hits, "hybrid")
+        ids = max(len(hit.id) for hit in hits)
+        for hit in hits:
+            line = f"{hit.rank:>3}  {hit.score:8.2f}  {clean(hit.id):<{ids}}  "
+            text, room = clean(hit.text), max(24, width - len(line))
+            print(line + (text if len(text) <= room else f"{text[: room - 2]} …"))
 
 
 def _show_measures(report: DemoReport) -> None:

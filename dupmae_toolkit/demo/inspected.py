@@ -55,7 +55,11 @@ class InspectedModule:
 
     def lookup(self, name: str) -> list[Thing]:
         # By getattr, because a module may load a name when it is first asked for it.
-        thing = inspected(getattr(self._module, name, None), self._hidden_bases)
+        value = getattr(self._module, name, None)
+        if self.name == "sys":
+            # Programs put hooks of their own there; the original stands beside it.
+            value = getattr(self._module, f"__{name}__", value)
+        thing = inspected(value, self._hidden_bases)
         return [thing] if thing else []
 
 
