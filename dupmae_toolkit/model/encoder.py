@@ -130,6 +130,12 @@ class DupMAEEncoder(nn.Module):
             self._cast = CastCopy.of(self.lm, dtype)
         return self._cast.module
 
+    def train(self, mode: bool = True) -> DupMAEEncoder:
+        """As in any module; a cast copy is given up, since training outdates it."""
+        if mode:
+            self._cast = None
+        return super().train(mode)
+
     # --- texts to vectors
 
     def encode_documents(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import pad, tokenize
 from dupmae_toolkit.training import losses
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, calibrate_head
-from dupmae_toolkit.training.recipe import FinetuneRecipe
-from dupmae_toolkit.training.streams import Batches, Pair, pairs
-from dupmae_toolkit.training.trainer import run
-
-LOSSES = ("joint", "lexical", "dense", "teacher_lexical", "teacher_dense", "teacher_vector")
+from dupmae_toolkit.training.history import Listen
+from dupmae_toolkit.training.recipe import LEXICAL_LOSSES, FinetuneRecipe
+from dupmae_toolkit.training.streams import Batches, Pair, check_sources, pairs
+from dupmae_toolkit.training.trainer import check_lengths, check_output, run
 
 
 class Teacher(nn.Module):
@@ -53,14 +50,20 @@ class PairModel(nn.Module):
 
     def __init__(self, encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
         super().__init__()
-        unknown = sorted(set(recipe.losses) - set(LOSSES))
-        if unknown:
-            raise InputError(f"loss {unknown[0]!r} is not known; choose of {', '.join(LOSSES)}")
-        if any(name.startswith("teacher") for name in recipe.losses) and not recipe.teacher:
-            raise InputError("a teacher loss needs a teacher; name one in the recipe")
+        lexical = [name for name in LEXICAL_LOSSES if name in recipe.losses]
+        lexical += [name for name in ("active_terms", "unigram_prior") if getattr(recipe, name)]
+        if lexical and encoder.config.lexical_head == "none":
+            raise InputError(f"{lexical[0]} needs a lexical head, and there is none")
         self.encoder = encoder
         self.recipe = recipe
         self.teacher = Teacher(recipe.teacher, encoder.tokenizer) if recipe.teacher else None
+        if self.teacher and "teacher_vector" in recipe.losses:
+            width = self.teacher.backbone.config.hidden_size
+            if width != encoder.dense_dim:
+                raise InputError(
+                    f"{recipe.teacher}: its vectors have {width} dimensions and the model's "
+                    f"{encoder.dense_dim}; the loss 'teacher_vector' needs both alike"
+                )
 
     def forward(
         self, batch: dict[str, Tensor], step: int, steps: int
@@ -108,7 +111,11 @@ class PairModel(nn.Module):
 
 
 class PairCollator:
-    """Pairs to token ids and masks, int64 [B, L], and ``same``, bool [B, B]: equal documents."""
+    """Pairs to token ids and masks, int64 [B, L], and ``same``, bool [B, B].
+
+    ``same`` is true where the document of another pair answers the query too, as far as the batch
+    tells: both pairs have the same document, or the same query.
+    """
 
     def __init__(self, encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
         self.tokenizer = encoder.tokenizer
@@ -122,9 +129,8 @@ class PairCollator:
             texts = [self.prefixes[i] + getattr(pair, name) for pair in batch]
             ids = tokenize(self.tokenizer, texts, self.lengths[i]).ids
             result[f"{name}_ids"], result[f"{name}_mask"] = pad(ids, self.pad_id)
-        documents = [pair.document for pair in batch]
-        equal = torch.tensor([[a == b for b in documents] for a in documents])
-        result["same"] = equal & ~torch.eye(len(batch), dtype=torch.bool)
+        same = [[a.document == b.document or a.query == b.query for b in batch] for a in batch]
+        result["same"] = torch.tensor(same) & ~torch.eye(len(batch), dtype=torch.bool)
         return result
 
 
@@ -132,12 +138,15 @@ def finetune(
     recipe: FinetuneRecipe,
     *,
     resume: bool = False,
-    listen: Callable[[dict[str, float]], None] = lambda entry: None,
+    listen: Listen = lambda entry: None,
 ) -> Path:
     """Fine-tune as the recipe says; returns the folder of the trained checkpoint."""
+    check_output(recipe, resume=resume)
+    check_sources(recipe.data, need_pairs=True)
     encoder = DupMAEEncoder.from_pretrained(
-        recipe.model, fresh_head=recipe.fresh_head, **recipe.encoder
+        recipe.model, fresh_head=recipe.fresh_head, precision=recipe.precision, **recipe.encoder
     )
+    check_lengths(encoder.lm, recipe, "query_length", "document_length")
     module = PairModel(encoder, recipe)
     batches = Batches(
         recipe.data, recipe.batch_size, recipe.seed, pairs, PairCollator(encoder, recipe)
@@ -169,9 +178,3 @@ def finetune(
         listen=listen,
         prepare=prepare,
     )
-
-
-def history(folder: Path) -> list[dict[str, float]]:
-    """The log of a training, one entry for each ``log_every`` steps."""
-    with (folder / "log.jsonl").open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,10 @@ from dupmae_toolkit.model.losses import bag_of_words_loss
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
 from dupmae_toolkit.training.collator import PreTrainingCollator
+from dupmae_toolkit.training.history import Listen
 from dupmae_toolkit.training.recipe import PretrainRecipe
-from dupmae_toolkit.training.streams import Batches, texts
-from dupmae_toolkit.training.trainer import run
-
-Listen = Callable[[dict[str, float]], None]
+from dupmae_toolkit.training.streams import Batches, check_sources, texts
+from dupmae_toolkit.training.trainer import check_lengths, check_output, run
 
 
 class TextCollator:
@@ -100,11 +99,19 @@ def pretrain(
 
     The checkpoint carries the decoder, so that pre-training can go on from it.
     """
-    config = PreTrainingConfig.preset(recipe.preset, **recipe.settings)
+    check_output(recipe, resume=resume)
+    check_sources(recipe.data)
+    config = recipe.pretraining()
+    torch.manual_seed(recipe.seed)  # a new decoder is drawn at random
     model = DupMAEForPreTraining.from_pretrained(
-        recipe.model, config, fresh_head=recipe.fresh_head, **recipe.encoder
+        recipe.model,
+        config,
+        fresh_head=recipe.fresh_head,
+        precision=recipe.precision,
+        **recipe.encoder,
     )
     encoder = model.encoder
+    check_lengths(encoder.lm, recipe, "max_length")
     collator = TextCollator(encoder, config, recipe)
     batches = Batches(recipe.data, recipe.batch_size, recipe.seed, texts, collator)
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
+import math
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.config import DupMAEConfig
+from dupmae_toolkit.model.presets import PreTrainingConfig
+from dupmae_toolkit.training.checks import at_least, one_of, refuse_unknown, share, typed
+
+PAIR_KINDS = ("title", "sentence", "beir")
+PRECISIONS = ("auto", "fp32", "bf16")
+#: Losses of fine-tuning, and those of them that look at the lexical vectors.
+LOSSES = ("joint", "lexical", "dense", "teacher_lexical", "teacher_dense", "teacher_vector")
+LEXICAL_LOSSES = ("joint", "lexical", "teacher_lexical")
 
 
 @dataclass(slots=True)
@@ -25,6 +34,9 @@ class Source:
     kind: str = "title"
     weight: float = 1.0
     split: str = "train"
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "weight")
 
 
 @dataclass(slots=True)
@@ -55,6 +67,20 @@ class Recipe:
     log_every: int = 10
     precision: str = "auto"
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "steps", "batch_size", "save_every", "log_every")
+        at_least(self, 0, "learning_rate", "weight_decay", "max_grad_norm", "seed")
+        if self.seed >= 1 << 32:
+            raise InputError(f"seed is {self.seed}; give a smaller number")
+        share(self, "warmup")
+        one_of(self, "precision", PRECISIONS)
+        if not any(source.weight for source in self.data):
+            raise InputError("data has no source with a positive weight")
+        try:
+            DupMAEConfig().but(**self.encoder)
+        except InputError as error:
+            raise InputError(f"encoder: {error}") from error
+
 
 @dataclass(slots=True)
 class PretrainRecipe(Recipe):
@@ -71,6 +97,21 @@ class PretrainRecipe(Recipe):
     max_length: int = 128
     head_steps: int = 0
     head_learning_rate: float = 2e-3
+
+    def __post_init__(self) -> None:
+        Recipe.__post_init__(self)
+        at_least(self, 3, "max_length")
+        at_least(self, 0, "head_steps", "head_learning_rate")
+        self.pretraining()
+
+    def pretraining(self) -> PreTrainingConfig:
+        """The preset with this recipe's settings."""
+        try:
+            return PreTrainingConfig.preset(self.preset, **self.settings)
+        except InputError as error:
+            raise InputError(f"settings: {error}") from error
+        except TypeError as error:
+            raise InputError(f"settings: {self.settings} do not fit ({error})") from error
 
 
 @dataclass(slots=True)
@@ -104,6 +145,23 @@ class FinetuneRecipe(Recipe):
     active_terms: int = 0
     unigram_prior: float = 0.0
 
+    def __post_init__(self) -> None:
+        Recipe.__post_init__(self)
+        at_least(self, 3, "query_length", "document_length")
+        at_least(self, 0, "dense_scale", "teacher_scale", "flops_query", "flops_document")
+        at_least(self, 0, "active_terms", "unigram_prior")
+        share(self, "flops_ramp")
+        refuse_unknown(self.losses, LOSSES, "loss")
+        for name, weight in self.losses.items():
+            if not 0 <= weight < math.inf:
+                raise InputError(f"losses: {name} is {weight}; give 0 or a positive number")
+        if not any(self.losses.values()):
+            raise InputError("losses: none has a positive weight, so nothing would be learned")
+        if any(name.startswith("teacher") for name in self.losses) and not self.teacher:
+            raise InputError("losses: a teacher's loss needs a teacher; name one")
+        for source in self.data:
+            one_of(source, "kind", PAIR_KINDS)
+
 
 R = TypeVar("R", bound=Recipe)
 
@@ -122,90 +180,85 @@ def load_recipe(
         values = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a recipe") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        raise InputError.at(path, None if line is None else line + 1, "not YAML") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError.at(path, _line(error), f"not YAML ({_reason(error)})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping of keys to values")
     for key, text in (changes or {}).items():
-        *parents, last = key.split(".")
-        target = values
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise InputError(f"--set {key}: {parent} has no keys of its own")
-        target[last] = yaml.safe_load(text)
-    return _build(path, kind, _fill(values, data, path))
+        _set(values, key, text)
+    try:
+        return _build(kind, _fill(values, data))
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _fill(value: Any, data: str, path: Path) -> Any:
+def _set(values: dict[str, Any], key: str, text: str) -> None:
+    import yaml
+
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise InputError(f"--set {key}: {parent} has no keys of its own")
+    try:
+        values[last] = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"--set {key}={text}: not YAML ({_reason(error)})") from error
+
+
+def _line(error: BaseException) -> int | None:
+    mark = getattr(error, "problem_mark", None)
+    return None if mark is None else mark.line + 1
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return " ".join(str(text).split())[:200]
+
+
+def _fill(value: Any, data: str) -> Any:
     if isinstance(value, str) and "{data}" in value:
         if not data:
-            raise InputError(f"{path}: uses {{data}}; give the folder with --data")
+            raise InputError("uses {data}; give the folder with --data")
         return value.replace("{data}", data)
     if isinstance(value, dict):
-        return {key: _fill(item, data, path) for key, item in value.items()}
+        return {key: _fill(item, data) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, data, path) for item in value]
+        return [_fill(item, data) for item in value]
     return value
 
 
-def _build(path: Path, kind: type[R], values: dict[str, Any]) -> R:
+def _build(kind: type[R], values: dict[str, Any]) -> R:
     known = {f.name: f for f in fields(kind)}
-    _refuse_unknown(path, values, list(known))
+    refuse_unknown(values, known)
     for name, entry in known.items():
         needed = entry.default is MISSING and entry.default_factory is MISSING
         if needed and values.get(name) in (None, "", []):
-            raise InputError(f"{path}: the key {name!r} is missing")
-    sources = values["data"]
-    if not isinstance(sources, list):
-        raise InputError(f"{path}: data is a list of sources, each with a path")
+            raise InputError(f"the key {name!r} is missing")
+    if not isinstance(values["data"], list):
+        raise InputError("data is a list of sources, each with a path")
     values = dict(values)
-    values["data"] = [_source(path, item) for item in sources]
-    for name in values:
-        values[name] = _typed(path, name, values[name], str(known[name].type))
-    recipe = kind(**values)
-    for name in ("steps", "batch_size", "save_every", "log_every"):
-        if getattr(recipe, name) < 1:
-            raise InputError(f"{path}: {name} must be at least 1")
-    return recipe
+    values["data"] = [_source(i, item) for i, item in enumerate(values["data"], start=1)]
+    return kind(**_alltyped(kind, values))
 
 
-def _source(path: Path, item: Any) -> Source:
+def _source(number: int, item: Any) -> Source:
     if isinstance(item, str):
-        return Source(item)
-    names = [f.name for f in fields(Source)]
-    if not isinstance(item, dict) or "path" not in item:
-        raise InputError(f"{path}: each source under data needs a path")
-    _refuse_unknown(path, item, names)
-    return Source(**item)
-
-
-def _typed(path: Path, name: str, value: Any, wanted: str) -> Any:
+        item = {"path": item}
     try:
-        if wanted == "float":
-            return float(value)
-        if wanted == "int" and int(value) == value and not isinstance(value, bool):
-            return int(value)
-        if wanted == "str" and isinstance(value, str):
-            return value
-        if wanted == "bool" and isinstance(value, bool):
-            return value
-        if wanted.startswith("dict[str, float]"):
-            return {str(key): float(item) for key, item in value.items()}
-        if wanted.startswith(("dict", "list")):
-            return value
-    except (TypeError, ValueError, AttributeError):
-        pass
-    raise InputError(f"{path}: {name} is {value!r}; a value of type {wanted} is needed")
+        if not isinstance(item, dict) or not item.get("path"):
+            raise InputError("has no path")
+        refuse_unknown(item, [f.name for f in fields(Source)])
+        return Source(**_alltyped(Source, item))
+    except InputError as error:
+        raise InputError(f"source {number} under data: {error}") from error
 
 
-def _refuse_unknown(path: Path, values: dict[str, Any], known: list[str]) -> None:
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-            raise InputError(f"{path}: unknown key {key!r}{hint}")
+def _alltyped(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    types = {f.name: str(f.type) for f in fields(kind)}
+    return {name: typed(name, value, types[name]) for name, value in values.items()}
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
-from dupmae_toolkit.training.recipe import Source
+from dupmae_toolkit.training.recipe import PAIR_KINDS, Source
 
 BUFFER = 8192  # documents held for shuffling
+MOST_MISSES = 1_000_000  # documents in a row that give no pair
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(\"'])")
-PAIR_KINDS = ("title", "sentence", "beir")
 
 
 class Pair(NamedTuple):
@@ -50,8 +50,6 @@ class Batches(IterableDataset):
         collate: Callable[[list[Any]], Any],
     ) -> None:
         super().__init__()
-        if not sources or all(source.weight <= 0 for source in sources):
-            raise InputError("the recipe's data has no source with a positive weight")
         self.sources = sources
         self.batch_size = batch_size
         self.seed = seed
@@ -75,8 +73,31 @@ class Batches(IterableDataset):
                 yield self.collate(batch)
 
 
-def shuffled(open_once: Callable[[], Iterable[Any]], rng: random.Random) -> Iterator[Any]:
-    """The items of an iterable, over and over, each time shuffled through a buffer."""
+def check_sources(sources: list[Source], *, need_pairs: bool = False) -> None:
+    """Raise InputError for the first source that cannot be read or gives nothing.
+
+    It is read to its first text, or pair; what is broken further on is found when it is reached.
+    """
+    for source in sources:
+        if not need_pairs:
+            found: Iterable[Any] = open_texts(source.path)
+        elif source.kind == "beir":
+            found = open_beir(source.path).qrels(source.split)
+        else:
+            make, rng = _pair_maker(source), random.Random(0)
+            found = (make(document, rng) for document in open_texts(source.path))
+        if next((item for item in found if item is not None), None) is None:
+            what = f"pair of kind {source.kind!r}" if need_pairs else "text"
+            raise InputError(f"{source.path}: not one {what} in it")
+
+
+def shuffled(
+    open_once: Callable[[], Iterable[Any]], rng: random.Random, name: str = "a source"
+) -> Iterator[Any]:
+    """The items of an iterable, over and over, each time shuffled through a buffer.
+
+    Raises InputError, which calls it ``name``, if it has none.
+    """
     while True:
         buffer: list[Any] = []
         for item in open_once():
@@ -87,7 +108,7 @@ def shuffled(open_once: Callable[[], Iterable[Any]], rng: random.Random) -> Iter
             buffer[position], item = item, buffer[position]
             yield item
         if not buffer:
-            raise InputError("a source of training data is empty")
+            raise InputError(f"{name}: no training data in it")
         rng.shuffle(buffer)
         yield from buffer
 
@@ -113,26 +134,32 @@ def open_texts(path: str) -> Iterator[Document]:
 
 def texts(source: Source, rng: random.Random) -> Iterator[str]:
     """Title and text of each document, endlessly."""
-    for document in shuffled(lambda: open_texts(source.path), rng):
+    for document in shuffled(lambda: open_texts(source.path), rng, source.path):
         yield document.contents
 
 
 def pairs(source: Source, rng: random.Random) -> Iterator[Pair]:
     """Pairs of a source, as its ``kind`` says, endlessly."""
-    if source.kind not in PAIR_KINDS:
-        raise InputError(f"{source.path}: kind {source.kind!r}: choose one of {list(PAIR_KINDS)}")
     if source.kind == "beir":
-        yield from shuffled(lambda: judged_pairs(source), rng)
+        judged = judged_pairs(source)
+        yield from shuffled(lambda: judged, rng, f"{source.path}, split {source.split}")
         return
-    make = title_pair if source.kind == "title" else sentence_pair
+    make = _pair_maker(source)
     misses = 0
-    for document in shuffled(lambda: open_texts(source.path), rng):
+    for document in shuffled(lambda: open_texts(source.path), rng, source.path):
         pair = make(document, rng)
         if pair is not None:
             misses = 0
             yield pair
-        elif (misses := misses + 1) > 100_000:
-            raise InputError(f"{source.path}: no document gives a pair of kind {source.kind!r}")
+        elif (misses := misses + 1) > MOST_MISSES:
+            raise InputError(f"{source.path}: {misses:,} documents without a {source.kind!r} pair")
+
+
+def _pair_maker(source: Source) -> Callable[[Document, random.Random], Pair | None]:
+    makers = {"title": title_pair, "sentence": sentence_pair}
+    if source.kind not in makers:
+        raise InputError(f"{source.path}: kind {source.kind!r}: choose one of {list(PAIR_KINDS)}")
+    return makers[source.kind]
 
 
 def judged_pairs(source: Source) -> list[Pair]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers import TrainingArguments as Arguments
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.files import write_json
-from dupmae_toolkit.model.encoder import has_bf16
+from dupmae_toolkit.files import make_folder, remove_leftovers, replace_folder, write_json
+from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.model import backbones
+from dupmae_toolkit.model.checkpoints import quiet
+from dupmae_toolkit.model.precision import has_bf16
+from dupmae_toolkit.training.history import Listen, LogCallback, keep_until
 from dupmae_toolkit.training.recipe import Recipe, recipe_as_dict
+from dupmae_toolkit.training.resuming import (
+    check_pickles,
+    continuing,
+    last_checkpoint,
+    steps_done,
+    whole_checkpoints,
+)
 from dupmae_toolkit.training.streams import Batches
+
+KEPT = 2  # checkpoints
 
 #: Saves the model into a folder.
 Save = Callable[[Path], None]
@@ -37,6 +50,7 @@ class StepTrainer(Trainer):
         self, recipe: Recipe, module: nn.Module, batches: Batches, save: Save, load: Load
     ) -> None:
         self.recipe = recipe
+        self.module = module
         self.batches = batches
         self._save_module = save
         self._load_module = load
@@ -59,13 +73,14 @@ class StepTrainer(Trainer):
             logging_steps=recipe.log_every,
             logging_nan_inf_filter=False,
             save_steps=recipe.save_every,
-            save_total_limit=2,
             report_to=[],
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_num_workers=0,
             ignore_data_skip=True,
         )
+        # More devices than one would each get a part of a batch, and its negatives with it.
+        arguments._n_gpu = min(1, arguments.n_gpu)
         super().__init__(model=module, args=arguments, train_dataset=batches)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -84,10 +99,7 @@ class StepTrainer(Trainer):
         torch.manual_seed(self.recipe.seed * 1_000_003 + step)
         loss, parts = model(inputs, step, self.recipe.steps)
         if not torch.isfinite(loss):
-            raise DupMAEError(
-                f"the loss is {loss.item()} at step {step}; the last checkpoint in "
-                f"{self.recipe.output} is good: lower learning_rate, or look at the data"
-            )
+            raise self._diverged(f"the loss is {loss.item()} at step {step}")
         for name, value in parts.items():
             self._parts.setdefault(name, []).append(float(value))
         return loss
@@ -95,38 +107,67 @@ class StepTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         means = {name: sum(values) / len(values) for name, values in self._parts.items()}
         self._parts.clear()
-        logs.pop("epoch", None)
         super().log({**logs, **means}, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """The checkpoint as Trainer writes it, but whole or not at all."""
+        output = Path(self.recipe.output)
+        name = f"checkpoint-{self.state.global_step}"
+        self.check_finite()
+        try:
+            with replace_folder(output / name) as temporary:
+                self.args.output_dir = str(temporary)
+                super()._save_checkpoint(model, trial)
+                for path in (temporary / name).iterdir():
+                    path.rename(temporary / path.name)
+                (temporary / name).rmdir()
+        except (OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DupMAEError(f"{output / name}: cannot be written ({reason})") from error
+        finally:
+            self.args.output_dir = self.recipe.output
+        for path in whole_checkpoints(output)[:-KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def check_finite(self) -> None:
+        """Raise DupMAEError rather than save weights that are none."""
+        for name, weight in self.module.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self._diverged(f"{name} is not finite after step {self.state.global_step}")
+
+    def _diverged(self, what: str) -> DupMAEError:
+        good = last_checkpoint(Path(self.recipe.output))
+        rest = f"go on from {good} with --resume and" if good else "begin again with"
+        return DupMAEError(f"{what}; {rest} a lower learning_rate, or look at the data")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         self._save_module(Path(output_dir or self.recipe.output))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._load_module(Path(resume_from_checkpoint))
+        with continuing(resume_from_checkpoint):
+            self._load_module(Path(resume_from_checkpoint))
 
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing: every step seeds torch itself."""
 
-class LogCallback(TrainerCallback):
-    """Writes each log entry as a line of ``log.jsonl`` and hands it to a listener."""
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Take up the optimizer's state, but with the rates that the recipe says now."""
+        decays = [group["weight_decay"] for group in self._groups()]
+        with continuing(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        for group, decay in zip(self._groups(), decays, strict=True):
+            group["weight_decay"] = decay
+        scheduler: Any = self.lr_scheduler
+        if self.recipe.learning_rate not in scheduler.base_lrs:
+            scheduler.base_lrs = [self.recipe.learning_rate] * len(scheduler.base_lrs)
+            for group, change in zip(self._groups(), scheduler.lr_lambdas, strict=True):
+                group["initial_lr"] = self.recipe.learning_rate
+                group["lr"] = self.recipe.learning_rate * change(scheduler.last_epoch)
 
-    def __init__(self, path: Path, listen: Callable[[dict[str, float]], None]) -> None:
-        self.path = path
-        self.listen = listen
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        entry = {"step": state.global_step, **(logs or {})}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        self.listen(entry)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a training; a half-written one has no trainer_state.json."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match and (path / "trainer_state.json").is_file():
-            found.append((int(match[1]), path))
-    return max(found)[1] if found else None
+    def _groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups if self.optimizer is not None else []
 
 
 def run(
@@ -137,29 +178,53 @@ def run(
     load: Load,
     *,
     resume: bool,
-    listen: Callable[[dict[str, float]], None],
+    listen: Listen,
     prepare: Callable[[], None] = lambda: None,
 ) -> Path:
     """Train from the start, or from the last checkpoint; returns the folder of the result.
 
-    ``prepare`` is called before the first step of a training that starts anew.
-    Raises InputError if the output holds a training already and ``resume`` was not asked for.
+    ``prepare`` is called before the first step of a training that starts anew. ``check_output``
+    says the same sooner, before anything that takes time.
     """
-    output = Path(recipe.output)
-    checkpoint = last_checkpoint(output)
-    if not resume and output.exists() and any(output.iterdir()):
-        raise InputError(f"{output}: holds a training; go on with --resume, or remove it")
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "recipe.json", recipe_as_dict(recipe))
-    trainer = StepTrainer(recipe, module, batches, save, load)
-    trainer.add_callback(LogCallback(output / "log.jsonl", listen))
-    if resume and checkpoint is not None:
-        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-        batches.skip = int(state["global_step"])
-        listen({"step": batches.skip, "resumed": 1.0})
-        trainer.train(resume_from_checkpoint=str(checkpoint))
-    else:
-        prepare()
-        trainer.train()
-    save(output / "final")
+    output = make_folder(Path(recipe.output))
+    with exclusive(output), quiet():
+        check_output(recipe, resume=resume)
+        remove_leftovers(output)
+        checkpoint = last_checkpoint(output) if resume else None
+        batches.skip = steps_done(checkpoint) if checkpoint else 0
+        write_json(output / "recipe.json", recipe_as_dict(recipe))
+        keep_until(output, batches.skip)
+        trainer = StepTrainer(recipe, module, batches, save, load)
+        trainer.add_callback(LogCallback(output, listen))
+        if checkpoint is None:
+            prepare()
+            trainer.train()
+        else:
+            listen({"step": batches.skip, "resumed": 1.0})
+            check_pickles(checkpoint)
+            if batches.skip < recipe.steps:
+                trainer.train(resume_from_checkpoint=str(checkpoint))
+            else:  # Trainer would make one more step before it looks at their number
+                trainer._load_from_checkpoint(str(checkpoint))
+        trainer.check_finite()
+        save(output / "final")
     return output / "final"
+
+
+def check_output(recipe: Recipe, *, resume: bool) -> None:
+    """Raise InputError if the output holds a training already and ``resume`` was not asked for."""
+    output = Path(recipe.output)
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise InputError(f"{output}: holds a training; go on with --resume, or remove it")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("training runs in one process; start it without torchrun or accelerate")
+
+
+def check_lengths(lm: Any, recipe: Recipe, *names: str) -> None:
+    """Raise InputError for texts longer than the backbone has positions for."""
+    room = backbones.positions(lm)
+    for name in names:
+        if getattr(recipe, name) > room:
+            raise InputError(
+                f"{name} is {getattr(recipe, name)}; {recipe.model} has positions for {room} tokens"
+            )
