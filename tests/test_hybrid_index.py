@@ -248,6 +248,16 @@ def test_an_encoder_that_is_not_there_is_told_with_the_way_out(index, monkeypatc
         HybridIndex.open(index.path).search("word1")
 
 
+def test_the_name_of_a_folder_is_not_looked_up_on_the_network(index, monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise AssertionError("asked the network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(InputError, match=r"'hashing' is not found by that name.* --model"):
+        HybridIndex.open(index.path).search("word1")
+
+
 def test_vectors_that_do_not_fit_are_refused(index):
     good = ENCODER.encode_queries(["word1", "word2"], ["a", "b"])
     bad = [

@@ -120,13 +120,13 @@ class HybridIndex:
         """The encoder of the queries; loads it if it was not given."""
         with self._lock:
             if self._encoder is None:
-                name = self.manifest.encoder.name
+                info = self.manifest.encoder
                 try:
-                    encoder = load_encoder(name, self.manifest.encoder, **self._settings)
+                    encoder = load_encoder(info.name, info, remembered=True, **self._settings)
                 except InputError as error:
                     raise InputError(
-                        f"{self.path}: its encoder {name!r} is not found by that name; give its "
-                        f"folder with --model (encoder=…): {error}"
+                        f"{self.path}: its encoder {info.name!r} is not found by that name; give "
+                        f"its folder with --model (encoder=…): {error}"
                     ) from error
                 self.manifest.check_encoder(self.path, encoder.info)
                 self._encoder = encoder

@@ -54,11 +54,17 @@ def query_vectors(
     return vectors
 
 
-def load_encoder(name: str, info: EncoderInfo, **settings: Any) -> Encoder:
+def load_encoder(
+    name: str, info: EncoderInfo, *, remembered: bool = False, **settings: Any
+) -> Encoder:
     """The named encoder, with the lengths and cuts that the index was built with.
 
-    settings: ``device`` and ``precision``, as ``DupMAEEncoder.from_pretrained`` takes them.
+    remembered: the name is from a manifest, in which a folder has left the last part of its path.
+    What may be such a part is not looked up on the network. settings: ``device`` and ``precision``,
+    as ``DupMAEEncoder.from_pretrained`` takes them.
     """
+    if remembered and not _is_at_hand(name):
+        raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")
     from dupmae_toolkit.model.encoder import DupMAEEncoder
 
     return DupMAEEncoder.from_pretrained(
@@ -69,6 +75,18 @@ def load_encoder(name: str, info: EncoderInfo, **settings: Any) -> Encoder:
         query_top_k=info.query_top_k,
         **settings,
     )
+
+
+def _is_at_hand(name: str) -> bool:
+    """Whether a name is a hub id with its owner, or names something on this machine."""
+    if name == "builtin" or "/" in name or Path(name).is_dir():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except ValueError:  # no hub id
+        return False
 
 
 def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
