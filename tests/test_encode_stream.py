@@ -462,6 +462,16 @@ def test_an_encoded_corpus_of_another_engine_is_refused_and_left_alone(tmp_path)
     assert len(contents(output)) == 1
 
 
+@pytest.mark.parametrize("change", [{"parts": [5]}, {"parts": 5}, {"complete": None}])
+def test_a_manifest_that_was_meddled_with_is_refused(tmp_path, change):
+    output = tmp_path / "out"
+    encode(DOCUMENTS, output)
+    manifest = json.loads((output / "manifest.json").read_text())
+    (output / "manifest.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(InputError, match="another engine"):
+        encode(DOCUMENTS, output)
+
+
 def test_an_empty_folder_and_leftovers_of_a_killed_process_are_no_obstacle(tmp_path):
     output = tmp_path / "out"
     output.mkdir()

@@ -88,6 +88,8 @@ def test_metadata_lies_beside_the_run_and_is_only_believed_about_this_very_file(
     metadata = json.loads(sidecar_path(path).read_text("utf-8"))
     assert (metadata["mode"], metadata["topics"], metadata["hits"]) == ("dense", 1, 1)
     assert read_metadata(path) == metadata
+    sidecar_path(path).write_text(json.dumps(metadata | {"topics_without_hits": None}), "utf-8")
+    assert list(read_run(path).topics) == ["q"]
     path.write_text(path.read_text("utf-8").replace("1.0", "2.0"), "utf-8")
     assert read_metadata(path) is None
     assert read_run(path).metadata == {}

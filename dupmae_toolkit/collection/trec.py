@@ -111,7 +111,8 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
     run = Run(tag=tag, metadata=own)
     for topic, scores in found.items():
         run.topics[topic] = _ordered(scores, ties)
-    for topic in beside.get("topics_without_hits", ()):
+    empty = beside.get("topics_without_hits")
+    for topic in empty if isinstance(empty, list) else ():
         run.topics.setdefault(str(topic), Ranking([], np.empty(0)))
     return run
 

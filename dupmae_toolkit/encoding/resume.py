@@ -28,7 +28,7 @@ def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     if not (output / MANIFEST).exists():
         raise InputError(f"{output}: not empty, and no encoded corpus; name a new folder")
     manifest = read_manifest(output)
-    if "contents_sha256" not in manifest or not isinstance(manifest.get("parts"), list):
+    if not _is_ours(manifest):
         raise InputError(f"{output}: an encoded corpus that another engine wrote; {WAY_OUT}")
     theirs = encoder_info(output / MANIFEST, manifest)
     ours = EncoderInfo.from_dict(wanted["encoder"])
@@ -44,6 +44,13 @@ def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
                 f"{output}: made with {name} {manifest.get(key)}, not {wanted[key]}; {WAY_OUT}"
             )
     return manifest
+
+
+def _is_ours(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest has what only ``encode_corpus`` writes, in the form in which it does."""
+    parts = manifest.get("parts")
+    listed = isinstance(parts, list) and all(isinstance(entry, dict) for entry in parts)
+    return listed and "contents_sha256" in manifest and isinstance(manifest.get("complete"), bool)
 
 
 def refuse_other_texts(

@@ -169,7 +169,7 @@ class Experiment:
         made = {"version": _VERSION, "split": self.split, "k": self.k, "inputs": digest(inputs)}
         made["drops_self_matches"] = drops
         beside = read_metadata(path)
-        if beside is not None and beside.get("made_from") == made and beside["hits"]:
+        if beside is not None and beside.get("made_from") == made and beside.get("hits"):
             self._note(mode, True)
             return read_run(path), path
         run = search()
