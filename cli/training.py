@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +37,12 @@ def pretrain(
 
         dupmae pretrain my.yaml --set steps=2000 --set learning_rate=5e-5 --resume
     """
-    from dupmae_toolkit.training.pretrain import pretrain as work
-
     from dupmae_toolkit.training.recipe import PretrainRecipe, load_recipe
 
     loaded = load_recipe(recipe, PretrainRecipe, _changes(set_), data)
+    # Only now, because it loads torch: what is wrong with the recipe is said at once.
+    from dupmae_toolkit.training.pretrain import pretrain as work
+
     _report(work(loaded, resume=resume, listen=_tell(loaded.steps)), json)
 
 
@@ -55,10 +57,12 @@ def finetune(
 
         dupmae finetune my.yaml --set model=checkpoints/pretrained/final --resume
     """
-    from dupmae_toolkit.training.finetune import finetune as work
     from dupmae_toolkit.training.recipe import FinetuneRecipe, load_recipe
 
     loaded = load_recipe(recipe, FinetuneRecipe, _changes(set_), data)
+    # Only now, because it loads torch: what is wrong with the recipe is said at once.
+    from dupmae_toolkit.training.finetune import finetune as work
+
     _report(work(loaded, resume=resume, listen=_tell(loaded.steps)), json)
 
 
@@ -72,7 +76,7 @@ def _changes(given: list[str] | None) -> dict[str, str]:
     return changes
 
 
-def _tell(steps: int):
+def _tell(steps: int) -> Callable[[dict[str, float]], None]:
     def listen(entry: dict[str, float]) -> None:
         words = [f"{key} {value:.4g}" for key, value in entry.items() if key != "step"]
         say(f"step {entry['step']:.0f}/{steps}  {'  '.join(words)}")
