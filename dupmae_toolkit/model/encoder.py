@@ -298,7 +298,7 @@ class DupMAEEncoder(nn.Module):
             max_length=min(config.max_length, room),
             query_max_length=min(config.query_max_length, room),
         )
-        name = "builtin" if builtin else _short_name(str(source))
+        name = "builtin" if builtin else _name_of(str(source))
         # A new projection is drawn at random: always the same one, whatever ran before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -331,6 +331,7 @@ class DupMAEEncoder(nn.Module):
                 raise DupMAEError(f"{folder}: cannot be written ({error})") from error
 
 
-def _short_name(source: str) -> str:
-    path = Path(source)
-    return path.resolve().name if path.is_dir() else source.rstrip(os.sep)
+def _name_of(source: str) -> str:
+    """A folder by its whole path, so that an index can find its encoder again; else the hub id."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.is_dir() else source.rstrip(os.sep)

@@ -59,9 +59,9 @@ def load_encoder(
 ) -> Encoder:
     """The named encoder, with the lengths and cuts that the index was built with.
 
-    remembered: the name is from a manifest, in which a folder has left the last part of its path.
-    What may be such a part is not looked up on the network. settings: ``device`` and ``precision``,
-    as ``DupMAEEncoder.from_pretrained`` takes them.
+    remembered: the name is from a manifest; it may be the path of a folder that is gone, and what
+    is not at hand is not looked up on the network unless it is a hub id with its owner. settings:
+    ``device`` and ``precision``, as ``DupMAEEncoder.from_pretrained`` takes them.
     """
     if remembered and not _is_at_hand(name):
         raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")
@@ -79,7 +79,12 @@ def load_encoder(
 
 def _is_at_hand(name: str) -> bool:
     """Whether a name is a hub id with its owner, or names something on this machine."""
-    if name == "builtin" or "/" in name or Path(name).is_dir():
+    path = Path(name)
+    if name == "builtin" or path.is_dir():
+        return True
+    if path.is_absolute():
+        return False
+    if "/" in name:
         return True
     from huggingface_hub import try_to_load_from_cache
 
