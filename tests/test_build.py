@@ -85,6 +85,13 @@ def test_every_part_of_a_segment_holds_the_same_documents_in_the_order_of_ids(
     assert verify_index(tmp_path / "index") == []
 
 
+def test_no_segment_is_too_small_to_train_on_because_it_is_the_last(tmp_path: Path) -> None:
+    options = {"faiss_spec": "IVF16,Flat", "segment_size": 49}
+    encoded = encode(tmp_path / "enc")
+    manifest = build_index(tmp_path / "index", encoded, vocabulary=VOCABULARY, **options)
+    assert [segment.count for segment in manifest.segments] == [25, 25]
+
+
 def test_lexical_scores_over_the_scale_are_near_the_weights_product(tmp_path: Path) -> None:
     manifest = build_index(tmp_path / "index", encode(tmp_path / "enc"), vocabulary=VOCABULARY)
     segment = segments(tmp_path / "index")[0]
@@ -112,7 +119,7 @@ def test_the_scale_of_the_first_segment_is_kept_for_the_others(tmp_path: Path) -
         tmp_path / "index", encoded, vocabulary=VOCABULARY, segment_size=4, max_impact=100
     )
     assert [segment.error.clipped for segment in manifest.segments] == [0, 1]
-    assert [segment.count for segment in manifest.segments] == [4, 1]
+    assert [segment.count for segment in manifest.segments] == [3, 2]
     assert verify_index(tmp_path / "index") == []
 
 
@@ -215,7 +222,7 @@ def test_whole_segments_of_an_interrupted_build_are_kept(tmp_path: Path, monkeyp
     with pytest.raises(InputError, match="its build was interrupted"):
         Manifest.load(tmp_path / "index")
     manifest = build_index(tmp_path / "index", encoded, **options)
-    assert written == [20, 20, 10, 10]
+    assert written == [17, 17, 16, 16]
     assert verify_index(tmp_path / "index") == []
     whole = build_index(tmp_path / "whole", encoded, **options)
     assert contents(tmp_path / "index") == contents(tmp_path / "whole")

@@ -81,7 +81,8 @@ def build_index(
     vocabulary: the encoder's tokens in the order of their ids.
     faiss_spec: a FAISS factory string, for the vectors of each segment.
     max_impact: the largest impact; 255 (a byte) is within 0.2 % of the largest weight.
-    segment_size: documents in a segment, of which one at a time is in memory.
+    segment_size: documents in a segment at most, one segment at a time being in memory; where
+        several are needed, they hold as many as each other, so that a spec can be trained on each.
     overwrite: an index that stands there is replaced, in the moment in which the new one is whole.
 
     Raises InputError for a folder that must not be built in, for options that do not suit, for bad
@@ -172,7 +173,8 @@ def _build_segments(
     scale: float | None = None
     entries: list[SegmentEntry] = []
     sums: dict[str, dict[str, Any]] = {}
-    parts = windows(encoded, options.segment_size)
+    # Of like size: a last segment of a few documents could be too small for the spec to train on.
+    parts = windows(encoded, -(-len(encoded) // len(staging.names)))
     for name, rows in zip(staging.names, parts, strict=True):
         record = staging.record(name)
         if record is None:
