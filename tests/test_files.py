@@ -210,3 +210,19 @@ def test_a_lock_ends_with_the_process_that_held_it(tmp_path):
         process.kill()
     with exclusive(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_replaced_folder_holds_the_new_files_only_and_nothing_is_left_beside_it(
+    tmp_path, monkeypatch, can_exchange
+):
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with files.replace_folder(path) as temporary:
+        (temporary / "new").write_text("new")
+        assert (path / "old").exists()
+    assert [item.name for item in path.iterdir()] == ["new"]
+    assert [item.name for item in tmp_path.iterdir()] == ["folder"]
