@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,10 +58,17 @@ def demo(
     _show_examples(report)
     _show_measures(report)
     _show_times(report)
-    print(f'\nSearch it yourself:\n  dupmae search --index {index} "{_QUESTION}"')
+    print(f"\nSearch it yourself:\n  {_hint(index, model)}")
 
 
 _QUESTION = "how do I read a file line by line"
+
+
+def _hint(index: Path, model: str) -> str:
+    """The command to go on with."""
+    # An index remembers its encoder by name, which is not enough to find somebody's folder again.
+    words = ["--index", str(index)] + (["--model", model] if model != "builtin" else [])
+    return f'dupmae search {shlex.join(words)} "{_QUESTION}"'
 
 
 def _silent(message: str) -> None:

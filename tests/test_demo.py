@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
+from dupmae_cli.demonstrating import _hint
 from dupmae_cli.main import main
 
 from dupmae_toolkit import HybridIndex
@@ -164,6 +166,17 @@ class TestRun:
         with pytest.raises(InputError, match="not empty"):
             run_demo(tmp_path, HashingEncoder())
         assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize(
+    ("index", "model", "words"),
+    [
+        ("indexes/demo", "builtin", "dupmae search --index indexes/demo "),
+        ("my index", "models/mine", "dupmae search --index 'my index' --model models/mine "),
+    ],
+)
+def test_the_hint_is_a_command_that_works(index, model, words):
+    assert _hint(Path(index), model).startswith(words)
 
 
 @pytest.mark.java
