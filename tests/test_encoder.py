@@ -297,6 +297,28 @@ def test_term_weights_that_are_not_finite_are_an_error_too():
         encoder.encode_documents(["river"], ids=["d0"])
 
 
+def test_a_batch_for_which_the_device_has_no_room_is_divided(bert, monkeypatch):
+    whole = bert.encode_documents(TEXTS)
+    encoder, sizes = make_encoder(), []
+    original = encoder.forward
+
+    def small(input_ids, mask):
+        sizes.append(len(input_ids))
+        if len(input_ids) > room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2 GiB")
+        return original(input_ids, mask)
+
+    monkeypatch.setattr(encoder, "forward", small)
+    room = 3
+    divided = encoder.encode_documents(TEXTS)
+    assert max(sizes) > room
+    np.testing.assert_allclose(divided.dense, whole.dense, atol=1e-5)
+    np.testing.assert_allclose(divided.lexical.toarray(), whole.lexical.toarray(), atol=1e-5)
+    room = 0
+    with pytest.raises(DupMAEError, match="cpu: no memory left for a single text of 64 tokens"):
+        encoder.encode_documents(TEXTS)
+
+
 def test_encoding_needs_no_eval_and_has_no_dropout(bert):
     encoder = make_encoder()
     encoder.train()

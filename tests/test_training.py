@@ -458,6 +458,16 @@ def test_a_loss_that_is_no_number_at_once_says_to_begin_again(home, tmp_path):
         finetune(finetune_recipe(home, tmp_path / "out", learning_rate=1e38, max_grad_norm=0))
 
 
+def test_a_device_without_room_is_one_line_that_names_the_knobs(home, tmp_path, monkeypatch):
+    def forward(self, batch, step, steps):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2 GiB")
+
+    monkeypatch.setattr(PairModel, "forward", forward)
+    with pytest.raises(DupMAEError, match="no memory left at step 0; lower batch_size") as error:
+        finetune(finetune_recipe(home, tmp_path / "out"))
+    assert "\n" not in str(error.value)
+
+
 def test_weights_that_are_no_numbers_are_never_saved(home, tmp_path, monkeypatch):
     original = PairModel.forward
 

@@ -23,7 +23,7 @@ from dupmae_toolkit.records import Representations
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model.encoder import DupMAEEncoder, EncoderOutput
 
 TOKENS_PER_BATCH = 4096
 TEXTS_PER_BATCH = 128
@@ -125,9 +125,14 @@ def encode(
     if encoder.training:
         encoder.eval()
     with progress("encoding", len(texts)) as advance, encoder.autocast():
-        for positions in batches([len(row) for row in tokens.ids]):
-            input_ids, mask = pad([tokens.ids[i] for i in positions], encoder.pad_id)
-            output = encoder(input_ids.to(encoder.device), mask.to(encoder.device))
+        waiting = list(batches([len(row) for row in tokens.ids]))[::-1]
+        while waiting:
+            positions = waiting.pop()
+            output = _forward(encoder, [tokens.ids[i] for i in positions])
+            if output is None:
+                half = len(positions) // 2
+                waiting += [positions[half:], positions[:half]]
+                continue
             dense[positions] = output.dense.float().cpu().numpy()
             if output.lexical is None:
                 parts.append(csr_matrix((len(positions), size), dtype=np.float32))
@@ -143,6 +148,20 @@ def encode(
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
     return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)
+
+
+def _forward(encoder: DupMAEEncoder, ids: list[list[int]]) -> EncoderOutput | None:
+    """Both vectors of a batch; None if the device has no room for it but may have for its half."""
+    input_ids, mask = pad(ids, encoder.pad_id)
+    try:
+        return encoder(input_ids.to(encoder.device), mask.to(encoder.device))
+    except torch.cuda.OutOfMemoryError as error:
+        if len(ids) > 1:
+            return None
+        raise DupMAEError(
+            f"{encoder.device}: no memory left for a single text of {len(ids[0])} tokens; free "
+            "some, lower max_length, or name another device"
+        ) from error
 
 
 def _check_finite(name: str, vectors: np.ndarray, ids: Sequence[str]) -> None:

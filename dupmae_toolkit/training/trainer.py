@@ -88,6 +88,15 @@ class StepTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         return DataLoader(self.batches, batch_size=None, num_workers=0)
 
+    def training_step(self, *arguments: Any, **options: Any) -> Tensor:
+        try:
+            return super().training_step(*arguments, **options)
+        except torch.cuda.OutOfMemoryError as error:
+            raise DupMAEError(
+                f"the device has no memory left at step {self.state.global_step}; lower batch_size "
+                "or the lengths of the recipe"
+            ) from error
+
     def compute_loss(  # type: ignore[override]
         self,
         model: nn.Module,
