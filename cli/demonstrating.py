@@ -117,8 +117,8 @@ def _show_times(report: DemoReport) -> None:
     if encoding is None or indexing is None:
         print(f"\n{report.index}: {report.documents:,} documents, indexed by an earlier run")
         return
+    rate = f" ({report.encoded / encoding:,.0f} a second)" if report.encoded else ""
     print(
-        f"\n{report.documents:,} documents encoded by {report.model} in {encoding:.0f} s "
-        f"({report.documents / max(encoding, 1e-9):,.0f} a second), indexed in {indexing:.1f} s; "
-        f"{report.cut:,} long docstrings are cut"
+        f"\n{report.encoded:,} of {report.documents:,} documents encoded by {report.model} in "
+        f"{encoding:.0f} s{rate}, indexed in {indexing:.0f} s; {report.cut:,} long docstrings cut"
     )

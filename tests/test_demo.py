@@ -108,7 +108,7 @@ class TestRun:
             assert list(found.measures) == ["nDCG@10", "R@100", "RR@10"]
             assert all(0 < value <= 1 for value in found.measures.values())
             assert found.milliseconds > 0
-        assert first.documents == len(few)
+        assert first.documents == first.encoded == len(few)
         assert first.words == sum(len(f"{d.title} {d.text}".split()) for d in few)
 
     def test_the_measures_are_those_of_the_index_that_it_leaves(self, folder, first, few):
@@ -137,7 +137,7 @@ class TestRun:
         again = run_demo(folder, HashingEncoder(), note=notes.append)
         assert again.reused
         assert (folder / "manifest.json").stat() == before
-        assert again.seconds["encoding"] is None
+        assert (again.encoded, again.seconds["encoding"]) == (0, None)
         assert again.examples == first.examples
         for mode, found in again.modes.items():
             assert found.measures == first.modes[mode].measures
@@ -153,6 +153,24 @@ class TestRun:
         report = run_demo(folder, HashingEncoder(size=300, name="other"), questions=3)
         assert (report.model, report.reused) == ("other", False)
         assert not (folder / ".building").exists()
+
+    def test_an_interrupted_run_is_continued(self, tmp_path, few, monkeypatch):
+        monkeypatch.setattr(run, "read_docstrings", lambda progress: few[:600])
+        encoder = HashingEncoder()
+        encode, calls = encoder.encode_documents, []
+
+        def stop(texts, ids=None):
+            calls.append(len(texts))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return encode(texts, ids)
+
+        monkeypatch.setattr(encoder, "encode_documents", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(tmp_path / "demo", encoder, questions=2)
+        report = run_demo(tmp_path / "demo", encoder, questions=2)
+        assert (report.reused, report.documents) == (False, 600)
+        assert report.encoded == 600 - calls[0]
 
     def test_an_index_of_something_else_is_left_alone(self, tmp_path):
         HybridIndex.build(tmp_path / "notes", [Document("1", "", "a note")], HashingEncoder())

@@ -21,9 +21,11 @@ class ModeReport:
 class DemoReport:
     """All figures of one demonstration, in the order in which they came about.
 
-    ``words`` counts the white-space words of titles and texts, ``cut`` the docstrings that were
-    shortened, ``truncated`` the documents that the encoder could not read to the end. Times are
-    in seconds; ``encoding`` and ``indexing`` are None where a finished index was used again.
+    ``words`` counts the white-space words of titles and texts, ``encoded`` the documents that this
+    run encoded (not those of an earlier one, which was interrupted or left an index), ``cut`` the
+    docstrings that were shortened, ``truncated`` the documents that the encoder could not read to
+    the end. Times are in seconds; ``encoding`` and ``indexing`` are None where a finished index
+    was used again.
     """
 
     index: str
@@ -32,6 +34,7 @@ class DemoReport:
     source: str
     documents: int
     words: int
+    encoded: int
     cut: int
     truncated: int | None
     questions: int

@@ -37,16 +37,22 @@ _SOURCE = "docstrings of "
 
 
 class Stopwatch:
-    """Adds up the seconds of each piece of work, by the description that it gives its progress."""
+    """Adds up the seconds and the units of each piece of work, by what it calls itself."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self.seconds: dict[str, float] = {}
+        self.done: dict[str, int] = {}
 
     @contextlib.contextmanager
     def __call__(self, description: str, total: int | None = None) -> Iterator[Advance]:
         with self.measure(description), self._progress(description, total) as advance:
-            yield advance
+
+            def count(done: int) -> None:
+                self.done[description] = self.done.get(description, 0) + done
+                advance(done)
+
+            yield count
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[None]:
@@ -111,6 +117,7 @@ def run_demo(
         source=source,
         documents=len(documents),
         words=words,
+        encoded=watch.done.get("encoding", 0),
         cut=sum(was_cut(document) for document in documents),
         truncated=index.manifest.truncated,
         questions=len(asked.queries),
