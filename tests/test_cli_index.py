@@ -73,7 +73,7 @@ def test_a_corpus_becomes_an_index(tmp_path, corpus, model, capsys) -> None:
     assert "40 documents indexed" in err
     assert "texts were cut at 5 tokens" in err
     manifest = Manifest.load(index)
-    assert [segment.count for segment in manifest.segments] == [15, 15, 10]
+    assert [segment.count for segment in manifest.segments] == [14, 14, 12]
     assert (manifest.faiss_spec, manifest.max_impact) == ("SQ8", 99)
     assert manifest.encoder.max_length == 5
     assert manifest.source == str(corpus)
