@@ -285,8 +285,10 @@ def test_control_c_stays_pythons() -> None:
             "-c",
             textwrap.dedent(
                 """
-                import time
+                import signal, time
                 from dupmae_toolkit import jvm
+                # A shell lets its background jobs ignore the signal.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 jvm.start()
                 print("started", flush=True)
                 try:
