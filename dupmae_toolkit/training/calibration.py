@@ -56,6 +56,8 @@ def calibrate_head(
             logits.append(pooled.float().cpu())
     values = torch.cat(logits).flatten()
     values = values[torch.isfinite(values)]
+    if not len(values):
+        raise InputError("active_terms: the first texts of the data hold no ordinary token")
     wanted = min(active_terms * len(logits), len(values))
     shift = -torch.topk(values, wanted).values[-1].item()
     bias += shift

@@ -123,8 +123,9 @@ def open_texts(path: str) -> Iterator[Document]:
     if not file.path.is_file() or file.suffix not in (*JSON_SUFFIXES, ".txt"):
         yield from open_corpus(path)
         return
+    bare = file.suffix == ".txt"
     for number, line in file.lines():
-        if file.suffix == ".txt":
+        if bare:
             yield Document(str(number), "", line)
             continue
         parsed = JsonLine(line, file, number)
