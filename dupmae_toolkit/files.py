@@ -44,10 +44,24 @@ def make_folder(path: Path) -> Path:
 
 
 @contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Say in one line that nothing can be written where ``path`` shall lie."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); name a place that can be"
+        ) from error
+
+
+@contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step."""
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix)
+    with _refusing(path):
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix
+        )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -67,7 +81,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     ``path`` must not exist: a folder cannot be replaced in one step.
     """
     make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
+    with _refusing(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_PREFIX))
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())

@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -226,3 +227,11 @@ def test_a_replaced_folder_holds_the_new_files_only_and_nothing_is_left_beside_i
         assert (path / "old").exists()
     assert [item.name for item in path.iterdir()] == ["new"]
     assert [item.name for item in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc here")
+@pytest.mark.parametrize("write", [files.atomic_file, files.atomic_folder])
+def test_a_place_that_takes_no_files_is_refused_in_one_line(write):
+    expected = r"^/proc/run\.trec: cannot be (written|created)"
+    with pytest.raises(InputError, match=expected), write(Path("/proc/run.trec")):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from scipy.sparse import csr_matrix
 from dupmae_toolkit import Document, HybridIndex, Query, Representations
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.encoding.stream import encode_corpus
-from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.search.fusion import Fusion
 from tests.support import HashingEncoder
@@ -328,3 +329,16 @@ def test_a_failed_build_leaves_no_index_and_the_next_one_works(tmp_path):
     built = HybridIndex.build(path, documents, ENCODER, overwrite=True)
     assert [hit.title for hit in built.search("one")] == ["New"]
     assert not (path / ".building").exists()
+
+
+def test_a_score_that_is_no_number_is_refused_as_damage(tmp_path):
+    HybridIndex.build(tmp_path / "index", DOCUMENTS, ENCODER).close()
+    file = tmp_path / "index" / "segments" / "000001" / "faiss" / "index"
+    data = bytearray(file.read_bytes())
+    # A flat FAISS index ends with its vectors: here, the first number of the last one.
+    data[-16 * 4 : -15 * 4] = np.float32(np.inf).tobytes()
+    file.write_bytes(data)
+    with contextlib.closing(HybridIndex.open(tmp_path / "index", ENCODER)) as index:
+        queries = ENCODER.encode_queries([topic.text for topic in TOPICS])
+        with pytest.raises(DupMAEError, match="dupmae verify"):
+            index.search_batch(queries, k=3, mode="dense")

@@ -171,6 +171,7 @@ class Engine:
     def _single(self, listed: LegList, mode: str) -> Answer:
         depth = len(listed.documents)
         is_dense = mode == "dense"
+        _check_finite(listed.scores)
         scores = listed.scores.astype(np.float32)
         return Answer(
             listed.documents,
@@ -207,6 +208,7 @@ class Engine:
             self._dense, dense_query, dense_list, self._lexical, lexical_query, lexical_list
         )
         fused = request.fusion.fuse(candidates.scores, candidates.ranks, completed=True)
+        _check_finite(fused)
         order = self._numbering.order(candidates.documents, fused)[: request.k]
         certified = request.fusion.is_sum and proves_sum(
             fused[order], request.k, request.fusion.weights_for(2), dense_list, lexical_list
@@ -224,3 +226,11 @@ class Engine:
             return [function(i) for i in range(start, min(start + _SLICE, count))]
 
         return [one for part in self._pool.map(several, range(0, count, _SLICE)) for one in part]
+
+
+def _check_finite(scores: np.ndarray) -> None:
+    """Sound vectors give finite scores, so others can only come from a damaged index."""
+    if not np.isfinite(scores).all():
+        raise DupMAEError(
+            "the index gave a score that is no finite number; look for damage with `dupmae verify`"
+        )
