@@ -88,9 +88,13 @@ class EncoderInfo:
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
         """Whether both give the same vectors: all fields but the name and the score's weights."""
+        return not self.differences(other)
+
+    def differences(self, other: EncoderInfo) -> list[str]:
+        """The names of the fields that make the vectors others than ``other``'s."""
         ignored = {"name", "dense_weight", "lexical_weight"}
         mine, theirs = self.to_dict(), other.to_dict()
-        return all(mine[key] == theirs[key] for key in mine if key not in ignored)
+        return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
 
 
 class Encoder(Protocol):

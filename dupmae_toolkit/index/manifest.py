@@ -67,10 +67,8 @@ class Manifest:
 
     def check_encoder(self, index: Path, encoder: EncoderInfo) -> None:
         """Raise EncoderMismatchError unless ``encoder`` gives the vectors that are in the index."""
-        if not self.encoder.same_vectors_as(encoder):
-            mine, other = self.encoder.to_dict(), encoder.to_dict()
-            ignored = ("name", "dense_weight", "lexical_weight")
-            differ = [key for key in mine if mine[key] != other[key] and key not in ignored]
+        differ = self.encoder.differences(encoder)
+        if differ:
             raise EncoderMismatchError(
                 f"{index}: built with the encoder {self.encoder.name!r}, opened with "
                 f"{encoder.name!r}: they differ in {', '.join(differ)}; "

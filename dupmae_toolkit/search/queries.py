@@ -39,14 +39,16 @@ def query_vectors(
         _check_ids(ids)
         vectors = encoder().encode_queries(texts, ids)
     else:
-        if info is not None and not info.same_vectors_as(queries.info):
-            raise EncoderMismatchError(
-                f"{queries.folder}: encoded with {queries.info.name!r}, but {index} was built with "
-                f"{info.name!r}; encode the queries with that one, at the same lengths"
-            )
         if queries.kind != "queries":
             raise InputError(
                 f"{queries.folder}: holds documents; `dupmae encode --queries` encodes queries"
+            )
+        differ = info.differences(queries.info) if info is not None else []
+        if info is not None and differ:
+            raise EncoderMismatchError(
+                f"{queries.folder}: encoded with {queries.info.name!r}, but {index} was built with "
+                f"{info.name!r}: they differ in {', '.join(differ)}; encode the queries as the "
+                "documents were"
             )
         vectors = queries.representations()
     _check_ids(vectors.ids)
