@@ -14,6 +14,7 @@ from dupmae_cli import (
     encoding,
     evaluating,
     indexing,
+    mining,
     searching,
     training,
 )
@@ -42,7 +43,16 @@ def application(
         raise typer.Exit
 
 
-for group in (demonstrating, encoding, indexing, searching, evaluating, training, diagnosing):
+for group in (
+    demonstrating,
+    encoding,
+    indexing,
+    searching,
+    evaluating,
+    training,
+    mining,
+    diagnosing,
+):
     group.register(app)
 
 

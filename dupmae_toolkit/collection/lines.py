@@ -74,6 +74,13 @@ class JsonLine:
             kind = type(self.values).__name__
             raise self.error(f"not a JSON object but a {kind}; write one object a line")
 
+    @classmethod
+    def of(cls, values: dict[str, Any], source: object, line: int | None) -> JsonLine:
+        """An object that lies inside that of the line."""
+        inner = cls.__new__(cls)
+        inner.values, inner.source, inner.line = values, source, line
+        return inner
+
     def error(self, message: str) -> InputError:
         return InputError.at(self.source, self.line, message)
 

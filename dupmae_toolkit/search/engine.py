@@ -119,6 +119,37 @@ class Engine:
                 advance(len(answers) - start)
         return answers
 
+    def score(
+        self,
+        dense: np.ndarray | None,
+        lexical: csr_matrix | None,
+        documents: np.ndarray,
+        request: Request,
+    ) -> np.ndarray:
+        """What one query gives to documents by number, found or not, float32 [n].
+
+        dense: float32 [d]; lexical: CSR [1, |V|]. The numbers are those of ``search``. Raises
+        InputError for a fusion whose scores depend on what else was found.
+        """
+        parts = []
+        if request.mode != "lexical":
+            assert self._dense is not None
+            assert dense is not None
+            parts.append(self._dense.score(dense, documents))
+        if request.mode != "dense":
+            assert self._lexical is not None
+            assert lexical is not None
+            parts.append(self._lexical.score(lexical, documents))
+        if request.mode != "hybrid":
+            return parts[0].astype(np.float32)
+        if not request.fusion.is_sum:
+            raise InputError(
+                f"fusion {request.fusion.method} gives a document no score of its own; use sum"
+            )
+        scores = np.stack(parts)
+        fused = request.fusion.fuse(scores, np.ones(scores.shape, np.int64), completed=True)
+        return fused.astype(np.float32)
+
     def _batch(
         self, dense: np.ndarray | None, lexical: csr_matrix | None, request: Request
     ) -> list[Answer]:

@@ -1,0 +1,209 @@
+"""Training examples as JSON lines: a query, its positives, its negatives, and a score for each.
+
+    {"query_id": "7", "query": "how do I parse a date",
+     "positives": [{"id": "strptime", "title": "strptime", "text": "Parse …", "score": 21.4}],
+     "negatives": [{"id": "strftime", "title": "strftime", "text": "…", "score": 20.1, "rank": 3}]}
+
+`dupmae mine` writes them with the search's scores, `dupmae teach` puts a teacher's in their place.
+A score is null where none is known. Keys that are not known here are kept as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
+from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.trec import read_metadata, sidecar_path
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import atomic_file, sha256_file, write_json
+from dupmae_toolkit.records import Document
+
+_LISTS = ("positives", "negatives")
+
+
+@dataclass(slots=True)
+class Passage:
+    """A document of an example. rank: where the search listed it, from 1."""
+
+    id: str
+    title: str
+    text: str
+    score: float | None = None
+    rank: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def contents(self) -> str:
+        """What is read by a model: title and text with a space between."""
+        return Document(self.id, self.title, self.text).contents
+
+    def to_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = {"id": self.id, "title": self.title, "text": self.text}
+        values["score"] = self.score
+        if self.rank is not None:
+            values["rank"] = self.rank
+        return values | self.extra
+
+
+@dataclass(slots=True)
+class Example:
+    """A query with at least one positive, and perhaps negatives."""
+
+    query_id: str
+    query: str
+    positives: list[Passage]
+    negatives: list[Passage]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passages(self) -> list[Passage]:
+        """Positives, then negatives."""
+        return self.positives + self.negatives
+
+    def best_positive(self) -> float | None:
+        """The largest score of a positive; None where none is known."""
+        return max((p.score for p in self.positives if p.score is not None), default=None)
+
+    def to_json(self) -> str:
+        """One line, without its end."""
+        values = {"query_id": self.query_id, "query": self.query}
+        lists = {name: [p.to_dict() for p in getattr(self, name)] for name in _LISTS}
+        return json.dumps(values | lists | self.extra, ensure_ascii=False, allow_nan=False)
+
+
+def read_examples(path: str | Path) -> Iterator[tuple[int, Example]]:
+    """The examples of a file (plain, ``.gz`` or ``.xz``) with their line numbers, streamed.
+
+    Raises InputError with file and line for what is no example, and for a file without any.
+    """
+    file = TextSource(Path(path))
+    if file.suffix not in JSON_SUFFIXES:
+        raise InputError.at(file, None, "examples are JSON lines (.jsonl, plain, .gz or .xz)")
+    number = 0
+    for number, text in file.lines():
+        yield number, _example(JsonLine(text, file, number))
+    if not number:
+        raise InputError.at(file, None, "no examples in it")
+
+
+@contextlib.contextmanager
+def open_lines(temporary: Path, path: Path) -> Iterator[BinaryIO]:
+    """``temporary`` opened to write bytes, packed where ``path`` ends in ``.gz``.
+
+    No name and no time are put into the packed file: the same lines give the same bytes.
+    """
+    with temporary.open("wb") as file:
+        if path.suffix.lower() != ".gz":
+            yield file
+            return
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            yield cast(BinaryIO, packed)
+
+
+def write_examples(
+    path: Path, examples: Iterable[Example], about: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Write examples, and beside them ``PATH.json``; each atomically. Returns what stands there.
+
+    ``about`` is called when all lines are written, and may still refuse: then the old file stays.
+    """
+    with atomic_file(path) as temporary:
+        with open_lines(temporary, path) as file:
+            for example in examples:
+                file.write(example.to_json().encode("utf-8") + b"\n")
+        metadata = about() | {"sha256": sha256_file(temporary)}
+        # It goes first: examples beside metadata with another hash are told from whole ones.
+        write_json(sidecar_path(path), metadata)
+    return metadata
+
+
+def read_about(path: str | Path) -> dict[str, Any] | None:
+    """What stands beside a file of examples, if it is about this very file; else None."""
+    return read_metadata(path)
+
+
+def short(score: float) -> float:
+    """The number with the shortest decimal text that gives back the score as a float32."""
+    return float(str(np.float32(score)))
+
+
+def quantiles(values: Any) -> dict[str, float] | None:
+    """Smallest, 10 %, 25 %, median, 75 %, 90 %, largest, and mean, for reports; None of nothing."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if not len(numbers):
+        return None
+    names = {"min": 0, "p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "max": 1}
+    found = np.quantile(numbers, list(names.values()))
+    rounded = {name: float(f"{value:.6g}") for name, value in zip(names, found, strict=True)}
+    return rounded | {"mean": float(f"{numbers.mean():.6g}")}
+
+
+def _example(line: JsonLine) -> Example:
+    query = line.get_text(("query",), required=True)
+    if not query.strip():
+        raise line.error("query is empty")
+    positives, negatives = (_passages(line, name) for name in _LISTS)
+    if not positives:
+        raise line.error("no positives; an example has at least one")
+    known = {"query_id", "query", *_LISTS}
+    extra = {key: value for key, value in line.values.items() if key not in known}
+    return Example(line.get_id(("query_id",)), query, positives, negatives, extra)
+
+
+def _passages(line: JsonLine, name: str) -> list[Passage]:
+    given = line.values.get(name)
+    if not isinstance(given, list):
+        raise line.error(f"{name} is missing, or no list of documents")
+    return [_passage(line, f"{name}[{place}]", values) for place, values in enumerate(given)]
+
+
+def _passage(line: JsonLine, where: str, values: Any) -> Passage:
+    if not isinstance(values, Mapping):
+        raise line.error(f"{where} is no object with id and text")
+    inner = JsonLine.of(dict(values), line.source, line.line)
+    try:
+        passage = Passage(
+            inner.get_id(("id",)),
+            inner.get_text(("title",), required=False),
+            inner.get_text(("text",), required=True),
+            _number(inner, "score"),
+            _rank(inner),
+        )
+    except InputError as error:
+        fault = str(error).removeprefix(f"{line.source}:{line.line}: ")
+        raise line.error(f"{where}: {fault}") from error
+    known = Passage.__slots__
+    passage.extra = {key: value for key, value in values.items() if key not in known}
+    return passage
+
+
+def _number(line: JsonLine, key: str) -> float | None:
+    value = line.values.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise line.error(f"{key} is {str(value)[:40]!r}, no number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not abs(number) <= float(np.finfo(np.float32).max):
+        raise line.error(f"{key} is {str(value)[:40]}, no number that float32 can hold")
+    return number
+
+
+def _rank(line: JsonLine) -> int | None:
+    value = line.values.get("rank")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise line.error(f"rank is {str(value)[:40]!r}; ranks count from 1")

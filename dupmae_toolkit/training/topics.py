@@ -1,0 +1,100 @@
+"""What is mined for: queries, each with the documents that answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dupmae_toolkit.collection.beir import BeirDataset
+from dupmae_toolkit.collection.corpora import Corpus
+from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Document, Query
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A query and its positives' ids, the best grade first.
+
+    answers: every document that is judged to answer it, however little; none of them is a negative.
+    """
+
+    query: Query
+    positives: tuple[str, ...]
+    answers: frozenset[str]
+
+
+def judged_topics(
+    queries: Sequence[Query], qrels: Qrels, *, grade: int = 1, source: str = "qrels"
+) -> list[Topic]:
+    """The queries that have judgements, in their order.
+
+    grade: documents of at least that grade are positives. Those of a lower one, but above 0, are
+    neither positives nor negatives. A topic may come out without positives. Raises InputError if
+    no query is judged at all.
+    """
+    if grade < 1:
+        raise InputError(f"positives have a grade of at least 1, not {grade}")
+    topics = []
+    for query in queries:
+        judged = qrels.get(query.id)
+        if judged is None:
+            continue
+        answers = sorted(judged.items(), key=lambda item: (-item[1], item[0]))
+        positives = tuple(name for name, given in answers if given >= grade)
+        known = frozenset(name for name, given in answers if given > 0)
+        topics.append(Topic(query, positives, known))
+    if not topics:
+        raise InputError(f"{source}: not one of the {len(queries):,} queries is judged in it")
+    return topics
+
+
+def split_topics(dataset: BeirDataset, split: str, *, grade: int = 1) -> list[Topic]:
+    """The topics of a BEIR data set's split; see ``judged_topics``."""
+    queries, qrels = dataset.queries(split), dataset.qrels(split)
+    return judged_topics(queries, qrels, grade=grade, source=dataset.source)
+
+
+class TitleTopics:
+    """The titles of a corpus as queries, each with its own document as the positive.
+
+    Iterating streams; documents without title or text are left out, and counted in ``left_out``.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[Topic]:
+        self.left_out = 0
+        empty = True
+        for document in self.corpus:
+            if is_pair(document):
+                empty = False
+                yield Topic(
+                    Query(document.id, document.title.strip()),
+                    (document.id,),
+                    frozenset([document.id]),
+                )
+            else:
+                self.left_out += 1
+        if empty:
+            raise InputError(f"{self.corpus.source}: no document with both title and text")
+
+
+class TextsOnly(Corpus):
+    """A corpus whose titles serve as queries: what is indexed of it are the texts alone."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.name, self.source = corpus.name, corpus.source
+
+    def numbered(self) -> Iterator[tuple[int, Document]]:
+        for number, document in self.corpus.numbered():
+            if document.text.strip():
+                yield number, Document(document.id, "", document.text)
+
+
+def is_pair(document: Document) -> bool:
+    """Whether a document has both a title and a text."""
+    return bool(document.title.strip() and document.text.strip())
