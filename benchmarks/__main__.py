@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import lexical
+from benchmarks import collator, lexical
 from benchmarks.rows import table
 
 
@@ -17,7 +17,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(table(lexical.run(Path(folder), arguments.documents, arguments.queries)))
+        rows = lexical.run(Path(folder), arguments.documents, arguments.queries)
+        print(table([*collator.run(), *rows]))
 
 
 if __name__ == "__main__":

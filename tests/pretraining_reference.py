@@ -100,18 +100,18 @@ def decoder_reference(
     return decoder.output_norm(state + decoder.narrow.weight @ inner + decoder.narrow.bias)
 
 
-def losses_reference(model: Any, batch: dict[str, Tensor], preset: str) -> dict[str, Tensor]:
-    """mlm, decoder, bow and total as the paper or the authors' code defines them."""
-    lm = model.encoder.lm
-    hidden = lm.base_model(batch["input_ids"], batch["attention_mask"])[0]
-    masked = batch["labels"] != -100
+def mlm_reference(lm: Any, batch: dict[str, Tensor], hidden: Tensor) -> Tensor:
+    """Mean over the masked tokens of all texts."""
     terms = [
         functional.cross_entropy(head(lm, hidden[b, i])[None], batch["labels"][b, i][None])
-        for b, i in masked.nonzero().tolist()
+        for b, i in (batch["labels"] != -100).nonzero().tolist()
     ]
-    mlm = torch.stack(terms).mean()
+    return torch.stack(terms).mean()
 
-    kind = "normalized" if preset == "official" else "sum"
+
+def rebuilt_reference(model: Any, batch: dict[str, Tensor], hidden: Tensor, kind: str) -> Tensor:
+    """Mean over all tokens but the special ones of what the decoder on [CLS] says of them."""
+    lm = model.encoder.lm
     terms = []
     for b, text in enumerate(batch["decoder_input_ids"]):
         for i, token in enumerate(text.tolist()):
@@ -120,22 +120,54 @@ def losses_reference(model: Any, batch: dict[str, Tensor], preset: str) -> dict[
             visible = batch["decoder_attention_mask"][b].bool()
             state = decoder_reference(model.decoder, lm, kind, hidden[b, 0], text, visible, i)
             terms.append(-torch.log_softmax(head(lm, state), dim=0)[token])
-    decoder = torch.stack(terms).mean()
+    return torch.stack(terms).mean()
 
+
+def bag_reference(lm: Any, batch: dict[str, Tensor], hidden: Tensor, preset: str) -> Tensor:
+    """-Σ w_t · log softmax of the pooled logits, mean over the texts."""
     terms = []
-    for b, text in enumerate(batch["decoder_input_ids"].tolist()):
-        words = [token for token in text if token not in SPECIAL_IDS]
+    labels = batch["labels"]
+    masked = labels != -100
+    for b, shown in enumerate(batch["input_ids"].tolist()):
         length = int(batch["attention_mask"][b].sum())
+        text = [t if not masked[b, i] else int(labels[b, i]) for i, t in enumerate(shown)]
+        words = [token for token in text if token not in SPECIAL_IDS]
+        weight = 1 / len(words)
         if preset == "official":
-            pool = range(1, length)
-            logits = torch.stack([head(lm, hidden[b, i]) for i in pool])
-            weight = 1 / len(words)
+            logits = torch.stack([head(lm, hidden[b, i]) for i in range(1, length)])
+        elif preset == "bow":
+            logits = head(lm, hidden[b, 0])[None]
         else:
             pool = [i for i in range(length) if text[i] not in SPECIAL_IDS and not masked[b, i]]
             logits = torch.stack([plain_projection(lm, hidden[b, i]) for i in pool])
             weight = 1.0
         shares = torch.log_softmax(logits.max(dim=0).values, dim=0)
         terms.append(-sum(weight * shares[token] for token in sorted(set(words))))
-    bow = torch.stack(terms).mean()
-    total = mlm + decoder + (0.1 if preset == "official" else 1.0) * bow
-    return {"mlm": mlm, "decoder": decoder, "bow": bow, "loss": total}
+    return torch.stack(terms).mean()
+
+
+#: What each preset adds up: the weights of mlm, decoder and bow before the first step.
+WEIGHTS = {
+    "official": (1.0, 1.0, 0.1),
+    "paper": (1.0, 1.0, 1.0),
+    "retromae": (1.0, 1.0, None),
+    "bow": (1.0, None, 1.0),
+    "mlm": (1.0, None, None),
+}
+
+
+def losses_reference(model: Any, batch: dict[str, Tensor], preset: str) -> dict[str, Tensor]:
+    """Those of mlm, decoder and bow that a preset has, and their sum, as published."""
+    lm = model.encoder.lm
+    hidden = lm.base_model(batch["input_ids"], batch["attention_mask"])[0]
+    _, decoder, bow = WEIGHTS[preset]
+    total = mlm = mlm_reference(lm, batch, hidden)
+    parts = {"mlm": mlm}
+    if decoder is not None:
+        kind = "sum" if preset == "paper" else "normalized"
+        parts["decoder"] = rebuilt_reference(model, batch, hidden, kind)
+        total = total + decoder * parts["decoder"]
+    if bow is not None:
+        parts["bow"] = bag_reference(lm, batch, hidden, preset)
+        total = total + bow * parts["bow"]
+    return {**parts, "loss": total}

@@ -67,7 +67,10 @@ def test_losses_and_gradients_equal_the_published_formulas(family: str, preset: 
         torch.testing.assert_close(
             parameter.grad, gradients[name], rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}"
         )
-    assert any("decoder.widen" in name for name in gradients)
+    assert any("decoder.widen" in name for name in gradients) == ("decoder" in expected)
+    assert {n for n in ("mlm", "decoder", "bow") if getattr(output, n) is not None} == (
+        set(expected) - {"loss"}
+    )
 
 
 @pytest.mark.skipif("DUPMAE_DATA" not in os.environ, reason="DUPMAE_DATA names no data folder")
@@ -165,6 +168,26 @@ def test_a_weight_of_zero_leaves_its_part_out(weights: dict[str, Any], parts: tu
         torch.testing.assert_close(output.mlm, values.mlm)
 
 
+@pytest.mark.parametrize(
+    ("progress", "weight"), [(0.0, 1.0), (0.25, 0.75), (0.9, 0.1), (1.0, 0.0), (1.5, 0.0)]
+)
+def test_the_weight_of_the_bag_of_words_falls_with_the_steps_done(progress: float, weight: float):
+    model = build(preset="bow")
+    batch = batch_for(model)
+    output = model(**batch, progress=progress)
+    torch.testing.assert_close(output.loss, output.mlm + weight * output.bow)
+    output.loss.backward()
+    for parameter in model.parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all()
+
+
+def test_the_weight_of_the_bag_of_words_may_end_anywhere_or_stay():
+    rising = PreTrainingConfig.preset("official", bow_weight=0.5, bow_weight_end=2)
+    assert [rising.bow_weight_at(p) for p in (0, 0.5, 1)] == [0.5, 1.25, 2]
+    assert PRESETS["official"].bow_weight_at(0.7) == 0.1
+    assert PreTrainingConfig.from_dict(rising.to_dict()) == rising
+
+
 def test_the_weights_scale_losses_and_gradients():
     plain, weighted = build(), build(mlm_weight=0.5, decoder_weight=2.0, bow_weight=3.0)
     batch = batch_for(plain)
@@ -216,7 +239,7 @@ def test_a_text_without_a_masked_token_or_a_pooled_one_makes_no_nan():
         model.zero_grad()
         output = model(**batch)
         output.loss.backward()
-        assert all(torch.isfinite(value).all() for value in output[:4])
+        assert all(value is None or torch.isfinite(value).all() for value in output[:4])
         for name, parameter in model.named_parameters():
             assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
 
@@ -463,6 +486,10 @@ def test_another_decoders_file_is_refused_in_one_line(tmp_path: Path):
         {"lexical_head": "none"},
         {"mlm_weight": -1.0},
         {"bow_weight": float("nan")},
+        {"bow_weight_end": -1.0},
+        {"bow_weight_end": "0"},
+        {"bow_weight_end": float("inf")},
+        {"bow_weight": 0.0, "bow_weight_end": 1.0},
         {"encoder_mask_rate": 0.0},
         {"decoder_mask_rate": 1.0},
         {"mask_pool": 0},

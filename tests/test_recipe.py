@@ -164,7 +164,10 @@ def test_every_wrong_value_is_refused_in_one_line(tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preset": "bert"}, "settings: preset 'bert': choose one of ['official', 'paper']"),
+        (
+            {"preset": "bert"},
+            "settings: preset 'bert': choose one of ['official', 'paper', 'retromae'",
+        ),
         ({"settings.bow_wieght": "1"}, "settings: pre-training has no setting 'bow_wieght'"),
         ({"settings.bow_weight": "heavy"}, "settings: {'bow_weight': 'heavy'} do not fit"),
         ({"settings.mask_pool": "0"}, "settings: mask_pool 0"),

@@ -1,4 +1,4 @@
-"""What pre-training is made of, as plain settings, and the two published ways as presets."""
+"""What pre-training is made of, as plain settings, and the published ways as presets."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class PreTrainingConfig:
 
     mlm_weight: the encoder's masked tokens. decoder_weight: the text rebuilt from [CLS].
     bow_weight: the bag of words from the pooled vocabulary logits.
+    bow_weight_end: what bow_weight has become by the last step; it goes there in a straight line of
+        the steps done. None leaves it where it is.
     encoder_mask_rate, decoder_mask_rate: the share of a text's tokens that is masked, whole words.
     mask_pool: how many decoder masks are drawn for a text, at most; its rows share them.
     decoder_query: ``normalized`` or ``sum``, see CLSDecoder.
@@ -34,6 +36,7 @@ class PreTrainingConfig:
     mlm_weight: float = 1.0
     decoder_weight: float = 1.0
     bow_weight: float = 0.1
+    bow_weight_end: float | None = None
     encoder_mask_rate: float = 0.3
     decoder_mask_rate: float = 0.5
     mask_pool: int = 256
@@ -49,6 +52,11 @@ class PreTrainingConfig:
         for key in ("mlm_weight", "decoder_weight", "bow_weight"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise InputError(f"{key} {getattr(self, key)!r}: give 0 or a positive number")
+        end = self.bow_weight_end
+        if end is not None and not (_is_number(end) and 0 <= end < float("inf")):
+            raise InputError(f"bow_weight_end {end!r}: give 0, a positive number, or null")
+        if end and not self.bow_weight:
+            raise InputError(f"bow_weight_end {end!r}: a bow_weight of 0 leaves that part out")
         if not (self.mlm_weight or self.decoder_weight or self.bow_weight):
             raise InputError("all three loss weights are 0: nothing would be learned")
         for key in ("encoder_mask_rate", "decoder_mask_rate"):
@@ -56,6 +64,12 @@ class PreTrainingConfig:
                 raise InputError(f"{key} {getattr(self, key)!r}: give a share between 0 and 1")
         if not isinstance(self.mask_pool, int) or self.mask_pool < 1:
             raise InputError(f"mask_pool {self.mask_pool!r}: give a whole number of at least 1")
+
+    def bow_weight_at(self, progress: float) -> float:
+        """The weight of the bag of words when that share of the steps, 0 to 1, is done."""
+        if self.bow_weight_end is None:
+            return self.bow_weight
+        return self.bow_weight + (self.bow_weight_end - self.bow_weight) * min(1.0, progress)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreTrainingConfig:
@@ -67,7 +81,7 @@ class PreTrainingConfig:
         """A preset by its name, with some fields changed.
 
         Example:
-            PreTrainingConfig.preset("official", bow_weight=0.0)  # RetroMAE's two losses
+            PreTrainingConfig.preset("official", bow_weight=0.5)
         """
         if name not in PRESETS:
             raise InputError(f"preset {name!r}: choose one of {list(PRESETS)}")
@@ -83,7 +97,14 @@ class PreTrainingConfig:
         return asdict(self)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 #: ``official`` is what the authors' code does, ``paper`` what arXiv 2305.02564 writes.
+#: ``retromae``: masked tokens and the decoder on [CLS] (arXiv 2205.12035).
+#: ``bow``: masked tokens, and the bag of words asked of [CLS] alone in the decoder's place, as in
+#: "Drop your Decoder" (arXiv 2401.11248); its weight falls to 0. ``mlm``: masked tokens alone.
 PRESETS = {
     "official": PreTrainingConfig(),
     "paper": PreTrainingConfig(
@@ -93,4 +114,9 @@ PRESETS = {
         bow_weighting="set",
         lexical_head="projection",
     ),
+    "retromae": PreTrainingConfig(bow_weight=0.0),
+    "bow": PreTrainingConfig(
+        decoder_weight=0.0, bow_weight=1.0, bow_weight_end=0.0, bow_pool="cls"
+    ),
+    "mlm": PreTrainingConfig(decoder_weight=0.0, bow_weight=0.0),
 }

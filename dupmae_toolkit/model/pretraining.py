@@ -67,13 +67,15 @@ class DupMAEForPreTraining(nn.Module):
         decoder_attention_mask: Tensor | None = None,
         bow_ids: Tensor | None = None,
         bow_weights: Tensor | None = None,
+        progress: float = 0.0,
     ) -> PreTrainingOutput:
         """The losses of a batch as PreTrainingCollator makes it.
 
         input_ids, attention_mask, labels: int64 [B, L], the masked text. decoder_input_ids,
         decoder_labels: int64 [B, L], the whole text. decoder_attention_mask: bool [B, L, L].
         bow_ids, bow_weights: int64 and float32 [B, U]. Labels are -100 where there is no loss.
-        What belongs to a part whose weight is 0 may be left out.
+        What belongs to a part whose weight is 0 may be left out. progress: the share of the steps
+        that are done, for a weight that changes with them.
         """
         lm, config = self.encoder.lm, self.config
         hidden = backbones.hidden_states(lm, input_ids, attention_mask)
@@ -102,7 +104,7 @@ class DupMAEForPreTraining(nn.Module):
             bow = bag_of_words_loss(
                 bow_logits, _given(bow_ids, "bow_ids"), _given(bow_weights, "bow_weights")
             )
-            loss = loss + config.bow_weight * bow
+            loss = loss + config.bow_weight_at(progress) * bow
             bow = bow.detach()
         return PreTrainingOutput(loss, parts.get("mlm"), parts.get("decoder"), bow, cls, bow_logits)
 

@@ -24,13 +24,13 @@ def whole_word_masks(
     words: int64 [B, L], the word of each token, -1 where it may not be masked. room: int64 [B].
     """
     batch, length = words.shape
-    masks = np.zeros((batch, count, length), dtype=bool)
+    masks = np.empty((batch, count, length), dtype=bool)
     for start in range(0, batch, _GROUP):
-        rows = slice(start, start + _GROUP)
-        chosen = _choose(_sizes(words[rows]), room[rows], count, rng)
-        shape = (*chosen.shape[:2], length)
-        index = np.broadcast_to(np.maximum(words[rows], 0)[:, None], shape)
-        masks[rows] = np.take_along_axis(chosen, index, axis=2) & (words[rows] >= 0)[:, None]
+        sizes = _sizes(words[start : start + _GROUP])
+        for row, keys in enumerate(_keys(sizes.shape, count, rng), start=start):
+            chosen = _choose(sizes[row - start], keys, int(room[row]))
+            # One more word, that is never chosen: that of the tokens which are in none.
+            masks[row] = chosen.take(words[row], axis=1, mode="wrap")
     return masks
 
 
@@ -51,7 +51,9 @@ def decoder_visibility(
     pools = np.minimum(lengths, pool_size)
     masks = whole_word_masks(words, budgets(lengths, rate), int(pools.max()), rng)
     drawn = rng.integers(0, pools[:, None], size=(batch, length))
-    visible = ~masks[np.arange(batch)[:, None], drawn]
+    visible = np.empty((batch, length, length), dtype=bool)
+    for row in range(batch):
+        np.logical_not(masks[row].take(drawn[row], axis=0), out=visible[row])
     inside = np.arange(length) < lengths[:, None]
     visible &= inside[:, :, None] & inside[:, None, :]
     diagonal = np.arange(length)
@@ -68,36 +70,61 @@ def _sizes(words: np.ndarray) -> np.ndarray:
     return np.bincount(flat, minlength=batch * count).reshape(batch, count)
 
 
-def _choose(
-    sizes: np.ndarray, room: np.ndarray, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """The words of each mask, bool [B, count, W]: in random order, each one that still fits."""
-    batch, width = sizes.shape
-    # A random key with the word's number in its low bits: sorting gives a permutation, and the
-    # same one on every machine, since no two keys are alike.
-    bits = max(1, (width - 1).bit_length())
-    keys = rng.integers(0, 1 << (32 - bits), size=(batch, count, width), dtype=np.uint32)
-    keys = keys << np.uint32(bits) | np.arange(width, dtype=np.uint32)
-    keys.sort(axis=2)
-    order = (keys & np.uint32((1 << bits) - 1)).astype(np.int64)
-    ordered = np.take_along_axis(np.broadcast_to(sizes[:, None], order.shape), order, axis=2)
-    filled = np.cumsum(ordered, axis=2)
-    taken = filled <= room[:, None, None]
-    left = room[:, None] - np.where(taken, filled, 0).max(axis=2)
-    # The prefix that fits is taken; of what follows the first too-large word, any that still fits.
-    rows = np.nonzero((left > 0) & ~taken.all(axis=2))
-    rest, fits = ordered[rows], taken[rows]
-    room_left = left[rows]
-    while len(rest):
-        candidates = ~fits & (rest <= room_left[:, None]) & (rest > 0)
-        found = candidates.any(axis=1)
-        first = candidates.argmax(axis=1)[found]
-        at = np.flatnonzero(found)
-        fits[at, first] = True
-        taken[rows[0][at], rows[1][at], first] = True
-        room_left[at] -= rest[at, first]
-        rest, fits, room_left = rest[at], fits[at], room_left[at]
-        rows = rows[0][at], rows[1][at]
-    chosen = np.zeros(order.shape, dtype=bool)
-    np.put_along_axis(chosen, order, taken, axis=2)
+def _keys(shape: tuple[int, int], count: int, rng: np.random.Generator) -> np.ndarray:
+    """A random key of each word for each mask, uint32 [B, count, W]; no two of a mask are alike.
+
+    The word's number stands in the low bits, so sorted keys are a permutation of the words, and the
+    same one on every machine.
+    """
+    batch, width = shape
+    bits = _bits(width)
+    keys = rng.integers(0, 1 << 32, size=(batch, count, width), dtype=np.uint32)
+    keys &= np.uint32((1 << 32) - (1 << bits))
+    keys |= np.arange(width, dtype=np.uint32)
+    return keys
+
+
+def _bits(width: int) -> int:
+    return max(1, (width - 1).bit_length())
+
+
+def _choose(sizes: np.ndarray, keys: np.ndarray, room: int) -> np.ndarray:
+    """The words of each mask of one text: in the order of their keys, each one that still fits.
+
+    sizes: int64 [W]. keys: uint32 [count, W]. Returns bool [count, W + 1]; the last is false.
+    """
+    count, width = keys.shape
+    low = (1 << _bits(width)) - 1
+    ordered = np.sort(keys, axis=1)
+    # The beginning that fits has no more words than tokens, but for those that have none. Of its
+    # last word the key is known, so no permutation has to be undone: smaller keys are in.
+    longest = min(width, room + int((sizes == 0).sum()))
+    filled = np.cumsum(_sizes_of(ordered[:, :longest], low, sizes), axis=1)
+    fitting = (filled <= room).sum(axis=1)
+    last = np.maximum(fitting, 1) - 1
+    rows = np.arange(count)
+    chosen = np.zeros((count, width + 1), dtype=bool)
+    chosen[:, :width] = keys <= ordered[rows, last][:, None]
+    chosen[fitting == 0] = False
+    left = room - np.where(fitting > 0, filled[rows, last], 0)
+    # Behind the first word that does not fit, any that does.
+    unfilled = np.flatnonzero((left > 0) & (fitting < width))
+    if len(unfilled):
+        rest = _sizes_of(ordered[unfilled], low, sizes)
+        rest[np.arange(width) < fitting[unfilled, None]] = 0
+        left = left[unfilled]
+        while len(rest):
+            candidates = (rest > 0) & (rest <= left[:, None])
+            found = np.flatnonzero(candidates.any(axis=1))
+            first = candidates.argmax(axis=1)[found]
+            unfilled, rest, left = unfilled[found], rest[found], left[found]
+            chosen[unfilled, ordered[unfilled, first] & np.uint32(low)] = True
+            at = np.arange(len(rest))
+            left = left - rest[at, first]
+            rest[at, first] = 0
     return chosen
+
+
+def _sizes_of(keys: np.ndarray, low: int, sizes: np.ndarray) -> np.ndarray:
+    """The sizes of the words that these keys stand for, int32."""
+    return sizes.astype(np.int32).take((keys & np.uint32(low)).astype(np.intp))

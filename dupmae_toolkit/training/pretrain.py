@@ -45,7 +45,7 @@ class StepModel(nn.Module):
     def forward(
         self, batch: dict[str, Tensor], step: int, steps: int
     ) -> tuple[Tensor, dict[str, float]]:
-        output = self.model(**batch)
+        output = self.model(**batch, progress=step / max(1, steps - 1))
         parts = {"mlm": output.mlm, "decoder": output.decoder, "bow": output.bow}
         logs = {name: part.item() for name, part in parts.items() if part is not None}
         if output.bow_logits is not None:

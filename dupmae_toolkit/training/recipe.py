@@ -86,7 +86,8 @@ class Recipe:
 class PretrainRecipe(Recipe):
     """Pre-training: losses on the encoder, the CLS decoder and the bag of words.
 
-    preset: ``official`` or ``paper``. settings: fields of PreTrainingConfig that override it.
+    preset: ``official``, ``paper``, ``retromae``, ``bow`` or ``mlm``. settings: fields of
+        PreTrainingConfig that override it.
     max_length: tokens of a text.
     head_steps: so many steps come before, in which a fresh head alone learns the bag of words with
         ``head_learning_rate``; untaught it would pull a good backbone apart.
