@@ -58,9 +58,10 @@ def beir(
 ) -> None:
     """Run BEIR: encode, index, search dense, lexical and hybrid, measure.
 
-    OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json. It keeps the encoded
-    texts and the index too: a second call uses what stands, and one that was killed continues.
-    Of several data sets in one folder or zip (CQADupStack), the means of their means are shown.
+    OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json. It
+    keeps the encoded texts and the index too: a second call uses what stands, and
+    one that was killed continues. Of several data sets in one folder or zip
+    (CQADupStack), the means of their means are shown.
 
     [bold]Examples:[/bold]
 

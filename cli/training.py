@@ -12,7 +12,9 @@ from dupmae_cli.console import print_json, say
 from dupmae_toolkit.errors import InputError
 
 RECIPE = Annotated[Path, typer.Argument(help="A recipe in YAML; see the folder recipes/.")]
-DATA = Annotated[str, typer.Option("--data", help="What {data} in the recipe stands for.")]
+DATA = Annotated[
+    str, typer.Option("--data", help="The folder that {data} in the recipe stands for.")
+]
 SET = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE overrides a key; may be repeated.")
 ]
@@ -31,11 +33,11 @@ def pretrain(
 ) -> None:
     """Pre-train an encoder with both decoders on plain text.
 
-    Examples:
+    [bold]Examples:[/bold]
 
-        dupmae pretrain recipes/builtin-pretrain.yaml --data ~/texts
+      dupmae pretrain recipes/builtin-pretrain.yaml --data ~/texts
 
-        dupmae pretrain my.yaml --set steps=2000 --set learning_rate=5e-5 --resume
+      dupmae pretrain my.yaml --set steps=2000 --set learning_rate=5e-5 --resume
     """
     from dupmae_toolkit.training.recipe import PretrainRecipe, load_recipe
 
@@ -51,11 +53,11 @@ def finetune(
 ) -> None:
     """Fine-tune an encoder on pairs of queries and documents.
 
-    Examples:
+    [bold]Examples:[/bold]
 
-        dupmae finetune recipes/builtin-finetune.yaml --data ~/texts
+      dupmae finetune recipes/builtin-finetune.yaml --data ~/texts
 
-        dupmae finetune my.yaml --set model=checkpoints/pretrained/final --resume
+      dupmae finetune my.yaml --set model=checkpoints/pretrained/final --resume
     """
     from dupmae_toolkit.training.recipe import FinetuneRecipe, load_recipe
 

@@ -34,8 +34,24 @@ def dense_way(features, weight, bias, mask):
 def test_pooled_logits_are_the_maxima_over_the_tokens_whatever_the_chunk(monkeypatch, chunk):
     monkeypatch.setattr(heads, "CHUNK", chunk)
     monkeypatch.setattr(heads, "PRODUCTS", chunk)
+    monkeypatch.setattr(heads, "TILE", 13 * chunk)
     given = inputs()
     torch.testing.assert_close(pooled_logits(*given), dense_way(*given))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 20, 10_000])
+@pytest.mark.parametrize("tile", [1, 100, 9_999, 1 << 20])
+def test_inference_in_tiles_gives_the_maxima_of_every_text(monkeypatch, rows, tile):
+    monkeypatch.setattr(heads, "ROWS", rows)
+    monkeypatch.setattr(heads, "TILE", tile)
+    features, weight, bias, mask = inputs(batch=9, length=12)
+    # Texts with nothing that counts, at both ends and between; one in which everything does.
+    mask[[0, 4, 8]] = False
+    mask[5] = True
+    weight, bias = weight[:50], bias[:50]
+    pooled = pooled_logits(features, weight, bias, mask)
+    torch.testing.assert_close(pooled, dense_way(features, weight, bias, mask))
+    assert torch.isneginf(pooled[[0, 4, 8]]).all()
 
 
 @pytest.mark.parametrize("grad", ["features weight bias", "features", "weight", "bias"])

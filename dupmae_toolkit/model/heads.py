@@ -18,6 +18,10 @@ from torch.nn import functional
 #: Products at a time: few enough that they stay in the processor's cache.
 PRODUCTS = 1 << 22
 CHUNK = 1024  # entries of the vocabulary at a time, at least
+#: In float32 on a CPU: tokens at a time, and products at a time, four megabytes that are used again
+#: for each tile. Larger results come from the system as fresh pages, which costs a third more.
+ROWS = 1024
+TILE = 1 << 20
 
 
 def pooled_logits(features: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
@@ -28,9 +32,13 @@ def pooled_logits(features: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) 
     the products are taken in autocast's dtype, the rest in float32.
     Where two tokens tie, the gradient goes to one of them.
     """
-    filled, empty = _fill_masked(features, mask)
     dtype = _compute_dtype(features)
-    if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
+    differentiated = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
+    plain = features.dtype == weight.dtype == dtype == torch.float32
+    if plain and not differentiated and features.device.type == "cpu":
+        return _max_in_tiles(features, weight, mask.bool()) + bias.float()
+    filled, empty = _fill_masked(features, mask)
+    if differentiated:
         pooled = _MaxProjection.apply(filled, weight, dtype)
     else:
         pooled = _max_projection(filled.to(dtype), weight.to(dtype))
@@ -70,6 +78,46 @@ def _max_projection(features: Tensor, weight: Tensor) -> Tensor:
             for part in weight.split(max(CHUNK, PRODUCTS // max(1, len(flat))))
         ]
     return torch.cat(chunks, dim=1)
+
+
+def _max_in_tiles(features: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """``_max_projection`` of float32 on a CPU, for the tokens that count and no others.
+
+    A text in which no token counts gets -inf.
+    """
+    lengths = mask.sum(dim=1).tolist()
+    rows = features[mask]
+    pooled = features.new_full((len(lengths), len(weight)), float("-inf"))
+    tile = features.new_empty(0)
+    start = 0
+    for texts in _groups(lengths):
+        stop = start + sum(lengths[i] for i in texts)
+        chunk = max(1, TILE // max(1, stop - start))
+        for entry in range(0, len(weight), chunk):
+            part = weight[entry : entry + chunk]
+            needed = (stop - start) * len(part)
+            if tile.numel() < needed:
+                tile = features.new_empty(needed)
+            products = tile[:needed].view(stop - start, len(part))
+            torch.mm(rows[start:stop], part.t(), out=products)
+            for i, own in zip(texts, products.split([lengths[i] for i in texts]), strict=True):
+                torch.amax(own, dim=0, out=pooled[i, entry : entry + chunk])
+        start = stop
+    return pooled
+
+
+def _groups(lengths: list[int]) -> list[list[int]]:
+    """The texts that have any tokens, in order, up to ``ROWS`` tokens or one text in a group."""
+    groups: list[list[int]] = []
+    room = 0
+    for i, length in enumerate(lengths):
+        if length > room or not groups:
+            groups.append([])
+            room = ROWS
+        if length:
+            groups[-1].append(i)
+            room -= length
+    return [group for group in groups if group]
 
 
 class _MaxProjection(torch.autograd.Function):

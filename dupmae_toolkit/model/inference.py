@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dupmae_toolkit.model.encoder import DupMAEEncoder, EncoderOutput
 
 TOKENS_PER_BATCH = 4096
+#: In float32 on a CPU a batch is full of work already when it is small; then its hidden states stay
+#: in the cache, and texts of unlike length do not meet in it.
+TOKENS_PER_BATCH_CPU = 1024
 TEXTS_PER_BATCH = 128
 # More characters than any vocabulary needs for a token on average; what lies behind is looked at
 # only if the part before it did not fill the length limit.
@@ -82,12 +85,16 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: in
     return encodings
 
 
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Positions in batches: longest first, so that memory is short at the start or never."""
+def batches(lengths: Sequence[int], tokens: int | None = None) -> Iterator[list[int]]:
+    """Positions in batches of up to so many tokens, padding included; by default TOKENS_PER_BATCH.
+
+    The longest come first, so that memory is short at the start or never.
+    """
+    tokens = tokens or TOKENS_PER_BATCH
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     start = 0
     while start < len(order):
-        size = max(1, min(TEXTS_PER_BATCH, TOKENS_PER_BATCH // lengths[order[start]]))
+        size = max(1, min(TEXTS_PER_BATCH, tokens // lengths[order[start]]))
         yield order[start : start + size]
         start += size
 
@@ -118,14 +125,16 @@ def encode(
     Raises DupMAEError if the model gives numbers that are not finite.
     """
     tokens = tokenize(encoder.tokenizer, texts, max_length)
-    width, size = encoder.dense_dim, encoder.vocabulary_size
+    width, terms = encoder.dense_dim, encoder.vocabulary_size
     dense = np.zeros((len(texts), width), dtype=np.float32)
     parts: list[csr_matrix] = []
     order: list[int] = []
     if encoder.training:
         encoder.eval()
     with progress("encoding", len(texts)) as advance, encoder.autocast():
-        waiting = list(batches([len(row) for row in tokens.ids]))[::-1]
+        plain = encoder.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        size = min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if plain else TOKENS_PER_BATCH
+        waiting = list(batches([len(row) for row in tokens.ids], size))[::-1]
         while waiting:
             positions = waiting.pop()
             output = _forward(encoder, [tokens.ids[i] for i in positions])
@@ -135,7 +144,7 @@ def encode(
                 continue
             dense[positions] = output.dense.float().cpu().numpy()
             if output.lexical is None:
-                parts.append(csr_matrix((len(positions), size), dtype=np.float32))
+                parts.append(csr_matrix((len(positions), terms), dtype=np.float32))
             else:
                 weights = output.lexical.float().cpu().numpy()
                 # NaN is not above 0: it would be taken for a term that is not there.
@@ -144,7 +153,7 @@ def encode(
             order.extend(positions)
             advance(len(positions))
     _check_finite(encoder.name, dense, ids)
-    lexical = vstack(parts, format="csr") if parts else csr_matrix((0, size), dtype=np.float32)
+    lexical = vstack(parts, format="csr") if parts else csr_matrix((0, terms), dtype=np.float32)
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
     return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)

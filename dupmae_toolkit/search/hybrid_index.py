@@ -170,6 +170,8 @@ class HybridIndex:
         default four times ``k``, from 100 to 1000, and at least ``k``. A lexical search returns
         only documents that share a term with the query.
         """
+        if isinstance(query, str) and not query.strip():
+            raise InputError("the question has no text; give it some words")
         texts = [query] if isinstance(query, str) else query
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
         request = self.request(k, mode, fusion, depth, exact)
