@@ -11,6 +11,7 @@ from dupmae_toolkit.training.recipe import (
     FinetuneRecipe,
     PretrainRecipe,
     Source,
+    TeacherSource,
     load_recipe,
     recipe_as_dict,
 )
@@ -85,7 +86,8 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
         "losses.lexical": "0.5",
         "encoder.top_k": "64",
         "learning_rate": "3e-5",
-        "teacher": "''",
+        "teachers": "[{kind: bm25, scale: 0.3}]",
+        "teachers.1.scale": "2",
         "encoder.prefix": "'passage: '",
     }
     recipe = load_recipe(write(tmp_path, SMALL), FinetuneRecipe, changes, "x")
@@ -93,7 +95,7 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
     assert recipe.losses == {"lexical": 0.5}
     assert recipe.encoder == {"top_k": 64, "prefix": "passage: "}
     assert recipe.learning_rate == 3e-5
-    assert recipe.teacher == ""
+    assert recipe.teachers == [TeacherSource("bm25", scale=2.0)]
     data = {"data": "[{path: '{data}/c.jsonl', kind: beir, split: dev}]"}
     recipe = load_recipe(write(tmp_path, SMALL), FinetuneRecipe, data, "x")
     assert recipe.data == [Source("x/c.jsonl", "beir", 1.0, "dev")]
@@ -105,7 +107,7 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
         ({"setps": "5"}, "unknown key 'setps'; did you mean 'steps'?"),
         ({"zzz": "5"}, "unknown key 'zzz'; known are model, output, data, steps"),
         ({"model.name": "x"}, "--set model.name: model has no keys of its own"),
-        ({"data.0": "x"}, "--set data.0: data has no keys of its own"),
+        ({"data.0": "x"}, "--set data.0: a list of 1 has no entry '0'; count from 1"),
         ({"steps": "[1"}, "--set steps=[1: not YAML ("),
         ({"steps": "[" * 1500}, "not YAML ("),
         ({"steps": "2001-99-99"}, "--set steps=2001-99-99: not YAML ("),

@@ -21,13 +21,19 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training import finetune as finetuning
-from dupmae_toolkit.training.finetune import PairCollator, PairModel, Teacher, finetune
+from dupmae_toolkit.training.finetune import PairCollator, PairModel, finetune
 from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.pretrain import pretrain
-from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
+from dupmae_toolkit.training.recipe import (
+    FinetuneRecipe,
+    PretrainRecipe,
+    Source,
+    TeacherSource,
+)
 from dupmae_toolkit.training.resuming import last_checkpoint, whole_checkpoints
 from dupmae_toolkit.training.streams import Pair
-from tests.families import make_tokenizer, save_checkpoint, sentences
+from dupmae_toolkit.training.teachers import Teachers
+from tests.families import save_checkpoint, sentences
 
 STEPS = 6
 FEW = 64
@@ -35,6 +41,7 @@ EVERY_LOSS = {
     "joint": 1.0,
     "lexical": 0.5,
     "dense": 0.5,
+    "teacher_joint": 1.0,
     "teacher_lexical": 1.0,
     "teacher_dense": 1.0,
     "teacher_vector": 2.0,
@@ -74,6 +81,15 @@ def home(tmp_path_factory):
     return folder
 
 
+def every_teacher(home):
+    folder = str(home / "teacher")
+    return [
+        TeacherSource("dense", folder),
+        TeacherSource("lexical", folder, scale=0.3),
+        TeacherSource("bm25", scale=0.3),
+    ]
+
+
 def pretrain_recipe(home, output, **changes):
     settings = {
         "model": str(home / "model"),
@@ -104,7 +120,8 @@ def finetune_recipe(home, output, **changes):
         "document_length": 40,
         "precision": "fp32",
         "losses": dict(EVERY_LOSS),
-        "teacher": str(home / "teacher"),
+        "teachers": every_teacher(home),
+        "near_batches": 3,
         "flops_query": 0.1,
         "flops_document": 0.1,
         "active_terms": 20,
@@ -202,7 +219,7 @@ def test_only_the_last_two_checkpoints_are_kept_and_nothing_else_lies_about(undi
     assert names == ["checkpoint-4", "checkpoint-6", "final", "log.jsonl", "recipe.json"]
 
 
-def test_the_teacher_is_neither_trained_nor_saved(home, undisturbed):
+def test_the_teachers_are_neither_trained_nor_saved(home, undisturbed):
     folder = undisturbed["finetune"][0].parent / "checkpoint-6"
     encoder = DupMAEEncoder.from_pretrained(folder)
     state = torch.load(folder / "optimizer.pt", weights_only=True)
@@ -211,9 +228,10 @@ def test_the_teacher_is_neither_trained_nor_saved(home, undisturbed):
     stored = set(load_file(folder / "model.safetensors"))
     assert stored <= set(encoder.lm.state_dict())
     recipe = finetune_recipe(home, home / "unused")
-    teacher = PairModel(encoder, recipe).train().teacher
-    assert not any(weight.requires_grad for weight in teacher.parameters())
-    assert not teacher.backbone.training
+    teachers = Teachers(recipe.teachers, encoder, ["river"], 40)
+    PairModel(encoder, recipe, teachers).train()
+    assert not any(weight.requires_grad for weight in teachers.parameters())
+    assert not any(module.training for teacher in teachers for module in teacher.modules())
 
 
 @both_kinds
@@ -526,31 +544,21 @@ def test_a_line_of_the_data_that_does_not_parse_is_named(home, tmp_path):
         pretrain(pretrain_recipe(home, tmp_path / "out", data=[Source(str(path))]))
 
 
+def dense(folder):
+    return TeacherSource("dense", str(folder))
+
+
 def test_a_teacher_must_have_the_models_vocabulary_and_width(home, tmp_path):
     save_checkpoint(tmp_path / "other", "roberta")
     with pytest.raises(InputError, match="other: a teacher needs the vocabulary of the model"):
-        finetune(finetune_recipe(home, tmp_path / "out", teacher=str(tmp_path / "other")))
+        finetune(finetune_recipe(home, tmp_path / "out", teachers=[dense(tmp_path / "other")]))
     with pytest.raises(InputError, match="no such folder"):
-        finetune(finetune_recipe(home, tmp_path / "out", teacher=str(tmp_path / "none")))
+        finetune(finetune_recipe(home, tmp_path / "out", teachers=[dense(tmp_path / "none")]))
     save_checkpoint(tmp_path / "wide", hidden_size=24)
-    wide = {"teacher": str(tmp_path / "wide")}
+    wide = {"teachers": [dense(tmp_path / "wide")]}
     with pytest.raises(InputError, match="have 24 dimensions and the model's 16"):
         finetune(finetune_recipe(home, tmp_path / "out", **wide))
     finetune(finetune_recipe(home, tmp_path / "out", **wide, steps=1, losses={"teacher_dense": 1}))
-
-
-def test_the_teachers_vectors_are_means_over_its_tokens(home):
-    tokenizer = make_tokenizer()
-    teacher = Teacher(str(home / "teacher"), tokenizer)
-    texts = ["river", "war of the star and the moon"]
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
-    found = teacher(batch["input_ids"], batch["attention_mask"])
-    lm = AutoModelForMaskedLM.from_pretrained(home / "teacher").eval()
-    for text, vector in zip(texts, found, strict=True):
-        with torch.no_grad():
-            hidden = lm.bert(**tokenizer([text], return_tensors="pt"))[0][0]
-        mean = hidden.mean(dim=0)
-        torch.testing.assert_close(vector, mean / mean.norm(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -576,7 +584,7 @@ def test_the_dense_part_can_be_trained_alone_with_a_projection(home, tmp_path):
         losses={"dense": 1.0},
         active_terms=0,
         unigram_prior=0,
-        teacher="",
+        teachers=[],
     )
     output = finetune(recipe)
     encoder = DupMAEEncoder.from_pretrained(output)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,41 +13,21 @@ from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import pad, tokenize
 from dupmae_toolkit.training import losses
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, calibrate_head
+from dupmae_toolkit.training.freezing import freeze_layers, set_dropout
 from dupmae_toolkit.training.history import Listen
+from dupmae_toolkit.training.neighbours import near_batches
 from dupmae_toolkit.training.recipe import LEXICAL_LOSSES, FinetuneRecipe
 from dupmae_toolkit.training.streams import Batches, Pair, check_sources, pairs
+from dupmae_toolkit.training.teachers import Side, Teachers
 from dupmae_toolkit.training.trainer import check_lengths, check_output, run
-
-
-class Teacher(nn.Module):
-    """A frozen dense model with mean pooling over the tokens and vectors of length one.
-
-    It reads the student's token ids, so both must have the same vocabulary.
-    """
-
-    def __init__(self, source: str, tokenizer: Any) -> None:
-        super().__init__()
-        from dupmae_toolkit.model.checkpoints import load_masked_lm
-
-        lm, own, _ = load_masked_lm(source)
-        if own.get_vocab() != tokenizer.get_vocab():
-            raise InputError(f"{source}: a teacher needs the vocabulary of the model it teaches")
-        self.backbone = lm.base_model.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Teacher:
-        return self  # frozen: no dropout
-
-    @torch.no_grad()
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask)[0].float()
-        mask = attention_mask[..., None].float()
-        return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
 
 
 class PairModel(nn.Module):
     """The encoder with its losses over a batch of pairs."""
 
-    def __init__(self, encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
+    def __init__(
+        self, encoder: DupMAEEncoder, recipe: FinetuneRecipe, teachers: Teachers | None = None
+    ) -> None:
         super().__init__()
         lexical = [name for name in LEXICAL_LOSSES if name in recipe.losses]
         lexical += [name for name in ("active_terms", "unigram_prior") if getattr(recipe, name)]
@@ -56,14 +35,13 @@ class PairModel(nn.Module):
             raise InputError(f"{lexical[0]} needs a lexical head, and there is none")
         self.encoder = encoder
         self.recipe = recipe
-        self.teacher = Teacher(recipe.teacher, encoder.tokenizer) if recipe.teacher else None
-        if self.teacher and "teacher_vector" in recipe.losses:
-            width = self.teacher.backbone.config.hidden_size
-            if width != encoder.dense_dim:
-                raise InputError(
-                    f"{recipe.teacher}: its vectors have {width} dimensions and the model's "
-                    f"{encoder.dense_dim}; the loss 'teacher_vector' needs both alike"
-                )
+        self.teachers = teachers
+        imitated = teachers.dense if teachers and "teacher_vector" in recipe.losses else None
+        if imitated and imitated.width != encoder.dense_dim:
+            raise InputError(
+                f"the dense teacher's vectors have {imitated.width} dimensions and the model's "
+                f"{encoder.dense_dim}; the loss 'teacher_vector' needs both alike"
+            )
 
     def forward(
         self, batch: dict[str, Tensor], step: int, steps: int
@@ -83,18 +61,21 @@ class PairModel(nn.Module):
             for name in ("joint", "lexical", "dense")
             if name in r.losses
         }
-        if self.teacher is not None:
-            tq = self.teacher(batch["query_ids"], batch["query_mask"])
-            td = self.teacher(batch["document_ids"], batch["document_mask"])
-            target = r.teacher_scale * tq @ td.T
-            for name in ("lexical", "dense"):
+        if self.teachers is not None:
+            taught = self.teachers(
+                Side(batch["query_ids"], batch["query_mask"]),
+                Side(batch["document_ids"], batch["document_mask"]),
+            )
+            for name in ("joint", "lexical", "dense"):
                 if f"teacher_{name}" in r.losses:
-                    parts[f"teacher_{name}"] = losses.distill(scores[name], target)
+                    parts[f"teacher_{name}"] = losses.distill(scores[name], taught.logits)
             if "teacher_vector" in r.losses:
                 near = nn.functional.cosine_similarity
-                parts["teacher_vector"] = (
-                    2 - near(query.dense, tq).mean() - near(document.dense, td).mean()
-                ) / 2
+                distances = [
+                    1 - near(query.dense, taught.query).mean(),
+                    1 - near(document.dense, taught.document).mean(),
+                ]
+                parts["teacher_vector"] = torch.stack(distances).mean()
         loss = torch.stack([r.losses[name] * value for name, value in parts.items()]).sum()
         logs = {name: value.item() for name, value in parts.items()}
         if query.lexical is not None and document.lexical is not None:
@@ -147,9 +128,25 @@ def finetune(
         recipe.model, fresh_head=recipe.fresh_head, precision=recipe.precision, **recipe.encoder
     )
     check_lengths(encoder.lm, recipe, "query_length", "document_length")
-    module = PairModel(encoder, recipe)
+    freeze_layers(encoder.lm, recipe.frozen_layers)
+    set_dropout(encoder.lm, recipe.dropout)
+    draw = Batches(recipe.data, 1, recipe.seed + 1_000_003, pairs, lambda batch: batch[0])
+    sample: list[str] = []
+    if recipe.active_terms or recipe.unigram_prior or recipe.teachers:
+        sample = [pair.document for pair in itertools.islice(draw, PRIOR_TEXTS)]
+    teachers = None
+    if recipe.teachers:
+        teachers = Teachers(recipe.teachers, encoder, sample, recipe.document_length)
+        teachers.to(encoder.device)
+    module = PairModel(encoder, recipe, teachers)
     batches = Batches(
-        recipe.data, recipe.batch_size, recipe.seed, pairs, PairCollator(encoder, recipe)
+        recipe.data,
+        recipe.batch_size,
+        recipe.seed,
+        pairs,
+        PairCollator(encoder, recipe),
+        pool=recipe.near_batches,
+        deal=lambda items, size, rng: near_batches([p.document for p in items], size, rng),
     )
 
     def load(folder: Path) -> None:
@@ -158,10 +155,9 @@ def finetune(
 
     def prepare() -> None:
         if recipe.active_terms or recipe.unigram_prior:
-            draw = Batches(recipe.data, 1, recipe.seed + 1_000_003, pairs, lambda batch: batch[0])
             shift = calibrate_head(
                 encoder,
-                [pair.document for pair in itertools.islice(draw, PRIOR_TEXTS)],
+                sample,
                 prior=recipe.unigram_prior,
                 active_terms=recipe.active_terms,
                 max_length=recipe.document_length,

@@ -13,6 +13,7 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import tokenize
 from dupmae_toolkit.model.losses import bag_of_words_loss
+from dupmae_toolkit.model.mean_layer import add_mean_layer
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
 from dupmae_toolkit.training.collator import PreTrainingCollator
@@ -111,6 +112,8 @@ def pretrain(
         **recipe.encoder,
     )
     encoder = model.encoder
+    if recipe.mean_layer:
+        add_mean_layer(encoder.lm, recipe.mean_layer)
     check_lengths(encoder.lm, recipe, "max_length")
     collator = TextCollator(encoder, config, recipe)
     batches = Batches(recipe.data, recipe.batch_size, recipe.seed, texts, collator)

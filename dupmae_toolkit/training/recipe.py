@@ -12,11 +12,21 @@ from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.training.checks import at_least, one_of, refuse_unknown, share, typed
 
-PAIR_KINDS = ("title", "sentence", "beir")
+PAIR_KINDS = ("title", "sentence", "phrase", "beir")
+TEACHER_KINDS = ("dense", "lexical", "bm25")
+TEACHER_POOLINGS = ("mean", "cls")
 PRECISIONS = ("auto", "fp32", "bf16")
 #: Losses of fine-tuning, and those of them that look at the lexical vectors.
-LOSSES = ("joint", "lexical", "dense", "teacher_lexical", "teacher_dense", "teacher_vector")
-LEXICAL_LOSSES = ("joint", "lexical", "teacher_lexical")
+LOSSES = (
+    "joint",
+    "lexical",
+    "dense",
+    "teacher_joint",
+    "teacher_lexical",
+    "teacher_dense",
+    "teacher_vector",
+)
+LEXICAL_LOSSES = ("joint", "lexical", "teacher_joint", "teacher_lexical")
 
 
 @dataclass(slots=True)
@@ -25,7 +35,8 @@ class Source:
 
     path: JSON lines (``title``, ``text``), a BEIR folder or zip; any corpus.
     kind: of fine-tuning pairs; ``title`` (title against text), ``sentence`` (a sentence against the
-        rest of its own text, title included), ``beir`` (the judged pairs of ``split``).
+        rest of its own text, title included), ``phrase`` (a few words in a row against the whole
+        text), ``beir`` (the judged pairs of ``split``).
         Pre-training takes title and text and does not look at it.
     weight: how often batches come from it, relative to the other sources.
     """
@@ -37,6 +48,32 @@ class Source:
 
     def __post_init__(self) -> None:
         at_least(self, 0, "weight")
+
+
+@dataclass(slots=True)
+class TeacherSource:
+    """One teacher of a recipe.
+
+    kind: ``dense`` (cosine of two vectors), ``lexical`` (a SPLADE-like masked LM: dot product of
+        log(1 + ReLU) of the pooled vocabulary logits), ``bm25`` (on the student's tokens, with the
+        document frequencies of the training texts; it needs no model).
+    model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
+    scale: what its scores are multiplied with before they are added to the others'.
+    """
+
+    kind: str = "dense"
+    model: str = ""
+    pooling: str = "mean"
+    scale: float = 20.0
+
+    def __post_init__(self) -> None:
+        one_of(self, "kind", TEACHER_KINDS)
+        one_of(self, "pooling", TEACHER_POOLINGS)
+        at_least(self, 0, "scale")
+        if bool(self.model) != (self.kind != "bm25"):
+            raise InputError(
+                f"a teacher of kind {self.kind!r} {'takes no' if self.model else 'needs a'} model"
+            )
 
 
 @dataclass(slots=True)
@@ -91,6 +128,8 @@ class PretrainRecipe(Recipe):
     max_length: tokens of a text.
     head_steps: so many steps come before, in which a fresh head alone learns the bag of words with
         ``head_learning_rate``; untaught it would pull a good backbone apart.
+    mean_layer: above 0, add a layer whose [CLS] is the mean of all tokens, with this gain: for a
+        start from a model that pools by the mean; see model/mean_layer.py.
     """
 
     preset: str = "official"
@@ -98,11 +137,12 @@ class PretrainRecipe(Recipe):
     max_length: int = 128
     head_steps: int = 0
     head_learning_rate: float = 2e-3
+    mean_layer: float = 0.0
 
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)
         at_least(self, 3, "max_length")
-        at_least(self, 0, "head_steps", "head_learning_rate")
+        at_least(self, 0, "head_steps", "head_learning_rate", "mean_layer")
         self.pretraining()
 
     def pretraining(self) -> PreTrainingConfig:
@@ -121,11 +161,16 @@ class FinetuneRecipe(Recipe):
 
     query_length, document_length: tokens.
     losses: name -> weight, of ``joint``, ``lexical``, ``dense`` (in-batch cross-entropy on that
-        score), ``teacher_lexical``, ``teacher_dense`` (KL from the teacher's scores in the batch),
-        ``teacher_vector`` (1 - cosine between the dense vector and the teacher's).
+        score), ``teacher_joint``, ``teacher_lexical``, ``teacher_dense`` (KL from the teachers'
+        scores in the batch), ``teacher_vector`` (1 - cosine between the dense vector and the first
+        dense teacher's).
     dense_scale: what cosines are multiplied with before a softmax.
-    teacher: folder or hub id of a dense model, mean pooling, frozen; empty for none.
-    teacher_scale: what the teacher's cosines are multiplied with.
+    teachers: frozen models that score each query against each document of the batch.
+    near_batches: how many batches are drawn at a time and dealt out so that the texts of each are
+        near one another; 0 leaves them as they come.
+    frozen_layers: so many of the backbone's first layers, and the embeddings under them, stay as
+        they are.
+    dropout: of the backbone while it is trained; -1 leaves what its config says.
     flops_query, flops_document: weights of the FLOPS regulariser at the end of its ramp.
     flops_ramp: share of the steps over which they rise, quadratically.
     active_terms: before the first step the head's bias is shifted until a text has that many active
@@ -138,8 +183,10 @@ class FinetuneRecipe(Recipe):
     document_length: int = 128
     losses: dict[str, float] = field(default_factory=lambda: {"joint": 1.0})
     dense_scale: float = 20.0
-    teacher: str = ""
-    teacher_scale: float = 20.0
+    teachers: list[TeacherSource] = field(default_factory=list)
+    near_batches: int = 0
+    frozen_layers: int = 0
+    dropout: float = -1.0
     flops_query: float = 0.0
     flops_document: float = 0.0
     flops_ramp: float = 0.5
@@ -149,8 +196,10 @@ class FinetuneRecipe(Recipe):
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)
         at_least(self, 3, "query_length", "document_length")
-        at_least(self, 0, "dense_scale", "teacher_scale", "flops_query", "flops_document")
-        at_least(self, 0, "active_terms", "unigram_prior")
+        at_least(self, 0, "dense_scale", "flops_query", "flops_document")
+        at_least(self, 0, "active_terms", "unigram_prior", "near_batches", "frozen_layers")
+        if self.dropout != -1 and not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}; give a share below 1, or -1")
         share(self, "flops_ramp")
         refuse_unknown(self.losses, LOSSES, "loss")
         for name, weight in self.losses.items():
@@ -158,8 +207,10 @@ class FinetuneRecipe(Recipe):
                 raise InputError(f"losses: {name} is {weight}; give 0 or a positive number")
         if not any(self.losses.values()):
             raise InputError("losses: none has a positive weight, so nothing would be learned")
-        if any(name.startswith("teacher") for name in self.losses) and not self.teacher:
-            raise InputError("losses: a teacher's loss needs a teacher; name one")
+        if any(name.startswith("teacher") for name in self.losses) and not self.teachers:
+            raise InputError("losses: a teacher's loss needs teachers; name one")
+        if "teacher_vector" in self.losses and all(t.kind != "dense" for t in self.teachers):
+            raise InputError("losses: teacher_vector needs a teacher of kind 'dense'")
         for source in self.data:
             one_of(source, "kind", PAIR_KINDS)
 
@@ -199,14 +250,26 @@ def _set(values: dict[str, Any], key: str, text: str) -> None:
     import yaml
 
     *parents, last = key.split(".")
+    place: Any = values
     for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
+        if isinstance(place, list):
+            place = place[_entry_number(key, parent, place)]
+        else:
+            place = place.setdefault(parent, {})
+        if not isinstance(place, dict | list):
             raise InputError(f"--set {key}: {parent} has no keys of its own")
     try:
-        values[last] = yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"--set {key}={text}: not YAML ({_reason(error)})") from error
+    place[_entry_number(key, last, place) if isinstance(place, list) else last] = value
+
+
+def _entry_number(key: str, name: str, entries: list[Any]) -> int:
+    """The position in a list that a key's part names, which counts from 1 as messages do."""
+    if name.isdecimal() and 1 <= int(name) <= len(entries):
+        return int(name) - 1
+    raise InputError(f"--set {key}: a list of {len(entries)} has no entry {name!r}; count from 1")
 
 
 def _line(error: BaseException) -> int | None:
@@ -242,19 +305,36 @@ def _build(kind: type[R], values: dict[str, Any]) -> R:
         raise InputError("data is a list of sources, each with a path")
     values = dict(values)
     values["data"] = [_source(i, item) for i, item in enumerate(values["data"], start=1)]
+    if "teachers" in values:
+        if not isinstance(values["teachers"], list):
+            raise InputError("teachers is a list, each with a kind")
+        values["teachers"] = [
+            _entry(TeacherSource, f"teacher {i}", item)
+            for i, item in enumerate(values["teachers"], start=1)
+        ]
     return kind(**_alltyped(kind, values))
 
 
 def _source(number: int, item: Any) -> Source:
+    name = f"source {number} under data"
     if isinstance(item, str):
         item = {"path": item}
+    if not isinstance(item, dict) or not item.get("path"):
+        raise InputError(f"{name}: has no path")
+    return _entry(Source, name, item)
+
+
+E = TypeVar("E", Source, TeacherSource)
+
+
+def _entry(kind: type[E], name: str, item: Any) -> E:
     try:
-        if not isinstance(item, dict) or not item.get("path"):
-            raise InputError("has no path")
-        refuse_unknown(item, [f.name for f in fields(Source)])
-        return Source(**_alltyped(Source, item))
+        if not isinstance(item, dict):
+            raise InputError("is no mapping of keys to values")
+        refuse_unknown(item, [f.name for f in fields(kind)])
+        return kind(**_alltyped(kind, item))
     except InputError as error:
-        raise InputError(f"source {number} under data: {error}") from error
+        raise InputError(f"{name}: {error}") from error
 
 
 def _alltyped(kind: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ undisturbed one would have seen.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,8 @@ class Batches(IterableDataset):
     """Batches drawn from weighted sources; each batch comes from one source.
 
     Texts of one source are closer to each other, so in-batch negatives are harder.
+    ``deal`` makes them harder still: a source's stream is then taken ``pool`` batches at a time,
+    and ``deal(items, batch_size, rng)`` says which items make a batch (see neighbours.py).
     ``skip`` batches are drawn and thrown away before the first, without being collated.
     """
 
@@ -48,8 +51,13 @@ class Batches(IterableDataset):
         seed: int,
         make: Callable[[Source, random.Random], Iterator[Any]],
         collate: Callable[[list[Any]], Any],
+        *,
+        pool: int = 0,
+        deal: Callable[[list[Any], int, random.Random], list[list[int]]] | None = None,
     ) -> None:
         super().__init__()
+        self.pool = pool
+        self.deal = deal
         self.sources = sources
         self.batch_size = batch_size
         self.seed = seed
@@ -60,17 +68,29 @@ class Batches(IterableDataset):
     def __iter__(self) -> Iterator[Any]:
         chooser = random.Random(f"{self.seed} sources")
         streams = [
-            self.make(source, random.Random(f"{self.seed} {number}"))
+            self._batches(source, random.Random(f"{self.seed} {number}"))
             for number, source in enumerate(self.sources)
         ]
         weights = [source.weight for source in self.sources]
         number = 0
         while True:
             (stream,) = chooser.choices(streams, weights)
-            batch = [next(stream) for _ in range(self.batch_size)]
+            batch = next(stream)
             number += 1
             if number > self.skip:
                 yield self.collate(batch)
+
+    def _batches(self, source: Source, rng: random.Random) -> Iterator[list[Any]]:
+        """Endless batches of one source, not collated yet."""
+        stream = self.make(source, rng)
+        if self.pool < 1 or self.deal is None:
+            while True:
+                yield list(itertools.islice(stream, self.batch_size))
+        dealer = random.Random(rng.random())
+        while True:
+            items = list(itertools.islice(stream, self.pool * self.batch_size))
+            for positions in self.deal(items, self.batch_size, dealer):
+                yield [items[i] for i in positions]
 
 
 def check_sources(sources: list[Source], *, need_pairs: bool = False) -> None:
@@ -157,7 +177,7 @@ def pairs(source: Source, rng: random.Random) -> Iterator[Pair]:
 
 
 def _pair_maker(source: Source) -> Callable[[Document, random.Random], Pair | None]:
-    makers = {"title": title_pair, "sentence": sentence_pair}
+    makers = {"title": title_pair, "sentence": sentence_pair, "phrase": phrase_pair}
     if source.kind not in makers:
         raise InputError(f"{source.path}: kind {source.kind!r}: choose one of {list(PAIR_KINDS)}")
     return makers[source.kind]
@@ -199,3 +219,18 @@ def sentence_pair(document: Document, rng: random.Random) -> Pair | None:
     start = rng.randrange(max(1, len(rest) - 3)) if rng.random() < 0.3 else 0
     body = " ".join(rest[start:])
     return Pair(sentences[chosen], f"{document.title} {body}".strip())
+
+
+def phrase_pair(document: Document, rng: random.Random) -> Pair | None:
+    """Two to seven words in a row, from anywhere in the text, as the query of the whole.
+
+    What people type is often no sentence. Such a query fits other texts as well: a teacher's scores
+    tell how well.
+    """
+    words = document.text.split()
+    if len(words) < 12:
+        return None
+    length = rng.randint(2, 7)
+    start = rng.randrange(len(words) - length)
+    query = " ".join(words[start : start + length]).strip(".,;:()[]\"' ")
+    return Pair(query, document.contents) if len(query) > 3 else None

@@ -1,0 +1,176 @@
+"""Teachers that score every query of a batch against every document of it, while training runs.
+
+Each is frozen and reads the student's token ids, so its vocabulary must be the student's. What they
+say is added up, each score times the teacher's scale, and the sum is the logits of the distribution
+that the student's scores are drawn to. A batch of n pairs has n² such scores for 2n texts read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model import backbones
+from dupmae_toolkit.model.checkpoints import load_masked_lm
+from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.inference import tokenize
+from dupmae_toolkit.training.recipe import TeacherSource
+
+K1, B = 0.9, 0.4  # BM25's, as in Anserini
+
+
+class Side(NamedTuple):
+    """The queries, or the documents, of a batch: token ids and mask, both int64 [B, L]."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+class Teaching(NamedTuple):
+    """What the teachers say of a batch.
+
+    logits: float32 [Q, D], of the distribution over the documents. query, document: float32 [B, H],
+    the first dense teacher's vectors of length one, None without one.
+    """
+
+    logits: Tensor
+    query: Tensor | None
+    document: Tensor | None
+
+
+class Frozen(nn.Module):
+    """A module that stays in evaluation mode, has no gradients and is no part of a checkpoint."""
+
+    def train(self, mode: bool = True) -> Frozen:
+        return super().train(False)  # type: ignore[return-value]
+
+
+class DenseTeacher(Frozen):
+    """Cosines of pooled hidden states."""
+
+    def __init__(self, source: TeacherSource, tokenizer: Any) -> None:
+        super().__init__()
+        self.backbone = _load(source, tokenizer).base_model.requires_grad_(False)
+        self.pooling = source.pooling
+        self.eval()
+
+    @property
+    def width(self) -> int:
+        return self.backbone.config.hidden_size
+
+    @torch.no_grad()
+    def forward(self, side: Side) -> Tensor:
+        """float32 [B, H], of length one."""
+        hidden = self.backbone(input_ids=side.ids, attention_mask=side.mask)[0].float()
+        if self.pooling == "cls":
+            return nn.functional.normalize(hidden[:, 0], dim=-1)
+        mask = side.mask[..., None].float()
+        return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+
+
+class LexicalTeacher(Frozen):
+    """Dot products of a SPLADE-like model's term weights."""
+
+    def __init__(self, source: TeacherSource, tokenizer: Any, ordinary: Tensor) -> None:
+        super().__init__()
+        self.lm = _load(source, tokenizer, head=True).requires_grad_(False)
+        self.register_buffer("ordinary", ordinary.clone(), persistent=False)
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, side: Side) -> Tensor:
+        """Term weights, float32 [B, |V|]."""
+        features = backbones.transform(
+            self.lm, backbones.hidden_states(self.lm, side.ids, side.mask)
+        )
+        weight, bias = backbones.vocabulary_projection(self.lm)
+        pool = side.mask.bool() & self.ordinary[side.ids]
+        return activate(pooled_logits(features, weight, bias, pool), "log1p_relu")
+
+
+class BM25Teacher(Frozen):
+    """BM25 over token ids, cut as the student sees them."""
+
+    def __init__(self, frequencies: np.ndarray, texts: int, length: float, ordinary: Tensor):
+        """frequencies: int [|V|], in how many of ``texts`` a term occurs. length: mean tokens."""
+        super().__init__()
+        idf = np.log1p((texts - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
+        self.register_buffer("idf", torch.from_numpy(idf) * ordinary, persistent=False)
+        self.length = length
+
+    @classmethod
+    def of(cls, encoder: DupMAEEncoder, texts: Sequence[str], max_length: int) -> BM25Teacher:
+        frequencies = np.zeros(encoder.vocabulary_size)
+        rows = tokenize(encoder.tokenizer, texts, max_length).ids
+        for row in rows:
+            frequencies[list(set(row))] += 1
+        length = sum(map(len, rows)) / max(1, len(rows))
+        return cls(frequencies, len(rows), max(1.0, length), encoder.ordinary.cpu())
+
+    @torch.no_grad()
+    def forward(self, query: Side, document: Side) -> Tensor:
+        """float32 [Q, D]."""
+        counts, lengths = self._counts(document), document.mask.sum(1, keepdim=True).float()
+        saturation = K1 * (1 - B + B * lengths / self.length)
+        impact = counts * (K1 + 1) / (counts + saturation)
+        return (self._counts(query) * self.idf) @ impact.T
+
+    def _counts(self, side: Side) -> Tensor:
+        counts = torch.zeros(len(side.ids), len(self.idf), device=side.ids.device)
+        return counts.scatter_add_(1, side.ids, side.mask.float())
+
+
+class Teachers(nn.ModuleList):
+    """All teachers of a recipe, and the sum of what they say."""
+
+    def __init__(
+        self,
+        sources: Sequence[TeacherSource],
+        encoder: DupMAEEncoder,
+        texts: Sequence[str],
+        max_length: int,
+    ) -> None:
+        """texts: documents of the training, for BM25's frequencies; max_length: in tokens."""
+        made: list[nn.Module] = []
+        for source in sources:
+            if source.kind == "dense":
+                made.append(DenseTeacher(source, encoder.tokenizer))
+            elif source.kind == "lexical":
+                made.append(LexicalTeacher(source, encoder.tokenizer, encoder.ordinary))
+            else:
+                made.append(BM25Teacher.of(encoder, texts, max_length))
+        super().__init__(made)
+        self.scales = [source.scale for source in sources]
+
+    @property
+    def dense(self) -> DenseTeacher | None:
+        """The first dense one, whose vectors the student may imitate."""
+        return next((t for t in self if isinstance(t, DenseTeacher)), None)
+
+    def forward(self, query: Side, document: Side) -> Teaching:
+        total, vectors = torch.zeros(()), None
+        for scale, teacher in zip(self.scales, self, strict=True):
+            if isinstance(teacher, BM25Teacher):
+                scores = teacher(query, document)
+            else:
+                of_queries, of_documents = teacher(query), teacher(document)
+                scores = of_queries @ of_documents.T
+                if teacher is self.dense:
+                    vectors = of_queries, of_documents
+            total = total.to(scores.device) + scale * scores
+        return Teaching(total, *(vectors or (None, None)))
+
+
+def _load(source: TeacherSource, tokenizer: Any, head: bool = False) -> Any:
+    lm, own, has_head = load_masked_lm(source.model)
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise InputError(f"{source.model}: a teacher needs the vocabulary of the model it teaches")
+    if head and not has_head:
+        raise InputError(f"{source.model}: a lexical teacher needs a masked-LM head; it has none")
+    return lm

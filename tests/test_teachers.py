@@ -1,0 +1,126 @@
+"""Teachers of a batch, against plain transformers and BM25's formula."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM
+
+from dupmae_toolkit import DupMAEEncoder
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.inference import pad, tokenize
+from dupmae_toolkit.training.recipe import TeacherSource
+from dupmae_toolkit.training.teachers import Side, Teachers
+from tests.families import save_checkpoint
+
+QUERIES = ["river", "the star and the moon"]
+DOCUMENTS = ["war of the star and the moon", "river river water", "moon"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_checkpoint(tmp_path_factory.mktemp("teacher"), seed=5)
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return DupMAEEncoder.from_pretrained(folder)
+
+
+def side(encoder, texts):
+    return Side(*pad(tokenize(encoder.tokenizer, texts, 20).ids, encoder.pad_id))
+
+
+def scores(encoder, *sources):
+    teachers = Teachers(sources, encoder, DOCUMENTS, 20)
+    return teachers(side(encoder, QUERIES), side(encoder, DOCUMENTS)).logits
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_dense_teacher_gives_cosines_of_pooled_states(folder, encoder, pooling):
+    lm = AutoModelForMaskedLM.from_pretrained(folder).eval()
+
+    def vector(text):
+        with torch.no_grad():
+            hidden = lm.bert(**encoder.tokenizer([text], return_tensors="pt"))[0][0]
+        return hidden.mean(0) if pooling == "mean" else hidden[0]
+
+    found = scores(encoder, TeacherSource("dense", str(folder), pooling, scale=2.0))
+    for i, query in enumerate(QUERIES):
+        for j, document in enumerate(DOCUMENTS):
+            wanted = torch.cosine_similarity(vector(query), vector(document), dim=0)
+            assert found[i, j].item() == pytest.approx(2 * wanted.item(), abs=1e-5)
+
+
+def test_a_lexical_teacher_gives_dot_products_of_splade_weights(folder, encoder):
+    lm = AutoModelForMaskedLM.from_pretrained(folder).eval()
+
+    def weights(text):
+        with torch.no_grad():
+            logits = lm(**encoder.tokenizer([text], return_tensors="pt")).logits[0, 1:-1]
+        return torch.log1p(torch.relu(logits)).amax(0)
+
+    found = scores(encoder, TeacherSource("lexical", str(folder), scale=0.5))
+    for i, query in enumerate(QUERIES):
+        for j, document in enumerate(DOCUMENTS):
+            wanted = 0.5 * weights(query) @ weights(document)
+            assert found[i, j].item() == pytest.approx(wanted.item(), rel=1e-4, abs=1e-5)
+
+
+def test_a_bm25_teacher_follows_the_formula(encoder):
+    ids = [encoder.tokenizer(text)["input_ids"] for text in DOCUMENTS]
+    special = set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
+    mean = sum(map(len, ids)) / len(ids)
+
+    def wanted(query, document):
+        total = 0.0
+        for term in encoder.tokenizer(query)["input_ids"]:
+            if term in special:
+                continue
+            frequency = sum(term in row for row in ids)
+            idf = math.log(1 + (len(ids) - frequency + 0.5) / (frequency + 0.5))
+            count = document.count(term)
+            norm = 0.9 * (1 - 0.4 + 0.4 * len(document) / mean)
+            total += idf * count * 1.9 / (count + norm)
+        return total
+
+    found = scores(encoder, TeacherSource("bm25", scale=3.0))
+    for i, query in enumerate(QUERIES):
+        for j, row in enumerate(ids):
+            assert found[i, j].item() == pytest.approx(3 * wanted(query, row), rel=1e-4, abs=1e-5)
+
+
+def test_what_several_teachers_say_is_added(folder, encoder):
+    sources = [
+        TeacherSource("dense", str(folder), scale=3.0),
+        TeacherSource("lexical", str(folder), scale=0.2),
+        TeacherSource("bm25", scale=0.5),
+    ]
+    alone = sum(scores(encoder, source) for source in sources)
+    torch.testing.assert_close(scores(encoder, *sources), alone)
+
+
+def test_the_first_dense_teachers_vectors_are_handed_on(folder, encoder):
+    bm25, dense = TeacherSource("bm25"), TeacherSource("dense", str(folder), scale=3.0)
+    sides = side(encoder, QUERIES), side(encoder, DOCUMENTS)
+    taught = Teachers([bm25, dense], encoder, DOCUMENTS, 20)(*sides)
+    assert taught.query.shape == (2, 16)
+    torch.testing.assert_close(3 * taught.query @ taught.document.T, scores(encoder, dense))
+    assert Teachers([bm25], encoder, DOCUMENTS, 20)(*sides).query is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "sparse"}, "kind is 'sparse'; choose one of"),
+        ({"kind": "dense"}, "a teacher of kind 'dense' needs a model"),
+        ({"kind": "bm25", "model": "x"}, "a teacher of kind 'bm25' takes no model"),
+        ({"kind": "dense", "model": "x", "pooling": "max"}, "pooling is 'max'; choose one of"),
+        ({"kind": "bm25", "scale": -1.0}, "scale is -1.0; at least 0"),
+    ],
+)
+def test_wrong_teachers_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        TeacherSource(**settings)
