@@ -107,7 +107,7 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
         ({"setps": "5"}, "unknown key 'setps'; did you mean 'steps'?"),
         ({"zzz": "5"}, "unknown key 'zzz'; known are model, output, data, steps"),
         ({"model.name": "x"}, "--set model.name: model has no keys of its own"),
-        ({"data.0": "x"}, "--set data.0: a list of 1 has no entry '0'; count from 1"),
+        ({"data.0": "x"}, "--set data.0: a list of 2 has no entry '0'; count from 1"),
         ({"steps": "[1"}, "--set steps=[1: not YAML ("),
         ({"steps": "[" * 1500}, "not YAML ("),
         ({"steps": "2001-99-99"}, "--set steps=2001-99-99: not YAML ("),
