@@ -150,7 +150,7 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
         ({"losses.joint": "-1"}, "losses: joint is -1.0; give 0 or a positive number"),
         ({"losses.joint": "x"}, "losses is {'joint': 'x'}; a value of type dict[str, float]"),
         ({"losses.jiont": "1"}, "unknown loss 'jiont'; did you mean 'joint'?"),
-        ({"losses.teacher_dense": "1"}, "a teacher's loss needs a teacher"),
+        ({"losses.teacher_dense": "1"}, "a teacher's loss needs teachers"),
         ({"flops_ramp": "2"}, "flops_ramp is 2.0; give a share"),
         ({"query_length": "2"}, "query_length is 2; at least 3"),
         ({"active_terms": "-1"}, "active_terms is -1"),
