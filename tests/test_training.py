@@ -32,7 +32,7 @@ from dupmae_toolkit.training.recipe import (
 )
 from dupmae_toolkit.training.resuming import last_checkpoint, whole_checkpoints
 from dupmae_toolkit.training.streams import Pair
-from dupmae_toolkit.training.teachers import Teachers
+from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint, sentences
 
 STEPS = 6
@@ -630,8 +630,9 @@ def test_pairs_are_collated_with_prefixes_lengths_and_what_is_no_negative(home):
 def test_the_losses_of_a_batch_are_those_of_its_scores(home):
     """Every part once more, from the two vectors that transformers gives."""
     encoder = DupMAEEncoder.from_pretrained(home / "model", precision="fp32", normalize=True)
-    recipe = finetune_recipe(home, "unused", dense_scale=7.0, teacher_scale=3.0)
-    model = PairModel(encoder, recipe).eval()
+    recipe = finetune_recipe(home, "unused", dense_scale=7.0)
+    teachers = Teachers(recipe.teachers, encoder, ["river war", "stone"], 40)
+    model = PairModel(encoder, recipe, teachers).eval()
     batch = PairCollator(encoder, recipe)(
         [Pair("river war", "river stone"), Pair("moon", "moon day night"), Pair("ice", "snow")]
     )
@@ -644,7 +645,19 @@ def test_the_losses_of_a_batch_are_those_of_its_scores(home):
     lexical = torch.from_numpy((q.lexical @ d.lexical.T).toarray())
     target = torch.arange(3)
     cross_entropy = torch.nn.functional.cross_entropy
+    taught = teachers(*(Side(batch[f"{n}_ids"], batch[f"{n}_mask"]) for n in ("query", "document")))
+
+    def divergence(scores):
+        p = taught.logits.softmax(1)
+        return (p * (p.log() - scores.log_softmax(1))).sum() / 3
+
     expected = {
+        "teacher_joint": divergence(dense + lexical),
+        "teacher_lexical": divergence(lexical),
+        "teacher_dense": divergence(dense),
+        "teacher_vector": 1
+        - float((q.dense * taught.query.numpy()).sum() + (d.dense * taught.document.numpy()).sum())
+        / 6,
         "joint": cross_entropy(dense + lexical, target),
         "lexical": cross_entropy(lexical, target),
         "dense": cross_entropy(dense, target),
