@@ -17,9 +17,8 @@ def freeze_layers(lm: Any, count: int) -> None:
     """
     if not count:
         return
-    layers = max(
-        (m for m in lm.base_model.modules() if isinstance(m, nn.ModuleList)), key=len, default=[]
-    )
+    lists = [m for m in lm.base_model.modules() if isinstance(m, nn.ModuleList)]
+    layers = max(lists, key=len, default=nn.ModuleList())
     if count >= len(layers):
         raise InputError(f"frozen_layers is {count}; the backbone has {len(layers)} layers")
     for layer in list(layers)[:count]:

@@ -77,6 +77,8 @@ class DenseTeacher(Frozen):
 class LexicalTeacher(Frozen):
     """Dot products of a SPLADE-like model's term weights."""
 
+    ordinary: Tensor
+
     def __init__(self, source: TeacherSource, tokenizer: Any, ordinary: Tensor) -> None:
         super().__init__()
         self.lm = _load(source, tokenizer, head=True).requires_grad_(False)
@@ -96,6 +98,8 @@ class LexicalTeacher(Frozen):
 
 class BM25Teacher(Frozen):
     """BM25 over token ids, cut as the student sees them."""
+
+    idf: Tensor
 
     def __init__(self, frequencies: np.ndarray, texts: int, length: float, ordinary: Tensor):
         """frequencies: int [|V|], in how many of ``texts`` a term occurs. length: mean tokens."""
