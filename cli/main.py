@@ -16,6 +16,7 @@ from dupmae_cli import (
     indexing,
     mining,
     searching,
+    teaching,
     training,
 )
 
@@ -51,6 +52,7 @@ for group in (
     evaluating,
     training,
     mining,
+    teaching,
     diagnosing,
 ):
     group.register(app)

@@ -6,6 +6,7 @@ English analysis with Porter's stemmer, no positions. k1 is 0.9 and b is 0.4.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from dupmae_toolkit.records import Document, Query, Ranking, Run
 
 K1, B = 0.9, 0.4
 _FIELD = "contents"
+_CLAUSES = 512  # ids that are looked up together; Lucene refuses more than 1,024
 SETTINGS = {
     "format_version": 1,
     "kind": "bm25",
@@ -119,6 +121,42 @@ class Bm25Searcher:
             found = self._hits(self._searcher.search(query, k, self._order, True))
         pairs = np.frombuffer(found.tostring(), [("doc", ">i4"), ("score", ">f4")])
         return Ranking([self._ids[n] for n in pairs["doc"]], pairs["score"].astype(np.float32))
+
+    def score(self, text: str, ids: Sequence[str]) -> np.ndarray:
+        """What the documents of these ids score, found or not, float64 [n].
+
+        One without a word of the query scores 0, as BM25 has it; NaN: there is no such document.
+        """
+        rows: dict[str, float] = dict.fromkeys(ids, np.nan)
+        known = [name for name in rows if name in self._known]
+        for start in range(0, len(known), _CLAUSES):
+            part = known[start : start + _CLAUSES]
+            rows |= dict.fromkeys(part, 0.0) | self._score_known(text, part)
+        return np.array([rows[name] for name in ids], dtype=np.float64)
+
+    def _score_known(self, text: str, ids: Sequence[str]) -> dict[str, float]:
+        """The scores of those that have a word of the query."""
+        with jvm.errors("scoring by BM25"), jvm.lock:
+            term = jvm.autoclass("org.apache.lucene.index.Term")
+            term_query = jvm.autoclass("org.apache.lucene.search.TermQuery")
+            builder = jvm.autoclass("org.apache.lucene.search.BooleanQuery$Builder")
+            occur = jvm.autoclass("org.apache.lucene.search.BooleanClause$Occur")
+            among = builder()
+            for name in ids:
+                value = self._string(name.encode("utf-8"), "UTF-8")
+                among.add(term_query(term("id", value)), occur.SHOULD)
+            words = self._string(text.encode("utf-8"), "UTF-8")
+            query = self._generator.buildQuery(_FIELD, self._analyzer, words)
+            both = builder()
+            both.add(query, occur.MUST)
+            both.add(among.build(), occur.FILTER)
+            found = self._hits(self._searcher.search(both.build(), len(ids), self._order, True))
+        pairs = np.frombuffer(found.tostring(), [("doc", ">i4"), ("score", ">f4")])
+        return {self._ids[n]: float(s) for n, s in zip(pairs["doc"], pairs["score"], strict=True)}
+
+    @functools.cached_property
+    def _known(self) -> set[str]:
+        return set(self._ids)
 
     def close(self) -> None:
         with jvm.errors("closing the BM25 index"), jvm.lock:

@@ -36,7 +36,7 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
     for a folder that is missing, partial, pickled, corrupt, or no masked language model.
     """
     folder = checkpoint_folder(source)
-    _check_files(folder)
+    check_files(folder)
     lm, missing = _load_model(folder)
     tokenizer = load_tokenizer(folder)
     rows = lm.get_input_embeddings().weight.shape[0]
@@ -71,7 +71,7 @@ def load_tokenizer(folder: Path) -> Any:
             )
     except Exception as error:
         raise InputError(
-            f"{folder}: the tokenizer cannot be loaded ({_first_line(error)}); {hint}"
+            f"{folder}: the tokenizer cannot be loaded ({first_line(error)}); {hint}"
         ) from error
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise InputError(f"{folder}: the tokenizer has no vocabulary; {hint}")
@@ -111,7 +111,7 @@ def _hub_folder(name: str) -> Path:
     options: dict[str, Any] = {"allow_patterns": _WANTED, "ignore_patterns": _SUBFOLDERS}
     with contextlib.suppress(Exception):
         cached = Path(snapshot_download(name, local_files_only=True, **options))
-        _check_files(cached)
+        check_files(cached)
         if _has_vocabulary(cached):
             return cached
     try:
@@ -119,11 +119,11 @@ def _hub_folder(name: str) -> Path:
     except Exception as error:
         raise InputError(
             f"{name}: no such folder, not in the hub's cache on this machine, and the hub did not "
-            f"give it ({_first_line(error)}); name a checkpoint's folder"
+            f"give it ({first_line(error)}); name a checkpoint's folder"
         ) from error
 
 
-def _check_files(folder: Path) -> None:
+def check_files(folder: Path) -> None:
     """Refuse what is plainly no checkpoint before transformers spends a traceback on it."""
     if not (folder / "config.json").is_file():
         raise InputError(
@@ -169,7 +169,7 @@ def _load_model(folder: Path) -> tuple[Any, set[str]]:
             )
     except Exception as error:
         raise InputError(
-            f"{folder}: cannot be loaded as a masked language model ({_first_line(error)}); "
+            f"{folder}: cannot be loaded as a masked language model ({first_line(error)}); "
             "name a checkpoint of BERT's kind with whole safetensors weights"
         ) from error
     for name, found, expected in loading["mismatched_keys"]:
@@ -196,7 +196,8 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a library says, in one line that cannot grow with the input."""
     text = " ".join(str(error).split())
     text = text.split(". ")[0].rstrip(".:")
     return text[:200] or type(error).__name__

@@ -53,7 +53,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     """
     clean = [t if t.isascii() else _LONE_SURROGATES.sub("\ufffd", t) for t in texts]
     limit = max_length * CHARACTERS_PER_TOKEN
-    batch = _encode(tokenizer, [_beginning(text, limit) for text in clean], max_length)
+    batch = _encode(tokenizer, [beginning(text, limit) for text in clean], max_length)
     cut = [bool(encoding.overflowing) for encoding in batch]
     for i, text in enumerate(clean):
         if len(text) > limit and not cut[i]:
@@ -64,7 +64,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     return Tokens([encoding.ids or nothing for encoding in batch], sum(cut))
 
 
-def _beginning(text: str, limit: int) -> str:
+def beginning(text: str, limit: int) -> str:
     """The first whole words of a text, about ``limit`` characters.
 
     A word cut in two could have other tokens than its whole. Where there are no spaces the end is

@@ -1,0 +1,231 @@
+"""`dupmae teach`: a teacher's scores into training examples."""
+
+from __future__ import annotations
+
+import contextlib
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from dupmae_cli import console
+from dupmae_cli.searching import (
+    JsonOption,
+    Method,
+    NormOption,
+    Precision,
+    RrfOption,
+    WeightsOption,
+)
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.training.teaching import Teacher
+
+
+class Part(StrEnum):
+    JOINT = "joint"
+    DENSE = "dense"
+    LEXICAL = "lexical"
+
+
+class Unlisted(StrEnum):
+    MIN = "min"
+    DROP = "drop"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to the application."""
+    app.command("teach")(teach)
+
+
+def teach(
+    examples: Annotated[
+        Path, typer.Argument(help="JSON lines as `dupmae mine` writes them (.jsonl, .gz, .xz).")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The JSON lines to write; may be the same file."),
+    ],
+    cross_encoder: Annotated[
+        str | None,
+        typer.Option(help="A sequence classifier of transformers: a folder or a hub id."),
+    ] = None,
+    run: Annotated[
+        list[Path] | None, typer.Option("--run", help="A TREC run; several are fused.")
+    ] = None,
+    bm25: Annotated[
+        str | None, typer.Option(help="The corpus whose statistics BM25 scores with.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="An encoder of this toolkit: builtin, a folder, a hub id.")
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Of a cross-encoder with several labels, the one that means yes."),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of query and text together; default: the model's.")
+    ] = None,
+    part: Annotated[Part, typer.Option(help="Which score of --encoder.")] = Part.JOINT,
+    method: Annotated[
+        Method | None, typer.Option(help="How --run's scores become one; default: linear.")
+    ] = None,
+    weights: WeightsOption = None,
+    norm: NormOption = None,
+    rrf_k: RrfOption = 60.0,
+    missing: Annotated[
+        Unlisted,
+        typer.Option(
+            help="A text that a run does not list: counts as the run's smallest for the query, or "
+            "is left out."
+        ),
+    ] = Unlisted.MIN,
+    bm25_index: Annotated[
+        Path | None, typer.Option(help="Keep BM25's index here, and use it again.")
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Leave out negatives that score more than the best positive minus this."),
+    ] = None,
+    margin_ratio: Annotated[
+        float | None,
+        typer.Option(help="The same as a share of the positive's score, as in 0.05."),
+    ] = None,
+    keep_bare: Annotated[
+        bool, typer.Option("--keep-bare", help="Keep queries whose negatives are all left out.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what other, interrupted work left.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="auto: bf16 where the hardware has it, else fp32.")
+    ] = Precision.AUTO,
+    json: JsonOption = False,
+) -> None:
+    """Put a teacher's scores into mined examples, for distillation.
+
+    The teacher is one of --cross-encoder, --run, --bm25, --encoder; its scores
+    take the place of those that are there. Who it was lies beside OUTPUT, in
+    OUTPUT.json. Interrupted work goes on when it is called again in the same way.
+
+    [bold]Examples:[/bold]
+
+      dupmae teach mined.jsonl --output taught.jsonl --cross-encoder my-cross-encoder
+
+      dupmae teach mined.jsonl --output taught.jsonl --run bm25.trec --run dense.trec --weights 1,2
+
+      dupmae teach mined.jsonl --output taught.jsonl --bm25 scifact.zip --margin 0
+
+      dupmae teach mined.jsonl.gz --output taught.jsonl.gz --encoder builtin --part dense
+    """
+    from dupmae_cli.places import check_examples_output
+
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.training.teaching import TeachingOptions
+    from dupmae_toolkit.training.teaching import teach as work
+
+    given = {"--cross-encoder": cross_encoder, "--run": run, "--bm25": bm25, "--encoder": encoder}
+    chosen = [name for name, value in given.items() if value]
+    if len(chosen) != 1:
+        what = " and ".join(chosen) if chosen else "none is given"
+        raise InputError(f"name one teacher: one of {', '.join(given)} ({what})")
+    _check_options(
+        chosen[0],
+        {
+            "--label": ("--cross-encoder", label),
+            "--max-length": ("--cross-encoder", max_length),
+            "--part": ("--encoder", part != Part.JOINT),
+            "--method": ("--run", method),
+            "--weights": ("--run", weights),
+            "--norm": ("--run", norm),
+            "--missing": ("--run", missing != Unlisted.MIN),
+            "--bm25-index": ("--bm25", bm25_index),
+        },
+    )
+    check_examples_output(output)
+    options = TeachingOptions(margin, margin_ratio, keep_bare)
+    if not examples.is_file():
+        raise InputError(f"{examples}: no such file")
+    loading = {"device": device, "precision": precision.value}
+    with contextlib.ExitStack() as stack:
+        teacher: Teacher
+        if cross_encoder:
+            from dupmae_toolkit.training.cross_encoder import CrossEncoder
+
+            teacher = CrossEncoder(cross_encoder, label=label, max_length=max_length, **loading)
+        elif run:
+            from dupmae_toolkit.evaluation.teachers import RunsTeacher
+
+            teacher = RunsTeacher(run, _fusion(len(run), method, weights, norm, rrf_k), missing)
+        elif bm25:
+            teacher = _bm25(stack, bm25, bm25_index)
+        else:
+            assert encoder is not None
+            teacher = _encoder(encoder, part, loading)
+        about = work(examples, output, teacher, options, restart=restart, progress=console.bar)
+        cut = getattr(teacher, "cut", 0)
+    if json:
+        console.print_json(about)
+        return
+    if cut:
+        console.say(f"{cut:,} pairs were longer than {about['teacher']['max_length']} tokens")
+    console.say(_summary(output, about["report"]))
+
+
+def _check_options(chosen: str, options: dict[str, tuple[str, Any]]) -> None:
+    """Refuse what belongs to another teacher."""
+    from dupmae_toolkit.errors import InputError
+
+    for name, (owner, value) in options.items():
+        if value and owner != chosen:
+            raise InputError(f"{name} goes with {owner}; {chosen} has no use for it")
+
+
+def _fusion(runs: int, method: Method | None, weights: str | None, norm: Any, rrf_k: float) -> Any:
+    from dupmae_toolkit.search.fusion import Fusion, parse_weights
+
+    default = Method.LINEAR if runs > 1 or norm else Method.SUM
+    return Fusion(
+        (method or default).value,
+        parse_weights(weights),
+        norm.value if norm else None,
+        "min",
+        rrf_k,
+    )
+
+
+def _bm25(stack: contextlib.ExitStack, source: str, folder: Path | None) -> Teacher:
+    import tempfile
+
+    from dupmae_toolkit.collection.corpora import open_corpus
+    from dupmae_toolkit.evaluation.teachers import Bm25Teacher
+
+    corpus = open_corpus(source)
+    if folder is None:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-teach-"))
+        folder = Path(temporary, "bm25")
+    teacher = Bm25Teacher(corpus, folder, console.bar)
+    stack.callback(teacher.close)
+    return teacher
+
+
+def _encoder(name: str, part: Part, loading: dict[str, Any]) -> Teacher:
+    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.training.encoder_teacher import EncoderTeacher
+
+    return EncoderTeacher(DupMAEEncoder.from_pretrained(name, **loading), part.value)
+
+
+def _summary(output: Path, report: dict[str, Any]) -> str:
+    parts = [f"{output}: {report['written']:,} of {report['examples']:,} queries"]
+    parts.append(f"{report['positives']:,} positives, {report['negatives']:,} negatives")
+    if report["texts_unknown_to_teacher"]:
+        parts.append(f"{report['texts_unknown_to_teacher']:,} texts unknown to the teacher")
+    if report["negatives_too_near"]:
+        parts.append(f"{report['negatives_too_near']:,} negatives too near to the positive")
+    above = report["negatives_above_positive"]
+    parts.append(f"{above:,} negatives above the best positive")
+    if report["margins"]:
+        parts.append(f"median margin {report['margins']['median']:.4g}")
+    return "; ".join(parts)
