@@ -147,7 +147,7 @@ def teach(
     options = TeachingOptions(margin, margin_ratio, keep_bare)
     if not examples.is_file():
         raise InputError(f"{examples}: no such file")
-    loading = {"device": device, "precision": precision.value}
+    loading: dict[str, Any] = {"device": device, "precision": precision.value}
     with contextlib.ExitStack() as stack:
         teacher: Teacher
         if cross_encoder:

@@ -134,7 +134,8 @@ class CrossEncoder:
         """Places in batches of like length, longest first, filled by tokens."""
         tokens = TOKENS_ON_CPU if self.model.device.type == "cpu" else TOKENS_ON_DEVICE
         order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-        batches, start = [], 0
+        batches: list[list[int]] = []
+        start = 0
         while start < len(order):
             size = max(1, tokens // max(1, lengths[order[start]]))
             batches.append(order[start : start + size])

@@ -51,7 +51,7 @@ class EncoderTeacher:
             scores += weight * np.einsum("nd,nd->n", left.astype(np.float64), right)
         if self.part != "dense":
             weight = info.lexical_weight if self.part == "joint" else 1.0
-            left, right = queries.lexical[asked], documents.lexical[rows]
-            products = left.astype(np.float64).multiply(right)
+            wide = queries.lexical[asked].astype(np.float64)
+            products = wide.multiply(documents.lexical[rows])
             scores += weight * np.asarray(products.sum(axis=1)).ravel()
         return scores
