@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from dupmae_toolkit.training.losses import contrastive, distill, flops, ramp
+from dupmae_toolkit.training.losses import contrastive, distill, flops, l1, margin_mse, ramp
 
 
 def scores(seed=0, size=6):
@@ -80,3 +80,46 @@ def test_the_ramp_rises_with_the_square_of_the_step_and_then_stays():
     assert [ramp(step, 4) for step in range(7)] == [0, 1 / 16, 1 / 4, 9 / 16, 1, 1, 1]
     assert ramp(0, 0) == 0
     assert ramp(1, 0) == 1
+
+
+def test_documents_that_are_left_out_of_a_distillation_have_no_part_in_it():
+    student, teacher = scores(1).requires_grad_(), scores(2)
+    left_out = torch.rand(6, 6, generator=torch.Generator().manual_seed(3)) < 0.4
+    left_out.fill_diagonal_(False)
+    expected = 0.0
+    for i in range(6):
+        kept = ~left_out[i]
+        p = torch.softmax(teacher[i][kept], 0)
+        expected += (p * (p.log() - torch.log_softmax(student[i][kept], 0))).sum() / 6
+    loss = distill(student, teacher, left_out)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    loss.backward()
+    assert torch.isfinite(student.grad).all()
+    assert not student.grad[left_out].any()
+    changed = teacher.masked_fill(left_out, 1e9)
+    assert distill(student, changed, left_out).item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_margins_are_compared_over_all_negatives_that_are_there():
+    student, teacher = scores(4)[:, :4].requires_grad_(), scores(5)[:, :4]
+    left_out = torch.zeros(6, 4, dtype=torch.bool)
+    left_out[0, 2:] = left_out[3, 1:] = True
+    errors = [
+        (student[i, 0] - student[i, j] - teacher[i, 0] + teacher[i, j]) ** 2
+        for i in range(6)
+        for j in range(1, 4)
+        if not left_out[i, j]
+    ]
+    assert len(errors) == 13
+    loss = margin_mse(student, teacher, left_out)
+    assert loss.item() == pytest.approx(sum(errors).item() / 13, rel=1e-4)
+    loss.backward()
+    assert not student.grad[left_out].any()
+    alone = torch.ones(6, 4, dtype=torch.bool)
+    assert margin_mse(student, teacher, alone).item() == 0
+
+
+def test_l1_is_the_mean_sum_of_the_weights():
+    weights = torch.rand(5, 40, generator=torch.Generator().manual_seed(0))
+    assert l1(weights).item() == pytest.approx(sum(map(sum, weights.tolist())) / 5, rel=1e-5)
+    assert l1(weights.mean(0, keepdim=True)).item() == pytest.approx(l1(weights).item(), rel=1e-5)

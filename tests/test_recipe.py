@@ -55,6 +55,8 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path):
         "kind": "sentence",
         "weight": 2.0,
         "split": "train",
+        "queries": "",
+        "corpus": "",
     }
     assert FinetuneRecipe(**{**written, "data": recipe.data}) == recipe
 
@@ -151,6 +153,17 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
         ({"losses.joint": "x"}, "losses is {'joint': 'x'}; a value of type dict[str, float]"),
         ({"losses.jiont": "1"}, "unknown loss 'jiont'; did you mean 'joint'?"),
         ({"losses.teacher_dense": "1"}, "a teacher's loss needs teachers"),
+        ({"losses.kl_dense": "1"}, "kl_dense needs a teacher's scores, and texts/a.jsonl has none"),
+        (
+            {"in_batch": "false"},
+            "negatives is 0; in_batch: false compares the documents of a query's own",
+        ),
+        ({"negatives": "-1"}, "negatives is -1"),
+        ({"chunk_size": "-1"}, "chunk_size is -1"),
+        ({"dense_sizes": "5"}, "dense_sizes is 5; give a list of different whole numbers"),
+        ({"dense_sizes": "[5, 5]"}, "dense_sizes is [5, 5]"),
+        ({"dense_sizes": "[0]"}, "dense_sizes is [0]"),
+        ({"l1_query": "-1"}, "l1_query is -1"),
         ({"flops_ramp": "2"}, "flops_ramp is 2.0; give a share"),
         ({"query_length": "2"}, "query_length is 2; at least 3"),
         ({"active_terms": "-1"}, "active_terms is -1"),

@@ -19,7 +19,6 @@ from dupmae_toolkit.training.streams import (
     Batches,
     Pair,
     check_sources,
-    judged_pairs,
     open_texts,
     pairs,
     sentence_pair,
@@ -180,17 +179,17 @@ def beir(tmp_path):
     return str(folder)
 
 
-def test_judged_pairs_are_the_positive_ones_whose_documents_exist(beir):
+def test_judged_groups_are_the_positive_judgements_whose_documents_exist(beir):
+    both = frozenset({"T0 text 0", "T3 text 3"})
     expected = {
-        Pair("query 0", "T0 text 0"),
-        Pair("query 0", "T3 text 3"),
-        Pair("query 3", "T4 text 4"),
+        ("query 0", "T0 text 0", both),
+        ("query 0", "T3 text 3", both),
+        ("query 3", "T4 text 4", frozenset({"T4 text 4"})),
     }
-    source = Source(beir, "beir")
-    assert set(judged_pairs(source)) == expected
-    stream = pairs(source, random.Random(0))
+    stream = pairs(Source(beir, "beir"), random.Random(0))
     for _ in range(3):
-        assert set(islice(stream, 3)) == expected
+        examples = [draw.example(0) for draw in islice(stream, 3)]
+        assert {(e.query, e.documents[0], e.answers) for e in examples} == expected
 
 
 def test_a_split_without_positive_judgements_is_refused(beir):

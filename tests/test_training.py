@@ -21,8 +21,11 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training import finetune as finetuning
-from dupmae_toolkit.training.finetune import PairCollator, PairModel, finetune
+from dupmae_toolkit.training.finetune import finetune
+from dupmae_toolkit.training.groups import Pair
 from dupmae_toolkit.training.history import history
+from dupmae_toolkit.training.pair_collator import PairCollator
+from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.pretrain import pretrain
 from dupmae_toolkit.training.recipe import (
     FinetuneRecipe,
@@ -31,7 +34,6 @@ from dupmae_toolkit.training.recipe import (
     TeacherSource,
 )
 from dupmae_toolkit.training.resuming import last_checkpoint, whole_checkpoints
-from dupmae_toolkit.training.streams import Pair
 from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint, sentences
 

@@ -66,12 +66,11 @@ class FileCorpus(Corpus):
         self.skip_invalid = skip_invalid
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
-        parse = self._from_tsv if self.file.suffix in TSV_SUFFIXES else self._from_json
         self.skipped = 0
         empty = True
         for number, line in self.file.lines():
             try:
-                document = parse(line, number)
+                document = self.parse(line, number)
             except InputError:
                 if not self.skip_invalid:
                     raise
@@ -93,6 +92,11 @@ class FileCorpus(Corpus):
             return sum(1 for _ in self.file.lines())
         except (InputError, OSError):
             return None  # iterating will say what is wrong
+
+    def parse(self, text: str, number: int) -> Document:
+        """The document of a line. Raises InputError if it is none, whatever ``skip_invalid``."""
+        read = self._from_tsv if self.file.suffix in TSV_SUFFIXES else self._from_json
+        return read(text, number)
 
     def _from_json(self, text: str, number: int) -> Document:
         line = JsonLine(text, self.file, number)

@@ -12,21 +12,33 @@ from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.training.checks import at_least, one_of, refuse_unknown, share, typed
 
-PAIR_KINDS = ("title", "sentence", "phrase", "beir")
+#: What a source of fine-tuning makes of its file: pairs out of single texts, or groups.
+TEXT_KINDS = ("title", "sentence", "phrase")
+GROUP_KINDS = ("groups", "pairs", "triples", "id-triples", "qrels", "beir")
+PAIR_KINDS = (*TEXT_KINDS, *GROUP_KINDS)
 TEACHER_KINDS = ("dense", "lexical", "bm25")
 TEACHER_POOLINGS = ("mean", "cls")
 PRECISIONS = ("auto", "fp32", "bf16")
-#: Losses of fine-tuning, and those of them that look at the lexical vectors.
+PARTS = ("joint", "lexical", "dense")
+#: Losses that compare with scores which the data carries.
+SCORE_LOSSES = tuple(f"{kind}_{part}" for kind in ("kl", "margin") for part in PARTS)
+#: All losses of fine-tuning, and those of them that look at the lexical vectors.
 LOSSES = (
-    "joint",
-    "lexical",
-    "dense",
+    *PARTS,
+    "aggretriever",
+    *SCORE_LOSSES,
+    "self_lexical",
+    "self_dense",
     "teacher_joint",
     "teacher_lexical",
     "teacher_dense",
     "teacher_vector",
 )
-LEXICAL_LOSSES = ("joint", "lexical", "teacher_joint", "teacher_lexical")
+LEXICAL_LOSSES = tuple(
+    name
+    for name in LOSSES
+    if name.endswith(("joint", "lexical")) or name in ("aggretriever", "self_dense")
+)
 
 
 @dataclass(slots=True)
@@ -36,15 +48,21 @@ class Source:
     path: JSON lines (``title``, ``text``), a BEIR folder or zip; any corpus.
     kind: of fine-tuning pairs; ``title`` (title against text), ``sentence`` (a sentence against the
         rest of its own text, title included), ``phrase`` (a few words in a row against the whole
-        text), ``beir`` (the judged pairs of ``split``).
-        Pre-training takes title and text and does not look at it.
+        text), ``beir`` (the judgements of ``split``), ``qrels``
+        (a file of judgements, with ``queries`` and ``corpus``), ``groups`` (JSON lines with
+        positives, negatives and perhaps scores), ``pairs`` and ``triples`` (TSV or JSON lines of
+        query, positive, negative), ``id-triples`` (the same as ids, with ``queries`` and
+        ``corpus``). Pre-training takes title and text and does not look at it.
     weight: how often batches come from it, relative to the other sources.
+    queries, corpus: where the ids of ``qrels`` and ``id-triples`` are looked up.
     """
 
     path: str
     kind: str = "title"
     weight: float = 1.0
     split: str = "train"
+    queries: str = ""
+    corpus: str = ""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "weight")
@@ -157,14 +175,25 @@ class PretrainRecipe(Recipe):
 
 @dataclass(slots=True)
 class FinetuneRecipe(Recipe):
-    """Fine-tuning on pairs.
+    """Fine-tuning on pairs, or on queries with positives and negatives.
 
     query_length, document_length: tokens.
-    losses: name -> weight, of ``joint``, ``lexical``, ``dense`` (in-batch cross-entropy on that
-        score), ``teacher_joint``, ``teacher_lexical``, ``teacher_dense`` (KL from the teachers'
-        scores in the batch), ``teacher_vector`` (1 - cosine between the dense vector and the first
-        dense teacher's).
-    dense_scale: what cosines are multiplied with before a softmax.
+    losses: name -> weight, of ``joint``, ``lexical``, ``dense`` (cross-entropy of the positive on
+        that score), ``aggretriever`` (joint + 0.5 lexical + 0.5 dense), ``kl_`` and ``margin_``
+        before one of the three (KL divergence and MarginMSE from the scores that the data carries),
+        ``self_lexical``, ``self_dense`` (KL from the joint score, which is not moved),
+        ``teacher_`` before one of the three (KL from the teachers' scores in the batch),
+        ``teacher_vector`` (1 - cosine between the dense vector and the first dense teacher's).
+    negatives: how many of its own negatives a query gets, at most, drawn anew each time from the
+        first ``negative_depth`` of its list (0: from all of them).
+    in_batch: whether the documents of the other queries are negatives too.
+    dense_scale: what the dense score is multiplied with, in every softmax and in the joint score; 0
+        stands for 20 where the encoder normalises (cosines) and for 1 where not (inner products).
+    dense_sizes: so many first dimensions shall be dense vectors too: the losses on the dense score
+        are summed over them and the whole.
+    prune: train on the terms that the encoder keeps (``top_k``, ``query_top_k``), not on all.
+    chunk_size: texts whose activations are in memory together, at the price of a second forward
+        pass; 0 for the whole batch. The gradient is the same.
     teachers: frozen models that score each query against each document of the batch.
     near_batches: how many batches are drawn at a time and dealt out so that the texts of each are
         near one another; 0 leaves them as they come.
@@ -172,7 +201,8 @@ class FinetuneRecipe(Recipe):
         they are.
     dropout: of the backbone while it is trained; -1 leaves what its config says.
     flops_query, flops_document: weights of the FLOPS regulariser at the end of its ramp.
-    flops_ramp: share of the steps over which they rise, quadratically.
+    l1_query, l1_document: those of the L1 regulariser.
+    flops_ramp: share of the steps over which all four rise, quadratically.
     active_terms: before the first step the head's bias is shifted until a text has that many active
         terms, since the bag-of-words softmax does not see a constant; 0 leaves it.
     unigram_prior: the share of each term's log document frequency that is subtracted from the bias
@@ -182,13 +212,21 @@ class FinetuneRecipe(Recipe):
     query_length: int = 48
     document_length: int = 128
     losses: dict[str, float] = field(default_factory=lambda: {"joint": 1.0})
-    dense_scale: float = 20.0
+    negatives: int = 0
+    negative_depth: int = 0
+    in_batch: bool = True
+    dense_scale: float = 0.0
+    dense_sizes: list[int] = field(default_factory=list)
+    prune: bool = False
+    chunk_size: int = 0
     teachers: list[TeacherSource] = field(default_factory=list)
     near_batches: int = 0
     frozen_layers: int = 0
     dropout: float = -1.0
     flops_query: float = 0.0
     flops_document: float = 0.0
+    l1_query: float = 0.0
+    l1_document: float = 0.0
     flops_ramp: float = 0.5
     active_terms: int = 0
     unigram_prior: float = 0.0
@@ -200,7 +238,12 @@ class FinetuneRecipe(Recipe):
         at_least(self, 0, "active_terms", "unigram_prior", "near_batches", "frozen_layers")
         if self.dropout != -1 and not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; give a share below 1, or -1")
+        at_least(self, 0, "l1_query", "l1_document", "negatives", "negative_depth", "chunk_size")
         share(self, "flops_ramp")
+        sizes = self.dense_sizes
+        whole = isinstance(sizes, list) and all(type(size) is int and size > 0 for size in sizes)
+        if not whole or len(set(sizes)) < len(sizes):
+            raise InputError(f"dense_sizes is {sizes}; give a list of different whole numbers")
         refuse_unknown(self.losses, LOSSES, "loss")
         for name, weight in self.losses.items():
             if not 0 <= weight < math.inf:
@@ -213,6 +256,21 @@ class FinetuneRecipe(Recipe):
             raise InputError("losses: teacher_vector needs a teacher of kind 'dense'")
         for source in self.data:
             one_of(source, "kind", PAIR_KINDS)
+            if self.needs_scores and source.kind != "groups":
+                raise InputError(
+                    f"losses: {self.needs_scores[0]} needs a teacher's scores, and {source.path} "
+                    f"has none, being of kind {source.kind!r}"
+                )
+        if not self.negatives and (self.needs_scores or not self.in_batch):
+            what = self.needs_scores[0] if self.needs_scores else "in_batch: false"
+            raise InputError(
+                f"negatives is 0; {what} compares the documents of a query's own group"
+            )
+
+    @property
+    def needs_scores(self) -> list[str]:
+        """The losses that compare with scores in the data."""
+        return [name for name in SCORE_LOSSES if name in self.losses]
 
 
 R = TypeVar("R", bound=Recipe)

@@ -11,28 +11,23 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.collection.corpora import TEXT_KEYS, open_corpus
 from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
-from dupmae_toolkit.training.recipe import PAIR_KINDS, Source
+from dupmae_toolkit.training.group_sources import Opened
+from dupmae_toolkit.training.groups import Draw, Pair
+from dupmae_toolkit.training.recipe import GROUP_KINDS, PAIR_KINDS, Source
 
 BUFFER = 8192  # documents held for shuffling
+PACKED_BUFFER = 512  # groups with hundreds of documents each, where only their texts can be held
 MOST_MISSES = 1_000_000  # documents in a row that give no pair
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(\"'])")
-
-
-class Pair(NamedTuple):
-    """A query and a text that answers it."""
-
-    query: str
-    document: str
 
 
 class Batches(IterableDataset):
@@ -93,16 +88,20 @@ class Batches(IterableDataset):
                 yield [items[i] for i in positions]
 
 
-def check_sources(sources: list[Source], *, need_pairs: bool = False) -> None:
+def check_sources(
+    sources: list[Source], *, need_pairs: bool = False, opened: Opened | None = None
+) -> None:
     """Raise InputError for the first source that cannot be read or gives nothing.
 
-    It is read to its first text, or pair; what is broken further on is found when it is reached.
+    It is read to its first text, pair or group; what is broken further on is found when it is
+    reached. opened: keeps what was opened for it.
     """
+    opened = opened or Opened()
     for source in sources:
         if not need_pairs:
             found: Iterable[Any] = open_texts(source.path)
-        elif source.kind == "beir":
-            found = open_beir(source.path).qrels(source.split)
+        elif source.kind in GROUP_KINDS:
+            found = (draw.read() for draw in opened(source).draws(random.Random(0)))
         else:
             make, rng = _pair_maker(source), random.Random(0)
             found = (make(document, rng) for document in open_texts(source.path))
@@ -112,19 +111,24 @@ def check_sources(sources: list[Source], *, need_pairs: bool = False) -> None:
 
 
 def shuffled(
-    open_once: Callable[[], Iterable[Any]], rng: random.Random, name: str = "a source"
+    open_once: Callable[[], Iterable[Any]],
+    rng: random.Random,
+    name: str = "a source",
+    size: int | None = None,
 ) -> Iterator[Any]:
     """The items of an iterable, over and over, each time shuffled through a buffer.
 
-    Raises InputError, which calls it ``name``, if it has none.
+    size: of the buffer, BUFFER by default. Raises InputError, which calls the iterable ``name``,
+    if it has none.
     """
+    size = size or BUFFER
     while True:
         buffer: list[Any] = []
         for item in open_once():
-            if len(buffer) < BUFFER:
+            if len(buffer) < size:
                 buffer.append(item)
                 continue
-            position = rng.randrange(BUFFER)
+            position = rng.randrange(size)
             buffer[position], item = item, buffer[position]
             yield item
         if not buffer:
@@ -159,11 +163,14 @@ def texts(source: Source, rng: random.Random) -> Iterator[str]:
         yield document.contents
 
 
-def pairs(source: Source, rng: random.Random) -> Iterator[Pair]:
-    """Pairs of a source, as its ``kind`` says, endlessly."""
-    if source.kind == "beir":
-        judged = judged_pairs(source)
-        yield from shuffled(lambda: judged, rng, f"{source.path}, split {source.split}")
+def pairs(
+    source: Source, rng: random.Random, opened: Opened | None = None
+) -> Iterator[Pair | Draw]:
+    """Pairs of a source, or draws from its groups, as its ``kind`` says, endlessly."""
+    if source.kind in GROUP_KINDS:
+        groups = (opened or Opened())(source)
+        size = PACKED_BUFFER if groups.packed else BUFFER
+        yield from shuffled(lambda: groups.draws(rng), rng, groups.name, size)
         return
     make = _pair_maker(source)
     misses = 0
@@ -181,20 +188,6 @@ def _pair_maker(source: Source) -> Callable[[Document, random.Random], Pair | No
     if source.kind not in makers:
         raise InputError(f"{source.path}: kind {source.kind!r}: choose one of {list(PAIR_KINDS)}")
     return makers[source.kind]
-
-
-def judged_pairs(source: Source) -> list[Pair]:
-    """The positively judged pairs of a BEIR data set's split."""
-    dataset = open_beir(source.path)
-    qrels = dataset.qrels(source.split)
-    wanted = {doc for judged in qrels.values() for doc, grade in judged.items() if grade > 0}
-    contents = {d.id: d.contents for d in dataset.corpus if d.id in wanted}
-    return [
-        Pair(query.text, contents[doc])
-        for query in dataset.queries(source.split)
-        for doc, grade in qrels[query.id].items()
-        if grade > 0 and doc in contents
-    ]
 
 
 def title_pair(document: Document, rng: random.Random) -> Pair | None:

@@ -1,0 +1,63 @@
+"""Batches that lie on several processes: gathering them, with the gradient of one large batch.
+
+A training that averages its gradients over the processes (as DDP does) gets here the gradient of
+one process that holds the whole batch, provided that each process has as many queries and takes
+the mean over its own queries against all documents. What a vector owes to the losses of the other
+processes comes back to it in the backward pass, which sums over the processes.
+
+In a single process everything here is the identity. Every process must make the same calls in the
+same order, as with any collective operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def world_size() -> int:
+    """The number of processes of the training."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """The rows of all processes, one process after the other: [n, …] to [processes · n, …].
+
+    Every process must have as many rows. The gradient of a row is the sum of what all processes'
+    losses say about it.
+    """
+    return _Gather.apply(tensor) if world_size() > 1 else tensor
+
+
+def batch_mean(tensor: Tensor) -> Tensor:
+    """The mean over the rows of all processes, [1, …], with gradient.
+
+    Only the processes' own means travel. A regulariser of the batch's mean, such as FLOPS, would
+    depend on the number of devices if each took its own.
+    """
+    return gather(tensor.mean(dim=0, keepdim=True)).mean(dim=0, keepdim=True)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        tensor = tensor.contiguous()
+        parts = [torch.empty_like(tensor) for _ in range(world_size())]
+        dist.all_gather(parts, tensor)
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]

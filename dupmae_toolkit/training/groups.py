@@ -1,0 +1,94 @@
+"""A query with what answers it and what does not; and the few of them that a batch takes."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dupmae_toolkit.errors import InputError
+
+
+class Pair(NamedTuple):
+    """A query and a text that answers it."""
+
+    query: str
+    document: str
+
+
+class Passage(NamedTuple):
+    """A text, title included, and a teacher's score of it for the query, if there is one."""
+
+    text: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A query, the positives that may be drawn, and negatives, the hardest first.
+
+    place: file and line, for error messages. others: answers that are not to be drawn here.
+    """
+
+    query: str
+    positives: Sequence[Passage]
+    negatives: Sequence[Passage] = ()
+    place: str = ""
+    others: Sequence[Passage] = ()
+
+
+class Example(NamedTuple):
+    """What a batch takes of a group.
+
+    documents: the positive, then the negatives. scores: a teacher's, for each document, NaN where
+    it has none. answers: every text that is known to answer the query. place: see Group.
+    """
+
+    query: str
+    documents: list[str]
+    scores: list[float]
+    answers: frozenset[str]
+    place: str = ""
+
+
+class Draw(NamedTuple):
+    """A group that is yet to be read, and the seed of what will be drawn from it.
+
+    So a stream that is resumed can pass over its first batches without reading what was in them,
+    and still draws what an undisturbed one would have drawn.
+    """
+
+    read: Callable[[], Group]
+    seed: int
+
+    def example(self, negatives: int, depth: int = 0) -> Example:
+        """One positive and ``negatives`` of the first ``depth`` negatives (0 for all of them).
+
+        All are drawn without replacement; fewer come where the group has fewer. A negative with
+        the text of a positive is none. Raises InputError for a group without a positive.
+        """
+        group, rng = self.read(), random.Random(self.seed)
+        if not group.positives:
+            raise InputError(f"{group.place}: no positive for the query; remove it")
+        answers = frozenset(passage.text for passage in (*group.positives, *group.others))
+        positive = rng.choice(group.positives)
+        pool: dict[str, Passage] = {}
+        for passage in group.negatives[: depth or None]:
+            if passage.text not in answers:
+                pool.setdefault(passage.text, passage)
+        drawn = rng.sample(list(pool.values()), min(negatives, len(pool)))
+        documents = [positive, *drawn]
+        return Example(
+            group.query,
+            [passage.text for passage in documents],
+            [math.nan if passage.score is None else passage.score for passage in documents],
+            answers,
+            group.place,
+        )
+
+
+def document_of(item: Pair | Draw) -> str:
+    """The text that answers the query."""
+    return item.document if isinstance(item, Pair) else item.example(0).documents[0]

@@ -1,0 +1,127 @@
+"""Files of lines that are visited in any order, without being held in memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from dupmae_toolkit.collection.sources import MAX_LINE_BYTES, TextSource
+from dupmae_toolkit.errors import InputError
+
+_MASK = (1 << 63) - 1
+
+
+class Line(NamedTuple):
+    """A line's number from 1, and where it begins in the file, or itself where that is packed."""
+
+    number: int
+    place: int | str
+
+
+class LineFile:
+    """The lines of a text file. Of a plain one only places are held; a packed one is read through.
+
+    Raises InputError as ``TextSource.lines`` does.
+    """
+
+    def __init__(self, source: TextSource) -> None:
+        self.source = source
+        self.plain = source.is_plain()
+        self._stream: BinaryIO | None = None
+
+    def lines(self) -> Iterator[Line]:
+        """Every line that is not blank."""
+        if not self.plain:
+            yield from (Line(number, text) for number, text in self.source.lines())
+            return
+        try:
+            stream = self.source.path.open("rb")
+        except OSError:
+            yield from (Line(number, text) for number, text in self.source.lines())  # it will say
+            return
+        with stream:
+            place = number = 0
+            while raw := stream.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(raw) > MAX_LINE_BYTES:
+                    raise InputError.at(
+                        self.source, number, f"a line longer than {MAX_LINE_BYTES >> 20} MiB"
+                    )
+                if not raw.isspace():
+                    yield Line(number, place)
+                place += len(raw)
+
+    def text(self, line: Line) -> str:
+        """The text of a line, without its end."""
+        if isinstance(line.place, str):
+            return line.place
+        try:
+            if self._stream is None:
+                self._stream = self.source.path.open("rb")
+            self._stream.seek(line.place)
+            raw = self._stream.readline(MAX_LINE_BYTES + 1)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError.at(self.source, line.number, f"cannot be read ({reason})") from error
+        if line.place == 0:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        try:
+            text = raw.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError.at(
+                self.source, line.number, f"not UTF-8 text (byte {error.start + 1} of the line)"
+            ) from error
+        if "\0" in text:
+            raise InputError.at(self.source, line.number, "a NUL byte: this is no text file")
+        return text
+
+
+class TextStore:
+    """Texts by their ids, out of a file that may be far larger than memory.
+
+    parse: from a line's text and number to an id and a text; raises InputError for a line that is
+    none. For each line of a plain file 24 bytes are held; a packed file is held whole.
+    """
+
+    def __init__(self, source: TextSource, parse: Callable[[str, int], tuple[str, str]]) -> None:
+        self.file = LineFile(source)
+        self._parse = parse
+        self._held: dict[str, str] = {}
+        # Python's hash differs from process to process; it only says where to look for an id.
+        hashes, places, numbers = array("q"), array("q"), array("q")
+        for line in self.file.lines():
+            identifier, text = parse(self.file.text(line), line.number)
+            if isinstance(line.place, str):
+                self._held.setdefault(identifier, text)
+                continue
+            hashes.append(hash(identifier) & _MASK)
+            places.append(line.place)
+            numbers.append(line.number)
+        keys = np.frombuffer(hashes, dtype=np.int64) if hashes else np.zeros(0, np.int64)
+        order = np.argsort(keys, kind="stable")
+        self._keys = keys[order]
+        self._places = np.asarray(places, dtype=np.int64)[order]
+        self._numbers = np.asarray(numbers, dtype=np.int64)[order]
+        if not len(self):
+            raise InputError.at(source, None, "no texts in it")
+
+    def __len__(self) -> int:
+        return len(self._held) or len(self._keys)
+
+    def get(self, identifier: str) -> str | None:
+        """The text with this id; the first, if there are several."""
+        if self._held:
+            return self._held.get(identifier)
+        key = hash(identifier) & _MASK
+        start = int(np.searchsorted(self._keys, key))
+        while start < len(self._keys) and self._keys[start] == key:
+            number = int(self._numbers[start])
+            line = self.file.text(Line(number, int(self._places[start])))
+            found, text = self._parse(line, number)
+            if found == identifier:
+                return text
+            start += 1
+        return None

@@ -1,0 +1,198 @@
+"""The encoder with the losses of fine-tuning over a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.training import losses
+from dupmae_toolkit.training.chunks import Vectors, encode
+from dupmae_toolkit.training.distributed import batch_mean, gather, rank
+from dupmae_toolkit.training.recipe import LEXICAL_LOSSES, FinetuneRecipe
+from dupmae_toolkit.training.teachers import Side, Teachers, Teaching
+
+COSINE_SCALE = 20.0  #: where the recipe leaves dense_scale open and the vectors have length one
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of each query for every document of the batch, float32 [Q, D].
+
+    dense: for the whole vectors, then for each shorter size. lexical, joint: None without a lexical
+    head. The rest says what the documents are to the queries; see PairCollator. ``same`` and
+    ``aside`` also hold everything outside the query's own group where in-batch negatives are off;
+    aside is None where every document takes part.
+    """
+
+    dense: list[Tensor]
+    lexical: Tensor | None
+    joint: Tensor | None
+    target: Tensor
+    same: Tensor
+    aside: Tensor | None
+    own: Tensor
+    absent: Tensor
+    scores: Tensor | None
+    teacher: Tensor | None
+
+    def of(self, part: str) -> list[Tensor]:
+        """The scores of ``joint``, ``lexical`` or ``dense``: one, or one for each dense size."""
+        found = getattr(self, part)
+        return found if isinstance(found, list) else [found]
+
+
+class PairModel(nn.Module):
+    """The encoder with its losses over a batch of pairs or groups."""
+
+    def __init__(
+        self, encoder: DupMAEEncoder, recipe: FinetuneRecipe, teachers: Teachers | None = None
+    ) -> None:
+        super().__init__()
+        lexical = [name for name in LEXICAL_LOSSES if name in recipe.losses]
+        lexical += [name for name in ("active_terms", "unigram_prior") if getattr(recipe, name)]
+        if lexical and encoder.config.lexical_head == "none":
+            raise InputError(f"{lexical[0]} needs a lexical head, and there is none")
+        for size in recipe.dense_sizes:
+            if size >= encoder.dense_dim:
+                raise InputError(
+                    f"dense_sizes: {size} is no part of {encoder.dense_dim} dimensions; give less"
+                )
+        imitated = teachers.dense if teachers and "teacher_vector" in recipe.losses else None
+        if imitated and imitated.width != encoder.dense_dim:
+            raise InputError(
+                f"the dense teacher's vectors have {imitated.width} dimensions and the model's "
+                f"{encoder.dense_dim}; the loss 'teacher_vector' needs both alike"
+            )
+        self.encoder = encoder
+        self.recipe = recipe
+        self.teachers = teachers
+        self.dense_scale = recipe.dense_scale or (COSINE_SCALE if encoder.config.normalize else 1.0)
+
+    def forward(
+        self, batch: dict[str, Tensor], step: int, steps: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        r, config = self.recipe, self.encoder.config
+        query, document = (
+            encode(
+                self.encoder,
+                batch[f"{name}_ids"],
+                batch[f"{name}_mask"],
+                chunk_size=r.chunk_size,
+                top_k=top_k if r.prune else 0,
+            )
+            for name, top_k in (("query", config.query_top_k), ("document", config.top_k))
+        )
+        with torch.autocast(query.dense.device.type, enabled=False):
+            taught = None if self.teachers is None else teach(self.teachers, batch)
+            scores = self.scores(query, document, batch, taught)
+            parts = {name: part_loss(name, scores) for name in r.losses if name != "teacher_vector"}
+            if "teacher_vector" in r.losses:
+                assert taught is not None  # the recipe was checked
+                parts["teacher_vector"] = imitation(query.dense, document.dense, taught)
+            loss = torch.stack([r.losses[name] * value for name, value in parts.items()]).sum()
+            logs = {name: value.item() for name, value in parts.items()}
+            if query.lexical is not None and document.lexical is not None:
+                extra, more = self.sparsity(query.lexical, document.lexical, step, steps)
+                loss, logs = loss + extra, logs | more
+        return loss, logs
+
+    def scores(
+        self, query: Vectors, document: Vectors, batch: dict[str, Tensor], taught: Teaching | None
+    ) -> Scores:
+        """Every query against the documents of all processes."""
+        normalize = self.encoder.config.normalize
+        sizes = [query.dense.shape[1], *self.recipe.dense_sizes]
+        cut = losses.truncated(query.dense, gather(document.dense), sizes, normalize=normalize)
+        dense = [self.dense_scale * q @ d.T for _, q, d in cut]
+        lexical = joint = None
+        if query.lexical is not None and document.lexical is not None:
+            lexical = query.lexical @ gather(document.lexical).T
+            joint = lexical + dense[0]
+        same, repeated, own = batch["same"], batch["repeated"], batch["own"]
+        if not self.recipe.in_batch:
+            outside = torch.ones_like(same).scatter(1, own, False)
+            same, repeated = same | outside, repeated | outside
+        return Scores(
+            dense,
+            lexical,
+            joint,
+            batch["target"],
+            same,
+            repeated if bool(repeated.any()) else None,
+            own,
+            batch["repeated"].gather(1, own),
+            batch.get("scores"),
+            None if taught is None else taught.logits,
+        )
+
+    def sparsity(
+        self, query: Tensor, document: Tensor, step: int, steps: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The regularisers of both lexical vectors, [B, |V|], as heavy as they are at this step."""
+        r = self.recipe
+        rise = losses.ramp(step, round(r.flops_ramp * steps))
+        total, logs = query.new_zeros(()), {}
+        for name, weights in (("query", query), ("document", document)):
+            mean = batch_mean(weights)
+            for kind, loss in (("flops", losses.flops(mean)), ("l1", losses.l1(mean))):
+                total = total + rise * getattr(r, f"{kind}_{name}") * loss
+                logs[f"{kind}_{name}"] = loss.item()
+            logs[f"active_{name}"] = (weights > 0).sum(1).float().mean().item()
+        return total, logs
+
+
+def teach(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
+    """What the teachers say of this process's queries and the documents of all processes.
+
+    Every process asks them about all queries, which are short, and its own documents.
+    """
+    queries = Side(gather(batch["query_ids"]), gather(batch["query_mask"]))
+    taught = teachers(queries, Side(batch["document_ids"], batch["document_mask"]))
+    count = len(batch["query_ids"])
+    own = slice(rank() * count, (rank() + 1) * count)
+    vectors = None if taught.query is None else taught.query[own]
+    return Teaching(gather(taught.logits.T)[:, own].T, vectors, taught.document)
+
+
+def imitation(query: Tensor, document: Tensor, taught: Teaching) -> Tensor:
+    """1 - cosine between the dense vectors, [B, d] and [D, d], and the teacher's: the two means."""
+    assert taught.query is not None
+    assert taught.document is not None
+    near = nn.functional.cosine_similarity
+    distances = [1 - near(query, taught.query).mean(), 1 - near(document, taught.document).mean()]
+    return torch.stack(distances).mean()
+
+
+def part_loss(name: str, s: Scores) -> Tensor:
+    """The loss of that name; one on the dense score is summed over the dense sizes.
+
+    ``joint``, ``lexical``, ``dense``: cross-entropy; ``aggretriever``: of all three. With ``kl_``
+    or ``margin_`` before it: from a teacher's scores of the query's own documents; with ``self_``:
+    from the joint score; with ``teacher_``: from the teachers that scored the batch.
+    """
+    if name == "aggretriever":
+        assert s.joint is not None
+        assert s.lexical is not None
+        return losses.aggretriever(s.joint, s.lexical, s.dense, s.same, s.target)
+    kind, _, part = name.rpartition("_")
+    given = s.of(part)
+    if kind in ("kl", "margin"):
+        given = [scores.gather(1, s.own) for scores in given]
+    scored: Any = s.scores  # those that are needed are there: the recipe was checked
+    joint: Any = s.joint
+    taught: Any = s.teacher
+    makers: dict[str, Callable[..., Tensor]] = {
+        "": partial(losses.contrastive, same=s.same, target=s.target),
+        "kl": partial(losses.distill, teacher=scored, left_out=s.absent),
+        "margin": partial(losses.margin_mse, teacher=scored, left_out=s.absent),
+        "self": partial(losses.self_distill, joint=joint, left_out=s.aside),
+        "teacher": partial(losses.distill, teacher=taught, left_out=s.aside),
+    }
+    return torch.stack([makers[kind](scores) for scores in given]).sum()
