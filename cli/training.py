@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dupmae_cli.console import print_json, say
 
 from dupmae_toolkit.errors import InputError
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.training.recipe import Recipe
 
 RECIPE = Annotated[Path, typer.Argument(help="A recipe in YAML; see the folder recipes/.")]
 DATA = Annotated[
@@ -43,9 +46,10 @@ def pretrain(
 
     loaded = load_recipe(recipe, PretrainRecipe, _changes(set_), data)
     # Only now, because it loads torch: what is wrong with the recipe is said at once.
+    from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.pretrain import pretrain as work
 
-    _report(work(loaded, resume=resume, listen=_tell(loaded.steps)), json)
+    _report(work(loaded, resume=resume, listen=_tell(loaded), measure=mean_ndcg), json)
 
 
 def finetune(
@@ -63,9 +67,10 @@ def finetune(
 
     loaded = load_recipe(recipe, FinetuneRecipe, _changes(set_), data)
     # Only now, because it loads torch: what is wrong with the recipe is said at once.
+    from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.finetune import finetune as work
 
-    _report(work(loaded, resume=resume, listen=_tell(loaded.steps)), json)
+    _report(work(loaded, resume=resume, listen=_tell(loaded), measure=mean_ndcg), json)
 
 
 def _changes(given: list[str] | None) -> dict[str, str]:
@@ -78,12 +83,16 @@ def _changes(given: list[str] | None) -> dict[str, str]:
     return changes
 
 
-def _tell(steps: int) -> Callable[[dict[str, float]], None]:
-    def listen(entry: dict[str, float]) -> None:
-        words = [f"{key} {value:.4g}" for key, value in entry.items() if key != "step"]
-        say(f"step {entry['step']:.0f}/{steps}  {'  '.join(words)}")
+def _tell(recipe: Recipe) -> Callable[[dict[str, Any]], None]:
+    def listen(entry: dict[str, Any]) -> None:
+        words = [_word(key, value) for key, value in entry.items() if key != "step"]
+        say(f"step {entry['step']:.0f}/{recipe.steps}  {'  '.join(words)}")
 
     return listen
+
+
+def _word(key: str, value: Any) -> str:
+    return f"{key}: {value}" if isinstance(value, str) else f"{key} {value:.4g}"
 
 
 def _report(folder: Path, json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,8 +70,8 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path):
     ],
 )
 def test_every_shipped_recipe_is_one(name, kind):
-    recipe = load_recipe(RECIPES / name, kind, data="/texts")
-    assert recipe.steps > 0
+    recipe: Any = load_recipe(RECIPES / name, kind, data="/texts")
+    assert recipe.steps > 0 or recipe.epochs > 0
     assert all("{" not in source.path for source in recipe.data)
 
 

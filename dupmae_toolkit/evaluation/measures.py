@@ -53,6 +53,11 @@ def evaluate(qrels: Qrels, run: Run, measures: Sequence[str] = DEFAULT_MEASURES)
         return _calculate(_pipeline().evaluator(parsed, _safe(qrels)), parsed, qrels, run)
 
 
+def mean_ndcg(qrels: Qrels, run: Run) -> dict[str, float]:
+    """nDCG@10 alone, for those who measure often."""
+    return evaluate(qrels, run, ["nDCG@10"]).means
+
+
 def evaluate_runs(
     qrels: Qrels, runs: Mapping[str, Run], measures: Sequence[str] = DEFAULT_MEASURES
 ) -> dict[str, Scores]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, calibrate_head
+from dupmae_toolkit.training.evaluation import Evaluation
 from dupmae_toolkit.training.freezing import freeze_layers, set_dropout
 from dupmae_toolkit.training.group_sources import Opened
 from dupmae_toolkit.training.groups import document_of
@@ -16,6 +21,7 @@ from dupmae_toolkit.training.neighbours import near_batches
 from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.retrieval import Measure
 from dupmae_toolkit.training.streams import Batches, check_sources, pairs
 from dupmae_toolkit.training.teachers import Teachers
 from dupmae_toolkit.training.trainer import check_lengths, check_output, run
@@ -26,11 +32,16 @@ def finetune(
     *,
     resume: bool = False,
     listen: Listen = lambda entry: None,
+    measure: Measure | None = None,
 ) -> Path:
-    """Fine-tune as the recipe says; returns the folder of the trained checkpoint."""
+    """Fine-tune as the recipe says; returns the folder of the trained checkpoint.
+
+    measure: what rankings of ``eval_collection`` are worth.
+    """
     check_output(recipe, resume=resume)
     opened = Opened()
-    check_sources(recipe.data, need_pairs=True, opened=opened)
+    held_out_data = [replace(recipe.data[0], path=recipe.eval_data)] if recipe.eval_data else []
+    check_sources([*recipe.data, *held_out_data], need_pairs=True, opened=opened)
     make = partial(pairs, opened=opened)
     encoder = DupMAEEncoder.from_pretrained(
         recipe.model, fresh_head=recipe.fresh_head, precision=recipe.precision, **recipe.encoder
@@ -47,12 +58,13 @@ def finetune(
         teachers = Teachers(recipe.teachers, encoder, sample, recipe.document_length)
         teachers.to(encoder.device)
     module = PairModel(encoder, recipe, teachers)
+    collator = PairCollator(encoder, recipe)
     batches = Batches(
         recipe.data,
         recipe.batch_size,
         recipe.seed,
         make,
-        PairCollator(encoder, recipe),
+        collator,
         pool=recipe.near_batches,
         deal=lambda items, size, rng: near_batches(list(map(document_of, items)), size, rng),
     )
@@ -72,6 +84,18 @@ def finetune(
             )
             listen({"step": 0, "bias_shift": shift})
 
+    def held_out() -> Iterator[dict[str, Tensor]]:
+        made = Batches(held_out_data, recipe.batch_size, recipe.seed, make, collator)
+        return itertools.islice(iter(made), recipe.eval_batches)
+
+    watch = Evaluation(
+        recipe,
+        module,
+        encoder,
+        listen,
+        held_out=held_out if held_out_data else None,
+        measure=measure,
+    )
     return run(
         recipe,
         module,
@@ -81,4 +105,5 @@ def finetune(
         resume=resume,
         listen=listen,
         prepare=prepare,
+        callbacks=[watch],
     )

@@ -13,23 +13,30 @@ from transformers import TrainerCallback
 from dupmae_toolkit.files import atomic_file
 
 LOG = "log.jsonl"
-#: Is called with each entry of the log, and with what happens before the first step.
-Listen = Callable[[dict[str, float]], None]
+#: Is called with each entry of the log, and with what happens before the first step. Values are
+#: numbers; that of ``warning`` is a sentence.
+Listen = Callable[[dict[str, Any]], None]
 
 
 class LogCallback(TrainerCallback):
     """Writes each log entry as a line of ``log.jsonl`` and hands it to a listener."""
 
     def __init__(self, folder: Path, listen: Listen) -> None:
-        self.path = folder / LOG
+        self.folder = folder
         self.listen = listen
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         entry = {"step": state.global_step, **(logs or {})}
         entry.pop("epoch", None)  # the streams have no end
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n")
+        append(self.folder, entry)
         self.listen(entry)
+
+
+def append(folder: Path, entry: dict[str, Any]) -> None:
+    """Add an entry to a training's log."""
+    line = json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n"
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(line)
 
 
 def history(folder: Path) -> list[dict[str, float]]:

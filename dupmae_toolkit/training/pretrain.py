@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import tokenize
@@ -17,22 +22,58 @@ from dupmae_toolkit.model.mean_layer import add_mean_layer
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
 from dupmae_toolkit.training.collator import PreTrainingCollator
+from dupmae_toolkit.training.evaluation import Evaluation
 from dupmae_toolkit.training.history import Listen
-from dupmae_toolkit.training.recipe import PretrainRecipe
-from dupmae_toolkit.training.streams import Batches, check_sources, texts
+from dupmae_toolkit.training.packing import Packer
+from dupmae_toolkit.training.recipe import PretrainRecipe, Source
+from dupmae_toolkit.training.retrieval import Measure
+from dupmae_toolkit.training.streams import (
+    Batches,
+    check_sources,
+    shuffled,
+    training_texts,
+)
 from dupmae_toolkit.training.trainer import check_lengths, check_output, run
 
 
+class Examples:
+    """What a recipe makes of its sources' texts: strings, or blocks of token ids, int32 [L]."""
+
+    def __init__(self, tokenizer: Any, recipe: PretrainRecipe) -> None:
+        self.packer = None
+        if recipe.packing != "passage":
+            across = recipe.packing == "corpus"
+            self.packer = Packer(tokenizer, recipe.max_length, across=across)
+        self.share = 0.0 if recipe.eval_data else recipe.eval_share
+
+    def once(self, source: Source, *, held_out: bool = False) -> Iterator[Any]:
+        """The examples of a source in its own order: those to train on, or the held-out ones."""
+        found = training_texts(source.path, self.share, held_out=held_out)
+        return found if self.packer is None else self.packer(found)
+
+    def __call__(self, source: Source, rng: random.Random) -> Iterator[Any]:
+        """Those to train on, endlessly, shuffled."""
+        return shuffled(lambda: self.once(source), rng, source.path)
+
+    def held_out(self, source: Source, rng: random.Random) -> Iterator[Any]:
+        """Those to evaluate on, endlessly, shuffled."""
+        opened = partial(self.once, source, held_out=self.share > 0)
+        return shuffled(opened, rng, f"{source.path}, held-out share {self.share:g}")
+
+
 class TextCollator:
-    """Texts to a batch for DupMAEForPreTraining."""
+    """Texts, or blocks of token ids, to a batch for DupMAEForPreTraining."""
 
     def __init__(self, encoder: DupMAEEncoder, config: PreTrainingConfig, recipe: PretrainRecipe):
         self.tokenizer = encoder.tokenizer
         self.max_length = recipe.max_length
         self.collate = PreTrainingCollator(encoder.tokenizer, config, seed=recipe.seed)
 
-    def __call__(self, batch: list[str]) -> dict[str, Tensor]:
-        ids = tokenize(self.tokenizer, batch, self.max_length).ids
+    def __call__(self, batch: list[Any]) -> dict[str, Tensor]:
+        if isinstance(batch[0], str):
+            ids: list[Any] = tokenize(self.tokenizer, batch, self.max_length).ids
+        else:
+            ids = batch
         return self.collate([{"input_ids": row} for row in ids])
 
 
@@ -93,15 +134,46 @@ def warm_head(
     weight.requires_grad_(True)
 
 
+def check_ordinary(
+    examples: Examples, sources: list[Source], collator: TextCollator, enough: int = 256
+) -> None:
+    """Raise InputError for a source whose first texts hold special tokens alone."""
+    ordinary = collator.collate.words.ordinary
+    for source in sources:
+        first = list(itertools.islice(examples.once(source), enough))
+        if first and not any(ordinary[row].any() for row in _ids_of(first, collator)):
+            raise InputError(
+                f"{source.path}: its first {len(first)} texts hold special tokens alone; there is "
+                "nothing to learn"
+            )
+
+
+def _ids_of(examples: list[Any], collator: TextCollator) -> list[Any]:
+    if isinstance(examples[0], str):
+        return tokenize(collator.tokenizer, examples, collator.max_length).ids
+    return examples
+
+
+def count_steps(examples: Examples, recipe: PretrainRecipe) -> int:
+    """Steps in which the epochs' examples are seen; every source is read once, to its end."""
+    count = sum(1 for source in recipe.data for _ in examples.once(source))
+    return max(1, math.ceil(recipe.epochs * count / recipe.batch_size))
+
+
 def pretrain(
-    recipe: PretrainRecipe, *, resume: bool = False, listen: Listen = lambda entry: None
+    recipe: PretrainRecipe,
+    *,
+    resume: bool = False,
+    listen: Listen = lambda entry: None,
+    measure: Measure | None = None,
 ) -> Path:
     """Pre-train as the recipe says; returns the folder of the trained checkpoint.
 
-    The checkpoint carries the decoder, so that pre-training can go on from it.
+    The checkpoint carries the decoder, so that pre-training can go on from it. measure: what
+    rankings of ``eval_collection`` are worth.
     """
     check_output(recipe, resume=resume)
-    check_sources(recipe.data)
+    check_sources([*recipe.data, *([Source(recipe.eval_data)] if recipe.eval_data else [])])
     config = recipe.pretraining()
     torch.manual_seed(recipe.seed)  # a new decoder is drawn at random
     model = DupMAEForPreTraining.from_pretrained(
@@ -116,7 +188,12 @@ def pretrain(
         add_mean_layer(encoder.lm, recipe.mean_layer)
     check_lengths(encoder.lm, recipe, "max_length")
     collator = TextCollator(encoder, config, recipe)
-    batches = Batches(recipe.data, recipe.batch_size, recipe.seed, texts, collator)
+    examples = Examples(encoder.tokenizer, recipe)
+    check_ordinary(examples, recipe.data, collator)
+    if recipe.epochs:
+        recipe.steps = count_steps(examples, recipe)
+        recipe.epochs = 0.0
+    batches = Batches(recipe.data, recipe.batch_size, recipe.seed, examples, collator)
 
     def load(folder: Path) -> None:
         saved = DupMAEForPreTraining.from_pretrained(folder, config, device="cpu")
@@ -126,17 +203,28 @@ def pretrain(
         if recipe.head_steps and config.bow_weight:
             # Other texts than the training's first, which it shall see with a head that it taught.
             seed = recipe.seed + 1_000_003
-            stream = Batches(recipe.data, recipe.batch_size, seed, texts, collator)
+            stream = Batches(recipe.data, recipe.batch_size, seed, examples, collator)
             torch.manual_seed(recipe.seed)
             warm_head(encoder, iter(stream), recipe, listen)
 
+    def held_out() -> Iterator[dict[str, Tensor]]:
+        sources = [Source(recipe.eval_data)] if recipe.eval_data else recipe.data
+        made = Batches(sources, recipe.batch_size, recipe.seed, examples.held_out, collator)
+        return itertools.islice(iter(made), recipe.eval_batches)
+
+    module = StepModel(model)
+    has_texts = bool(recipe.eval_data or recipe.eval_share)
+    watch = Evaluation(
+        recipe, module, encoder, listen, held_out=held_out if has_texts else None, measure=measure
+    )
     return run(
         recipe,
-        StepModel(model),
+        module,
         batches,
         model.save_pretrained,
         load,
         resume=resume,
         listen=listen,
         prepare=prepare,
+        callbacks=[watch],
     )

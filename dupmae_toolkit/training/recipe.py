@@ -18,6 +18,7 @@ GROUP_KINDS = ("groups", "pairs", "triples", "id-triples", "qrels", "beir")
 PAIR_KINDS = (*TEXT_KINDS, *GROUP_KINDS)
 TEACHER_KINDS = ("dense", "lexical", "bm25")
 TEACHER_POOLINGS = ("mean", "cls")
+PACKINGS = ("passage", "sentences", "corpus")
 PRECISIONS = ("auto", "fp32", "bf16")
 PARTS = ("joint", "lexical", "dense")
 #: Losses that compare with scores which the data carries.
@@ -103,6 +104,12 @@ class Recipe:
     encoder: fields of DupMAEConfig to set in the checkpoint.
     warmup: share of the steps in which the learning rate rises, before it falls linearly to 0.
     save_every, log_every: in steps; the last two checkpoints are kept.
+    eval_every: in steps, how often the training is evaluated, besides before the first step and
+        after the last; 0 for never. It changes nothing in the training.
+    eval_data: a source of held-out data, as one under ``data``; its losses are worked out on the
+        same ``eval_batches`` batches each time.
+    eval_collection: a small BEIR data set, of which all documents are encoded and searched by brute
+        force; eval_split: the split whose judgements count.
     precision: auto (bf16 where the hardware has it), fp32 or bf16.
     """
 
@@ -121,9 +128,16 @@ class Recipe:
     save_every: int = 100
     log_every: int = 10
     precision: str = "auto"
+    eval_every: int = 0
+    eval_data: str = ""
+    eval_batches: int = 8
+    eval_collection: str = ""
+    eval_split: str = "dev"
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "batch_size", "save_every", "log_every")
+        at_least(self, 1, "batch_size", "save_every", "log_every", "eval_batches")
+        at_least(self, 0 if getattr(self, "epochs", 0) else 1, "steps")
+        at_least(self, 0, "eval_every")
         at_least(self, 0, "learning_rate", "weight_decay", "max_grad_norm", "seed")
         if self.seed >= 1 << 32:
             raise InputError(f"seed is {self.seed}; give a smaller number")
@@ -144,6 +158,13 @@ class PretrainRecipe(Recipe):
     preset: ``official``, ``paper``, ``retromae``, ``bow`` or ``mlm``. settings: fields of
         PreTrainingConfig that override it.
     max_length: tokens of a text.
+    packing: ``passage``: each text is an example, cut at max_length; ``sentences``: the sentences
+        of a text, packed greedily into as many examples as they fill; ``corpus``: the same over the
+        ends of texts, for corpora with a sentence in each row.
+    epochs: rounds over the data instead of steps, which are counted before the first: as many as
+        make epochs × examples, of all sources together.
+    eval_share: the share of the texts that is held out of training and evaluated on, where no
+        ``eval_data`` is named.
     head_steps: so many steps come before, in which a fresh head alone learns the bag of words with
         ``head_learning_rate``; untaught it would pull a good backbone apart.
     mean_layer: above 0, add a layer whose [CLS] is the mean of all tokens, with this gain: for a
@@ -153,6 +174,9 @@ class PretrainRecipe(Recipe):
     preset: str = "official"
     settings: dict[str, Any] = field(default_factory=dict)
     max_length: int = 128
+    packing: str = "passage"
+    epochs: float = 0.0
+    eval_share: float = 0.0
     head_steps: int = 0
     head_learning_rate: float = 2e-3
     mean_layer: float = 0.0
@@ -160,7 +184,13 @@ class PretrainRecipe(Recipe):
     def __post_init__(self) -> None:
         Recipe.__post_init__(self)
         at_least(self, 3, "max_length")
-        at_least(self, 0, "head_steps", "head_learning_rate", "mean_layer")
+        at_least(self, 0, "head_steps", "head_learning_rate", "mean_layer", "epochs")
+        one_of(self, "packing", PACKINGS)
+        share(self, "eval_share")
+        if self.eval_share == 1:
+            raise InputError("eval_share is 1; nothing would be left to train on")
+        if self.epochs and self.steps:
+            raise InputError(f"steps is {self.steps} and epochs {self.epochs:g}; give one of them")
         self.pretraining()
 
     def pretraining(self) -> PreTrainingConfig:
@@ -355,9 +385,11 @@ def _fill(value: Any, data: str) -> Any:
 def _build(kind: type[R], values: dict[str, Any]) -> R:
     known = {f.name: f for f in fields(kind)}
     refuse_unknown(values, known)
+    if values.get("epochs"):
+        values = {"steps": 0, **values}
     for name, entry in known.items():
         needed = entry.default is MISSING and entry.default_factory is MISSING
-        if needed and values.get(name) in (None, "", []):
+        if needed and (values.get(name) is None or values[name] in ("", [])):
             raise InputError(f"the key {name!r} is missing")
     if not isinstance(values["data"], list):
         raise InputError("data is a list of sources, each with a path")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dupmae_toolkit.records import Document
 from dupmae_toolkit.training.group_sources import Opened
 from dupmae_toolkit.training.groups import Draw, Pair
 from dupmae_toolkit.training.recipe import GROUP_KINDS, PAIR_KINDS, Source
+from dupmae_toolkit.training.tables import is_table, open_table
 
 BUFFER = 8192  # documents held for shuffling
 PACKED_BUFFER = 512  # groups with hundreds of documents each, where only their texts can be held
@@ -99,7 +101,7 @@ def check_sources(
     opened = opened or Opened()
     for source in sources:
         if not need_pairs:
-            found: Iterable[Any] = open_texts(source.path)
+            found: Iterable[Any] = training_texts(source.path)
         elif source.kind in GROUP_KINDS:
             found = (draw.read() for draw in opened(source).draws(random.Random(0)))
         else:
@@ -141,8 +143,11 @@ def open_texts(path: str) -> Iterator[Document]:
     """The documents of a corpus, or of a file of training texts, which need no ids.
 
     JSON lines with ``text`` and perhaps ``title``, or ``.txt`` with a text on each line; plain,
-    ``.gz`` or ``.xz``.
+    ``.gz`` or ``.xz``. Also what ``open_table`` reads: Parquet files, data sets.
     """
+    if is_table(path):
+        yield from open_table(path)
+        return
     file = TextSource(Path(path))
     if not file.path.is_file() or file.suffix not in (*JSON_SUFFIXES, ".txt"):
         yield from open_corpus(path)
@@ -157,10 +162,26 @@ def open_texts(path: str) -> Iterator[Document]:
         yield Document(str(number), title, parsed.get_text(TEXT_KEYS, required=True))
 
 
+def training_texts(path: str, share: float = 0.0, *, held_out: bool = False) -> Iterator[str]:
+    """Title and text of each document, once, without empty ones.
+
+    share: of the texts that are held out of training. Which these are follows from what they say
+    alone, so equal texts are on the same side. held_out: these and not the others.
+    """
+    for document in open_texts(path):
+        contents = document.contents
+        if contents and (is_held_out(contents, share) if share else False) == held_out:
+            yield contents
+
+
+def is_held_out(contents: str, share: float) -> bool:
+    """Whether a text belongs to the share that training does not see."""
+    return zlib.crc32(contents.encode("utf-8", "surrogatepass")) < share * (1 << 32)
+
+
 def texts(source: Source, rng: random.Random) -> Iterator[str]:
-    """Title and text of each document, endlessly."""
-    for document in shuffled(lambda: open_texts(source.path), rng, source.path):
-        yield document.contents
+    """The texts of a source, endlessly, shuffled."""
+    yield from shuffled(lambda: training_texts(source.path), rng, source.path)
 
 
 def pairs(

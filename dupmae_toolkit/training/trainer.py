@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers import TrainingArguments as Arguments
 
 from dupmae_toolkit.errors import DupMAEError, InputError
@@ -189,11 +189,13 @@ def run(
     resume: bool,
     listen: Listen,
     prepare: Callable[[], None] = lambda: None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
     """Train from the start, or from the last checkpoint; returns the folder of the result.
 
     ``prepare`` is called before the first step of a training that starts anew. ``check_output``
-    says the same sooner, before anything that takes time.
+    says the same sooner, before anything that takes time. callbacks: Trainer's, called before the
+    log is written.
     """
     output = make_folder(Path(recipe.output))
     with exclusive(output), quiet():
@@ -202,9 +204,11 @@ def run(
         checkpoint = last_checkpoint(output) if resume else None
         batches.skip = steps_done(checkpoint) if checkpoint else 0
         write_json(output / "recipe.json", recipe_as_dict(recipe))
-        keep_until(output, batches.skip)
+        # What was found before the first step is found again where no step is kept.
+        keep_until(output, batches.skip if checkpoint else -1)
         trainer = StepTrainer(recipe, module, batches, save, load)
-        trainer.add_callback(LogCallback(output, listen))
+        for callback in (*callbacks, LogCallback(output, listen)):
+            trainer.add_callback(callback)
         if checkpoint is None:
             prepare()
             trainer.train()

@@ -1,0 +1,128 @@
+"""Retrieval over a small collection by brute force: every query against every document.
+
+It needs no index: numpy and scipy score all documents with the current weights. What the rankings
+are worth is for a function to say that training is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix, vstack
+
+from dupmae_toolkit.collection.beir import open_beir
+from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.model.inference import sparse_top_k
+from dupmae_toolkit.records import Query, Ranking, Representations, Run
+
+#: Qrels and a run to the means of measures, by their names.
+Measure = Callable[[Qrels, Run], Mapping[str, float]]
+DEPTH = 100  # documents of a ranking
+LARGEST = 100_000  # documents of a collection
+_WINDOW = 128  # documents whose unpruned vectors are in memory
+_QUERIES = 64  # scored at a time
+
+
+@dataclass(slots=True)
+class SmallCollection:
+    """A judged collection in memory; documents in the order of their ids, so that ties break so."""
+
+    ids: list[str]
+    texts: list[str]
+    queries: list[Query]
+    qrels: Qrels
+    drops_self_matches: bool
+
+    @classmethod
+    def open(cls, path: str, split: str) -> SmallCollection:
+        """Read a BEIR data set; InputError if it is too large for brute force."""
+        dataset = open_beir(path)
+        qrels = dataset.qrels(split)
+        found = {}
+        for document in dataset.corpus:
+            found[document.id] = document.contents
+            if len(found) > LARGEST:
+                raise InputError(
+                    f"{path}: more than {LARGEST:,} documents are too many to be searched during "
+                    "a training; name a smaller eval_collection"
+                )
+        ids = sorted(found)
+        queries = dataset.queries(split)
+        texts = [found[name] for name in ids]
+        return cls(ids, texts, queries, qrels, dataset.drops_self_matches)
+
+
+def evaluate_retrieval(
+    encoder: DupMAEEncoder, collection: SmallCollection, measure: Measure
+) -> dict[str, float]:
+    """Measures of the dense, the lexical and the hybrid ranking, and the active terms.
+
+    ``active_document`` is the mean number of terms above 0 of a document before any are cut off;
+    the scores are of documents cut as the encoder's config says.
+    """
+    documents, active = _encode(encoder, collection)
+    queries = encoder.encode_queries([query.text for query in collection.queries])
+    weights = encoder.config.dense_weight, encoder.config.lexical_weight
+    found: dict[str, float] = {}
+    for mode, run in rank(collection, queries, documents, weights).items():
+        found |= {f"{mode}_{name}": value for name, value in measure(collection.qrels, run).items()}
+    active_query = queries.lexical.nnz / max(1, len(queries))
+    return found | {"active_document": active, "active_query": active_query}
+
+
+def _encode(encoder: DupMAEEncoder, collection: SmallCollection) -> tuple[Representations, float]:
+    config, parts, active = encoder.config, [], 0
+    try:
+        encoder.config = config.but(top_k=0)
+        for start in range(0, len(collection.ids), _WINDOW):
+            part = encoder.encode_documents(collection.texts[start : start + _WINDOW])
+            active += part.lexical.nnz
+            part.lexical = sparse_top_k(part.lexical.toarray(), config.top_k)
+            parts.append(part)
+    finally:
+        encoder.config = config
+    dense = np.concatenate([part.dense for part in parts])
+    lexical = csr_matrix(vstack([part.lexical for part in parts]))
+    return Representations(collection.ids, dense, lexical), active / len(collection.ids)
+
+
+def rank(
+    collection: SmallCollection,
+    queries: Representations,
+    documents: Representations,
+    weights: tuple[float, float],
+) -> dict[str, Run]:
+    """Rankings by the dense score, the lexical score, and their weighted sum, DEPTH deep.
+
+    A document that shares no term with a query is not in its lexical ranking. Without a lexical
+    head only the dense ranking is given.
+    """
+    has_terms = bool(documents.lexical.nnz)
+    runs = {mode: Run() for mode in (("dense", "lexical", "hybrid") if has_terms else ("dense",))}
+    place = {name: i for i, name in enumerate(collection.ids)}
+    transposed = documents.lexical.T.tocsc()
+    for start in range(0, len(queries), _QUERIES):
+        rows = slice(start, start + _QUERIES)
+        dense = queries.dense[rows].astype(np.float64) @ documents.dense.T.astype(np.float64)
+        lexical = (queries.lexical[rows].astype(np.float64) @ transposed).toarray()
+        scores = {
+            "dense": dense,
+            "lexical": np.where(lexical > 0, lexical, -np.inf),
+            "hybrid": weights[0] * dense + weights[1] * lexical,
+        }
+        for mode, run in runs.items():
+            for query, row in zip(collection.queries[rows], scores[mode], strict=True):
+                if collection.drops_self_matches and query.id in place:
+                    row[place[query.id]] = -np.inf
+                run.topics[query.id] = _best(collection.ids, row)
+    return runs
+
+
+def _best(ids: list[str], scores: np.ndarray) -> Ranking:
+    order = np.argsort(-scores, kind="stable")[:DEPTH]
+    order = order[scores[order] > -np.inf]
+    return Ranking([ids[i] for i in order], scores[order])
