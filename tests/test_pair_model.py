@@ -113,7 +113,7 @@ def plain_losses(encoder, batch, in_batch, scale, sizes=(), normalize=True):
     for part, of_part in scores.items():
         cross, kl, own_kl, margins = 0, 0, 0, []
         for table in of_part:
-            squares = []
+            squares = 0
             for i, row in enumerate(table):
                 own = [j for j in batch["own"][i].tolist() if not repeated[j]]
                 everyone = range(len(row)) if in_batch else own
@@ -123,12 +123,13 @@ def plain_losses(encoder, batch, in_batch, scale, sizes=(), normalize=True):
                 kl += divergence(row[own], taught) / len(table)
                 seen = [j for j in everyone if not repeated[j]]
                 own_kl += divergence(row[seen], joint[i][seen]) / len(table)
-                squares += [
+                errors = [
                     ((row[own[0]] - row[j]) - (taught[0] - taught[k])) ** 2
                     for k, j in enumerate(own)
                     if k
                 ]
-            margins.append(sum(squares) / len(squares))
+                squares += sum(errors) / len(errors) / len(table)
+            margins.append(squares)
         expected |= {part: cross, f"kl_{part}": kl, f"margin_{part}": sum(margins)}
         expected[f"self_{part}"] = own_kl
     parts = expected["lexical"] + expected["dense"]

@@ -1,0 +1,105 @@
+"""The stages of the paper's fine-tuning, a step each; and groups that a resume goes on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dupmae_toolkit import DupMAEEncoder
+from dupmae_toolkit.training.finetune import finetune
+from dupmae_toolkit.training.history import history
+from dupmae_toolkit.training.recipe import FinetuneRecipe, Source, load_recipe
+from tests.families import save_checkpoint, sentences
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+class Killed(BaseException):
+    """As abrupt as a kill, as far as a process can do it to itself."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("marco")
+    save_checkpoint(folder / "model")
+    texts = sentences(60, words=8)
+    (folder / "collection.tsv").write_text("".join(f"{i}\t{t}\n" for i, t in enumerate(texts)))
+    queries = "".join(f"{i}\t{texts[i][:20]}\n" for i in range(12))
+    (folder / "queries.train.tsv").write_text(queries)
+    (folder / "qrels.train.tsv").write_text("".join(f"{i}\t0\t{i}\t1\n" for i in range(12)))
+    rows = [
+        {
+            "query_id": str(i),
+            "query": texts[i][:20],
+            "positives": [{"id": str(i), "title": "", "text": texts[i], "score": 9}],
+            "negatives": [
+                {"id": str(j), "title": "", "text": texts[j], "score": j / 10}
+                for j in range(12 + 3 * i, 15 + 3 * i - i % 2)
+            ],
+        }
+        for i in range(12)
+    ]
+    for name in ("negatives", "scored"):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(("stage", "loss"), [(1, "joint"), (2, "joint"), (3, "kl_joint")])
+def test_each_stage_makes_a_step(home, tmp_path, stage, loss):
+    changes = {
+        "model": str(home / "model"),
+        "output": str(tmp_path / "out"),
+        "steps": "1",
+        "log_every": "1",
+        "batch_size": "4",
+        "chunk_size": "3",
+        "query_length": "16",
+        "document_length": "32",
+        "precision": "fp32",
+    }
+    path = RECIPES / f"finetune-stage{stage}.yaml"
+    output = finetune(load_recipe(path, FinetuneRecipe, changes, str(home)))
+    (entry, *_) = history(tmp_path / "out")
+    assert entry[loss] == pytest.approx(entry["loss"], rel=1e-4)
+    assert entry["loss"] > 0
+    encoder = DupMAEEncoder.from_pretrained(output)
+    assert (encoder.dense_dim, encoder.config.top_k, encoder.config.normalize) == (384, 384, False)
+
+
+def test_groups_in_chunks_go_on_as_if_nothing_had_happened(home, tmp_path):
+    def recipe(name):
+        return FinetuneRecipe(
+            model=str(home / "model"),
+            output=str(tmp_path / name),
+            data=[Source(str(home / "scored.jsonl"), "groups")],
+            steps=5,
+            batch_size=4,
+            save_every=2,
+            log_every=1,
+            query_length=16,
+            document_length=32,
+            precision="fp32",
+            losses={"aggretriever": 1.0, "kl_joint": 1.0, "self_dense": 1.0},
+            negatives=2,
+            chunk_size=3,
+            flops_document=0.1,
+        )
+
+    def die(entry):
+        if entry["step"] > 2:
+            raise Killed
+
+    whole = finetune(recipe("whole"))
+    with pytest.raises(Killed):
+        finetune(recipe("killed"), listen=die)
+    resumed = finetune(recipe("killed"), resume=True)
+    for file in whole.glob("*.safetensors"):
+        assert file.read_bytes() == (resumed / file.name).read_bytes()
+    keys = ("step", "loss", "kl_joint")
+    logs = [
+        [[entry.get(key) for key in keys] for entry in history(tmp_path / name)]
+        for name in ("whole", "killed")
+    ]
+    assert logs[0] == logs[1]
