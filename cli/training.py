@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,9 @@ SET = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE overrides a key; may be repeated.")
 ]
 RESUME = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+DRY_RUN = Annotated[
+    bool, typer.Option("--dry-run", help="Say what the training will take, and stop there.")
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -32,15 +37,24 @@ def register(app: typer.Typer) -> None:
 
 
 def pretrain(
-    recipe: RECIPE, data: DATA = "", set_: SET = None, resume: RESUME = False, json: JSON = False
+    recipe: RECIPE,
+    data: DATA = "",
+    set_: SET = None,
+    resume: RESUME = False,
+    dry_run: DRY_RUN = False,
+    json: JSON = False,
 ) -> None:
     """Pre-train an encoder with both decoders on plain text.
+
+    On several GPUs torchrun or accelerate starts a process for each; the training is the same.
 
     [bold]Examples:[/bold]
 
       dupmae pretrain recipes/builtin-pretrain.yaml --data ~/texts
 
       dupmae pretrain my.yaml --set steps=2000 --set learning_rate=5e-5 --resume
+
+      torchrun --nproc-per-node 8 --no-python dupmae pretrain my.yaml
     """
     from dupmae_toolkit.training.recipe import PretrainRecipe, load_recipe
 
@@ -49,19 +63,28 @@ def pretrain(
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.pretrain import pretrain as work
 
-    _report(work(loaded, resume=resume, listen=_tell(loaded), measure=mean_ndcg), json)
+    _train(partial(work, measure=mean_ndcg), loaded, resume=resume, dry_run=dry_run, json=json)
 
 
 def finetune(
-    recipe: RECIPE, data: DATA = "", set_: SET = None, resume: RESUME = False, json: JSON = False
+    recipe: RECIPE,
+    data: DATA = "",
+    set_: SET = None,
+    resume: RESUME = False,
+    dry_run: DRY_RUN = False,
+    json: JSON = False,
 ) -> None:
     """Fine-tune an encoder on pairs of queries and documents.
+
+    On several GPUs torchrun or accelerate starts a process for each; the training is the same.
 
     [bold]Examples:[/bold]
 
       dupmae finetune recipes/builtin-finetune.yaml --data ~/texts
 
       dupmae finetune my.yaml --set model=checkpoints/pretrained/final --resume
+
+      dupmae finetune my.yaml --dry-run
     """
     from dupmae_toolkit.training.recipe import FinetuneRecipe, load_recipe
 
@@ -70,7 +93,7 @@ def finetune(
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.finetune import finetune as work
 
-    _report(work(loaded, resume=resume, listen=_tell(loaded), measure=mean_ndcg), json)
+    _train(partial(work, measure=mean_ndcg), loaded, resume=resume, dry_run=dry_run, json=json)
 
 
 def _changes(given: list[str] | None) -> dict[str, str]:
@@ -83,8 +106,45 @@ def _changes(given: list[str] | None) -> dict[str, str]:
     return changes
 
 
+def _train(
+    work: Callable[..., Path], recipe: Recipe, *, resume: bool, dry_run: bool, json: bool
+) -> None:
+    from dupmae_toolkit.training import processes
+
+    heard: list[dict[str, Any]] = []
+    tell = _tell(recipe)
+
+    def listen(entry: dict[str, Any]) -> None:
+        if "preflight" in entry:
+            heard.append(entry)
+        tell(entry)
+
+    try:
+        folder = work(recipe, resume=resume, listen=listen, dry_run=dry_run)
+    except processes.StoppedElsewhereError as error:
+        raise typer.Exit(error.exit_code) from error
+    except InputError as error:
+        # All processes read the same recipe: what is wrong with it is said once on each machine.
+        if processes.rank() and os.environ.get("LOCAL_RANK", "0") != "0":
+            raise typer.Exit(error.exit_code) from error
+        raise
+    if not processes.is_main():
+        return
+    if dry_run:
+        if json:
+            print_json(heard[-1] if heard else {})
+    elif json:
+        print_json({"checkpoint": str(folder)})
+    else:
+        print(folder)
+
+
 def _tell(recipe: Recipe) -> Callable[[dict[str, Any]], None]:
     def listen(entry: dict[str, Any]) -> None:
+        if "preflight" in entry:
+            for line in _plan(entry):
+                say(line)
+            return
         words = [_word(key, value) for key, value in entry.items() if key != "step"]
         say(f"step {entry['step']:.0f}/{recipe.steps}  {'  '.join(words)}")
 
@@ -92,11 +152,39 @@ def _tell(recipe: Recipe) -> Callable[[dict[str, Any]], None]:
 
 
 def _word(key: str, value: Any) -> str:
-    return f"{key}: {value}" if isinstance(value, str) else f"{key} {value:.4g}"
+    if isinstance(value, str):
+        return f"{key}: {value}"
+    if key == "tokens_per_second":
+        return f"{value:,.0f} tokens/s"
+    if key == "peak_share":
+        return f"{value:.0%} of peak"
+    if key == "seconds_left":
+        return f"{_duration(value)} left"
+    return f"{key} {value:.4g}"
 
 
-def _report(folder: Path, json: bool) -> None:
-    if json:
-        print_json({"checkpoint": str(folder)})
-    else:
-        print(folder)
+def _plan(entry: dict[str, float]) -> list[str]:
+    """The preflight's entry as a block of lines."""
+    done = f" ({entry['steps_to_go']:.0f} to go)" if entry["step"] else ""
+    size = f"{entry['batch_size']:.0f} texts"
+    if entry["processes"] > 1:
+        size += f" over {entry['processes']:.0f} processes"
+    gb = {key: f"{value / 1e9:.2f} GB" for key, value in entry.items() if key.startswith("bytes_")}
+    return [
+        f"steps    {entry['steps']:,.0f}{done} of {size}, about {entry['tokens_a_step']:,.0f} "
+        "tokens each",
+        f"time     about {_duration(entry['estimated_seconds'])}: {entry['flops_a_step']:.3g} FLOP "
+        f"a step, {entry['product_flops']:.3g} a second in a plain matrix product",
+        f"memory   {gb['bytes_parameters']} parameters ({entry['parameters']:,.0f}), "
+        f"{gb['bytes_gradients']} gradients, {gb['bytes_optimizer']} optimizer, "
+        f"{gb['bytes_activations']} for {entry['rows_at_once']:.0f} texts at once; "
+        f"{gb['bytes_available']} free",
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

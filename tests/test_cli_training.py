@@ -62,7 +62,8 @@ def test_a_training_prints_its_checkpoint_and_tells_its_losses_aside(home, recip
     code, out, err = run(capfd, command, recipe, "--data", home / "texts")
     output = recipe.parent / "out"
     assert (code, out) == (0, f"{output / 'final'}\n")
-    lines = err.splitlines()
+    plan, lines = err.splitlines()[:3], err.splitlines()[3:]
+    assert [line.split()[0] for line in plan] == ["steps", "time", "memory"]
     assert [line.split()[:2] for line in lines] == [["step", f"{n}/4"] for n in (2, 4, 4)]
     assert "  loss " in lines[0]
     assert {"pretrain": "mlm ", "finetune": "joint "}[command] in lines[0]
@@ -77,6 +78,21 @@ def test_json_is_one_document(home, recipe, command, capfd):
 
 
 @both
+def test_a_dry_run_says_what_the_training_takes_and_leaves_nothing(home, recipe, command, capfd):
+    words = [command, recipe, "--data", home / "texts", "--dry-run"]
+    code, out, err = run(capfd, *words)
+    assert (code, out) == (0, "")
+    assert [line.split()[0] for line in err.splitlines()] == ["steps", "time", "memory"]
+    assert err.startswith("steps    4 of 3 texts, ")
+    code, out, _ = run(capfd, *words, "--json")
+    assert code == 0
+    plan = json.loads(out)
+    assert plan["steps"] == plan["steps_to_go"] == 4
+    assert plan["bytes_optimizer"] == 2 * plan["bytes_gradients"] == 8 * plan["parameters"]
+    assert not (recipe.parent / "out").exists()
+
+
+@both
 def test_a_second_training_needs_resume(home, recipe, command, capfd):
     words = [command, recipe, "--data", home / "texts"]
     run(capfd, *words)
@@ -87,8 +103,9 @@ def test_a_second_training_needs_resume(home, recipe, command, capfd):
     )
     code, out, err = run(capfd, *words, "--resume", "--set", "steps=6")
     assert code == 0
-    assert err.splitlines()[0] == "step 4/6  resumed 1"
-    assert err.splitlines()[1].startswith("step 6/6  loss ")
+    assert err.splitlines()[0].startswith("steps    6 (2 to go) of 3 texts, ")
+    assert err.splitlines()[3] == "step 4/6  resumed 1"
+    assert err.splitlines()[4].startswith("step 6/6  loss ")
 
 
 @both

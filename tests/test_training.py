@@ -163,7 +163,12 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 def losses(folder: Path) -> list[dict[str, float]]:
     """The log without what depends on the clock."""
-    return [entry for entry in history(folder) if "train_runtime" not in entry]
+    clock = {"tokens_per_second", "peak_share", "seconds_left"}
+    return [
+        {key: value for key, value in entry.items() if key not in clock}
+        for entry in history(folder)
+        if not {"train_runtime", "preflight"} & set(entry)
+    ]
 
 
 @both_kinds
@@ -178,7 +183,9 @@ def test_losses_and_active_terms_are_logged(undisturbed, kind):
     for entry in entries:
         assert parts[kind] | {"loss", "learning_rate", "grad_norm"} <= set(entry)
         assert all(isinstance(value, int | float) for value in entry.values())
-    assert [entry for entry in heard if "loss" in entry] == entries
+    assert [entry for entry in heard if "loss" in entry] == [
+        entry for entry in history(output.parent) if "loss" in entry
+    ]
     if kind == "finetune":
         # The head was shifted so that twenty terms are active before the first step.
         assert 5 < entries[0]["active_document"] < 60
@@ -414,12 +421,6 @@ def test_two_trainings_in_one_folder_are_refused(home, tmp_path):
         finetune(finetune_recipe(home, tmp_path / "out"))
 
 
-def test_several_processes_are_refused(home, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="training runs in one process"):
-        finetune(finetune_recipe(home, tmp_path / "out"))
-
-
 class Evil:
     def __init__(self, path):
         self.path = path
@@ -479,7 +480,7 @@ def test_a_loss_that_is_no_number_stops_with_one_line_and_the_way_back(
     def broken(self, *arguments, **options):
         calls.append(1)
         output = original(self, *arguments, **options)
-        if len(calls) <= 3:
+        if len(calls) <= 2 + 3:  # two before the training, to see what it will take
             return output
         return (output[0] * float("nan"), *output[1:])
 
@@ -503,11 +504,15 @@ def test_a_loss_that_is_no_number_at_once_says_to_begin_again(home, tmp_path):
 
 
 def test_a_device_without_room_is_one_line_that_names_the_knobs(home, tmp_path, monkeypatch):
+    original = PairModel.forward
+
     def forward(self, batch, step, steps):
+        if step < 3:
+            return original(self, batch, step, steps)
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2 GiB")
 
     monkeypatch.setattr(PairModel, "forward", forward)
-    with pytest.raises(DupMAEError, match="no memory left at step 0; lower batch_size") as error:
+    with pytest.raises(DupMAEError, match="no memory left at step 3; lower batch_size") as error:
         finetune(finetune_recipe(home, tmp_path / "out"))
     assert "\n" not in str(error.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +69,7 @@ class DupMAEForPreTraining(nn.Module):
         bow_ids: Tensor | None = None,
         bow_weights: Tensor | None = None,
         progress: float = 0.0,
+        scales: Mapping[str, float] | None = None,
     ) -> PreTrainingOutput:
         """The losses of a batch as PreTrainingCollator makes it.
 
@@ -76,7 +78,10 @@ class DupMAEForPreTraining(nn.Module):
         bow_ids, bow_weights: int64 and float32 [B, U]. Labels are -100 where there is no loss.
         What belongs to a part whose weight is 0 may be left out. progress: the share of the steps
         that are done, for a weight that changes with them.
+        scales: what ``mlm``, ``decoder`` and ``bow`` are multiplied with in the loss, 1 where not
+        named: a piece of a larger batch counts as much as it has of what the part is the mean of.
         """
+        scales = scales or {}
         lm, config = self.encoder.lm, self.config
         hidden = backbones.hidden_states(lm, input_ids, attention_mask)
         cls = hidden[:, 0]
@@ -96,7 +101,7 @@ class DupMAEForPreTraining(nn.Module):
                 rows,
             )
             targets["decoder"] = whole[rows]
-        loss, parts = self._token_losses(states, targets)
+        loss, parts = self._token_losses(states, targets, scales)
         bow, bow_logits = None, None
         if config.bow_weight:
             pool = self._pool_mask(input_ids, attention_mask, labels)
@@ -104,15 +109,19 @@ class DupMAEForPreTraining(nn.Module):
             bow = bag_of_words_loss(
                 bow_logits, _given(bow_ids, "bow_ids"), _given(bow_weights, "bow_weights")
             )
-            loss = loss + config.bow_weight_at(progress) * bow
+            loss = loss + config.bow_weight_at(progress) * scales.get("bow", 1.0) * bow
             bow = bow.detach()
         return PreTrainingOutput(loss, parts.get("mlm"), parts.get("decoder"), bow, cls, bow_logits)
 
     def _token_losses(
-        self, states: dict[str, Tensor], targets: dict[str, Tensor]
+        self,
+        states: dict[str, Tensor],
+        targets: dict[str, Tensor],
+        scales: Mapping[str, float],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross-entropy of each part, in one pass over the vocabulary; a part may be empty."""
         weights = {"mlm": self.config.mlm_weight, "decoder": self.config.decoder_weight}
+        weights = {name: weight * scales.get(name, 1.0) for name, weight in weights.items()}
         matrix, bias = backbones.vocabulary_projection(self.encoder.lm)
         if not states:
             return matrix.new_zeros((), dtype=torch.float32), {}
@@ -132,6 +141,19 @@ class DupMAEForPreTraining(nn.Module):
             name: part.sum() / max(len(part), 1) for name, part in zip(counts, split, strict=True)
         }
         return loss, means
+
+    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
+        """Of how many tokens, or texts, each part of the loss is the mean; see ``scales``."""
+        counts = {}
+        if self.config.mlm_weight:
+            counts["mlm"] = int((batch["labels"] != IGNORED).sum())
+        if self.config.decoder_weight:
+            counts["decoder"] = int((batch["decoder_labels"] != IGNORED).sum())
+        if self.config.bow_weight:
+            names = ("input_ids", "attention_mask", "labels")
+            pool = self._pool_mask(*(batch[name].to(self.encoder.device) for name in names))
+            counts["bow"] = int(pool.any(dim=1).sum())  # a text without a token does not count
+        return counts
 
     def _pool_mask(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
         """The tokens that the bag of words is pooled over, bool [B, L]."""

@@ -33,10 +33,12 @@ def finetune(
     resume: bool = False,
     listen: Listen = lambda entry: None,
     measure: Measure | None = None,
+    dry_run: bool = False,
 ) -> Path:
     """Fine-tune as the recipe says; returns the folder of the trained checkpoint.
 
     measure: what rankings of ``eval_collection`` are worth.
+    A ``dry_run`` only tells ``listen`` what the training would take.
     """
     check_output(recipe, resume=resume)
     opened = Opened()
@@ -106,4 +108,5 @@ def finetune(
         listen=listen,
         prepare=prepare,
         callbacks=[watch],
+        dry_run=dry_run,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from dupmae_toolkit.files import atomic_file
+from dupmae_toolkit.training.resuming import writing
 
 LOG = "log.jsonl"
 #: Is called with each entry of the log, and with what happens before the first step. Values are
@@ -33,9 +34,9 @@ class LogCallback(TrainerCallback):
 
 
 def append(folder: Path, entry: dict[str, Any]) -> None:
-    """Add an entry to a training's log."""
+    """Add an entry to a training's log; DupMAEError where the disk takes no more."""
     line = json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n"
-    with (folder / LOG).open("a", encoding="utf-8") as file:
+    with writing(folder / LOG), (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(line)
 
 

@@ -80,14 +80,23 @@ class TextCollator:
 class StepModel(nn.Module):
     """DupMAEForPreTraining as the trainer wants it: a loss and its parts for the log."""
 
+    many_processes = True
+
     def __init__(self, model: DupMAEForPreTraining) -> None:
         super().__init__()
         self.model = model
 
+    def counts(self, batch: dict[str, Tensor]) -> dict[str, int]:
+        return self.model.counts(batch)
+
     def forward(
-        self, batch: dict[str, Tensor], step: int, steps: int
+        self,
+        batch: dict[str, Tensor],
+        step: int,
+        steps: int,
+        scales: dict[str, float] | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        output = self.model(**batch, progress=step / max(1, steps - 1))
+        output = self.model(**batch, progress=step / max(1, steps - 1), scales=scales)
         parts = {"mlm": output.mlm, "decoder": output.decoder, "bow": output.bow}
         logs = {name: part.item() for name, part in parts.items() if part is not None}
         if output.bow_logits is not None:
@@ -166,11 +175,13 @@ def pretrain(
     resume: bool = False,
     listen: Listen = lambda entry: None,
     measure: Measure | None = None,
+    dry_run: bool = False,
 ) -> Path:
     """Pre-train as the recipe says; returns the folder of the trained checkpoint.
 
     The checkpoint carries the decoder, so that pre-training can go on from it. measure: what
     rankings of ``eval_collection`` are worth.
+    A ``dry_run`` only tells ``listen`` what the training would take.
     """
     check_output(recipe, resume=resume)
     check_sources([*recipe.data, *([Source(recipe.eval_data)] if recipe.eval_data else [])])
@@ -227,4 +238,5 @@ def pretrain(
         listen=listen,
         prepare=prepare,
         callbacks=[watch],
+        dry_run=dry_run,
     )

@@ -102,6 +102,11 @@ class Recipe:
     model: a folder, a hub id, or ``builtin``. output: the checkpoint's folder.
     fresh_head: give a model without a masked-LM head a new one.
     encoder: fields of DupMAEConfig to set in the checkpoint.
+    batch_size: texts or pairs of a step, over all processes together: the training is the same
+        whatever their number.
+    accumulation: so many pieces one after another make a step, with the memory of one and, in
+        pre-training, the gradient of the whole. Fine-tuning takes its negatives from the batch, and
+        would lose them: ``chunk_size`` is the exact way there.
     warmup: share of the steps in which the learning rate rises, before it falls linearly to 0.
     save_every, log_every: in steps; the last two checkpoints are kept.
     eval_every: in steps, how often the training is evaluated, besides before the first step and
@@ -118,6 +123,7 @@ class Recipe:
     data: list[Source]
     steps: int
     batch_size: int = 32
+    accumulation: int = 1
     learning_rate: float = 1e-4
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -135,9 +141,14 @@ class Recipe:
     eval_split: str = "dev"
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "batch_size", "save_every", "log_every", "eval_batches")
+        at_least(self, 1, "batch_size", "accumulation", "save_every", "log_every", "eval_batches")
         at_least(self, 0 if getattr(self, "epochs", 0) else 1, "steps")
         at_least(self, 0, "eval_every")
+        if self.batch_size % self.accumulation:
+            raise InputError(
+                f"batch_size {self.batch_size} cannot be cut into {self.accumulation} equal pieces "
+                "(accumulation)"
+            )
         at_least(self, 0, "learning_rate", "weight_decay", "max_grad_norm", "seed")
         if self.seed >= 1 << 32:
             raise InputError(f"seed is {self.seed}; give a smaller number")
@@ -269,6 +280,11 @@ class FinetuneRecipe(Recipe):
         if self.dropout != -1 and not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; give a share below 1, or -1")
         at_least(self, 0, "l1_query", "l1_document", "negatives", "negative_depth", "chunk_size")
+        if self.accumulation > 1:
+            raise InputError(
+                f"accumulation is {self.accumulation}: in fine-tuning each piece would see its own "
+                "negatives only; set chunk_size instead"
+            )
         share(self, "flops_ramp")
         sizes = self.dense_sizes
         whole = isinstance(sizes, list) and all(type(size) is int and size > 0 for size in sizes)

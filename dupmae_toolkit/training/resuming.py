@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.training.processes import StoppedElsewhereError
 
 _STATE = "trainer_state.json"
 _PICKLES = ("optimizer.pt", "scheduler.pt")
@@ -57,6 +58,22 @@ def continuing(checkpoint: object) -> Iterator[None]:
         raise InputError(
             f"{checkpoint}: this training cannot go on from it ({reason}); if the recipe is the "
             "one that it began with, remove the folder and resume from the one before"
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what writing may raise into one line that says how the training can go on."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except StoppedElsewhereError:
+        raise
+    except (OSError, RuntimeError, SafetensorError, DupMAEError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DupMAEError(
+            f"{path}: cannot be written ({reason}); make room there and go on with --resume"
         ) from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import itertools
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,16 @@ from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import quiet
 from dupmae_toolkit.model.precision import has_bf16
-from dupmae_toolkit.training.history import Listen, LogCallback, keep_until
+from dupmae_toolkit.training import processes
+from dupmae_toolkit.training.history import Listen, LogCallback, append, keep_until
+from dupmae_toolkit.training.preflight import (
+    Plan,
+    check_share,
+    examine,
+    memory_knobs,
+    refuse_what_cannot_fit,
+)
+from dupmae_toolkit.training.processes import Shares
 from dupmae_toolkit.training.recipe import Recipe, recipe_as_dict
 from dupmae_toolkit.training.resuming import (
     check_pickles,
@@ -28,7 +39,9 @@ from dupmae_toolkit.training.resuming import (
     last_checkpoint,
     steps_done,
     whole_checkpoints,
+    writing,
 )
+from dupmae_toolkit.training.speed import Speedometer
 from dupmae_toolkit.training.streams import Batches
 
 KEPT = 2  # checkpoints
@@ -44,24 +57,45 @@ class StepTrainer(Trainer):
 
     forward(batch, step, steps) -> (loss, {name: float}). Each step seeds torch with the recipe's
     seed and the step's number, so dropout after a resume is what it would have been without.
+
+    A batch may be worked off in pieces: by several processes, and one after another in each
+    (``accumulation``). The step's gradient is the mean of the pieces'. A module whose loss is a
+    plain mean over texts, or whose negatives come from all processes, needs nothing more. One whose
+    parts are means over other things has ``counts(batch) -> {part: number of them}`` and takes
+    ``scales`` as forward's fourth argument: what to multiply each part with, so that the mean over
+    the pieces is the mean over the whole batch, whichever piece holds more.
     """
 
     def __init__(
-        self, recipe: Recipe, module: nn.Module, batches: Batches, save: Save, load: Load
+        self,
+        recipe: Recipe,
+        module: nn.Module,
+        batches: Batches,
+        save: Save,
+        load: Load,
+        folder: str,
     ) -> None:
         self.recipe = recipe
         self.module = module
         self.batches = batches
         self._save_module = save
         self._load_module = load
+        self.plan: Plan | None = None
+        self.speed = Speedometer()
         self._parts: dict[str, list[float]] = {}
+        self._scales: Iterator[dict[str, float]] = itertools.repeat({})
+        self._seen: Iterator[dict[str, Any]] | None = None
+        self._piece = 0
+        self._finite = True
         bf16 = recipe.precision == "bf16" or (
             recipe.precision == "auto" and has_bf16("cuda" if torch.cuda.is_available() else "cpu")
         )
         arguments = Arguments(
-            output_dir=recipe.output,
+            output_dir=folder,
             max_steps=recipe.steps,
-            per_device_train_batch_size=recipe.batch_size,
+            per_device_train_batch_size=recipe.batch_size
+            // (recipe.accumulation * processes.world()),
+            gradient_accumulation_steps=recipe.accumulation,
             learning_rate=recipe.learning_rate,
             warmup_steps=round(recipe.warmup * recipe.steps),
             weight_decay=recipe.weight_decay,
@@ -75,6 +109,8 @@ class StepTrainer(Trainer):
             save_steps=recipe.save_every,
             report_to=[],
             disable_tqdm=True,
+            log_level="error",
+            log_level_replica="error",
             remove_unused_columns=False,
             dataloader_num_workers=0,
             ignore_data_skip=True,
@@ -84,18 +120,64 @@ class StepTrainer(Trainer):
         super().__init__(model=module, args=arguments, train_dataset=batches)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        # Autocast, but no wrapper that averages gradients behind each backward pass: we do it.
+        prepare = self.accelerator.prepare_model
+        self.accelerator.prepare_model = lambda model, **options: prepare(
+            model, **{**options, "evaluation_mode": True}
+        )
 
-    def get_train_dataloader(self) -> DataLoader:
-        return DataLoader(self.batches, batch_size=None, num_workers=0)
+    def look_ahead(self) -> list[dict[str, Any]]:
+        """This process's pieces of the first batch, which are not lost for the training."""
+        pieces = self._pieces()
+        first = list(itertools.islice(pieces, self.recipe.accumulation))
+        self._seen = itertools.chain(first, pieces)
+        return first
+
+    def _pieces(self) -> Iterator[dict[str, Any]]:
+        for pieces in DataLoader(self.batches, batch_size=None, num_workers=0):
+            yield from pieces
+
+    def get_train_dataloader(self) -> Any:
+        return _Endless(self._seen or self._pieces())
+
+    def get_batch_samples(self, *arguments: Any, **options: Any) -> Any:
+        samples, count = super().get_batch_samples(*arguments, **options)
+        self.speed.count(samples)
+        self._scales = iter(self._weigh(samples))
+        self._piece = 0
+        return samples, count
+
+    def _weigh(self, pieces: list[dict[str, Any]]) -> list[dict[str, float]]:
+        """What each piece's parts are multiplied with; see the class."""
+        counts_of: Any = getattr(self.module, "counts", None)
+        number = len(pieces) * processes.world()
+        if counts_of is None or number == 1:
+            return [{} for _ in pieces]
+        counts = [counts_of(piece) for piece in pieces]
+        names = list(counts[0])
+        totals = processes.sums(sum(count[name] for count in counts) for name in names)
+        return [
+            {
+                name: number * count[name] / max(total, 1)
+                for name, total in zip(names, totals, strict=True)
+            }
+            for count in counts
+        ]
 
     def training_step(self, *arguments: Any, **options: Any) -> Tensor:
         try:
-            return super().training_step(*arguments, **options)
+            loss = super().training_step(*arguments, **options)
         except torch.cuda.OutOfMemoryError as error:
             raise DupMAEError(
-                f"the device has no memory left at step {self.state.global_step}; lower batch_size "
-                "or the lengths of the recipe"
+                f"the device has no memory left at step {self.state.global_step}; "
+                f"{memory_knobs(self.recipe)}"
             ) from error
+        if self.accelerator.sync_gradients:
+            # Every process learns of it, or those without it would wait for this one for ever.
+            if processes.anywhere(not self._finite):
+                raise self._diverged(f"the loss is not finite at step {self.state.global_step}")
+            processes.average_gradients(self.module.parameters())
+        return loss
 
     def compute_loss(  # type: ignore[override]
         self,
@@ -104,35 +186,51 @@ class StepTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        step = self.state.global_step
-        torch.manual_seed(self.recipe.seed * 1_000_003 + step)
-        loss, parts = model(inputs, step, self.recipe.steps)
+        step, scales = self.state.global_step, next(self._scales)
+        piece = self._piece * processes.world() + processes.rank()
+        self._piece += 1
+        # The piece's number in the upper bits: two pieces must not draw the same dropout.
+        torch.manual_seed((self.recipe.seed * 1_000_003 + step) ^ (piece << 53))
+        if scales:
+            loss, parts = model(inputs, step, self.recipe.steps, scales)
+        else:
+            loss, parts = model(inputs, step, self.recipe.steps)
         if not torch.isfinite(loss):
-            raise self._diverged(f"the loss is {loss.item()} at step {step}")
+            if processes.world() == 1:
+                raise self._diverged(f"the loss is {loss.item()} at step {step}")
+            self._finite = False
         for name, value in parts.items():
-            self._parts.setdefault(name, []).append(float(value))
+            self._parts.setdefault(name, []).append(float(value) * scales.get(name, 1.0))
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         means = {name: sum(values) / len(values) for name, values in self._parts.items()}
         self._parts.clear()
+        totals = processes.sums(means.values())
+        means = {n: t / processes.world() for n, t in zip(means, totals, strict=True)}
+        if "loss" in logs:
+            means |= self.speed.read(self.plan, self.state.global_step, self.recipe.steps)
         super().log({**logs, **means}, start_time)
+
+    def store_flos(self) -> None:
+        """Nothing: Trainer's count knows only its own models, and asks the other processes."""
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """The checkpoint as Trainer writes it, but whole or not at all."""
+        self.check_finite()
+        with self.speed.paused():
+            processes.only_main(lambda: self._write_checkpoint(model, trial))
+
+    def _write_checkpoint(self, model: nn.Module, trial: Any) -> None:
         output = Path(self.recipe.output)
         name = f"checkpoint-{self.state.global_step}"
-        self.check_finite()
         try:
-            with replace_folder(output / name) as temporary:
+            with writing(output / name), replace_folder(output / name) as temporary:
                 self.args.output_dir = str(temporary)
                 super()._save_checkpoint(model, trial)
                 for path in (temporary / name).iterdir():
                     path.rename(temporary / path.name)
                 (temporary / name).rmdir()
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DupMAEError(f"{output / name}: cannot be written ({reason})") from error
         finally:
             self.args.output_dir = self.recipe.output
         for path in whole_checkpoints(output)[:-KEPT]:
@@ -179,6 +277,16 @@ class StepTrainer(Trainer):
         return self.optimizer.param_groups if self.optimizer is not None else []
 
 
+class _Endless:
+    """What Trainer takes for a data loader: it can be iterated, and has no length."""
+
+    def __init__(self, pieces: Iterator[dict[str, Any]]) -> None:
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.pieces
+
+
 def run(
     recipe: Recipe,
     module: nn.Module,
@@ -190,47 +298,98 @@ def run(
     listen: Listen,
     prepare: Callable[[], None] = lambda: None,
     callbacks: Sequence[TrainerCallback] = (),
+    dry_run: bool = False,
 ) -> Path:
     """Train from the start, or from the last checkpoint; returns the folder of the result.
 
     ``prepare`` is called before the first step of a training that starts anew. ``check_output``
     says the same sooner, before anything that takes time. callbacks: Trainer's, called before the
     log is written.
+
+    A ``dry_run`` tells what the training
+    will take, as in every training, and ends there: nothing is written.
+
+    ``module`` may be trained by several processes if it says ``many_processes = True``; see
+    StepTrainer for what that asks of it. Only the first of them writes, prints and listens; all
+    must see the output folder.
     """
-    output = make_folder(Path(recipe.output))
-    with exclusive(output), quiet():
-        check_output(recipe, resume=resume)
-        remove_leftovers(output)
-        checkpoint = last_checkpoint(output) if resume else None
+    output = Path(recipe.output)
+    check_share(recipe, module)
+    listen = listen if processes.is_main() else lambda entry: None
+    batches.collate = Shares(batches.collate, recipe.accumulation)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet())
+        if not dry_run:
+            processes.only_main(lambda: _open_output(stack, recipe, resume=resume))
+        checkpoint = _checkpoint(output) if resume else None
         batches.skip = steps_done(checkpoint) if checkpoint else 0
-        write_json(output / "recipe.json", recipe_as_dict(recipe))
-        # What was found before the first step is found again where no step is kept.
-        keep_until(output, batches.skip if checkpoint else -1)
-        trainer = StepTrainer(recipe, module, batches, save, load)
-        for callback in (*callbacks, LogCallback(output, listen)):
-            trainer.add_callback(callback)
+        # Trainer makes its folder at once, which a dry run must not.
+        folder = tempfile.gettempdir() if dry_run else recipe.output
+        trainer = StepTrainer(recipe, module, batches, save, load, folder)
+        plan_entry: dict[str, float] = {}
+        if batches.skip < recipe.steps:
+            first = trainer.look_ahead()
+            trainer.plan = examine(recipe, module, first, batches.collate, bf16=trainer.args.bf16)
+            plan_entry = {"step": batches.skip, **trainer.plan.entry(recipe.steps - batches.skip)}
+            listen(plan_entry)
+            refuse_what_cannot_fit(recipe, trainer.plan)
+        if dry_run:
+            return output
+        if processes.is_main():
+            with writing(output):
+                write_json(output / "recipe.json", recipe_as_dict(recipe))
+                # What was found before the first step is found again where no step is kept.
+                keep_until(output, batches.skip if checkpoint else -1)
+                if plan_entry:
+                    append(output, plan_entry)
+            for callback in (*callbacks, LogCallback(output, listen)):
+                trainer.add_callback(callback)
         if checkpoint is None:
             prepare()
+            processes.same_weights(module)
+            trainer.speed.begin(0)
             trainer.train()
         else:
             listen({"step": batches.skip, "resumed": 1.0})
             check_pickles(checkpoint)
             if batches.skip < recipe.steps:
+                trainer.speed.begin(batches.skip)
                 trainer.train(resume_from_checkpoint=str(checkpoint))
             else:  # Trainer would make one more step before it looks at their number
                 trainer._load_from_checkpoint(str(checkpoint))
         trainer.check_finite()
-        save(output / "final")
+        with writing(output / "final"):
+            processes.only_main(lambda: save(output / "final"))
     return output / "final"
 
 
+def _open_output(stack: contextlib.ExitStack, recipe: Recipe, *, resume: bool) -> None:
+    """Hold the output folder alone until the stack is left, and clear what lies about in it."""
+    output = make_folder(Path(recipe.output))
+    stack.enter_context(exclusive(output))
+    check_output(recipe, resume=resume)
+    remove_leftovers(output)
+
+
+def _checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint that the main process sees."""
+    last = last_checkpoint(output) if processes.is_main() else None
+    step = processes.from_main(steps_done(last) if last else -1)
+    return output / f"checkpoint-{step}" if step >= 0 else None
+
+
 def check_output(recipe: Recipe, *, resume: bool) -> None:
-    """Raise InputError if the output holds a training already and ``resume`` was not asked for."""
+    """Raise InputError if the output holds a training already and ``resume`` was not asked for.
+
+    Meets the training's other processes first, of which only the main one looks: it may have begun
+    to write there before another asks.
+    """
+    processes.join()
     output = Path(recipe.output)
-    if not resume and output.is_dir() and any(output.iterdir()):
+    if not processes.is_main() or resume or not output.is_dir():
+        return
+    if any(output.iterdir()):
         raise InputError(f"{output}: holds a training; go on with --resume, or remove it")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("training runs in one process; start it without torchrun or accelerate")
 
 
 def check_lengths(lm: Any, recipe: Recipe, *names: str) -> None:

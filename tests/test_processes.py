@@ -1,0 +1,197 @@
+"""The same training in one process, in pieces, and in two processes that talk by gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.training import processes
+from dupmae_toolkit.training.history import history
+from dupmae_toolkit.training.preflight import check_share
+from dupmae_toolkit.training.pretrain import StepModel, pretrain
+from dupmae_toolkit.training.processes import Shares
+from dupmae_toolkit.training.recipe import FinetuneRecipe, Source
+from dupmae_toolkit.training.resuming import whole_checkpoints
+from tests.families import save_checkpoint, sentences
+from tests.two_processes import STEPS, recipe, refused
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    save_checkpoint(folder / "model", **NO_DROPOUT)
+    with (folder / "a.jsonl").open("w", encoding="utf-8") as file:
+        for i in range(24):
+            texts = sentences(1 + i % 5, seed=i, words=7)
+            file.write(json.dumps({"text": " ".join(texts)}) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(home):
+    """The training in one process, in one piece."""
+    return pretrain(recipe(home, home / "one")).parent
+
+
+@pytest.fixture(scope="module")
+def two(home, one):
+    """The folder in which two processes trained."""
+    output = home / "pair"
+    # What one process began, two shall end.
+    shutil.copytree(one / "checkpoint-2", output / "moved" / "checkpoint-2")
+    shutil.copy(one / "log.jsonl", output / "moved" / "log.jsonl")
+    words = ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", "0"]
+    words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", *words),
+            *("-m", "tests.two_processes", str(home), str(output)),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return output
+
+
+def same_training(one: Path, other: Path, first: int = 1) -> None:
+    """Losses, their parts and the weights are those of one process, but for rounding."""
+    names = {"loss", "mlm", "decoder", "bow", "active", "grad_norm", "learning_rate"}
+    logs = [
+        {entry["step"]: entry for entry in history(folder) if "loss" in entry}
+        for folder in (one, other)
+    ]
+    assert list(logs[1]) == list(range(1, STEPS + 1))
+    for step in range(first, STEPS + 1):
+        for name in names:
+            assert logs[1][step][name] == pytest.approx(logs[0][step][name], rel=2e-4), (step, name)
+    for file in ("model.safetensors", "decoder.safetensors"):
+        ours, theirs = load_file(other / "final" / file), load_file(one / "final" / file)
+        assert ours.keys() == theirs.keys()
+        for name, weight in theirs.items():
+            # A softmax does not see what is added to all keys: that gradient is nothing but
+            # rounding, and Adam divides it by its own size.
+            if not name.endswith("key.bias"):
+                assert (ours[name] - weight).abs().max() < 3e-5, name
+
+
+def test_a_batch_in_pieces_gives_the_loss_and_the_weights_of_the_whole(home, one):
+    for accumulation in (2, 8):
+        output = home / f"pieces-{accumulation}"
+        pretrain(recipe(home, output, accumulation=accumulation))
+        same_training(one, output)
+
+
+def test_pieces_that_hold_more_tokens_count_more(home, one, monkeypatch):
+    monkeypatch.delattr(StepModel, "counts")
+    pretrain(recipe(home, home / "unweighed", accumulation=4))
+    with pytest.raises(AssertionError):
+        same_training(one, home / "unweighed")
+
+
+def test_a_training_in_pieces_is_resumed_in_other_pieces(home, one, tmp_path):
+    shutil.copytree(one / "checkpoint-2", tmp_path / "checkpoint-2")
+    shutil.copy(one / "log.jsonl", tmp_path / "log.jsonl")
+    pretrain(recipe(home, tmp_path, accumulation=4), resume=True)
+    same_training(one, tmp_path, first=3)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_and_the_weights_of_one(one, two):
+    same_training(one, two / "two")
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_what_one_began(one, two):
+    same_training(one, two / "moved", first=3)
+
+
+@pytest.mark.slow
+def test_only_the_first_process_writes_and_listens(two):
+    names = sorted(path.name for path in (two / "two").iterdir())
+    assert names == ["checkpoint-2", "checkpoint-4", "final", "log.jsonl", "recipe.json"]
+    assert [path.name for path in whole_checkpoints(two / "two")] == names[:2]
+    told = [json.loads((two / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [item["size"] for item in told] == [2, 2]
+    assert told[0]["heard"] == STEPS + 2  # what it will take, each step, and the end
+    assert told[1]["heard"] == 0
+    plan = next(entry for entry in history(two / "two") if "preflight" in entry)
+    assert (plan["processes"], plan["rows_at_once"], plan["batch_size"]) == (2, 4, 8)
+
+
+@pytest.mark.slow
+def test_what_stops_one_process_stops_both_with_the_reason_in_one(two):
+    told = [json.loads((two / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    for item in told:
+        assert item["uneven"].startswith(
+            "InputError: batch_size 9 cannot be shared equally among 2"
+        )
+        assert "the loss is not finite at step 2; go on from" in item["nan"]
+    assert "checkpoint-4: cannot be written ([Errno 28] No space left on device)" in told[0]["full"]
+    assert told[1]["full"].startswith("StoppedElsewhereError")
+    assert [path.name for path in whole_checkpoints(two / "full")] == ["checkpoint-2"]
+
+
+def test_pieces_are_the_rows_of_the_whole_batch_in_order(monkeypatch):
+    def collate(examples):
+        return {
+            "ids": torch.tensor(examples)[:, None],
+            "documents": torch.tensor([[e, k] for e in examples for k in range(3)]),
+        }
+
+    examples = list(range(12))
+    seen = []
+    monkeypatch.setattr(processes, "world", lambda: 3)
+    for turn in range(2):
+        for rank in range(3):
+            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+            piece = Shares(collate, 2)(examples)[turn]
+            seen += piece["ids"][:, 0].tolist()
+            # The three documents of a query stay with it.
+            assert piece["documents"][::3, 0].tolist() == piece["ids"][:, 0].tolist()
+    assert seen == examples
+    with pytest.raises(DupMAEError, match="'ids' has 12 rows for 5 examples"):
+        Shares(lambda examples: {"ids": torch.zeros(12, 1)}, 1)(examples[:5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accumulation": 3}, "batch_size 8 cannot be cut into 3 equal pieces"),
+        ({"accumulation": 0}, "accumulation is 0; at least 1 is needed"),
+    ],
+)
+def test_pieces_that_are_not_equal_are_refused(home, changes, message):
+    with pytest.raises(InputError, match=message):
+        recipe(home, home / "unused", **changes)
+
+
+def test_fine_tuning_in_pieces_is_refused_with_the_reason(home):
+    with pytest.raises(InputError, match="each piece would see its own negatives only"):
+        FinetuneRecipe(
+            "model", "output", [Source(str(home / "a.jsonl"))], 1, batch_size=4, accumulation=2
+        )
+
+
+def test_batches_that_cannot_be_shared_are_refused(home, monkeypatch):
+    monkeypatch.setattr(processes, "world", lambda: 3)
+    plain = recipe(home, home / "unused", accumulation=2)
+    assert "this training runs in one process" in refused(lambda: check_share(plain, object()))
+    message = "batch_size 8 cannot be shared equally among 3 processes times 2 pieces; "
+    assert message + "set it to a multiple of 6" in refused(lambda: check_share(plain, StepModel))

@@ -1,0 +1,80 @@
+"""What tests/test_processes.py lets two processes do; torchrun starts this file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dupmae_toolkit.errors import DupMAEError
+from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
+from dupmae_toolkit.training import processes
+from dupmae_toolkit.training.pretrain import pretrain
+from dupmae_toolkit.training.recipe import PretrainRecipe, Source
+
+STEPS = 4
+
+
+def recipe(home: Path, output: Path, **changes) -> PretrainRecipe:
+    """Four steps of eight texts, of very different lengths, without dropout."""
+    settings = {
+        "model": str(home / "model"),
+        "output": str(output),
+        "data": [Source(str(home / "a.jsonl"))],
+        "steps": STEPS,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "save_every": 2,
+        "log_every": 1,
+        "max_length": 40,
+        "precision": "fp32",
+    }
+    return PretrainRecipe(**{**settings, **changes})
+
+
+def refused(train) -> str:
+    """The kind and the message of the error that ends a training."""
+    try:
+        train()
+    except DupMAEError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def main(home: Path, output: Path) -> None:
+    heard: list[dict[str, float]] = []
+    pretrain(recipe(home, output / "two"), listen=heard.append)
+    told = {"heard": len(heard), "size": processes.world()}
+    pretrain(recipe(home, output / "moved"), resume=True)
+    told["uneven"] = refused(lambda: pretrain(recipe(home, output / "uneven", batch_size=9)))
+
+    original = DupMAEForPreTraining.forward
+
+    def broken(self, *arguments, **options):
+        result = original(self, *arguments, **options)
+        bad = processes.rank() == 1 and (output / "nan" / "checkpoint-2").exists()
+        return result._replace(loss=result.loss * float("nan")) if bad else result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DupMAEForPreTraining, "forward", broken)
+        told["nan"] = refused(lambda: pretrain(recipe(home, output / "nan")))
+
+    save = torch.save
+
+    def full(value, path, *arguments, **options):
+        if "checkpoint-4" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(value, path, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        told["full"] = refused(lambda: pretrain(recipe(home, output / "full")))
+    (output / f"told-{processes.rank()}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
