@@ -103,6 +103,8 @@ def index(
 def info(index: IndexFolder, json: Json = False) -> None:
     """Describe an index: documents, encoder, quantisation error, sizes.
 
+    Whether it is whole, `dupmae verify` tells.
+
     [bold]Examples:[/bold]
 
       dupmae info --index indexes/scifact

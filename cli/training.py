@@ -47,6 +47,7 @@ def pretrain(
     """Pre-train an encoder with both decoders on plain text.
 
     On several GPUs torchrun or accelerate starts a process for each; the training is the same.
+    docs/training.md explains every key of a recipe.
 
     [bold]Examples:[/bold]
 
@@ -74,9 +75,9 @@ def finetune(
     dry_run: DRY_RUN = False,
     json: JSON = False,
 ) -> None:
-    """Fine-tune an encoder on pairs of queries and documents.
+    """Fine-tune an encoder on queries with the documents that answer them.
 
-    On several GPUs torchrun or accelerate starts a process for each; the training is the same.
+    docs/training.md explains every key of a recipe.
 
     [bold]Examples:[/bold]
 

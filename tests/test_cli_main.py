@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from dupmae_cli.main import main
+from dupmae_cli.main import app, main
 
 QRELS = "query-id\tcorpus-id\tscore\n1\tétoile😀\t1\n"
 RUN = "1 Q0 étoile😀 1 2.0 t\n"
@@ -55,3 +55,17 @@ def test_a_reader_that_went_away_is_no_error_to_speak_of():
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    "command", [entry.name or entry.callback.__name__ for entry in app.registered_commands]
+)
+def test_the_examples_of_every_command_are_indented(command, capsys, monkeypatch):
+    """Typer dedents what follows the first paragraph, so a second one must stand at the margin."""
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    examples = capsys.readouterr().out.partition("Examples:")[2].partition("─")[0].splitlines()
+    examples = [line for line in examples if line.strip() not in ("", "╭")]
+    assert f"dupmae {command}" in "".join(examples)
+    assert all(line.startswith("   ") for line in examples)
