@@ -16,6 +16,7 @@ from dupmae_toolkit.evaluation.measures import evaluate, mean_ndcg
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.records import Ranking, Run
 from dupmae_toolkit.training import evaluation, retrieval
+from dupmae_toolkit.training import streams as training_streams
 from dupmae_toolkit.training.evaluation import collapse, untouched
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.history import history
@@ -188,6 +189,43 @@ def test_a_share_is_held_out_and_never_trained_on(home, tmp_path, monkeypatch):
     assert len(seen[True]) > 4
     assert len(seen[False]) > 20
     assert not seen[True] & seen[False]
+
+
+def test_the_held_out_share_is_looked_for_once(home, tmp_path, monkeypatch):
+    """Otherwise each evaluation would read a large corpus to its end."""
+    given = training_streams.training_texts
+    asked = []
+
+    def spy(path, share=0.0, *, held_out=False):
+        asked.append(held_out)
+        return given(path, share, held_out=held_out)
+
+    monkeypatch.setattr("dupmae_toolkit.training.pretrain.training_texts", spy)
+    heard = []
+    settings = {"eval_share": 0.3, "eval_every": 1, "eval_batches": 1, "steps": 3}
+    pretrain(recipe(home, tmp_path / "out", **settings), listen=heard.append)
+    assert sum("eval_loss" in entry for entry in heard) == 4
+    assert asked.count(True) == 1
+
+
+def test_held_out_data_is_read_though_the_first_source_has_no_weight(home, tmp_path):
+    data = [Source(str(home / "train.jsonl"), weight=0.0), Source(str(home / "train.jsonl"))]
+    settings = {"eval_data": str(home / "held.jsonl"), "data": data, **EVALUATED}
+    heard = []
+    finetune(recipe(home, tmp_path / "out", FinetuneRecipe, **settings), listen=heard.append)
+    assert any("eval_joint" in entry for entry in heard)
+
+
+def test_an_encoder_without_a_lexical_head_has_no_terms_to_lose(home, tmp_path):
+    heard = []
+    settings = {"encoder": {"lexical_head": "none"}, "losses": {"dense": 1.0}, **everything(home)}
+    finetune(
+        recipe(home, tmp_path / "out", FinetuneRecipe, **settings),
+        listen=heard.append,
+        measure=mean_ndcg,
+    )
+    assert sum("dense_nDCG@10" in entry for entry in heard) == 4
+    assert not [entry for entry in heard if "warning" in entry or "lexical_nDCG@10" in entry]
 
 
 def test_retrieval_equals_a_plain_computation(home, monkeypatch):

@@ -7,6 +7,7 @@ numbers are as if none had been drawn.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,12 +21,38 @@ from transformers import TrainerCallback
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training.history import Listen, append
-from dupmae_toolkit.training.recipe import Recipe
+from dupmae_toolkit.training.recipe import Recipe, Source
 from dupmae_toolkit.training.retrieval import Measure, SmallCollection, evaluate_retrieval
+from dupmae_toolkit.training.streams import Batches
 
 #: Of the vocabulary: when so much is active in a text, its lexical vector says nothing.
 NEARLY_ALL = 0.95
 _ACTIVE = ("active", "active_document", "active_query")
+
+
+class HeldOut:
+    """The first batches of held-out sources, the same ones each time they are asked for.
+
+    What they hold is read once and kept, since a held-out share of a large corpus takes a reading
+    of the whole; they are collated anew each time, since tensors are far larger than texts.
+    make, collate: see Batches.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        recipe: Recipe,
+        make: Callable[[Source, random.Random], Iterator[Any]],
+        collate: Callable[[list[Any]], dict[str, Tensor]],
+    ) -> None:
+        self._stream = Batches(sources, recipe.batch_size, recipe.seed, make, list)
+        self._count = recipe.eval_batches
+        self._collate = collate
+        self._batches: list[list[Any]] = []
+
+    def __call__(self) -> Iterator[dict[str, Tensor]]:
+        self._batches = self._batches or list(itertools.islice(self._stream, self._count))
+        return map(self._collate, self._batches)
 
 
 class Evaluation(TrainerCallback):

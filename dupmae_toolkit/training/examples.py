@@ -70,10 +70,6 @@ class Example:
         """Positives, then negatives."""
         return self.positives + self.negatives
 
-    def best_positive(self) -> float | None:
-        """The largest score of a positive; None where none is known."""
-        return max((p.score for p in self.positives if p.score is not None), default=None)
-
     def to_json(self) -> str:
         """One line, without its end."""
         values = {"query_id": self.query_id, "query": self.query}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, calibrate_head
-from dupmae_toolkit.training.evaluation import Evaluation
+from dupmae_toolkit.training.evaluation import Evaluation, HeldOut
 from dupmae_toolkit.training.freezing import freeze_layers, set_dropout
 from dupmae_toolkit.training.group_sources import Opened
 from dupmae_toolkit.training.groups import document_of
@@ -42,7 +39,9 @@ def finetune(
     """
     check_output(recipe, resume=resume)
     opened = Opened()
-    held_out_data = [replace(recipe.data[0], path=recipe.eval_data)] if recipe.eval_data else []
+    held_out_data = []
+    if recipe.eval_data:
+        held_out_data = [replace(recipe.data[0], path=recipe.eval_data, weight=1.0)]
     check_sources([*recipe.data, *held_out_data], need_pairs=True, opened=opened)
     make = partial(pairs, opened=opened)
     encoder = DupMAEEncoder.from_pretrained(
@@ -86,16 +85,12 @@ def finetune(
             )
             listen({"step": 0, "bias_shift": shift})
 
-    def held_out() -> Iterator[dict[str, Tensor]]:
-        made = Batches(held_out_data, recipe.batch_size, recipe.seed, make, collator)
-        return itertools.islice(iter(made), recipe.eval_batches)
-
     watch = Evaluation(
         recipe,
         module,
         encoder,
         listen,
-        held_out=held_out if held_out_data else None,
+        held_out=HeldOut(held_out_data, recipe, make, collator) if held_out_data else None,
         measure=measure,
     )
     return run(

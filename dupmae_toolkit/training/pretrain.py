@@ -22,7 +22,7 @@ from dupmae_toolkit.model.mean_layer import add_mean_layer
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
 from dupmae_toolkit.training.collator import PreTrainingCollator
-from dupmae_toolkit.training.evaluation import Evaluation
+from dupmae_toolkit.training.evaluation import Evaluation, HeldOut
 from dupmae_toolkit.training.history import Listen
 from dupmae_toolkit.training.packing import Packer
 from dupmae_toolkit.training.recipe import PretrainRecipe, Source
@@ -218,16 +218,12 @@ def pretrain(
             torch.manual_seed(recipe.seed)
             warm_head(encoder, iter(stream), recipe, listen)
 
-    def held_out() -> Iterator[dict[str, Tensor]]:
-        sources = [Source(recipe.eval_data)] if recipe.eval_data else recipe.data
-        made = Batches(sources, recipe.batch_size, recipe.seed, examples.held_out, collator)
-        return itertools.islice(iter(made), recipe.eval_batches)
-
     module = StepModel(model)
-    has_texts = bool(recipe.eval_data or recipe.eval_share)
-    watch = Evaluation(
-        recipe, module, encoder, listen, held_out=held_out if has_texts else None, measure=measure
-    )
+    held_out = None
+    if recipe.eval_data or recipe.eval_share:
+        sources = [Source(recipe.eval_data)] if recipe.eval_data else recipe.data
+        held_out = HeldOut(sources, recipe, examples.held_out, collator)
+    watch = Evaluation(recipe, module, encoder, listen, held_out=held_out, measure=measure)
     return run(
         recipe,
         module,

@@ -62,7 +62,8 @@ def evaluate_retrieval(
     """Measures of the dense, the lexical and the hybrid ranking, and the active terms.
 
     ``active_document`` is the mean number of terms above 0 of a document before any are cut off;
-    the scores are of documents cut as the encoder's config says.
+    the scores are of documents cut as the encoder's config says. Without a lexical head there is
+    only the dense ranking, and no count of terms.
     """
     documents, active = _encode(encoder, collection)
     queries = encoder.encode_queries([query.text for query in collection.queries])
@@ -70,6 +71,8 @@ def evaluate_retrieval(
     found: dict[str, float] = {}
     for mode, run in rank(collection, queries, documents, weights).items():
         found |= {f"{mode}_{name}": value for name, value in measure(collection.qrels, run).items()}
+    if encoder.config.lexical_head == "none":
+        return found
     active_query = queries.lexical.nnz / max(1, len(queries))
     return found | {"active_document": active, "active_query": active_query}
 
