@@ -285,3 +285,14 @@ def test_lower_grades_are_neither_positives_nor_negatives():
         judged_topics([Query("z", "x")], qrels)
     with pytest.raises(InputError, match="at least 1"):
         judged_topics(queries, qrels, grade=0)
+
+
+def test_a_document_of_a_title_alone_is_no_negative_where_titles_are_not_written():
+    store = {name: Document(name, f"T{name}", name) for name in "ab"}
+    store["c"] = Document("c", "Tc", " ")
+    topic = Topic(Query("q", "Ta"), ("a",), frozenset("a"))
+    lists = {"q": Candidates(Ranking(["a", "c", "b"], np.array([3.0, 2.0, 1.0])))}
+    for texts_only, expected in ((True, ["b"]), (False, ["c", "b"])):
+        ((example,), report) = run([topic], lists, store, texts_only=texts_only)
+        assert [negative.id for negative in example.negatives] == expected
+        assert report.to_dict()["dropped"]["blank"] == texts_only

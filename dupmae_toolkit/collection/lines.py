@@ -13,6 +13,7 @@ from dupmae_toolkit.errors import InputError
 ID_KEYS = ("_id", "id", "docid", "doc_id")
 #: Lucene's limit for a stored term is 32,766 bytes; nobody's identifiers come near.
 MAX_ID_LENGTH = 2000
+MAX_SCORE = 3.4028234663852886e38  # float32's largest
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 TSV_SUFFIXES = (".tsv",)
 FORMATS = "JSON lines (.jsonl, .json) or id TAB text (.tsv), plain, .gz or .xz"
@@ -107,6 +108,15 @@ class JsonLine:
         if not isinstance(value, str):
             raise self.error(f"{key} is {_kind(value)}; a string is expected")
         return check_text(value, self.source, self.line, key)
+
+    def score(self, value: Any, what: str = "score") -> float | None:
+        """A score that stands somewhere in the line, None for null."""
+        if value is None:
+            return None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and abs(value) <= MAX_SCORE:
+            return float(value)
+        raise self.error(f"{what} is {repr(value)[:40]}, no number that float32 can hold")
 
     def _first(self, keys: tuple[str, ...]) -> str | None:
         return next((key for key in keys if key in self.values), None)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,7 +171,7 @@ def _passage(line: JsonLine, where: str, values: Any) -> Passage:
             inner.get_id(("id",)),
             inner.get_text(("title",), required=False),
             inner.get_text(("text",), required=True),
-            _number(inner, "score"),
+            inner.score(inner.values.get("score")),
             _rank(inner),
         )
     except InputError as error:
@@ -181,21 +180,6 @@ def _passage(line: JsonLine, where: str, values: Any) -> Passage:
     known = Passage.__slots__
     passage.extra = {key: value for key, value in values.items() if key not in known}
     return passage
-
-
-def _number(line: JsonLine, key: str) -> float | None:
-    value = line.values.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise line.error(f"{key} is {str(value)[:40]!r}, no number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not abs(number) <= float(np.finfo(np.float32).max):
-        raise line.error(f"{key} is {str(value)[:40]}, no number that float32 can hold")
-    return number
 
 
 def _rank(line: JsonLine) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from dupmae_toolkit.collection.lines import JsonLine, check_text
@@ -27,7 +26,7 @@ def parse_group(text: str, source: object, number: int) -> Group:
       ``neg_scores``.
 
     Raises InputError with file and line for a line that is none of these, for an empty text, for a
-    score that is no finite number, and for a group without a positive.
+    score that float32 cannot hold, and for a group without a positive.
     """
     line = JsonLine(text, source, number)
     query = _filled(line.get_text(QUERY_KEYS, required=True), line, "the query")
@@ -95,7 +94,7 @@ def _objects(line: JsonLine, name: str) -> list[Passage]:
             raise line.error(f"{what}: text and title are strings, and text is needed")
         contents = Document("", title or "", text).contents
         contents = check_text(_filled(contents, line, what), line.source, line.line, what)
-        passages.append(Passage(contents, _score(item.get("score"), line, what)))
+        passages.append(Passage(contents, line.score(item.get("score"), f"{what}: score")))
     return passages
 
 
@@ -109,7 +108,8 @@ def _texts(line: JsonLine, name: str) -> list[Passage]:
         if not isinstance(text, str):
             raise line.error(f"{what}: not a string")
         text = check_text(_filled(text.strip(), line, what), line.source, line.line, what)
-        passages.append(Passage(text, _score(scores[i] if scores else None, line, what)))
+        score = scores[i] if scores else None
+        passages.append(Passage(text, line.score(score, f"{what}: score")))
     return passages
 
 
@@ -117,15 +117,3 @@ def _filled(text: str, line: JsonLine, what: str) -> str:
     if not text.strip():
         raise line.error(f"{what} is empty; remove it")
     return text
-
-
-def _score(value: Any, line: JsonLine, what: str) -> float | None:
-    if value is None:
-        return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    try:
-        if number and math.isfinite(float(value)):
-            return float(value)
-    except OverflowError:
-        pass
-    raise line.error(f"{what}: score {str(value)[:40]!r} is no finite number")

@@ -61,7 +61,7 @@ class MiningOptions:
     drop_self: leave out the document whose id is the query's.
     teacher_margin: the same as ``margin``, by the teacher's scores; a candidate that the teacher
         does not know stays, and so do all where it knows no positive.
-    texts_only: write no titles (where they are the queries).
+    texts_only: write no titles (where they are the queries), and nothing that has a title alone.
     keep_bare: keep queries without negatives.
     """
 
@@ -252,7 +252,9 @@ class _Choice:
         """Take a candidate unless its text speaks against it."""
         options, drop = self._options, self._report.drop
         key = _text_key(document)
-        if options.same_text and key in self._texts:
+        if options.texts_only and not document.text.strip():
+            drop("blank")
+        elif options.same_text and key in self._texts:
             drop("same_text")
         elif options.same_title and _plain(document.title) in self._titles:
             drop("same_title")

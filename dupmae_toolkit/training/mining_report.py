@@ -16,6 +16,7 @@ REASONS = {
     "self": "the query's own document",
     "margin": "too near to the positive's score",
     "teacher": "too near to the positive by the teacher's scores",
+    "blank": "a title alone, where titles are the queries",
     "same_text": "the text of a positive, or of the query",
     "same_title": "the title of a positive, or the query as title",
     "duplicate": "the text of another negative",
