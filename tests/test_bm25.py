@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="k is 0"):
         bm25_run([Document("a", "", "x")], [], 0, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_relative_folder_is_the_callers_not_the_java_machines(
+    documents, folder, tmp_path, monkeypatch
+):
+    """Java keeps the working directory that it was started in."""
+    jvm.start()
+    monkeypatch.chdir(tmp_path)
+    run = bm25_run(documents[:20], QUERIES[:1], 5, Path("index"))
+    assert (tmp_path / "index" / "lucene").is_dir()
+    assert len(run["001"]) == 5

@@ -166,7 +166,7 @@ class Bm25Searcher:
 def _write(documents: Iterable[Document], folder: Path, progress: Progress) -> int:
     jvm.start()
     indexer_class = jvm.autoclass("io.anserini.index.SimpleIndexer")
-    options = ["-index", str(folder), "-input", "", "-collection", "JsonCollection"]
+    options = ["-index", str(folder.resolve()), "-input", "", "-collection", "JsonCollection"]
     count = 0
     total = len(documents) if isinstance(documents, Sequence) else None
     if hasattr(documents, "count") and not isinstance(documents, Sequence):
