@@ -179,6 +179,11 @@ def is_held_out(contents: str, share: float) -> bool:
     return zlib.crc32(contents.encode("utf-8", "surrogatepass")) < share * (1 << 32)
 
 
+def texts(source: Source, rng: random.Random) -> Iterator[str]:
+    """The texts of a source, endlessly, shuffled."""
+    yield from shuffled(lambda: training_texts(source.path), rng, source.path)
+
+
 def pairs(
     source: Source, rng: random.Random, opened: Opened | None = None
 ) -> Iterator[Pair | Draw]:
