@@ -305,17 +305,10 @@ def _as_dict(hit: Hit) -> dict[str, Any]:
 
 def _check_output(path: Path, tag: str | None) -> None:
     """Refuse, before the work, a file or a tag that could not be written after it."""
-    import os
+    from dupmae_cli.places import check_file_output
 
     from dupmae_toolkit.collection.lines import check_id
-    from dupmae_toolkit.errors import InputError
 
     if tag is not None:
         check_id(tag, path, None, "tag")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file for the run")
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{path}: cannot be written there; name another file for the run")
+    check_file_output(path, "the run")

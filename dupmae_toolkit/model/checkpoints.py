@@ -172,12 +172,17 @@ def _load_model(folder: Path) -> tuple[Any, set[str]]:
             f"{folder}: cannot be loaded as a masked language model ({first_line(error)}); "
             "name a checkpoint of BERT's kind with whole safetensors weights"
         ) from error
+    check_shapes(folder, loading)
+    return lm.float().eval(), set(loading["missing_keys"])
+
+
+def check_shapes(folder: Path, loading: dict[str, Any]) -> None:
+    """Refuse weights of other shapes than the config's; loading: transformers' own account."""
     for name, found, expected in loading["mismatched_keys"]:
         raise InputError(
             f"{folder}: {name} has the shape {tuple(found)} where config.json asks for "
             f"{tuple(expected)}; the weights belong to another config.json"
         )
-    return lm.float().eval(), set(loading["missing_keys"])
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.checkpoints import (
     check_files,
+    check_shapes,
     checkpoint_folder,
     first_line,
     load_tokenizer,
@@ -44,11 +45,7 @@ def load_classifier(source: str | Path) -> tuple[Any, Any]:
             f"{folder}: cannot be loaded as a sequence classifier ({first_line(error)}); name a "
             "cross-encoder with whole safetensors weights"
         ) from error
-    for name, found, expected in loading["mismatched_keys"]:
-        raise InputError(
-            f"{folder}: {name} has the shape {tuple(found)} where config.json asks for "
-            f"{tuple(expected)}; the weights belong to another config.json"
-        )
+    check_shapes(folder, loading)
     missing = sorted(loading["missing_keys"])
     if missing:
         raise InputError(
