@@ -34,18 +34,18 @@ def dense_way(features, weight, bias, mask):
 def test_pooled_logits_are_the_maxima_over_the_tokens_whatever_the_chunk(monkeypatch, chunk):
     monkeypatch.setattr(heads, "CHUNK", chunk)
     monkeypatch.setattr(heads, "PRODUCTS", chunk)
-    monkeypatch.setattr(heads, "TILE", 13 * chunk)
+    monkeypatch.setattr(heads, "ENTRIES", chunk)
     monkeypatch.setattr(heads, "FEW", 0)
     given = inputs()
     torch.testing.assert_close(pooled_logits(*given), dense_way(*given))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 20, 10_000])
-@pytest.mark.parametrize("tile", [1, 100, 9_999, 1 << 20])
+@pytest.mark.parametrize("entries", [1, 7, 49, 1 << 20])
 @pytest.mark.parametrize("few", [0, 10_000])
-def test_inference_gives_the_maxima_of_every_text(monkeypatch, rows, tile, few):
+def test_inference_gives_the_maxima_of_every_text(monkeypatch, rows, entries, few):
     monkeypatch.setattr(heads, "ROWS", rows)
-    monkeypatch.setattr(heads, "TILE", tile)
+    monkeypatch.setattr(heads, "ENTRIES", entries)
     monkeypatch.setattr(heads, "FEW", few)
     features, weight, bias, mask = inputs(batch=9, length=12)
     # Texts with nothing that counts, at both ends and between; one in which everything does.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from dupmae_toolkit.model import backbones, inference
 from dupmae_toolkit.model.checkpoints import checkpoint_folder, load_masked_lm, quiet
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.lean import LeanBert
 from dupmae_toolkit.model.precision import CastCopy, Fingerprint, fingerprint, has_bf16
 from dupmae_toolkit.model.weights import (
     hash_weights,
@@ -32,6 +34,7 @@ from dupmae_toolkit.records import EncoderInfo, Representations
 BUILTIN = Path(__file__).parent / "builtin"
 EXTRA_WEIGHTS = "dupmae.safetensors"
 PRECISIONS = ("auto", "fp32", "bf16")
+_CASTING = threading.Lock()
 
 
 class EncoderOutput(NamedTuple):
@@ -86,6 +89,7 @@ class DupMAEEncoder(nn.Module):
         #: [|V|], true for the tokens that take part in the lexical pool: all but the special ones.
         self.register_buffer("ordinary", table, persistent=False)
         self._cast: CastCopy | None = None
+        self._lean_copy: tuple[Fingerprint, LeanBert | None] | None = None
         self._hashed: tuple[Fingerprint, str] | None = None
 
     # --- the network
@@ -98,7 +102,11 @@ class DupMAEEncoder(nn.Module):
         input_ids, attention_mask: int64 [B, L]. pool_mask: bool [B, L], the tokens that the lexical
         pool sees; by default every token that is neither padding nor special.
         """
-        hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
+        lean = self._lean()
+        if lean is not None:
+            hidden = lean.hidden_states(input_ids, attention_mask)
+        else:
+            hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
         cls = hidden[:, 0]
         dense = cls if self.dense_projection is None else self.dense_projection(cls)
         dense = dense.float()
@@ -108,17 +116,34 @@ class DupMAEEncoder(nn.Module):
         if self.config.lexical_head != "none":
             if pool_mask is None:
                 pool_mask = attention_mask.bool() & self.ordinary[input_ids]
-            lexical = activate(self.bag_of_words(hidden, pool_mask), self.config.activation)
+            logits = self._bag_of_words(hidden, pool_mask, lean)
+            lexical = activate(logits, self.config.activation)
         return EncoderOutput(dense, lexical, cls, hidden)
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
+        return self._bag_of_words(hidden, pool_mask, self._lean())
+
+    def _bag_of_words(self, hidden: Tensor, pool_mask: Tensor, lean: LeanBert | None) -> Tensor:
         lm = self._lm()
         features = hidden
         if self.config.lexical_head == "mlm":
-            features = backbones.transform(lm, hidden)
+            features = lean.transform(hidden) if lean else backbones.transform(lm, hidden)
         weight, bias = backbones.vocabulary_projection(lm)
-        return pooled_logits(features, weight, bias, pool_mask)
+        return pooled_logits(features, weight, bias, pool_mask, lean.logits if lean else None)
+
+    def _lean(self) -> LeanBert | None:
+        """The backbone for inference in float32 on a CPU, where it is one that ``lean`` knows."""
+        if self.training or torch.is_grad_enabled() or self.device.type != "cpu":
+            return None
+        if torch.is_autocast_enabled("cpu"):
+            return None
+        now = fingerprint(self.lm)
+        with _CASTING:
+            if self._lean_copy is None or self._lean_copy[0] != now:
+                vocabulary = backbones.vocabulary_projection(self.lm)[0]
+                self._lean_copy = now, LeanBert.of(self.lm, vocabulary)
+            return self._lean_copy[1]
 
     def _lm(self) -> Any:
         """The masked LM; for inference under autocast a copy that is cast already."""
@@ -126,14 +151,15 @@ class DupMAEEncoder(nn.Module):
         if self.training or torch.is_grad_enabled() or not torch.is_autocast_enabled(kind):
             return self.lm
         dtype = torch.get_autocast_dtype(kind)
-        if self._cast is None or not self._cast.fits(self.lm, dtype):
-            self._cast = CastCopy.of(self.lm, dtype)
-        return self._cast.module
+        with _CASTING:  # batches run side by side, and one copy is enough
+            if self._cast is None or not self._cast.fits(self.lm, dtype):
+                self._cast = CastCopy.of(self.lm, dtype)
+            return self._cast.module
 
     def train(self, mode: bool = True) -> DupMAEEncoder:
-        """As in any module; a cast copy is given up, since training outdates it."""
+        """As in any module; copies for inference are given up, since training outdates them."""
         if mode:
-            self._cast = None
+            self._cast = self._lean_copy = None
         return super().train(mode)
 
     # --- texts to vectors

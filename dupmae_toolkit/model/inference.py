@@ -17,6 +17,7 @@ import torch
 from scipy.sparse import csr_matrix, vstack
 
 from dupmae_toolkit.errors import DupMAEError
+from dupmae_toolkit.model.workers import side_by_side
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Representations
 
@@ -36,6 +37,9 @@ CHARACTERS_PER_TOKEN = 24
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 # A fast tokenizer keeps its length limit inside, and cannot be given one by two threads at once.
 _TOKENIZER = threading.Lock()
+
+
+_Part = tuple[list[int], np.ndarray, csr_matrix]
 
 
 @dataclass(slots=True)
@@ -110,7 +114,6 @@ def pad(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(tokens), torch.from_numpy(mask)
 
 
-@torch.inference_mode()
 def encode(
     encoder: DupMAEEncoder,
     texts: Sequence[str],
@@ -131,32 +134,57 @@ def encode(
     order: list[int] = []
     if encoder.training:
         encoder.eval()
-    with progress("encoding", len(texts)) as advance, encoder.autocast():
-        plain = encoder.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        size = min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if plain else TOKENS_PER_BATCH
-        waiting = list(batches([len(row) for row in tokens.ids], size))[::-1]
-        while waiting:
-            positions = waiting.pop()
-            output = _forward(encoder, [tokens.ids[i] for i in positions])
-            if output is None:
-                half = len(positions) // 2
-                waiting += [positions[half:], positions[:half]]
-                continue
-            dense[positions] = output.dense.float().cpu().numpy()
-            if output.lexical is None:
-                parts.append(csr_matrix((len(positions), terms), dtype=np.float32))
-            else:
-                weights = output.lexical.float().cpu().numpy()
-                # NaN is not above 0: it would be taken for a term that is not there.
-                _check_finite(encoder.name, weights, [ids[i] for i in positions])
-                parts.append(sparse_top_k(weights, top_k))
-            order.extend(positions)
-            advance(len(positions))
+
+    def work(positions: list[int]) -> list[_Part]:
+        batch = [tokens.ids[i] for i in positions], [ids[i] for i in positions]
+        return list(_encode_batch(encoder, positions, *batch, top_k))
+
+    with progress("encoding", len(texts)) as advance:
+        plan = list(batches([len(row) for row in tokens.ids], _tokens_per_batch(encoder)))
+        on_cpu = encoder.device.type == "cpu"
+        for done in side_by_side(work, plan) if on_cpu else map(work, plan):
+            for positions, vectors, lexical in done:
+                dense[positions] = vectors
+                parts.append(lexical)
+                order.extend(positions)
+                advance(len(positions))
     _check_finite(encoder.name, dense, ids)
     lexical = vstack(parts, format="csr") if parts else csr_matrix((0, terms), dtype=np.float32)
     back = np.empty(len(order), dtype=np.int64)
     back[order] = np.arange(len(order))
     return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)
+
+
+def _tokens_per_batch(encoder: DupMAEEncoder) -> int:
+    with encoder.autocast():
+        plain = encoder.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if plain else TOKENS_PER_BATCH
+
+
+def _encode_batch(
+    encoder: DupMAEEncoder,
+    positions: list[int],
+    tokens: list[list[int]],
+    ids: list[str],
+    top_k: int,
+) -> Iterator[_Part]:
+    """Positions, dense float32 [n, d], lexical CSR [n, |V|]; in halves where memory asks for it."""
+    with torch.inference_mode(), encoder.autocast():
+        output = _forward(encoder, tokens)
+    if output is None:
+        half = len(positions) // 2
+        for piece in (slice(half), slice(half, None)):
+            yield from _encode_batch(encoder, positions[piece], tokens[piece], ids[piece], top_k)
+        return
+    dense = output.dense.float().cpu().numpy()
+    if output.lexical is None:
+        lexical = csr_matrix((len(positions), encoder.vocabulary_size), dtype=np.float32)
+    else:
+        weights = output.lexical.float().cpu().numpy()
+        # NaN is not above 0: it would be taken for a term that is not there.
+        _check_finite(encoder.name, weights, ids)
+        lexical = sparse_top_k(weights, top_k)
+    yield positions, dense, lexical
 
 
 def _forward(encoder: DupMAEEncoder, ids: list[list[int]]) -> EncoderOutput | None:

@@ -30,7 +30,8 @@ def has_bf16(kind: str = "cpu") -> bool:
 def fingerprint(module: nn.Module) -> Fingerprint:
     """Where the weights lie and how often they were changed: equal as long as nothing touched them.
 
-    The weights themselves are not read. What writes through ``.data`` is not seen.
+    The weights themselves are not read. What writes through ``.data`` is not seen. A hook counts as
+    a change: what bypasses the module would bypass it too.
     """
     found: list[tuple[int, int]] = []
     waiting: list[nn.Module | None] = [module]
@@ -40,6 +41,8 @@ def fingerprint(module: nn.Module) -> Fingerprint:
         if part is None:
             continue
         waiting.extend(part._modules.values())
+        if part._forward_hooks or part._forward_pre_hooks:
+            found.append((id(part), -1))
         for tensor in chain(part._parameters.values(), part._buffers.values()):
             if tensor is not None:
                 version = 0 if tensor.is_inference() else tensor._version

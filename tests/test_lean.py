@@ -1,0 +1,168 @@
+"""BERT's lean layers against transformers' own, and that they step aside where they must."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM
+from transformers.models.bert.modeling_bert import BertSelfAttention
+
+from dupmae_toolkit.model import lean
+from dupmae_toolkit.model.lean import LeanBert
+from tests.test_encoder import TEXTS, make_encoder
+
+
+def make_bert(act="gelu", half=True, **changes):
+    torch.manual_seed(3)
+    config = BertConfig(
+        **{
+            "vocab_size": 211,
+            "hidden_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 80,
+            "max_position_embeddings": 96,
+            "hidden_act": act,
+            "layer_norm_eps": 1e-6,
+            **changes,
+        }
+    )
+    lm = BertForMaskedLM(config).eval()
+    with torch.no_grad():
+        for name, parameter in lm.named_parameters():
+            parameter.add_(torch.randn_like(parameter) * (0.02 if "embed" in name else 0.1))
+            if half:
+                parameter.copy_(parameter.half())
+    return lm
+
+
+def batch(*lengths):
+    generator = torch.Generator().manual_seed(len(lengths))
+    ids = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for i, length in enumerate(lengths):
+        ids[i, :length] = torch.randint(1, 211, (length,), generator=generator)
+        mask[i, :length] = 1
+    return ids, mask
+
+
+def lean_of(lm):
+    return LeanBert.of(lm, lm.get_output_embeddings().weight)
+
+
+@pytest.mark.parametrize("act", ["gelu", "relu", "gelu_new", "silu"])
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("lengths", [(1,), (11,), (96,), (7, 31, 2), (90, 96, 1, 50)])
+@torch.no_grad()
+def test_hidden_states_transform_and_logits_are_those_of_transformers(act, half, tied, lengths):
+    lm = make_bert(act, half, tie_word_embeddings=tied)
+    ids, mask = batch(*lengths)
+    ours = lean_of(lm)
+    counts = mask.bool()
+    hidden = ours.hidden_states(ids, mask)
+    expected = lm.bert(input_ids=ids, attention_mask=mask)[0]
+    torch.testing.assert_close(hidden[counts], expected[counts], atol=2e-5, rtol=2e-5)
+    rows = ours.transform(hidden[counts])
+    torch.testing.assert_close(
+        rows, lm.cls.predictions.transform(expected[counts]), atol=5e-5, rtol=5e-5
+    )
+    logits = ours.logits(rows) + lm.get_output_embeddings().bias
+    whole = lm(input_ids=ids, attention_mask=mask).logits[counts]
+    torch.testing.assert_close(logits, whole, atol=2e-4, rtol=2e-4)
+
+
+def test_weights_are_read_in_half_precision_only_if_nothing_is_lost():
+    assert lean._are_halves(make_bert()) == ("fbgemm" in torch.backends.quantized.supported_engines)
+    assert not lean._are_halves(make_bert(half=False))
+    lm = make_bert()
+    with torch.no_grad():
+        lm.bert.encoder.layer[1].output.dense.weight[3, 5] = 1e6  # no float16 number
+    assert not lean._are_halves(lm)
+
+
+@pytest.mark.parametrize("size", [1, 64, 65, 200])
+def test_few_rows_and_many_give_the_same_product(size):
+    weight = torch.randn(300, 40).half().float()
+    x = torch.randn(size, 40)
+    product = lean.Product(
+        weight, None, half="fbgemm" in torch.backends.quantized.supported_engines
+    )
+    torch.testing.assert_close(product(x), x @ weight.T, atol=1e-4, rtol=1e-5)
+    assert product(x[:0]).shape == (0, 300)
+
+
+def listening(lm):
+    lm.bert.encoder.layer[1].register_forward_hook(lambda *_: None)
+
+
+def replacing_attention(lm):
+    class Other(BertSelfAttention):
+        pass
+
+    lm.bert.encoder.layer[0].attention.self.__class__ = Other
+
+
+def replacing_a_product(lm):
+    class Adapter(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    lm.bert.encoder.layer[0].output.dense.__class__ = Adapter
+
+
+@pytest.mark.parametrize("change", [listening, replacing_attention, replacing_a_product])
+def test_a_model_that_was_changed_is_left_to_transformers(change):
+    lm = make_bert()
+    change(lm)
+    assert lean_of(lm) is None
+
+
+def test_other_families_decoders_and_other_dtypes_are_left_to_transformers():
+    assert lean_of(make_bert(is_decoder=True)) is None
+    assert lean_of(make_bert().bfloat16()) is None
+    roberta = make_encoder("roberta")
+    assert LeanBert.of(roberta.lm, roberta.lm.get_output_embeddings().weight) is None
+
+
+def test_the_encoder_uses_it_and_gives_transformers_vectors(monkeypatch):
+    encoder = make_encoder()
+    assert isinstance(lean_copy(encoder), LeanBert)
+    ours = encoder.encode_documents(TEXTS)
+    monkeypatch.setattr(encoder, "_lean", lambda: None)
+    theirs = encoder.encode_documents(TEXTS)
+    assert abs(ours.dense - theirs.dense).max() < 1e-5
+    assert abs(ours.lexical - theirs.lexical).max() < 1e-5
+
+
+@torch.no_grad()
+def lean_copy(encoder):
+    return encoder._lean()
+
+
+def test_it_follows_the_weights_and_steps_aside_for_a_hook_that_comes_later():
+    encoder = make_encoder()
+    before = encoder.encode_documents(TEXTS).dense
+    with torch.no_grad():
+        encoder.lm.bert.encoder.layer[0].attention.self.key.weight.mul_(-3)
+    after = encoder.encode_documents(TEXTS).dense
+    assert abs(after - before).max() > 1e-4
+    fresh = copy.deepcopy(encoder)
+    fresh._lean_copy = None
+    assert (fresh.encode_documents(TEXTS).dense == after).all()
+    heard = []
+    encoder.lm.bert.encoder.layer[0].register_forward_hook(lambda *_: heard.append(1))
+    encoder.encode_documents(TEXTS)
+    assert heard
+
+
+def test_training_and_gradients_do_not_go_through_it():
+    encoder = make_encoder()
+    ids, mask = batch(5)
+    ids %= len(encoder.vocabulary)
+    assert encoder(ids, mask).dense.requires_grad
+    with torch.no_grad():
+        encoder.train()
+        assert lean_copy(encoder) is None
