@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.training import processes
+from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.preflight import check_share
 from dupmae_toolkit.training.pretrain import StepModel, pretrain
@@ -22,7 +23,7 @@ from dupmae_toolkit.training.processes import Shares
 from dupmae_toolkit.training.recipe import FinetuneRecipe, Source
 from dupmae_toolkit.training.resuming import whole_checkpoints
 from tests.families import save_checkpoint, sentences
-from tests.two_processes import STEPS, recipe, refused
+from tests.two_processes import STEPS, pairs_recipe, recipe, refused
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 ROOT = Path(__file__).parent.parent
@@ -36,6 +37,12 @@ def home(tmp_path_factory):
         for i in range(24):
             texts = sentences(1 + i % 5, seed=i, words=7)
             file.write(json.dumps({"text": " ".join(texts)}) + "\n")
+    with (folder / "groups.jsonl").open("w", encoding="utf-8") as file:
+        for i in range(24):
+            query, positive, *negatives = sentences(2 + i % 4, seed=100 + i, words=6)
+            texts = [{"text": text} for text in negatives]
+            group = {"query": query, "positives": [{"text": positive}], "negatives": texts}
+            file.write(json.dumps(group) + "\n")
     return folder
 
 
@@ -70,9 +77,15 @@ def two(home, one):
     return output
 
 
-def same_training(one: Path, other: Path, first: int = 1) -> None:
+PRETRAINED = ("loss", "mlm", "decoder", "bow", "active", "grad_norm", "learning_rate")
+TUNED = ("loss", "joint", "lexical", "teacher_dense", "teacher_vector", "flops_query")
+TUNED += ("flops_document", "active_query", "active_document", "grad_norm", "learning_rate")
+
+
+def same_training(
+    one: Path, other: Path, first: int = 1, names=PRETRAINED, files=("model", "decoder")
+) -> None:
     """Losses, their parts and the weights are those of one process, but for rounding."""
-    names = {"loss", "mlm", "decoder", "bow", "active", "grad_norm", "learning_rate"}
     logs = [
         {entry["step"]: entry for entry in history(folder) if "loss" in entry}
         for folder in (one, other)
@@ -81,8 +94,10 @@ def same_training(one: Path, other: Path, first: int = 1) -> None:
     for step in range(first, STEPS + 1):
         for name in names:
             assert logs[1][step][name] == pytest.approx(logs[0][step][name], rel=2e-4), (step, name)
-    for file in ("model.safetensors", "decoder.safetensors"):
-        ours, theirs = load_file(other / "final" / file), load_file(one / "final" / file)
+    for file in files:
+        ours, theirs = (
+            load_file(folder / "final" / f"{file}.safetensors") for folder in (other, one)
+        )
         assert ours.keys() == theirs.keys()
         for name, weight in theirs.items():
             # A softmax does not see what is added to all keys: that gradient is nothing but
@@ -146,6 +161,21 @@ def test_what_stops_one_process_stops_both_with_the_reason_in_one(two):
     assert "checkpoint-4: cannot be written ([Errno 28] No space left on device)" in told[0]["full"]
     assert told[1]["full"].startswith("StoppedElsewhereError")
     assert [path.name for path in whole_checkpoints(two / "full")] == ["checkpoint-2"]
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_as_one_does(home, two):
+    said = []
+    one = finetune(pairs_recipe(home, home / "tuned"), listen=said.append).parent
+    same_training(one, two / "tuned", names=TUNED, files=("model",))
+    evaluated = [
+        {e["step"]: e["eval_loss"] for e in history(folder) if "eval_loss" in e}
+        for folder in (one, two / "tuned")
+    ]
+    assert list(evaluated[0]) == [0, 2, 4]
+    assert evaluated[1] == pytest.approx(evaluated[0], rel=2e-4)
+    told = [json.loads((two / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [item["said"] for item in told] == [len(said), 0]
 
 
 def test_pieces_are_the_rows_of_the_whole_batch_in_order(monkeypatch):

@@ -13,8 +13,14 @@ import torch
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training import processes
+from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pretrain import pretrain
-from dupmae_toolkit.training.recipe import PretrainRecipe, Source
+from dupmae_toolkit.training.recipe import (
+    FinetuneRecipe,
+    PretrainRecipe,
+    Source,
+    TeacherSource,
+)
 
 STEPS = 4
 
@@ -34,6 +40,38 @@ def recipe(home: Path, output: Path, **changes) -> PretrainRecipe:
         "precision": "fp32",
     }
     return PretrainRecipe(**{**settings, **changes})
+
+
+def pairs_recipe(home: Path, output: Path, **changes) -> FinetuneRecipe:
+    """Four steps of eight groups of unequal size, every part of the score, two teachers."""
+    settings = {
+        "model": str(home / "model"),
+        "output": str(output),
+        "data": [Source(str(home / "groups.jsonl"), kind="groups")],
+        "steps": STEPS,
+        "batch_size": 8,
+        "negatives": 2,
+        "learning_rate": 1e-3,
+        "dropout": 0.0,
+        "query_length": 12,
+        "document_length": 24,
+        "chunk_size": 3,
+        "losses": {"joint": 1.0, "lexical": 0.5, "teacher_dense": 0.5, "teacher_vector": 1.0},
+        "teachers": [
+            TeacherSource("bm25", scale=0.5),
+            TeacherSource("dense", str(home / "model"), scale=5.0),
+        ],
+        "unigram_prior": 0.3,
+        "active_terms": 20,
+        "flops_query": 0.01,
+        "flops_document": 0.01,
+        "eval_every": 2,
+        "eval_data": str(home / "groups.jsonl"),
+        "save_every": 2,
+        "log_every": 1,
+        "precision": "fp32",
+    }
+    return FinetuneRecipe(**{**settings, **changes})
 
 
 def refused(train) -> str:
@@ -73,6 +111,9 @@ def main(home: Path, output: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "save", full)
         told["full"] = refused(lambda: pretrain(recipe(home, output / "full")))
+    said: list[dict[str, float]] = []
+    finetune(pairs_recipe(home, output / "tuned"), listen=said.append)
+    told["said"] = len(said)
     (output / f"told-{processes.rank()}.json").write_text(json.dumps(told))
 
 

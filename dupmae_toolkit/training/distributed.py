@@ -11,6 +11,8 @@ same order, as with any collective operation.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,15 +20,30 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dupmae_toolkit.training import processes
+
+_alone = False
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """In here a batch is this process's own and whole: nobody else is asked for a part of it."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
 
 def world_size() -> int:
-    """The number of processes of the training."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Over how many processes a batch lies."""
+    return 1 if _alone else processes.world()
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
-    return dist.get_rank() if world_size() > 1 else 0
+    """Which part of the batch is this process's, from 0."""
+    return 0 if _alone else processes.rank()
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.training.distributed import alone
 from dupmae_toolkit.training.history import Listen, append
 from dupmae_toolkit.training.recipe import Recipe, Source
 from dupmae_toolkit.training.retrieval import Measure, SmallCollection, evaluate_retrieval
@@ -122,7 +123,8 @@ class Evaluation(TrainerCallback):
         for batch in self.held_out():
             device = self.encoder.device
             batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-            with torch.no_grad(), self.encoder.autocast():
+            # The other processes wait for the next step, and have no part of this batch.
+            with torch.no_grad(), self.encoder.autocast(), alone():
                 loss, parts = self.module(batch, step, self.recipe.steps)
             for name, value in {"loss": loss, **parts}.items():
                 found.setdefault(f"eval_{name}", []).append(float(value))

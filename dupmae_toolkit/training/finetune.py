@@ -17,6 +17,7 @@ from dupmae_toolkit.training.history import Listen
 from dupmae_toolkit.training.neighbours import near_batches
 from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
+from dupmae_toolkit.training.processes import heard_once
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.retrieval import Measure
 from dupmae_toolkit.training.streams import Batches, check_sources, pairs
@@ -38,6 +39,7 @@ def finetune(
     A ``dry_run`` only tells ``listen`` what the training would take.
     """
     check_output(recipe, resume=resume)
+    listen = heard_once(listen)
     opened = Opened()
     held_out_data = []
     if recipe.eval_data:

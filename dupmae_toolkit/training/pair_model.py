@@ -49,7 +49,12 @@ class Scores:
 
 
 class PairModel(nn.Module):
-    """The encoder with its losses over a batch of pairs or groups."""
+    """The encoder with its losses over a batch of pairs or groups.
+
+    The batch may lie on several processes, each with as many queries and their documents.
+    """
+
+    many_processes = True
 
     def __init__(
         self, encoder: DupMAEEncoder, recipe: FinetuneRecipe, teachers: Teachers | None = None

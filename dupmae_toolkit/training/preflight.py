@@ -23,6 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.losses import CHUNK
 from dupmae_toolkit.training import processes
+from dupmae_toolkit.training.distributed import alone
 from dupmae_toolkit.training.processes import Shares, StoppedElsewhereError
 from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.speed import known_peak, measured_product, tokens_of
@@ -230,6 +231,7 @@ def probe(
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         weighed(module) as kept,
         counted() as flops,
+        alone(),
     ):
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             loss, _ = module(batch, 0, steps)

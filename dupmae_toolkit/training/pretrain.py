@@ -25,6 +25,7 @@ from dupmae_toolkit.training.collator import PreTrainingCollator
 from dupmae_toolkit.training.evaluation import Evaluation, HeldOut
 from dupmae_toolkit.training.history import Listen
 from dupmae_toolkit.training.packing import Packer
+from dupmae_toolkit.training.processes import heard_once
 from dupmae_toolkit.training.recipe import PretrainRecipe, Source
 from dupmae_toolkit.training.retrieval import Measure
 from dupmae_toolkit.training.streams import (
@@ -184,6 +185,7 @@ def pretrain(
     A ``dry_run`` only tells ``listen`` what the training would take.
     """
     check_output(recipe, resume=resume)
+    listen = heard_once(listen)
     check_sources([*recipe.data, *([Source(recipe.eval_data)] if recipe.eval_data else [])])
     config = recipe.pretraining()
     torch.manual_seed(recipe.seed)  # a new decoder is drawn at random

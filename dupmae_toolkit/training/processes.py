@@ -104,6 +104,11 @@ def only_main(work: Callable[[], None]) -> None:
         raise failure or StoppedElsewhereError("process 0 stopped; it says why")
 
 
+def heard_once(listen: Callable[[Any], None]) -> Callable[[Any], None]:
+    """``listen`` in the main process; in the others what is said is said already."""
+    return listen if is_main() else lambda entry: None
+
+
 def same_weights(module: nn.Module) -> None:
     """Give every process the main one's parameters and buffers."""
     if world() == 1:

@@ -315,7 +315,6 @@ def run(
     """
     output = Path(recipe.output)
     check_share(recipe, module)
-    listen = listen if processes.is_main() else lambda entry: None
     batches.collate = Shares(batches.collate, recipe.accumulation)
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
