@@ -18,6 +18,7 @@ from dupmae_cli import (
     searching,
     teaching,
     training,
+    updating,
 )
 
 from dupmae_toolkit import __version__
@@ -48,6 +49,7 @@ for group in (
     demonstrating,
     encoding,
     indexing,
+    updating,
     searching,
     evaluating,
     training,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import TEMPORARY_PREFIX, fsync_path
 
 try:
     import fcntl
@@ -16,8 +20,8 @@ except ImportError:  # Windows: no lock
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` alone, or raise InputError at once when another process holds it.
+def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold ``folder`` alone; raise InputError when another process holds it for ``wait`` seconds.
 
     The lock is on the folder itself, so no lock file is left in it, and the system releases it when
     the process ends, however it ends. File systems that cannot lock folders go without.
@@ -26,16 +30,111 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
+    until = time.monotonic() + wait
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder}: another process is writing there; wait until it is done, or name "
-                "another folder"
-            ) from error
-        except OSError:
-            pass
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
+                raise InputError(
+                    f"{folder}: another process is writing there{_owner(descriptor)}; wait until "
+                    "it is done, or name another folder"
+                ) from error
+            except OSError:
+                pass
+            break
         yield
     finally:
         os.close(descriptor)
+
+
+def _owner(descriptor: int) -> str:
+    """Who holds the lock, " (1234: dupmae index …)", where the system tells; Linux does."""
+    try:
+        status = os.fstat(descriptor)
+        inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if "FLOCK" in words and "WRITE" in words and inode in words and "->" not in words:
+                process = words[words.index("WRITE") + 1]
+                command = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ")
+                text = " ".join(command.decode("utf-8", "replace").split())
+                return f" ({process}: {text[:80]})"
+    except (OSError, ValueError, IndexError):
+        pass
+    return ""
+
+
+def share(folder: Path) -> int | None:
+    """Hold ``folder`` together with other readers; returns a descriptor whose closing ends it.
+
+    None if the folder is gone, or on its way out: whoever removes one holds it alone. Where folders
+    cannot be locked the descriptor holds nothing.
+    """
+    if fcntl is None:
+        return os.open(os.devnull, os.O_RDONLY) if folder.is_dir() else None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        return descriptor
+    # It may have lost its name between the two steps.
+    try:
+        still = os.path.samestat(os.stat(folder), os.fstat(descriptor))
+    except OSError:
+        still = False
+    if not still:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextlib.contextmanager
+def unread(folder: Path) -> Iterator[bool]:
+    """Whether no process holds ``folder`` by ``share``; if so none can until this is over."""
+    if fcntl is None:
+        yield True
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:
+            pass
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def remove_folder(path: Path, within: Path) -> bool:
+    """Remove a folder, or a file, unless somebody reads it; returns whether it is gone.
+
+    It first moves under a temporary name in ``within``, so that none is seen half-removed.
+    """
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return True
+    with unread(path) as free:
+        if not free:
+            return False
+        trash = Path(tempfile.mkdtemp(dir=within, prefix=TEMPORARY_PREFIX))
+        path.rename(trash / "removed")
+        fsync_path(within)
+    shutil.rmtree(trash, ignore_errors=True)
+    return True

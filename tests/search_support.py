@@ -109,7 +109,11 @@ class Collection:
         self.deleted = set(deleted)
         self.dense_shards = [MemoryDense(self.dense[p], exhaustive, noise) for p in parts]
         self.lexical_shards = [MemoryLexical(self.impacts[p]) for p in parts]
-        self.numbering = Numbering([self.ids[p] for p in parts], deleted)
+        dead = [
+            np.array([i for i, name in enumerate(self.ids[p]) if name in self.deleted], np.int64)
+            for p in parts
+        ]
+        self.numbering = Numbering([self.ids[p] for p in parts], dead)
         self.engine = Engine(
             self.numbering,
             DenseLeg(self.numbering, self.dense_shards),

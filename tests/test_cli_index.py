@@ -93,7 +93,13 @@ def test_info_tells_what_the_index_is(tmp_path, capsys) -> None:
         assert part in out
     code, out, _ = run(capsys, "info", "--index", tmp_path / "index", "--json")
     assert json.loads(out)["segments"] == [
-        {"name": "000001", "documents": 50, "weights": json.loads(out)["segments"][0]["weights"]}
+        {
+            "name": "000001",
+            "documents": 50,
+            "deleted": 0,
+            "weights": json.loads(out)["segments"][0]["weights"],
+            "faiss": "Flat",
+        }
     ]
 
 

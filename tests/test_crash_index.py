@@ -25,7 +25,7 @@ import pytest
 
 from dupmae_toolkit.encoding import parquet  # noqa: F401
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index import build
+from dupmae_toolkit.index import segment
 from dupmae_toolkit.index.build import BuildOptions
 from dupmae_toolkit.index.corpus import index_corpus
 from dupmae_toolkit.index.manifest import Manifest
@@ -92,8 +92,8 @@ def without_java() -> None:
         folder.mkdir()
         (folder / "ids").write_text(" ".join(ids))
 
-    build.write_lucene = write
-    build.LuceneImpacts = Written
+    segment.write_lucene = write
+    segment.LuceneImpacts = Written
 
 
 def forked(task: Callable[[], None], kill_after: float | None = None) -> int:

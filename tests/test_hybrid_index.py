@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import subprocess
 import sys
 
@@ -196,8 +197,9 @@ def test_the_weights_of_the_checkpoint_are_the_default(folder):
 def test_deleted_documents_are_not_found(folder, segmented):
     opened = HybridIndex.open(folder / "several", ENCODER)
     gone = sorted(hit.id for hit in opened.search(TOPICS[0].text, k=7))
-    opened.manifest.deleted = gone
-    opened = HybridIndex(opened.path, opened.manifest, ENCODER)
+    shutil.copytree(folder / "several", folder / "fewer")
+    HybridIndex.open(folder / "fewer", ENCODER).delete(gone)
+    opened = HybridIndex.open(folder / "fewer", ENCODER)
     assert len(opened) == len(DOCUMENTS) - 7
     brute = BruteForce(opened)
     for mode in ("hybrid", "dense", "lexical"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
 
 import numpy as np
 import pytest
@@ -82,9 +82,10 @@ def test_documents_are_found_by_id(lookup, documents):
 
 
 @pytest.mark.java
-def test_what_is_deleted_is_not_there(lookup, documents):
-    index = lookup.index
-    marked = HybridIndex(index.path, replace(index.manifest, deleted=["d3"]), ENCODER)
+def test_what_is_deleted_is_not_there(lookup, documents, tmp_path):
+    shutil.copytree(lookup.index.path, tmp_path / "marked")
+    marked = HybridIndex.open(tmp_path / "marked", ENCODER)
+    marked.delete(["d3"])
     without = Lookup(marked)
     assert list(without.documents(["d3", "d4"])) == ["d4"]
     (_, scores), *_ = without.search(QUERIES, [["d3", "d4"]] * 3, marked.request(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,11 @@ def manifest(**changes: Any) -> Manifest:
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    saved = manifest(deleted=["x"])
+    saved = manifest(generation=4)
+    saved.segments[1] = replace(saved.segments[1], dead=2, deletions="deletions/000002-4.npy")
     saved.save(tmp_path)
     assert Manifest.load(tmp_path) == saved
-    assert saved.count == 13
+    assert (saved.count, saved.live, saved.dead) == (13, 11, 2)
     assert saved.error.weights == 60
     assert saved.error.mean_absolute == pytest.approx(0.15)
 
@@ -96,7 +98,7 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, content: str
 
 
 def test_a_later_format_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"format_version": 2, "segments": []}')
+    (tmp_path / "manifest.json").write_text('{"format_version": 3, "segments": []}')
     with pytest.raises(InputError, match="update dupmae-toolkit"):
         Manifest.load(tmp_path)
 

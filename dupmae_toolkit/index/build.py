@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
 from dupmae_toolkit.files import atomic_folder, make_folder, sha256_lines
-from dupmae_toolkit.index.dense import keeps_vectors, make_faiss, write_faiss
-from dupmae_toolkit.index.documents import FILE, write_documents
-from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.dense import make_faiss
 from dupmae_toolkit.index.impacts import (
     MAX_IMPACT,
     QuantizationError,
@@ -27,7 +25,6 @@ from dupmae_toolkit.index.impacts import (
     check_max_impact,
     quantize,
 )
-from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.index.manifest import (
     VOCABULARY_FILE,
     Manifest,
@@ -36,8 +33,8 @@ from dupmae_toolkit.index.manifest import (
     checksums,
     write_vocabulary,
 )
-from dupmae_toolkit.index.rows import Rows, windows
-from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER, LUCENE_FOLDER
+from dupmae_toolkit.index.rows import windows
+from dupmae_toolkit.index.segment import write_segment
 from dupmae_toolkit.index.staging import Staging, check_target
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import exclusive
@@ -102,7 +99,7 @@ def building_in(index: Path) -> Iterator[None]:
     """Hold the folder ``index`` alone; it is created, and goes again if nothing was put into it."""
     make_folder(index)
     try:
-        with exclusive(index), _says_why(index):
+        with exclusive(index), says_why(index):
             yield
     finally:
         with contextlib.suppress(OSError):
@@ -181,8 +178,10 @@ def _build_segments(
             if scale is None:
                 scale = calibrate(rows.lexical, options.max_impact)
             folder = staging.segments / name
+            rows = rows.sorted()
+            rows.lexical, error = quantize(rows.lexical, scale, options.max_impact)
             with atomic_folder(folder) as temporary:
-                error = _write_segment(temporary, rows.sorted(), terms, scale, options, progress)
+                write_segment(temporary, rows, terms, options.faiss_spec, progress)
             record = {
                 "scale": scale,
                 "count": len(rows.ids),
@@ -198,33 +197,6 @@ def _build_segments(
     return scale, entries, sums
 
 
-def _write_segment(
-    folder: Path,
-    rows: Rows,
-    terms: list[str],
-    scale: float,
-    options: BuildOptions,
-    progress: Progress,
-) -> QuantizationError:
-    impacts, error = quantize(rows.lexical, scale, options.max_impact)
-    write_documents(folder / FILE, rows.ids, rows.titles, rows.texts)
-    spec = options.faiss_spec
-    with progress("indexing vectors", None):
-        write_faiss(folder / FAISS_FOLDER, rows.ids, rows.dense, spec)
-    dense = None if keeps_vectors(spec) else rows.dense
-    ForwardStore.write(folder / FORWARD_FOLDER, impacts, dense)
-    write_lucene(folder / LUCENE_FOLDER, rows.ids, impacts, terms, progress)
-    written = LuceneImpacts(folder / LUCENE_FOLDER)
-    found = (written.segments, len(written))
-    written.close()
-    if found != (1, len(rows.ids)):
-        raise DupMAEError(
-            f"{folder}: Lucene holds {found[1]} documents in {found[0]} segments where "
-            f"{len(rows.ids)} in one were written; please report this"
-        )
-    return error
-
-
 def _vocabulary_name(staging: Staging, digest: str) -> str:
     """The usual name, unless the index that is being replaced has another vocabulary under it."""
     live = staging.live
@@ -236,7 +208,8 @@ def _vocabulary_name(staging: Staging, digest: str) -> str:
 
 
 @contextlib.contextmanager
-def _says_why(index: Path) -> Iterator[None]:
+def says_why(index: Path) -> Iterator[None]:
+    """Turn an error of the system into one line that says what failed, and what to do."""
     try:
         yield
     except OSError as error:

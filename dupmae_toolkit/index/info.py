@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.index.manifest import BUILDING_FOLDER, SEGMENTS_FOLDER, Manifest
+from dupmae_toolkit.index.manifest import (
+    ADDING_FOLDER,
+    BUILDING_FOLDER,
+    DELETIONS_FOLDER,
+    SEGMENTS_FOLDER,
+    Manifest,
+)
 
 _PARTS = ("faiss", "lucene", "forward", "documents.parquet")
 
@@ -22,13 +28,15 @@ def index_info(index: str | Path) -> dict[str, Any]:
     for name, entry in manifest.checksums.items():
         pieces = name.split("/")
         part = pieces[2] if pieces[0] == SEGMENTS_FOLDER else "vocabulary"
+        part = DELETIONS_FOLDER if pieces[0] == DELETIONS_FOLDER else part
         sizes[part] = sizes.get(part, 0) + int(entry["bytes"])
     error = manifest.error
     return {
         "index": str(index),
         "format_version": manifest.format_version,
-        "documents": manifest.count - len(manifest.deleted),
-        "deleted": len(manifest.deleted),
+        "generation": manifest.generation,
+        "documents": manifest.live,
+        "deleted": manifest.dead,
         "source": manifest.source,
         "truncated": manifest.truncated,
         "encoder": manifest.encoder.to_dict(),
@@ -41,7 +49,13 @@ def index_info(index: str | Path) -> dict[str, Any]:
         },
         "terms_per_document": error.weights / manifest.count if manifest.count else 0.0,
         "segments": [
-            {"name": entry.name, "documents": entry.count, "weights": entry.weights}
+            {
+                "name": entry.name,
+                "documents": entry.live,
+                "deleted": entry.dead,
+                "weights": entry.weights,
+                "faiss": manifest.spec_of(entry),
+            }
             for entry in manifest.segments
         ],
         "bytes": sizes | {"total": sum(sizes.values())},
@@ -54,6 +68,5 @@ def _leftovers(index: Path, manifest: Manifest) -> list[str]:
     folder = index / SEGMENTS_FOLDER
     stray = [path for path in folder.iterdir() if path.name not in known] if folder.exists() else []
     stray += index.glob(".tmp-*")
-    if (index / BUILDING_FOLDER).exists():
-        stray.append(index / BUILDING_FOLDER)
+    stray += [index / name for name in (BUILDING_FOLDER, ADDING_FOLDER) if (index / name).exists()]
     return sorted(path.relative_to(index).as_posix() for path in stray)

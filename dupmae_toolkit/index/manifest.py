@@ -13,21 +13,35 @@ from dupmae_toolkit.files import atomic_file, read_json, sha256_file, sha256_lin
 from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.records import EncoderInfo
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # since 2, documents can be deleted: who reads 1 alone would return them
 MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocabulary.json"
 SEGMENTS_FOLDER = "segments"
 BUILDING_FOLDER = ".building"
+ADDING_FOLDER = ".adding"
+DELETIONS_FOLDER = "deletions"
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """A segment: its folder's name under ``segments``, and what it holds."""
+    """A segment: its folder's name under ``segments``, and what it holds.
+
+    dead: how many of its ``count`` documents are deleted. deletions: the file that names their
+    rows, "" while there are none. faiss_spec: "" for the index's own.
+    """
 
     name: str
     count: int
     weights: int  # stored lexical weights
     error: QuantizationError = field(default_factory=QuantizationError)
+    dead: int = 0
+    deletions: str = ""
+    faiss_spec: str = ""
+
+    @property
+    def live(self) -> int:
+        """The number of documents that can be found."""
+        return self.count - self.dead
 
 
 @dataclass(slots=True)
@@ -35,7 +49,8 @@ class Manifest:
     """The manifest of an index. Paths in it are relative to the index and use forward slashes.
 
     ``scale`` turns a lexical score of impacts into one of weights: Σ query weight × impact / scale.
-    ``checksums`` gives SHA-256 and size of every other file of the index.
+    ``checksums`` gives SHA-256 and size of every other file of the index. ``generation`` counts the
+    changes of the index since it was built.
     """
 
     encoder: EncoderInfo
@@ -46,7 +61,7 @@ class Manifest:
     segments: list[SegmentEntry]
     source: str = ""
     truncated: int | None = None
-    deleted: list[str] = field(default_factory=list)
+    generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
     checksums: dict[str, dict[str, Any]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -57,9 +72,23 @@ class Manifest:
         return sum(segment.count for segment in self.segments)
 
     @property
+    def dead(self) -> int:
+        """The number of documents that are deleted, and still take room."""
+        return sum(segment.dead for segment in self.segments)
+
+    @property
+    def live(self) -> int:
+        """The number of documents that can be found."""
+        return self.count - self.dead
+
+    @property
     def error(self) -> QuantizationError:
         """The error of quantising all weights."""
         return sum((segment.error for segment in self.segments), QuantizationError())
+
+    def spec_of(self, entry: SegmentEntry) -> str:
+        """The FAISS factory string of a segment."""
+        return entry.faiss_spec or self.faiss_spec
 
     def segment_folder(self, index: Path, entry: SegmentEntry) -> Path:
         """Where a segment lies."""
@@ -96,7 +125,7 @@ class Manifest:
             "count": self.count,
             "segment_size": self.segment_size,
             "segments": [asdict(segment) for segment in self.segments],
-            "deleted": list(self.deleted),
+            "generation": self.generation,
             "checksums": self.checksums,
         }
         return values | {"sha256": _own_digest(values)}
@@ -125,6 +154,9 @@ class Manifest:
                     entry["count"],
                     entry["weights"],
                     QuantizationError.from_dict(entry["error"]),
+                    int(entry.get("dead", 0)),
+                    str(entry.get("deletions", "")),
+                    str(entry.get("faiss_spec", "")),
                 )
                 for entry in values["segments"]
             ]
@@ -137,7 +169,7 @@ class Manifest:
                 segments=segments,
                 source=values.get("source", ""),
                 truncated=values.get("truncated"),
-                deleted=list(values.get("deleted", [])),
+                generation=int(values.get("generation", 0)),
                 vocabulary_file=values["vocabulary"]["file"],
                 checksums=values["checksums"],
                 format_version=version,

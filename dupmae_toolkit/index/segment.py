@@ -6,11 +6,13 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.dense import IDS_FILE, DenseIndex
-from dupmae_toolkit.index.documents import FILE, DocumentStore
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.index.dense import IDS_FILE, DenseIndex, keeps_vectors, write_faiss
+from dupmae_toolkit.index.documents import FILE, DocumentStore, write_documents
 from dupmae_toolkit.index.forward import ForwardStore
-from dupmae_toolkit.index.lucene import LuceneImpacts
+from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
+from dupmae_toolkit.index.rows import Rows
+from dupmae_toolkit.progress import Progress, silent
 
 FAISS_FOLDER = "faiss"
 LUCENE_FOLDER = "lucene"
@@ -71,3 +73,27 @@ class Segment:
     def documents(self) -> DocumentStore:
         """Titles and texts by document number."""
         return DocumentStore(self.folder / FILE)
+
+
+def write_segment(
+    folder: Path, rows: Rows, terms: Sequence[str], spec: str, progress: Progress = silent
+) -> None:
+    """Write every part of a segment into ``folder``.
+
+    rows: in the order of their ids; ``lexical`` holds impacts, integers. terms: Lucene's, in the
+    order of the vocabulary. spec: a FAISS factory string; InputError if it does not suit.
+    """
+    write_documents(folder / FILE, rows.ids, rows.titles, rows.texts)
+    with progress("indexing vectors", None):
+        write_faiss(folder / FAISS_FOLDER, rows.ids, rows.dense, spec)
+    dense = None if keeps_vectors(spec) else rows.dense
+    ForwardStore.write(folder / FORWARD_FOLDER, rows.lexical, dense)
+    write_lucene(folder / LUCENE_FOLDER, rows.ids, rows.lexical, terms, progress)
+    written = LuceneImpacts(folder / LUCENE_FOLDER)
+    found = (written.segments, len(written))
+    written.close()
+    if found != (1, len(rows.ids)):
+        raise DupMAEError(
+            f"{folder}: Lucene holds {found[1]} documents in {found[0]} segments where "
+            f"{len(rows.ids)} in one were written; please report this"
+        )

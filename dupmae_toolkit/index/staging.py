@@ -12,26 +12,27 @@ import contextlib
 import hashlib
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import (
     TEMPORARY_PREFIX,
-    fsync_path,
     read_json,
     remove_leftovers,
     sha256_file,
     write_json,
 )
 from dupmae_toolkit.index.manifest import (
+    ADDING_FOLDER,
     BUILDING_FOLDER,
+    DELETIONS_FOLDER,
     FORMAT_VERSION,
     MANIFEST_FILE,
     SEGMENTS_FOLDER,
     Manifest,
 )
+from dupmae_toolkit.locks import remove_folder, unread
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -88,6 +89,7 @@ class Staging:
         """
         live = _live(index, overwrite)
         taken = {segment.name for segment in live.segments} if live else set()
+        taken |= _read_by_others(index / SEGMENTS_FOLDER)
         count = -(-len(encoded) // options["segment_size"])
         wanted = {"inputs": _fingerprint(encoded, options), "count": count}
         stored = _read_plan(index / BUILDING_FOLDER / _PLAN)
@@ -139,13 +141,16 @@ class Staging:
         kept = {segment.name for segment in manifest.segments}
         for path in self.segments.iterdir():
             if path.name not in kept:
-                _remove(path, self.index)
+                remove_folder(path, self.index)
+        for name in (ADDING_FOLDER, DELETIONS_FOLDER):
+            if (self.index / name).exists():
+                remove_folder(self.index / name, self.index)
         for path in self.index.glob("vocabulary*.json"):
             if path.name != manifest.vocabulary_file:
                 path.unlink()
         # The folder goes in one step, so that no later run finds half of it.
         if self.folder.exists():
-            _remove(self.folder, self.index)
+            remove_folder(self.folder, self.index)
 
     def _record(self, name: str) -> Path:
         return self.folder / f"segment-{name}.json"
@@ -157,7 +162,7 @@ class Staging:
         if self.segments.is_dir():
             for path in self.segments.iterdir():
                 if path.name not in taken:
-                    _remove(path, self.index)
+                    remove_folder(path, self.index)
 
 
 def _fingerprint(encoded: EncodedCorpus, options: dict[str, Any]) -> str:
@@ -210,15 +215,14 @@ def _free_names(count: int, taken: set[str]) -> list[str]:
     return names
 
 
-def _remove(path: Path, index: Path) -> None:
-    """Remove a file or folder; a folder loses its name first, so that none is seen half-removed."""
-    if path.is_dir() and not path.is_symlink():
-        trash = Path(tempfile.mkdtemp(dir=index, prefix=TEMPORARY_PREFIX))
-        path.rename(trash / "removed")
-        fsync_path(index)
-        shutil.rmtree(trash, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _read_by_others(segments: Path) -> set[str]:
+    """The names of segments that somebody reads, of an index that was replaced or changed."""
+    found = set()
+    for path in segments.iterdir() if segments.is_dir() else ():
+        with unread(path) as free:
+            if not free:
+                found.add(path.name)
+    return found
 
 
 def _exists(index: Path, count: Any) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.files import sha256_file
+from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.dense import INDEX_FILE, keeps_vectors
 from dupmae_toolkit.index.documents import FILE
 from dupmae_toolkit.index.impacts import round_weights
@@ -95,6 +96,8 @@ def _missing_and_changed(
             name = path.relative_to(index).as_posix()
             if path.is_file() and name not in manifest.checksums:
                 yield Problem(name, "is not in the manifest; it was put there later: delete it")
+        if entry.deletions and entry.deletions not in manifest.checksums:
+            yield Problem(MANIFEST_FILE, f"has no checksum of {entry.deletions}")
 
 
 def _what_is_wrong(path: Path, entry: dict[str, object], deep: bool, advance: Advance) -> str:
@@ -127,8 +130,8 @@ def _disagreements(
     segment = Segment.open(manifest.segment_folder(index, entry), terms)
     problems: list[Problem] = []
     for look in (
-        _about_ids(segment, entry, seen),
-        _about_vectors(segment, manifest),
+        _about_ids(index, segment, entry, seen),
+        _about_vectors(segment, manifest, entry),
         _about_impacts(segment, manifest, entry),
     ):
         try:
@@ -142,7 +145,7 @@ def _disagreements(
 
 
 def _about_ids(
-    segment: Segment, entry: SegmentEntry, seen: dict[str, str]
+    index: Path, segment: Segment, entry: SegmentEntry, seen: dict[str, str]
 ) -> Iterator[tuple[str, str]]:
     docid, ids = f"{FAISS_FOLDER}/docid", segment.ids
     if len(ids) != entry.count:
@@ -156,12 +159,18 @@ def _about_ids(
                 min(len(ids), len(theirs)),
             )
             yield other, f"its ids differ from those of {docid} from row {row} on"
-    twice = [name for name in ids if seen.setdefault(name, entry.name) != entry.name]
+    dead = read_deletions(index, entry)
+    gone = set() if dead is None else {ids[row] for row in dead.tolist() if row < len(ids)}
+    living = (name for name in ids if name not in gone)
+    twice = [name for name in living if seen.setdefault(name, entry.name) != entry.name]
     if twice:
         yield docid, f"the id {twice[0]!r} stands in segment {seen[twice[0]]} already"
 
 
-def _about_vectors(segment: Segment, manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _about_vectors(
+    segment: Segment, manifest: Manifest, entry: SegmentEntry
+) -> Iterator[tuple[str, str]]:
+    spec = manifest.spec_of(entry)
     place = f"{FAISS_FOLDER}/{INDEX_FILE}"
     faiss = segment.faiss
     if len(faiss) != len(segment.ids):
@@ -174,8 +183,8 @@ def _about_vectors(segment: Segment, manifest: Manifest) -> Iterator[tuple[str, 
                 f"{manifest.encoder.dense_dim}"
             ),
         )
-    if faiss.exact != keeps_vectors(manifest.faiss_spec):
-        yield place, f"is not of the kind {manifest.faiss_spec!r} that the manifest names"
+    if faiss.exact != keeps_vectors(spec):
+        yield place, f"is not of the kind {spec!r} that the manifest names"
     vectors = segment.forward.dense_matrix
     if vectors is None:
         yield FORWARD_FOLDER, "has no dense vectors, and FAISS cannot give them back"

@@ -35,6 +35,7 @@ class Answer:
     """The ranking of one query: n documents by number, best first, scores as float32 [n].
 
     dense, lexical: the completed parts, float32 [n]; None where the mode has no such part.
+    view: the state of the index whose numbers these are, for who may meet several.
     """
 
     documents: np.ndarray
@@ -42,6 +43,7 @@ class Answer:
     dense: np.ndarray | None
     lexical: np.ndarray | None
     certificate: Certificate
+    view: Any = None
 
 
 @dataclass(frozen=True, slots=True)

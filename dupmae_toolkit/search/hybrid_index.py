@@ -6,14 +6,12 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.manifest import Manifest
-from dupmae_toolkit.index.segment import Segment
-from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import (
     Document,
@@ -24,12 +22,14 @@ from dupmae_toolkit.records import (
     Representations,
     Run,
 )
-from dupmae_toolkit.search.engine import Answer, Engine, Request, new_pool
+from dupmae_toolkit.search.engine import Answer, Request, new_pool
 from dupmae_toolkit.search.fusion import Fusion
-from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
-from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors, rounded
 from dupmae_toolkit.search.report import describe, proof
+from dupmae_toolkit.search.view import View
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.index.updates import Update
 
 #: What each leg returns unless told otherwise: four times k, but no less and no more than these.
 LEAST_DEPTH, MOST_DEPTH = 100, 1000
@@ -45,21 +45,20 @@ class HybridIndex:
     """
 
     def __init__(
-        self, path: Path, manifest: Manifest, encoder: Encoder | None, **settings: Any
+        self, path: Path, manifest: Manifest | None, encoder: Encoder | None, **settings: Any
     ) -> None:
+        """``open`` and ``build`` make them. manifest: None for the one that stands there."""
         self.path = path
-        self.manifest = manifest
         self._encoder = encoder
         self._settings = settings
-        self._terms: list[str] | None = None
-        self._engines: dict[str, Engine] = {}
         self._pool = new_pool()
         self._lock = threading.RLock()
-        self._segments = [
-            Segment.open(manifest.segment_folder(path, entry), self._lucene_terms())
-            for entry in manifest.segments
-        ]
-        self._numbering = Numbering([s.ids for s in self._segments], manifest.deleted)
+        self._view = (
+            View.newest(path, self._pool)[0]
+            if manifest is None
+            else View(path, manifest, self._pool)
+        )
+        self._retired: list[View] = []
 
     @classmethod
     def open(
@@ -78,7 +77,7 @@ class HybridIndex:
             encoder = load_encoder(encoder, manifest.encoder, **settings)
         if encoder is not None:
             manifest.check_encoder(path, encoder.info)
-        return cls(path, manifest, encoder, **settings)
+        return cls(path, None, encoder, **settings)
 
     @classmethod
     def build(
@@ -113,7 +112,61 @@ class HybridIndex:
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
-        return self._numbering.searchable
+        return len(self._view)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the state of the index that is open says of itself."""
+        return self._view.manifest
+
+    def refresh(self) -> bool:
+        """Open the newest state of the index; returns whether it is another one.
+
+        Until then every search sees the state that was opened, whatever other processes do.
+        Searches that are under way end in the state in which they began.
+        """
+        with self._lock:
+            view, changed = View.newest(self.path, self._pool, self._view)
+            if changed:
+                if self._encoder is not None:
+                    view.manifest.check_encoder(self.path, self._encoder.info)
+                self._view.release()
+                self._retired.append(self._view)
+                self._view = view
+            return changed
+
+    def add(
+        self,
+        documents: Iterable[Document] | Iterable[dict[str, Any]],
+        *,
+        replace: bool = False,
+        progress: Progress = silent,
+    ) -> Update:
+        """Add documents in one step, and open the new state; see ``updates.add_corpus``.
+
+        replace: documents whose ids are in the index take the place of those.
+        """
+        from dupmae_toolkit.index.updates import add_corpus
+
+        done = add_corpus(self.path, documents, self.encoder, replace=replace, progress=progress)
+        self.refresh()
+        return done
+
+    def delete(self, ids: Iterable[str], *, ignore_missing: bool = False) -> Update:
+        """Delete documents in one step, all or none, and open the new state."""
+        from dupmae_toolkit.index.updates import delete_documents
+
+        done = delete_documents(self.path, ids, ignore_missing=ignore_missing)
+        self.refresh()
+        return done
+
+    def compact(self, progress: Progress = silent) -> Update:
+        """Write the index anew without deleted documents, in as few segments as can be."""
+        from dupmae_toolkit.index.updates import compact_index
+
+        done = compact_index(self.path, progress=progress)
+        self.refresh()
+        return done
 
     @property
     def encoder(self) -> Encoder:
@@ -175,7 +228,7 @@ class HybridIndex:
         texts = [query] if isinstance(query, str) else query
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
         request = self.request(k, mode, fusion, depth, exact)
-        answers = self._answers(self._vectors(topics), request, silent)
+        answers = self._answers(self._view, self._vectors(topics), request, silent)
         found = [self.hits(answer) for answer in answers]
         return found[0] if isinstance(query, str) else found
 
@@ -205,23 +258,24 @@ class HybridIndex:
         progress: Progress = silent,
     ) -> Run:
         """``search_batch`` with a ready-made request."""
+        view = self._view
         vectors = self._vectors(queries)
-        answers = self._answers(vectors, request, progress)
+        answers = self._answers(view, vectors, request, progress)
         run = Run(tag=tag or f"dupmae-{request.mode}")
         for topic, answer in zip(vectors.ids, answers, strict=True):
-            run.topics[topic] = Ranking(self._numbering.ids(answer.documents), answer.scores)
-        run.metadata = describe(request, self.path, self.manifest, len(self)) | {
+            run.topics[topic] = Ranking(view.numbering.ids(answer.documents), answer.scores)
+        run.metadata = describe(request, self.path, view.manifest, len(view)) | {
             "certificate": proof(vectors.ids, answers)
         }
         return run
 
     def answer(self, text: str, request: Request) -> Answer:
         """The answer to one text as documents by number, with its certificate."""
-        return self._answers(self._vectors([Query("0", text)]), request, silent)[0]
+        return self._answers(self._view, self._vectors([Query("0", text)]), request, silent)[0]
 
     def hits(self, answer: Answer) -> list[Hit]:
-        """An answer with ids, titles and texts."""
-        documents = self._documents(answer.documents)
+        """An answer with ids, titles and texts, of the state of the index that gave it."""
+        documents = (answer.view or self._view).documents(answer.documents)
         empty: list[None] = [None] * len(documents)
         dense = empty if answer.dense is None else answer.dense.tolist()
         lexical = empty if answer.lexical is None else answer.lexical.tolist()
@@ -253,50 +307,21 @@ class HybridIndex:
         """Let threads and files go; nothing can be searched afterwards."""
         with self._lock:
             self._pool.shutdown()
-            if "lexical" in self._engines or "hybrid" in self._engines:
-                for segment in self._segments:
-                    segment.lucene.close()
-            self._engines.clear()
+            for view in (*self._retired, self._view):
+                view.close()
 
     def _answers(
-        self, vectors: Representations, request: Request, progress: Progress
+        self, view: View, vectors: Representations, request: Request, progress: Progress
     ) -> list[Answer]:
         dense = lexical = None
         if request.mode != "lexical":
             dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
         if request.mode != "dense":
-            lexical = rounded(vectors.lexical, self.manifest.max_impact)
-        return self._engine(request.mode).search(dense, lexical, request, progress)
+            lexical = rounded(vectors.lexical, view.manifest.max_impact)
+        answers = view.engine(request.mode).search(dense, lexical, request, progress)
+        for answer in answers:
+            answer.view = view
+        return answers
 
     def _vectors(self, queries: Queries) -> Representations:
         return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
-
-    def _documents(self, numbers: np.ndarray) -> list[Document]:
-        found: list[Document | None] = [None] * len(numbers)
-        for segment, where, rows in self._numbering.by_segment(numbers):
-            for place, document in zip(
-                where.tolist(), self._segments[segment].documents.get(rows), strict=True
-            ):
-                found[place] = document
-        return [document for document in found if document is not None]
-
-    def _engine(self, mode: str) -> Engine:
-        """The engine of a mode; a dense search starts no Java."""
-        from dupmae_toolkit.search.shards import SegmentDense, SegmentLexical
-
-        with self._lock:
-            if mode not in self._engines:
-                dense = lexical = None
-                if mode != "lexical":
-                    dense_shards = [SegmentDense(segment) for segment in self._segments]
-                    dense = DenseLeg(self._numbering, dense_shards)
-                if mode != "dense":
-                    lexical_shards = [SegmentLexical(segment) for segment in self._segments]
-                    lexical = LexicalLeg(self._numbering, lexical_shards, self.manifest.scale)
-                self._engines[mode] = Engine(self._numbering, dense, lexical, self._pool)
-            return self._engines[mode]
-
-    def _lucene_terms(self) -> list[str]:
-        if self._terms is None:
-            self._terms = lucene_terms(self.manifest.vocabulary(self.path))
-        return self._terms

@@ -17,11 +17,12 @@ _ROWS = 4096  # documents that are read together
 
 
 class Lookup:
-    """The documents of an index by their ids; deleted ones are not there."""
+    """The documents of an index by their ids, as it is now; deleted ones are not there."""
 
     def __init__(self, index: HybridIndex) -> None:
         self.index = index
-        self._numbering = index._numbering
+        self._view = index._view
+        self._numbering = self._view.numbering
 
     def number(self, name: str) -> int | None:
         """The number of a document, or None; rows of a segment lie in the order of their ids."""
@@ -36,7 +37,7 @@ class Lookup:
     def documents(self, names: Iterable[str]) -> dict[str, Document]:
         """The documents of those ids that are there."""
         numbers = [number for name in names if (number := self.number(name)) is not None]
-        found = self.index._documents(np.array(sorted(numbers), dtype=np.int64))
+        found = self._view.documents(np.array(sorted(numbers), dtype=np.int64))
         return {document.id: document for document in found}
 
     def search(
@@ -53,8 +54,8 @@ class Lookup:
         if request.mode != "lexical":
             dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
         if request.mode != "dense":
-            lexical = rounded(vectors.lexical, index.manifest.max_impact)
-        engine = index._engine(request.mode)
+            lexical = rounded(vectors.lexical, self._view.manifest.max_impact)
+        engine = self._view.engine(request.mode)
         answers = engine.search(dense, lexical, request)
         results = []
         for row, (answer, asked) in enumerate(zip(answers, names, strict=True)):
@@ -74,20 +75,20 @@ class IndexedCorpus(Corpus):
     """The documents that an index holds, as a corpus."""
 
     def __init__(self, index: HybridIndex) -> None:
-        self._index = index
+        self._view = index._view
         self.name = index.path.name
         self.source = str(index.path)
 
     def count(self) -> int:
-        return len(self._index)
+        return len(self._view)
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
-        numbering = self._index._numbering
+        numbering = self._view.numbering
         for segment, live in enumerate(numbering.live):
             offset = int(numbering.offsets[segment])
             size = int(numbering.offsets[segment + 1]) - offset
             rows = np.arange(size) if live is None else np.flatnonzero(live)
             for start in range(0, len(rows), _ROWS):
                 numbers = rows[start : start + _ROWS] + offset
-                documents = self._index._documents(numbers)
+                documents = self._view.documents(numbers)
                 yield from zip((numbers + 1).tolist(), documents, strict=True)

@@ -10,21 +10,21 @@ import numpy as np
 class Numbering:
     """Documents 0 … n − 1 over all segments: row r of segment s is ``offsets[s] + r``.
 
-    ids: the ids of each segment's rows. deleted: ids that no search returns.
+    ids: the ids of each segment's rows. dead: of each segment, the rows that no search returns, or
+    None; an id may stand in several segments if it is dead in all but one.
     """
 
-    def __init__(self, ids: Sequence[Sequence[str]], deleted: Sequence[str] = ()) -> None:
+    def __init__(
+        self, ids: Sequence[Sequence[str]], dead: Sequence[np.ndarray | None] | None = None
+    ) -> None:
         self._ids = [np.array(segment, dtype=object) for segment in ids]
         self.offsets = np.concatenate([[0], np.cumsum([len(segment) for segment in ids])])
         self._places = self._place()
-        gone = set(deleted)
-        self.live = [
-            np.array([name not in gone for name in segment], dtype=bool) if gone else None
-            for segment in self._ids
-        ]
-        dead = sum(int((~live).sum()) for live in self.live if live is not None)
+        rows = [None] * len(self._ids) if dead is None else dead
+        self.live = [_mask(len(own), gone) for own, gone in zip(self._ids, rows, strict=True)]
+        lost = sum(int((~live).sum()) for live in self.live if live is not None)
         #: Documents that a search can return.
-        self.searchable = int(self.offsets[-1]) - dead
+        self.searchable = int(self.offsets[-1]) - lost
 
     def _place(self) -> np.ndarray | None:
         """Each document's place in the order of all ids; None where that is its number."""
@@ -63,3 +63,12 @@ class Numbering:
         for segment in np.unique(segments):
             where = np.flatnonzero(segments == segment)
             yield int(segment), where, documents[where] - self.offsets[segment]
+
+
+def _mask(count: int, dead: np.ndarray | None) -> np.ndarray | None:
+    """bool [count], false for the dead rows; None where all live."""
+    if dead is None or not len(dead):
+        return None
+    live = np.ones(count, dtype=bool)
+    live[dead] = False
+    return live

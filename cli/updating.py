@@ -1,0 +1,166 @@
+"""`dupmae add`, `dupmae delete`, `dupmae compact`: change an index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from dupmae_cli import console
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.index.updates import Update
+
+IndexFolder = Annotated[Path, typer.Option("--index", "-i", help="The index's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[
+    float, typer.Option(help="Seconds to wait while another process changes the index.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to the application."""
+    app.command("add")(add)
+    app.command("delete")(delete)
+    app.command("compact")(compact)
+
+
+def add(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CORPUS|ENCODED",
+            help="A BEIR folder or zip, JSON lines (plain, .gz, .xz), a TSV, an ir_datasets id, "
+            "or a folder that `dupmae encode` wrote.",
+        ),
+    ],
+    index: IndexFolder,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Put documents in the place of those with the same ids."),
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Default: the encoder that the index names.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
+    ] = False,
+    wait: Wait = 60.0,
+    json: Json = False,
+) -> None:
+    """Add documents to an index, all of them in one step.
+
+    Searches that are under way see the index as it was. A run that was interrupted has added
+    nothing, and continues when it is called again in the same way.
+
+    [bold]Examples:[/bold]
+
+      dupmae add more.jsonl --index indexes/notes
+
+      dupmae add changed.jsonl --index indexes/notes --replace
+
+      dupmae add encoded/more --index indexes/notes --json
+    """
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.index.manifest import Manifest
+    from dupmae_toolkit.index.updates import add_corpus, add_encoded
+
+    info = Manifest.load(index).encoder
+    if EncodedCorpus.is_one(source):
+        if skip_invalid or model:
+            raise InputError(f"{source}: is encoded already; leave out --model, --skip-invalid")
+        encoded = EncodedCorpus.open(source)
+        done = add_encoded(index, encoded, replace=replace, wait=wait, progress=console.bar)
+    else:
+        from dupmae_toolkit.collection.corpora import open_corpus
+
+        corpus = open_corpus(source, skip_invalid=skip_invalid)
+        # Only now, because it loads torch: what is wrong with the corpus' name is said at once.
+        from dupmae_toolkit.search.queries import load_encoder
+
+        encoder = load_encoder(
+            model or info.name, info, remembered=model is None, device=device, precision=precision
+        )
+        done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
+    _tell(index, done, json)
+
+
+def delete(
+    index: IndexFolder,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Ids.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A file with an id on each line; - for stdin.")
+    ] = None,
+    ignore_missing: Annotated[
+        bool, typer.Option("--ignore-missing", help="Pass over ids that are not in the index.")
+    ] = False,
+    wait: Wait = 60.0,
+    json: Json = False,
+) -> None:
+    """Delete documents from an index, all of them in one step.
+
+    Their room is free again when their segment is merged, or with `dupmae compact`.
+
+    [bold]Examples:[/bold]
+
+      dupmae delete note-17 note-18 --index indexes/notes
+
+      dupmae delete --file gone.txt --index indexes/notes --ignore-missing
+    """
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.index.updates import delete_documents
+
+    names = list(ids or [])
+    if file is not None:
+        names += _read_ids(file)
+    if not names:
+        raise InputError("nothing to delete: give ids, or a file of ids with --file")
+    _tell(index, delete_documents(index, names, ignore_missing=ignore_missing, wait=wait), json)
+
+
+def compact(index: IndexFolder, wait: Wait = 60.0, json: Json = False) -> None:
+    """Write an index anew without deleted documents, in as few segments as can be.
+
+    The results of searches stay the same. Nothing is encoded again.
+
+    [bold]Examples:[/bold]
+
+      dupmae compact --index indexes/notes
+    """
+    from dupmae_toolkit.index.updates import compact_index
+
+    _tell(index, compact_index(index, wait=wait, progress=console.bar), json)
+
+
+def _read_ids(file: Path) -> list[str]:
+    import sys
+
+    from dupmae_toolkit.errors import InputError
+
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        lines = data.decode("utf-8").split("\n")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    return [name for line in lines if (name := line.rstrip("\r"))]
+
+
+def _tell(index: Path, done: Update, json: bool) -> None:
+    from dataclasses import asdict
+
+    counts = asdict(done)
+    if json:
+        console.print_json({"index": str(index), **counts})
+        return
+    words = [
+        f"{counts[what]:,} {what}" for what in ("added", "replaced", "deleted") if counts[what]
+    ]
+    if done.merged:
+        words.append(f"{done.merged:,} rewritten in merging")
+    said = ", ".join(words) or "nothing to do"
+    console.say(f"{index}: {said}; {done.documents:,} documents, change {done.generation:,}")

@@ -1,0 +1,46 @@
+"""Which rows of a segment are deleted: a file of its own, since a segment never changes.
+
+A change writes a new file under a new name; the manifest says which one counts. So a searcher that
+is open keeps the deletions that it opened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import atomic_file
+from dupmae_toolkit.index.manifest import DELETIONS_FOLDER, SegmentEntry
+
+
+def write_deletions(index: Path, segment: str, generation: int, rows: np.ndarray) -> str:
+    """Write the rows (ascending) of ``segment``; returns the file's path relative to ``index``."""
+    name = f"{DELETIONS_FOLDER}/{segment}-{generation}.npy"
+    with atomic_file(index / name) as temporary, temporary.open("wb") as file:
+        np.save(file, np.asarray(rows, np.int64), allow_pickle=False)
+    return name
+
+
+def read_deletions(index: Path, entry: SegmentEntry) -> np.ndarray | None:
+    """The deleted rows of a segment, int64, ascending; None where there are none.
+
+    Raises InputError for a file that is missing, damaged, or not what the manifest counts.
+    """
+    if not entry.deletions:
+        return None
+    path = Path(index) / entry.deletions
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the index is not whole") from error
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
+    fits = rows.ndim == 1 and rows.dtype == np.int64 and len(rows) == entry.dead > 0
+    if not fits or rows[0] < 0 or rows[-1] >= entry.count or (np.diff(rows) <= 0).any():
+        raise InputError(
+            f"{path}: does not name {entry.dead} of the {entry.count} documents of segment "
+            f"{entry.name}; run `dupmae verify` on the index"
+        )
+    return rows

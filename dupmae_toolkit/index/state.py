@@ -1,0 +1,193 @@
+"""The state of an index while it is changed: what stands, what is new, and the step between."""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import (
+    atomic_folder,
+    make_folder,
+    remove_leftovers,
+)
+from dupmae_toolkit.index.deletions import read_deletions, write_deletions
+from dupmae_toolkit.index.impacts import QuantizationError
+from dupmae_toolkit.index.manifest import (
+    DELETIONS_FOLDER,
+    SEGMENTS_FOLDER,
+    Manifest,
+    SegmentEntry,
+    checksum,
+    checksums,
+)
+from dupmae_toolkit.index.rows import Rows
+from dupmae_toolkit.index.segment import Segment, write_segment
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.locks import remove_folder
+from dupmae_toolkit.progress import Progress, silent
+
+Place = tuple[int, int]  #: a segment's position in the manifest, and a row of it
+
+
+class State:
+    """An index that is held alone. Changes are gathered here, and made by ``commit``."""
+
+    def __init__(self, index: Path, manifest: Manifest) -> None:
+        self.index = index
+        self.manifest = manifest
+        self._terms: list[str] | None = None
+        self._open: dict[str, Segment] = {}
+        #: Of each segment, by name, the rows that are dead; as they will be.
+        self._dead: dict[str, set[int]] = {}
+        self._changed: set[str] = set()
+
+    # --- what stands
+
+    def segment(self, entry: SegmentEntry) -> Segment:
+        """A segment, opened once."""
+        if entry.name not in self._open:
+            self._open[entry.name] = Segment.open(self.manifest.segment_folder(self.index, entry))
+        return self._open[entry.name]
+
+    def dead(self, entry: SegmentEntry) -> set[int]:
+        """The dead rows of a segment, those that are about to die included."""
+        if entry.name not in self._dead:
+            rows = read_deletions(self.index, entry)
+            self._dead[entry.name] = set() if rows is None else set(rows.tolist())
+        return self._dead[entry.name]
+
+    def find(self, name: str) -> Place | None:
+        """Where the living document of an id is; a segment's rows lie in the order of their ids."""
+        for number, entry in enumerate(self.manifest.segments):
+            ids = self.segment(entry).ids
+            row = bisect_left(ids, name)
+            if row < len(ids) and ids[row] == name and row not in self.dead(entry):
+                return number, row
+        return None
+
+    def rows(self, number: int) -> Rows:
+        """The living documents of a segment, with their impacts in the place of weights."""
+        entry = self.manifest.segments[number]
+        segment, dead = self.segment(entry), self.dead(entry)
+        keep = np.array([row for row in range(entry.count) if row not in dead], dtype=np.int64)
+        documents = segment.documents.get(keep)
+        from scipy.sparse import csr_matrix
+
+        return Rows(
+            [document.id for document in documents],
+            [document.title for document in documents],
+            [document.text for document in documents],
+            segment.forward.dense(keep),
+            csr_matrix(segment.forward.impacts[keep]),
+        )
+
+    # --- what is new
+
+    def kill(self, places: Iterable[Place]) -> None:
+        """Let documents be deleted with the next step."""
+        for number, row in places:
+            entry = self.manifest.segments[number]
+            self.dead(entry).add(row)
+            self._changed.add(entry.name)
+
+    def write(
+        self, rows: Rows, error: QuantizationError, progress: Progress = silent
+    ) -> tuple[SegmentEntry, dict[str, dict[str, Any]]]:
+        """Write a new segment of rows in the order of their ids, ``lexical`` being impacts.
+
+        Where there are too few vectors for the index's FAISS spec, the segment's is Flat. Returns
+        its entry and the checksums of its files; it is part of the index with the next step.
+        """
+        folder = self.index / SEGMENTS_FOLDER / self._free_name()
+        if self._terms is None:
+            self._terms = lucene_terms(self.manifest.vocabulary(self.index))
+        spec = self.manifest.faiss_spec
+        try:
+            with atomic_folder(folder) as temporary:
+                write_segment(temporary, rows, self._terms, spec, progress)
+        except InputError:
+            if spec == "Flat":
+                raise
+            spec = "Flat"
+            with atomic_folder(folder) as temporary:
+                write_segment(temporary, rows, self._terms, spec, progress)
+        own = "" if spec == self.manifest.faiss_spec else spec
+        entry = SegmentEntry(
+            folder.name, len(rows.ids), int(rows.lexical.nnz), error, faiss_spec=own
+        )
+        return entry, checksums(self.index, folder)
+
+    def exchange(
+        self,
+        old: Sequence[int],
+        new: Sequence[SegmentEntry],
+        sums: dict[str, dict[str, Any]],
+    ) -> None:
+        """Let segments take the place of others, by position, with the next step."""
+        gone = set(old)
+        kept = [e for number, e in enumerate(self.manifest.segments) if number not in gone]
+        self.manifest.segments = [*kept, *new]
+        self.manifest.checksums |= sums
+
+    # --- the step
+
+    def commit(self) -> None:
+        """Make all changes in one step: write the manifest. Then remove what it does not name."""
+        manifest = self.manifest
+        manifest.generation += 1
+        entries = [self._settled(entry) for entry in manifest.segments]
+        # A segment without a living document goes, unless nothing would be left of the index.
+        living = [entry for entry in entries if entry.live]
+        manifest.segments = living or entries[:1]
+        named = {f"{SEGMENTS_FOLDER}/{entry.name}" for entry in manifest.segments}
+        files = {entry.deletions for entry in manifest.segments} | {manifest.vocabulary_file}
+        manifest.checksums = {
+            name: stated
+            for name, stated in sorted(manifest.checksums.items())
+            if name in files or "/".join(name.split("/")[:2]) in named
+        }
+        manifest.save(self.index)
+        self._changed.clear()
+        names = {entry.name for entry in manifest.segments}
+        self._open = {name: segment for name, segment in self._open.items() if name in names}
+        self.tidy()
+
+    def _settled(self, entry: SegmentEntry) -> SegmentEntry:
+        """The entry with the deletions as they are now, in a file of this generation."""
+        if entry.name not in self._changed:
+            return entry
+        rows = np.array(sorted(self.dead(entry)), dtype=np.int64)
+        name = write_deletions(self.index, entry.name, self.manifest.generation, rows)
+        self.manifest.checksums[name] = checksum(self.index / name)
+        return dataclasses.replace(entry, dead=len(rows), deletions=name)
+
+    def tidy(self) -> None:
+        """Remove what the manifest does not name and nobody reads."""
+        remove_leftovers(self.index)
+        segments = make_folder(self.index / SEGMENTS_FOLDER)
+        remove_leftovers(segments)
+        named = {entry.name for entry in self.manifest.segments}
+        for path in segments.iterdir():
+            if path.name not in named:
+                remove_folder(path, self.index)
+        folder = self.index / DELETIONS_FOLDER
+        if folder.is_dir():
+            remove_leftovers(folder)
+            files = {entry.deletions for entry in self.manifest.segments}
+            for path in folder.iterdir():
+                # Searchers read these files when they open the index, and do not come back.
+                if path.relative_to(self.index).as_posix() not in files:
+                    path.unlink(missing_ok=True)
+
+    def _free_name(self) -> str:
+        """A number above every one that stands: none is given twice while it may be read."""
+        folder = make_folder(self.index / SEGMENTS_FOLDER)
+        names = {path.name for path in folder.iterdir()}
+        names |= {entry.name for entry in self.manifest.segments}
+        return f"{max((int(name) for name in names if name.isdigit()), default=0) + 1:06d}"

@@ -1,0 +1,247 @@
+"""Changing an index: adding, deleting, compacting. Each is one step, the writing of the manifest.
+
+Nothing that a searcher may have open is ever changed: documents come in new segments, deletions in
+new files. Before the manifest names them they do not exist; killed at any moment, an index is what
+it was before the step or what it is after it, and what lies about goes with the next change. After
+any sequence of changes the results are those of an index of the final documents with the same
+scale of impacts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.encoding.corpus import EncodedCorpus
+from dupmae_toolkit.encoding.source import Source, as_source
+from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.build import check_inputs, says_why
+from dupmae_toolkit.index.impacts import quantize
+from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER, Manifest
+from dupmae_toolkit.index.merging import due, new_segments
+from dupmae_toolkit.index.rows import windows
+from dupmae_toolkit.index.state import State
+from dupmae_toolkit.locks import exclusive, unread
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Document, Encoder
+
+#: Seconds to wait for another process that is changing the index.
+WAIT = 60.0
+
+__all__ = ["Update", "add_corpus", "add_encoded", "compact_index", "delete_documents"]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a change did. documents: those that can be found after it. merged: rewritten on the way.
+
+    generation: which change of the index it was; the same as before where nothing was to do.
+    """
+
+    added: int
+    replaced: int
+    deleted: int
+    merged: int
+    documents: int
+    generation: int
+
+
+@contextlib.contextmanager
+def changing(index: Path, wait: float) -> Iterator[State]:
+    """Hold the index alone, as it stands; raises InputError if it cannot be changed now.
+
+    wait: seconds that another process may take until it is done.
+    """
+    Manifest.load(index)  # what is no index is told before anything is locked
+    with exclusive(index, wait), says_why(index):
+        if (index / BUILDING_FOLDER).exists():
+            raise InputError(
+                f"{index}: a build was interrupted there; finish it by the same `dupmae index`, "
+                f"or remove {index / BUILDING_FOLDER}"
+            )
+        state = State(index, Manifest.load(index))
+        state.tidy()
+        yield state
+
+
+def add_corpus(
+    index: str | Path,
+    corpus: Source | Iterable[Document] | Iterable[dict[str, Any]],
+    encoder: Encoder,
+    *,
+    replace: bool = False,
+    part_size: int = PART_SIZE,
+    wait: float = WAIT,
+    progress: Progress = silent,
+) -> Update:
+    """Encode ``corpus`` and add it to the index in the folder ``index``.
+
+    replace: documents whose ids are in the index take the place of those; without it they are
+    refused, all of them, before anything is encoded. What was encoded lies in ``index/.adding``
+    until the step is done: the same call continues where it was killed.
+
+    Raises InputError for ids that are there, bad input, and while another process changes the
+    index; EncoderMismatchError for another encoder than the index was built with.
+    """
+    index = Path(index)
+    Manifest.load(index).check_encoder(index, encoder.info)
+    source = as_source(corpus)
+    if not replace:
+        with changing(index, wait) as state:
+            for place, item in source.numbered():
+                if state.find(item.id) is not None:
+                    raise InputError.at(source.source, place, _is_there(item.id))
+    # Encoding takes long, and others may change the index meanwhile.
+    folder = _encoding_folder(index, source)
+    try:
+        encoded = encode_corpus(source, encoder, folder, part_size=part_size, progress=progress)
+    except InputError as error:
+        if not folder.exists() or not str(error).startswith(f"{folder}: "):
+            raise
+        shutil.rmtree(folder)  # the beginning of another addition of the same name
+        encoded = encode_corpus(source, encoder, folder, part_size=part_size, progress=progress)
+    done = add_encoded(index, encoded, replace=replace, wait=wait, progress=progress)
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+    return done
+
+
+def add_encoded(
+    index: str | Path,
+    encoded: EncodedCorpus,
+    *,
+    replace: bool = False,
+    wait: float = WAIT,
+    progress: Progress = silent,
+) -> Update:
+    """``add_corpus`` with what ``dupmae encode`` wrote."""
+    index = Path(index)
+    manifest = Manifest.load(index)
+    manifest.check_encoder(index, encoded.info)
+    check_inputs(encoded, manifest.vocabulary(index))
+    with changing(index, wait) as state:
+        if not replace:
+            for part in encoded.parts():
+                for row, name in enumerate(part.ids):
+                    if state.find(name) is not None:
+                        raise InputError(
+                            f"{encoded.folder}: row {row} of a part: {_is_there(name)}"
+                        )
+        return _add(state, encoded, replace, progress)
+
+
+def delete_documents(
+    index: str | Path, ids: Iterable[str], *, ignore_missing: bool = False, wait: float = WAIT
+) -> Update:
+    """Delete documents by id, all of them or none.
+
+    Raises InputError for an id that is not in the index, unless ``ignore_missing``.
+    """
+    index = Path(index)
+    if isinstance(ids, str):
+        raise InputError("ids to delete come as a list of strings")
+    with changing(index, wait) as state:
+        places = []
+        for name in dict.fromkeys(ids):
+            place = state.find(name)
+            if place is not None:
+                places.append(place)
+            elif not ignore_missing:
+                raise InputError(
+                    f"{index}: no document {name!r} is in it; nothing was deleted (pass "
+                    "--ignore-missing to delete the others)"
+                )
+        if not places:
+            return _update(state)
+        state.kill(places)
+        state.commit()
+        merged = _merge(state, silent)
+        return _update(state, deleted=len(places), merged=merged)
+
+
+def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress = silent) -> Update:
+    """Write all segments anew, as few as their size allows, without the deleted documents.
+
+    An index that is compact already is left as it is.
+    """
+    index = Path(index)
+    with changing(index, wait) as state:
+        _forget_additions(index)
+        manifest = state.manifest
+        fewest = max(1, -(-manifest.live // manifest.segment_size))
+        if manifest.live == 0 or (not manifest.dead and len(manifest.segments) <= fewest):
+            return _update(state)
+        before = manifest.live
+        entries, sums = new_segments(
+            state, list(range(len(manifest.segments))), -(-before // fewest), progress
+        )
+        state.exchange(list(range(len(manifest.segments))), entries, sums)
+        state.commit()
+        return _update(state, merged=before)
+
+
+def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress) -> Update:
+    manifest = state.manifest
+    pieces = -(-len(encoded) // manifest.segment_size)
+    added, replaced = 0, 0
+    made = []
+    for rows in windows(encoded, -(-len(encoded) // pieces)):
+        rows = rows.sorted()
+        if replace:
+            places = [place for name in rows.ids if (place := state.find(name)) is not None]
+            replaced += len(places)
+            state.kill(places)
+        rows.lexical, error = quantize(rows.lexical, manifest.scale, manifest.max_impact)
+        made.append(state.write(rows, error, progress))
+        added += len(rows.ids)
+    state.exchange([], [entry for entry, _ in made], {k: v for _, s in made for k, v in s.items()})
+    if manifest.truncated is not None:
+        manifest.truncated += int(encoded.manifest["truncated"] or 0)
+    state.commit()
+    merged = _merge(state, progress)
+    return _update(state, added=added, replaced=replaced, merged=merged)
+
+
+def _merge(state: State, progress: Progress) -> int:
+    """Merge what has become too many or too dead, a step for each merge; documents rewritten."""
+    merged = 0
+    while group := due(state.manifest):
+        count = sum(state.manifest.segments[number].live for number in group)
+        entries, sums = new_segments(state, group, max(1, count), progress)
+        state.exchange(group, entries, sums)
+        state.commit()
+        merged += count
+    return merged
+
+
+def _update(state: State, **counts: int) -> Update:
+    nothing = dict.fromkeys(("added", "replaced", "deleted", "merged"), 0)
+    manifest = state.manifest
+    return Update(**nothing | counts, documents=manifest.live, generation=manifest.generation)
+
+
+def _encoding_folder(index: Path, source: Source) -> Path:
+    digest = hashlib.sha256(str(source.source).encode("utf-8", "surrogatepass")).hexdigest()
+    return index / ADDING_FOLDER / digest[:12]
+
+
+def _forget_additions(index: Path) -> None:
+    """Remove what additions that were killed have encoded, but not what is being encoded."""
+    folder = index / ADDING_FOLDER
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with unread(path) as free:
+            if free:
+                shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _is_there(name: str) -> str:
+    return f"the id {name!r} is in the index already; pass --replace to put this one in its place"

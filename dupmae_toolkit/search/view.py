@@ -1,0 +1,155 @@
+"""One state of an index, opened for searching, whatever happens to the index meanwhile.
+
+The segments of a state are held against removal, and neither they nor the files that name deleted
+rows ever change; so what is open stays as it is while another process adds, deletes or merges.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.deletions import read_deletions
+from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry
+from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.locks import share
+from dupmae_toolkit.records import Document
+from dupmae_toolkit.search.engine import Engine
+from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
+from dupmae_toolkit.search.numbering import Numbering
+
+#: How often a state may change between reading what it is and opening it, before that is an error.
+_ATTEMPTS = 20
+
+
+class _GoneError(Exception):
+    """A segment that the manifest names was removed: there is a newer manifest."""
+
+
+class View:
+    """The documents of one manifest: their segments, their numbers, and an engine for each mode."""
+
+    def __init__(
+        self, path: Path, manifest: Manifest, pool: ThreadPoolExecutor, before: View | None = None
+    ) -> None:
+        """before: a view whose open segments are used again where they are the same."""
+        self.path = path
+        self.manifest = manifest
+        self._pool = pool
+        self._lock = threading.RLock()
+        self._engines: dict[str, Engine] = {}
+        self._holds: list[int] = []
+        self._terms: list[str] = (
+            before._terms if before else lucene_terms(manifest.vocabulary(path))
+        )
+        held = {} if before is None else before._by_name()
+        try:
+            self.segments = [self._open(entry, held) for entry in manifest.segments]
+            dead = [read_deletions(path, entry) for entry in manifest.segments]
+        except BaseException:
+            self.release()
+            raise
+        self.numbering = Numbering([segment.ids for segment in self.segments], dead)
+
+    @classmethod
+    def newest(
+        cls, path: Path, pool: ThreadPoolExecutor, before: View | None = None
+    ) -> tuple[View, bool]:
+        """The state that the manifest names now, and whether it is another than ``before``."""
+        for _ in range(_ATTEMPTS):
+            manifest = Manifest.load(path)
+            if before is not None and manifest.to_dict() == before.manifest.to_dict():
+                return before, False
+            try:
+                return cls(path, manifest, pool, before), True
+            except (_GoneError, InputError):
+                # Removed behind our back, or truly damaged: the manifest tells.
+                if Manifest.load(path).generation == manifest.generation:
+                    return cls(path, manifest, pool, before), True
+        raise InputError(f"{path}: changes faster than it can be opened; try again")
+
+    def __len__(self) -> int:
+        """The number of documents that can be found."""
+        return self.numbering.searchable
+
+    def engine(self, mode: str) -> Engine:
+        """The engine of a mode; a dense search starts no Java."""
+        from dupmae_toolkit.search.shards import SegmentDense, SegmentLexical
+
+        with self._lock:
+            if mode not in self._engines:
+                dense = lexical = None
+                if mode != "lexical":
+                    dense_shards = [SegmentDense(segment) for segment in self.segments]
+                    dense = DenseLeg(self.numbering, dense_shards)
+                if mode != "dense":
+                    lexical_shards = [SegmentLexical(segment) for segment in self.segments]
+                    lexical = LexicalLeg(self.numbering, lexical_shards, self.manifest.scale)
+                self._engines[mode] = Engine(self.numbering, dense, lexical, self._pool)
+            return self._engines[mode]
+
+    def documents(self, numbers: np.ndarray) -> list[Document]:
+        """The documents of these numbers, in the order asked for."""
+        found: list[Document | None] = [None] * len(numbers)
+        for segment, where, rows in self.numbering.by_segment(numbers):
+            documents = self.segments[segment].documents.get(rows)
+            for place, document in zip(where.tolist(), documents, strict=True):
+                found[place] = document
+        return [document for document in found if document is not None]
+
+    def release(self) -> None:
+        """Let the segments be removed; what is open of them can still be read where it is."""
+        while self._holds:
+            os.close(self._holds.pop())
+
+    def close(self) -> None:
+        """Release, and let Lucene's files go; nothing can be searched afterwards."""
+        with self._lock:
+            if "lexical" in self._engines or "hybrid" in self._engines:
+                for segment in self.segments:
+                    segment.lucene.close()
+            self._engines.clear()
+            self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+    def _by_name(self) -> dict[str, Segment]:
+        names = [entry.name for entry in self.manifest.segments]
+        return dict(zip(names, self.segments, strict=True))
+
+    def _open(self, entry: SegmentEntry, held: dict[str, Segment]) -> Segment:
+        folder = self.manifest.segment_folder(self.path, entry)
+        hold = share(folder)
+        if hold is None:
+            if not folder.is_dir():
+                raise InputError(f"{folder}: no such folder; the index is not whole")
+            raise _GoneError
+        self._holds.append(hold)
+        if entry.name in held:
+            return held[entry.name]
+        self._check_sizes(entry)
+        return Segment.open(folder, self._terms)
+
+    def _check_sizes(self, entry: SegmentEntry) -> None:
+        """A file that was cut short or lost is told now, not by an answer without it."""
+        start = f"{SEGMENTS_FOLDER}/{entry.name}/"
+        for name, stated in self.manifest.checksums.items():
+            if not name.startswith(start):
+                continue
+            path = self.path / name
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise InputError(f"{path}: no such file; the index is not whole") from error
+            if size != stated["bytes"]:
+                raise InputError(
+                    f"{path}: has {size:,} bytes instead of {stated['bytes']:,}; run `dupmae "
+                    "verify` on the index"
+                )
