@@ -1,25 +1,123 @@
-"""Runs the benchmarks and prints the table."""
+"""Runs the benchmarks, each subject in a process of its own, and prints the table.
+
+A row runs ours and a peer in one process on the same work, in turns where that is fair. Peers come
+with the extra `bench`; one that is missing gives a row that says so.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import collator, lexical
-from benchmarks.rows import table
+from benchmarks.rows import Row, table
 
 
-def main() -> None:
-    """Parse the sizes, run, print."""
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of it: documents and queries; large: as far as the subject goes."""
+
+    documents: int
+    queries: int
+    large: bool = False
+
+
+#: Subject -> its sizes where none are given. Its module has ``measure(folder, sizes)``.
+SUBJECTS = {
+    "collator": Sizes(32, 0),
+    "encoding": Sizes(1_000, 150),
+    "lexical": Sizes(20_000, 1_000),
+    "hybrid": Sizes(20_000, 1_000),
+    "one_query": Sizes(20_000, 200),
+    "engines": Sizes(100_000, 1_000),
+    "fusing": Sizes(100_000, 10_000),
+    "memory": Sizes(10_000, 0),
+    "growth": Sizes(10_000, 500),
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Parse, run, print; 1 if a subject ended without an answer."""
+    given = _parser().parse_args(words)
+    names = given.subjects or list(SUBJECTS)
+    rows = run_here(names[0], given) if len(names) == 1 else []
+    if len(names) > 1:
+        for name in names:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            rows += run_apart(name, given)
+    print(table(rows))
+    if given.json:
+        text = json.dumps({"rows": [row.to_dict() for row in rows]}, indent=2, ensure_ascii=False)
+        given.json.write_text(text + "\n", "utf-8")
+    if given.plot:
+        from benchmarks.growth import plot
+
+        print(plot(rows, given.plot), file=sys.stderr)
+    return int(any(row.same.startswith("ended ") for row in rows))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--documents", type=int, default=20_000)
-    parser.add_argument("--queries", type=int, default=1_000)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = lexical.run(Path(folder), arguments.documents, arguments.queries)
-        print(table([*collator.run(), *rows]))
+    names = ", ".join(SUBJECTS)
+    parser.add_argument(
+        "subjects",
+        nargs="*",
+        metavar="NAME",
+        type=_subject,
+        help=f"what to run, all by default: {names}",
+    )
+    parser.add_argument("--documents", type=_count, metavar="N", help="instead of each one's own")
+    parser.add_argument("--queries", type=_count, metavar="N", help="instead of each one's own")
+    parser.add_argument("--large", action="store_true", help="memory and growth ten times further")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw growth; takes matplotlib")
+    return parser
+
+
+def _subject(text: str) -> str:
+    if text not in SUBJECTS:
+        raise argparse.ArgumentTypeError(f"{text!r}: choose of {', '.join(SUBJECTS)}")
+    return text
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+    return int(text)
+
+
+def run_here(name: str, given: argparse.Namespace) -> list[Row]:
+    """The rows of one subject, in this process."""
+    own = SUBJECTS[name]
+    sizes = Sizes(given.documents or own.documents, given.queries or own.queries, given.large)
+    module = importlib.import_module(f"benchmarks.{name}")
+    with tempfile.TemporaryDirectory(prefix="dupmae-bench-") as folder:
+        return module.measure(Path(folder), sizes)
+
+
+def run_apart(name: str, given: argparse.Namespace) -> list[Row]:
+    """The rows of one subject, in a new process: threads, Java and memory are its own."""
+    with tempfile.TemporaryDirectory(prefix="dupmae-bench-") as folder:
+        answer = Path(folder) / "rows.json"
+        words = [name, "--json", str(answer)]
+        for key in ("documents", "queries"):
+            if getattr(given, key):
+                words += [f"--{key}", str(getattr(given, key))]
+        words += ["--large"] if given.large else []
+        command = [sys.executable, "-m", "benchmarks", *words]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ, check=False)
+        if answer.exists():
+            rows = json.loads(answer.read_text("utf-8"))["rows"]
+            return [Row.from_dict(row) for row in rows]
+    return [Row(name, "–", None, None, f"ended with {done.returncode} and no answer")]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

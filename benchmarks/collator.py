@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,9 +21,17 @@ from benchmarks.rows import Row
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.training.collator import PreTrainingCollator
 
+if TYPE_CHECKING:
+    from benchmarks.__main__ import Sizes
+
 WORDS, PIECES = 28_000, 2_517
 POOL, IGNORED = 256, -100
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def measure(folder: Path, sizes: Sizes) -> list[Row]:
+    """``run`` with a batch as large as in a training, or smaller."""
+    return run(min(sizes.documents, 32))
 
 
 def run(texts: int = 32, length: int = 512, rounds: int = 3) -> list[Row]:

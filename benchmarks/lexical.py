@@ -7,20 +7,30 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks import synthetic
-from benchmarks.rows import Row, timed
+from benchmarks.rows import Row, against, peer_import, timed
 from dupmae_toolkit import jvm
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
+
+if TYPE_CHECKING:
+    from benchmarks.__main__ import Sizes
 
 K = 1000
 
 
-def run(folder: Path, documents: int, topics: int) -> list[Row]:
+def measure(folder: Path, sizes: Sizes) -> list[Row]:
     """Both rows: building with two threads of the peer's, then searching with two."""
+    documents = sizes.documents
+    work = f"index {documents:,} documents"
+    return against(work, "pyserini.index.lucene", lambda: _rows(folder, documents, sizes.queries))
+
+
+def _rows(folder: Path, documents: int, topics: int) -> list[Row]:
     jvm.start()
     os.environ.setdefault("OPENAI_API_KEY", "none")  # Pyserini asks for one when it is imported
     matrix = synthetic.impacts(documents, 150)
@@ -39,8 +49,8 @@ def run(folder: Path, documents: int, topics: int) -> list[Row]:
 
 
 def _search(folder: Path, queries: csr_matrix, terms: list[str]) -> Row:
-    from pyserini.search.lucene import LuceneImpactSearcher
-
+    with peer_import("pyserini"):
+        from pyserini.search.lucene import LuceneImpactSearcher
     count = queries.shape[0]
     vectors = [
         {terms[t]: int(w) for t, w in zip(queries[i].indices, queries[i].data, strict=True)}

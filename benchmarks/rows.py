@@ -3,25 +3,62 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Seconds of the wall clock for the same work; ``same`` tells whether the results agree."""
+    """What the same work costs ours and a peer; ``same`` tells whether the results agree.
+
+    ours, theirs: in ``unit``, seconds of the wall clock by default; less is better. None where
+    there is nothing to tell, and ``same`` says why. details: what else was measured, for --json.
+    """
 
     work: str
     peer: str
-    ours_s: float
-    peer_s: float
+    ours: float | None
+    theirs: float | None
     same: str
+    unit: str = "s"
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def ratio(self) -> float:
-        """How many times faster ours is."""
-        return self.peer_s / self.ours_s
+    def ratio(self) -> float | None:
+        """How many times better ours is; None where one of the two is missing."""
+        if self.ours is None or self.theirs is None or self.ours <= 0:
+            return None
+        return self.theirs / self.ours
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"ratio": self.ratio}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Row:
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown, as it is shown in the documentation."""
+    lines = ["| work | peer | ours | peer's | ratio | results |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        ratio = "–" if row.ratio is None else f"{row.ratio:.2f}×"
+        cells = [row.work, row.peer, _cell(row.ours, row.unit), _cell(row.theirs, row.unit)]
+        lines.append("| " + " | ".join([*cells, ratio, row.same]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, unit: str) -> str:
+    """Three digits that count: a query takes milliseconds where an index takes minutes."""
+    if value is None:
+        return "–"
+    if value >= 100:
+        return f"{value:,.0f} {unit}"
+    return f"{value:#.3g} {unit}".replace(". ", " ")
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
@@ -31,11 +68,70 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown, as it is shown in the documentation."""
-    lines = ["| work | peer | ours, s | peer, s | ratio | results |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {r.work} | {r.peer} | {r.ours_s:.2f} | {r.peer_s:.2f} | {r.ratio:.1f}× | {r.same} |"
-        for r in rows
-    ]
-    return "\n".join(lines)
+def in_turns(rounds: int, *functions: Callable[[], Any]) -> tuple[list[Any], list[float]]:
+    """The last result and the least seconds of each, called one after the other, again and again.
+
+    So what else happens on the machine for a while is no one's advantage.
+    """
+    results: list[Any] = [None] * len(functions)
+    best = [float("inf")] * len(functions)
+    for _ in range(rounds):
+        for number, function in enumerate(functions):
+            results[number], seconds = timed(function)
+            best[number] = min(best[number], seconds)
+    return results, best
+
+
+def each_in_turn(
+    count: int, *functions: Callable[[int], Any], warm: int = 3
+) -> tuple[list[list[Any]], np.ndarray]:
+    """Results, and seconds float64 [functions, count], of calls with 0 … count - 1, in turns.
+
+    The first ``warm`` numbers are asked beforehand too, untimed.
+    """
+    for number in range(min(warm, count)):
+        for function in functions:
+            function(number)
+    results: list[list[Any]] = [[] for _ in functions]
+    seconds = np.zeros((len(functions), count))
+    for number in range(count):
+        for place, function in enumerate(functions):
+            result, seconds[place, number] = timed(lambda f=function, n=number: f(n))
+            results[place].append(result)
+    return results, seconds
+
+
+def percentiles(seconds: np.ndarray) -> dict[str, float]:
+    """p50, p95 and p99 of calls, in milliseconds."""
+    values = np.percentile(np.asarray(seconds) * 1000, [50, 95, 99])
+    return dict(zip(("p50_ms", "p95_ms", "p99_ms"), map(float, values), strict=True))
+
+
+class NoPeerError(Exception):
+    """A peer that cannot be run here; the message says why, in one line."""
+
+
+@contextmanager
+def peer_import(package: str) -> Iterator[None]:
+    """Raise NoPeerError when the imports inside fail, for whatever reason."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0].lower() in package.lower().replace("-", "_"):
+            raise NoPeerError(f"peer not installed: pip install {package}") from error
+        raise NoPeerError(f"peer cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise NoPeerError(f"peer cannot be imported: {reason}") from error
+
+
+def against(work: str, peer: str, measure: Callable[[], Row | list[Row]]) -> list[Row]:
+    """The rows of one peer; where it fails, one row that says so, and the others go on."""
+    try:
+        rows = measure()
+    except NoPeerError as error:
+        return [Row(work, peer, None, None, str(error))]
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return [Row(work, peer, None, None, f"failed: {reason}")]
+    return rows if isinstance(rows, list) else [rows]
