@@ -57,10 +57,7 @@ class Collection:
 
     def one(self, number: int) -> Representations:
         """A single query."""
-        q = self.queries
-        return Representations(
-            [q.ids[number]], q.dense[number : number + 1], q.lexical[number : number + 1]
-        )
+        return synthetic.one(self.queries, number)
 
     def scores(self, number: int) -> np.ndarray:
         """Every document's hybrid score for a query, float64 [n], by a plain computation."""
@@ -121,7 +118,7 @@ class StockQueries:
 
     def __init__(self, collection: Collection) -> None:
         self.dense = _DenseQueries(collection.queries.dense)
-        self.lexical = _LexicalQueries(collection.queries.lexical)
+        self.lexical = LexicalQueries(collection.queries.lexical)
 
 
 class _DenseQueries:
@@ -135,7 +132,9 @@ class _DenseQueries:
         return self._vectors[[int(text) for text in texts]]
 
 
-class _LexicalQueries:
+class LexicalQueries:
+    """Hands out the vector, term to weight, whose number is the text."""
+
     def __init__(self, matrix: csr_matrix) -> None:
         self._vectors = [
             {f"{TERM}{t}": int(w) for t, w in zip(matrix[i].indices, matrix[i].data, strict=True)}

@@ -49,9 +49,9 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
     texts = [document.contents for document in documents[::step][: sizes.documents]]
     queries = (questions * -(-sizes.queries // len(questions)))[: sizes.queries]
     encoder = DupMAEEncoder.from_pretrained("builtin")
-    work = f"encoding {len(texts):,} documents to both vectors, {precision(encoder)}"
+    work = f"encoding {len(texts):,} documents to both vectors, {encoder.arithmetic}"
     rows = against(work, PEER, lambda: _documents(encoder, texts, work, "fp32"))
-    if precision(encoder) == "bf16":
+    if encoder.arithmetic == "bf16":
         rows += against(work, f"{PEER}, bf16", lambda: _documents(encoder, texts, work, "bf16"))
     rows += against(work, "matrix product", lambda: _arithmetic(encoder, texts, work))
     work = f"encoding one query, warm, median of {len(queries):,}"
@@ -59,14 +59,6 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
     work = "first query of a fresh process, from its start"
     rows += against(work, PEER, lambda: first_query(work))
     return rows
-
-
-def precision(encoder: Any) -> str:
-    """What products are taken in: ``bf16`` or ``fp32``."""
-    import torch
-
-    with encoder.autocast():
-        return "bf16" if torch.is_autocast_enabled(encoder.device.type) else "fp32"
 
 
 class Peer:
@@ -130,7 +122,7 @@ def _documents(encoder: Any, texts: list[str], work: str, dtype: str) -> Row:
     (mine, theirs), (ours_s, theirs_s) = in_turns(
         2, lambda: encoder.encode_documents(texts), lambda: peer.documents(texts)
     )
-    loose = "bf16" if "bf16" in (dtype, precision(encoder)) else "fp32"
+    loose = "bf16" if "bf16" in (dtype, encoder.arithmetic) else "fp32"
     same = agreement(mine.dense, mine.lexical, *theirs, CLOSE[loose])
     details = {"ours_texts_s": len(texts) / ours_s, "peer_texts_s": len(texts) / theirs_s}
     name = PEER + (", bf16" if dtype == "bf16" else "")
@@ -187,7 +179,7 @@ def product_rate(dtype: str, size: int = 2048, rounds: int = 10) -> float:
 def _arithmetic(encoder: Any, texts: list[str], work: str) -> Row:
     from dupmae_toolkit.model.inference import tokenize
 
-    kind = precision(encoder)
+    kind = encoder.arithmetic
     lengths = [
         len(ids) for ids in tokenize(encoder.tokenizer, texts, encoder.config.max_length).ids
     ]
@@ -216,7 +208,7 @@ def _queries(encoder: Any, queries: list[str], work: str) -> Row:
         vstack([found.lexical for found in mine], format="csr"),
         np.concatenate([found[0] for found in theirs]),
         vstack([found[1] for found in theirs], format="csr"),
-        CLOSE[precision(encoder)],
+        CLOSE[encoder.arithmetic],
     )
     ours_ms, theirs_ms = (np.median(seconds, axis=1) * 1000).tolist()
     details = {"ours": percentiles(seconds[0]), "peer": percentiles(seconds[1])}

@@ -78,6 +78,14 @@ def synthetic_run(topics: int, depth: int, documents: int, seed: int) -> Run:
     return run
 
 
+def as_dicts(run: Run) -> Fused:
+    """A run as the peers take it."""
+    return {
+        topic: dict(zip(ranking.ids, ranking.scores.astype(float).tolist(), strict=True))
+        for topic, ranking in run.topics.items()
+    }
+
+
 class Ranx:
     """ranx's way: runs are dicts that its compiled code reads."""
 
@@ -90,11 +98,7 @@ class Ranx:
         self.write(self.fuse([self.load(run) for run in small]), Path(os.devnull))
 
     def load(self, run: Run) -> Any:
-        scores = {
-            topic: dict(zip(ranking.ids, ranking.scores.astype(float).tolist(), strict=True))
-            for topic, ranking in run.topics.items()
-        }
-        return self._ranx.Run(scores, name=run.tag)
+        return self._ranx.Run(as_dicts(run), name=run.tag)
 
     def read(self, path: Path) -> Any:
         return self._ranx.Run.from_file(str(path), kind="trec")
@@ -194,10 +198,7 @@ def _measuring(work: str, run: Run, path: Path, reading: bool) -> Row:
     lines = [f"{t} 0 {d} {g}\n" for t, grades in judged.items() for d, g in grades.items()]
     qrels_path.write_text("".join(lines), "utf-8")
     measures = [ir_measures.parse_measure(name) for name in DEFAULT_MEASURES]
-    scores = {
-        topic: dict(zip(ranking.ids, ranking.scores.astype(float).tolist(), strict=True))
-        for topic, ranking in run.topics.items()
-    }
+    scores = as_dicts(run)
 
     def ours() -> dict[str, float]:
         if reading:

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from benchmarks import synthetic
 from benchmarks.processes import resident_mib, run_python
-from benchmarks.rows import NoPeerError, Row, against, percentiles, timed
+from benchmarks.rows import NoPeerError, Row, against, each_in_turn, percentiles, timed
 
 if TYPE_CHECKING:
     from benchmarks.__main__ import Sizes
@@ -94,22 +92,14 @@ def build(folder: Path, count: int) -> dict[str, Any]:
 def search(folder: Path, topics: int) -> dict[str, Any]:
     """One query after the other; then some of them again, exactly."""
     from dupmae_toolkit import HybridIndex
-    from dupmae_toolkit.records import Representations
 
     index = HybridIndex.open(folder)
     queries = synthetic.query_vectors(topics)
 
     def ask(number: int, exact: bool = False) -> Any:
-        part = slice(number, number + 1)
-        one = Representations([str(number)], queries.dense[part], queries.lexical[part])
-        return index.search_batch(one, K, exact=exact)
+        return index.search_batch(synthetic.one(queries, number), K, exact=exact)
 
-    for number in range(min(3, topics)):
-        ask(number)
-    runs, seconds = [], np.zeros(topics)
-    for number in range(topics):
-        run, seconds[number] = timed(lambda n=number: ask(n))
-        runs.append(run)
+    (runs,), (seconds,) = each_in_turn(topics, ask)
     resident = resident_mib()
     proven = min(_PROVEN, topics)
     same = 0

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks import synthetic
+from benchmarks.collection import TERM, LexicalQueries
 from benchmarks.rows import Row, against, peer_import, timed
 from dupmae_toolkit import jvm
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
@@ -34,7 +35,7 @@ def _rows(folder: Path, documents: int, topics: int) -> list[Row]:
     jvm.start()
     os.environ.setdefault("OPENAI_API_KEY", "none")  # Pyserini asks for one when it is imported
     matrix = synthetic.impacts(documents, 150)
-    terms = [f"t{i}" for i in range(matrix.shape[1])]
+    terms = [f"{TERM}{i}" for i in range(matrix.shape[1])]
     ids = [f"d{i:08}" for i in range(documents)]
     _write_input(folder / "input", ids, matrix)
     words = ["--collection", "JsonVectorCollection", "--input", str(folder / "input")]
@@ -52,18 +53,7 @@ def _search(folder: Path, queries: csr_matrix, terms: list[str]) -> Row:
     with peer_import("pyserini"):
         from pyserini.search.lucene import LuceneImpactSearcher
     count = queries.shape[0]
-    vectors = [
-        {terms[t]: int(w) for t, w in zip(queries[i].indices, queries[i].data, strict=True)}
-        for i in range(count)
-    ]
-
-    class Ready:
-        """Hands out the vector whose number is the text."""
-
-        def encode(self, text: str) -> dict[str, int]:
-            return vectors[int(text)]
-
-    peer = LuceneImpactSearcher(str(folder / "ours"), Ready(), min_idf=-100)
+    peer = LuceneImpactSearcher(str(folder / "ours"), LexicalQueries(queries), min_idf=-100)
     names = [str(i) for i in range(count)]
     theirs, peer_s = timed(lambda: peer.batch_search(names, names, k=K, threads=2))
     ours = LuceneImpacts(folder / "ours", terms)
@@ -84,7 +74,7 @@ def _write_input(folder: Path, ids: list[str], matrix: csr_matrix) -> None:
         for row, name in enumerate(ids):
             span = slice(matrix.indptr[row], matrix.indptr[row + 1])
             pairs = zip(matrix.indices[span].tolist(), matrix.data[span].tolist(), strict=True)
-            vector = {f"t{t}": w for t, w in pairs}
+            vector = {f"{TERM}{t}": w for t, w in pairs}
             file.write(json.dumps({"id": name, "contents": "", "vector": vector}) + "\n")
 
 

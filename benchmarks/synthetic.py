@@ -44,6 +44,12 @@ def query_vectors(count: int) -> Representations:
     return Representations([str(i) for i in range(count)], dense(count, 10**9), lexical)
 
 
+def one(queries: Representations, number: int) -> Representations:
+    """A single query of several."""
+    part = slice(number, number + 1)
+    return Representations([queries.ids[number]], queries.dense[part], queries.lexical[part])
+
+
 def documents(count: int) -> Iterator[Document]:
     """Documents whose text is their number, ids in the order of the numbers."""
     return (Document(f"d{number:08}", "", str(number)) for number in range(count))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dupmae_cli import console
+from dupmae_cli.indexing import SkipInvalid
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -58,9 +59,7 @@ def encode(
     queries: Annotated[
         bool, typer.Option("--queries", help="CORPUS holds queries: encode them as such.")
     ] = False,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
-    ] = False,
+    skip_invalid: SkipInvalid = False,
     part_size: Annotated[
         int | None, typer.Option(min=1, help="Texts in a part; a kill costs at most one part.")
     ] = None,

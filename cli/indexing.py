@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
 IndexFolder = Annotated[Path, typer.Option("--index", "-i", help="The index's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SkipInvalid = Annotated[
+    bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
+]
+Texts = Annotated[
+    str,
+    typer.Argument(
+        metavar="CORPUS|ENCODED",
+        help="A BEIR folder or zip, JSON lines (plain, .gz, .xz), a TSV, an ir_datasets id, "
+        "or a folder that `dupmae encode` wrote.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,14 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def index(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="CORPUS|ENCODED",
-            help="A BEIR folder or zip, JSON lines (plain, .gz, .xz), a TSV, an ir_datasets id, "
-            "or a folder that `dupmae encode` wrote.",
-        ),
-    ],
+    source: Texts,
     index: Annotated[
         Path, typer.Option("--index", "-i", help="The folder to build in, or to continue in.")
     ],
@@ -53,9 +57,7 @@ def index(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
-    ] = False,
+    skip_invalid: SkipInvalid = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the index that stands there.")
     ] = False,

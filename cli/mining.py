@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dupmae_cli import console
+from dupmae_cli.indexing import SkipInvalid
 from dupmae_cli.searching import JsonOption, Mode, Precision
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ def mine(
     precision: Annotated[
         Precision, typer.Option(help="auto: bf16 where the hardware has it, else fp32.")
     ] = Precision.AUTO,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
-    ] = False,
+    skip_invalid: SkipInvalid = False,
     json: JsonOption = False,
 ) -> None:
     """Mine hard negatives: documents near a query that do not answer it.

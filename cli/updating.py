@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from dupmae_cli import console
+from dupmae_cli.indexing import IndexFolder, Json, SkipInvalid, Texts
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.updates import Update
 
-IndexFolder = Annotated[Path, typer.Option("--index", "-i", help="The index's folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wait = Annotated[
     float, typer.Option(help="Seconds to wait while another process changes the index.")
 ]
@@ -26,14 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def add(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="CORPUS|ENCODED",
-            help="A BEIR folder or zip, JSON lines (plain, .gz, .xz), a TSV, an ir_datasets id, "
-            "or a folder that `dupmae encode` wrote.",
-        ),
-    ],
+    source: Texts,
     index: IndexFolder,
     replace: Annotated[
         bool,
@@ -44,9 +36,7 @@ def add(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
-    ] = False,
+    skip_invalid: SkipInvalid = False,
     wait: Wait = 60.0,
     json: Json = False,
 ) -> None:

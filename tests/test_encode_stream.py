@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dupmae_toolkit.collection.corpora import open_corpus
-from dupmae_toolkit.encoding import duplicates, parquet, stream
+from dupmae_toolkit.encoding import duplicates, parquet
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
@@ -621,6 +621,6 @@ def test_progress_counts_every_text_once(tmp_path):
 
 def test_the_arithmetic_of_an_encoder_belongs_to_what_must_not_be_mixed(tmp_path, monkeypatch):
     encode(DOCUMENTS, tmp_path / "out")
-    monkeypatch.setattr(stream, "_precision", lambda encoder: "bf16")
+    monkeypatch.setattr(HashingEncoder, "arithmetic", "bf16", raising=False)
     with pytest.raises(InputError, match="made with precision None, not bf16"):
         encode(DOCUMENTS, tmp_path / "out")

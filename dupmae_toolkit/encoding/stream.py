@@ -83,7 +83,8 @@ def encode_corpus(
         "kind": kind,
         "complete": False,
         "encoder": encoder.info.to_dict(),
-        "precision": _precision(encoder),
+        # Of a torch encoder; parts of one folder must not mix two.
+        "precision": getattr(encoder, "arithmetic", None),
         "source": str(source.source).encode("utf-8", "replace").decode(),
         "part_size": part_size,
         "dense_dtype": dense_dtype,
@@ -233,19 +234,6 @@ def _complete(output: Path, manifest: dict[str, Any]) -> None:
     manifest["truncated"] = sum(entry["truncated"] for entry in manifest["parts"])
     manifest["complete"] = True
     _save(output / MANIFEST, manifest)
-
-
-def _precision(encoder: Encoder) -> str | None:
-    """The arithmetic of a torch encoder, as ``auto`` has resolved it; None for any other encoder.
-
-    Parts of one folder must not mix the two.
-    """
-    if not hasattr(encoder, "autocast") or not hasattr(encoder, "device"):
-        return None
-    import torch
-
-    with encoder.autocast():
-        return "bf16" if torch.is_autocast_enabled(encoder.device.type) else "fp32"
 
 
 def _save(path: Path, manifest: dict[str, Any]) -> None:

@@ -222,6 +222,12 @@ class DupMAEEncoder(nn.Module):
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=wanted):
             yield
 
+    @property
+    def arithmetic(self) -> str:
+        """What products are taken in here, ``bf16`` or ``fp32``, as ``auto`` is resolved."""
+        with self.autocast():
+            return "bf16" if torch.is_autocast_enabled(self.device.type) else "fp32"
+
     # --- what it is
 
     @cached_property

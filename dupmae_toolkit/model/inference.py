@@ -156,8 +156,7 @@ def encode(
 
 
 def _tokens_per_batch(encoder: DupMAEEncoder) -> int:
-    with encoder.autocast():
-        plain = encoder.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    plain = encoder.device.type == "cpu" and encoder.arithmetic == "fp32"
     return min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if plain else TOKENS_PER_BATCH
 
 
