@@ -25,5 +25,9 @@ class InputError(DupMAEError, ValueError):
         return cls(f"{place}: {message}")
 
 
+class BusyError(InputError):
+    """Another process holds the folder that is to be written."""
+
+
 class EncoderMismatchError(InputError):
     """An index or encoded corpus is opened with another encoder than the one that made it."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import BusyError
 from dupmae_toolkit.files import TEMPORARY_PREFIX, fsync_path
 
 try:
@@ -21,7 +21,7 @@ except ImportError:  # Windows: no lock
 
 @contextlib.contextmanager
 def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold ``folder`` alone; raise InputError when another process holds it for ``wait`` seconds.
+    """Hold ``folder`` alone; raise BusyError when another process holds it for ``wait`` seconds.
 
     The lock is on the folder itself, so no lock file is left in it, and the system releases it when
     the process ends, however it ends. File systems that cannot lock folders go without.
@@ -32,23 +32,27 @@ def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     until = time.monotonic() + wait
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() < until:
-                    time.sleep(0.02)
-                    continue
-                raise InputError(
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() >= until:
+                raise BusyError(
                     f"{folder}: another process is writing there{_owner(descriptor)}; wait until "
                     "it is done, or name another folder"
-                ) from error
-            except OSError:
-                pass
-            break
+                )
+            time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Whether a lock could be taken at once; true as well where folders cannot be locked."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _owner(descriptor: int) -> str:
@@ -80,22 +84,13 @@ def share(folder: Path) -> int | None:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except OSError:
-        return descriptor
     # It may have lost its name between the two steps.
-    try:
-        still = os.path.samestat(os.stat(folder), os.fstat(descriptor))
-    except OSError:
-        still = False
-    if not still:
-        os.close(descriptor)
-        return None
-    return descriptor
+    if _locked(descriptor, fcntl.LOCK_SH):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+                return descriptor
+    os.close(descriptor)
+    return None
 
 
 @contextlib.contextmanager
@@ -110,14 +105,7 @@ def unread(folder: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        free = True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
-        except OSError:
-            pass
-        yield free
+        yield _locked(descriptor, fcntl.LOCK_EX)
     finally:
         os.close(descriptor)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dupmae_toolkit import Document, HybridIndex, Query
+from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.encoding.stream import encode_corpus
-from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
-from dupmae_toolkit.index import build
+from dupmae_toolkit.errors import BusyError, DupMAEError, EncoderMismatchError, InputError
+from dupmae_toolkit.index import build, updates
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.merging import FAN, tier_of
 from dupmae_toolkit.index.updates import add_corpus, add_encoded, compact_index, delete_documents
 from dupmae_toolkit.index.verify import verify_index
+from dupmae_toolkit.locks import exclusive
 from tests.support import HashingEncoder
 
 pytestmark = pytest.mark.java
@@ -267,3 +271,42 @@ def test_a_file_cut_short_is_told_on_opening(index):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match="bytes instead of"):
         HybridIndex.open(index.path, ENCODER)
+
+
+def test_what_another_process_encodes_for_an_addition_is_left_alone(index):
+    encoding = index.path / ".adding" / "0123456789ab"
+    started = updates._encoding_folder(index.path, Memory([]))
+    for folder in (encoding, started):
+        folder.mkdir(parents=True)
+        (folder / "part").write_text("hours of work")
+    with exclusive(started), exclusive(encoding):
+        with pytest.raises(BusyError, match="another process is writing there"):
+            index.add(some(40, 41))
+        index.compact()
+        HybridIndex.build(index.path, some(0, 5), ENCODER, overwrite=True).close()
+        assert (started / "part").exists()
+        assert (encoding / "part").exists()
+    index.refresh()
+    index.compact()
+    assert not (index.path / ".adding").exists()
+
+
+def test_states_that_are_left_are_forgotten(index):
+    states = []
+    for number in range(40, 50):
+        index.search(TOPICS[0].text)
+        states.append(weakref.ref(index._view))
+        index.add(some(number, number + 1))
+    gc.collect()
+    assert [state() for state in states] == [None] * 10
+    assert len(index.search("the very same words", k=50)) > 0
+
+
+def test_an_index_that_is_replaced_is_another_state_though_it_counts_from_nothing(index):
+    reader = HybridIndex.open(index.path, ENCODER)
+    HybridIndex.build(index.path, some(0, 5), ENCODER, overwrite=True).close()
+    assert reader.manifest.generation == Manifest.load(index.path).generation == 0
+    assert len(reader) == 40
+    assert reader.refresh()
+    assert len(reader) == 5
+    reader.close()

@@ -80,6 +80,10 @@ class EncodedCorpus:
     def __len__(self) -> int:
         return self.manifest["count"]
 
+    def files(self) -> list[Path]:
+        """The parts' files in order."""
+        return [self.folder / entry["file"] for entry in self.manifest["parts"]]
+
     def parts(self) -> Iterator[Part]:
         """The parts in order, each checked: its checksum, its count, and every value in it.
 
@@ -107,8 +111,7 @@ class EncodedCorpus:
     def _refuse_duplicate(self, path: Path, row: int, name: str) -> None:
         from dupmae_toolkit.encoding.parquet import read_ids
 
-        for entry in self.manifest["parts"]:
-            earlier = self.folder / entry["file"]
+        for earlier in self.files():
             ids = read_ids(earlier)
             ids = ids[:row] if earlier == path else ids
             if name in ids:

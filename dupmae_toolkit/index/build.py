@@ -171,7 +171,7 @@ def _build_segments(
     entries: list[SegmentEntry] = []
     sums: dict[str, dict[str, Any]] = {}
     # Of like size: a last segment of a few documents could be too small for the spec to train on.
-    parts = windows(encoded, -(-len(encoded) // len(staging.names)))
+    parts = windows(encoded.parts(), -(-len(encoded) // len(staging.names)))
     for name, rows in zip(staging.names, parts, strict=True):
         record = staging.record(name)
         if record is None:
@@ -181,7 +181,7 @@ def _build_segments(
             rows = rows.sorted()
             rows.lexical, error = quantize(rows.lexical, scale, options.max_impact)
             with atomic_folder(folder) as temporary:
-                write_segment(temporary, rows, terms, options.faiss_spec, progress)
+                write_segment(temporary, rows, terms, [options.faiss_spec], progress)
             record = {
                 "scale": scale,
                 "count": len(rows.ids),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.source import Source, as_source
 from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import BusyError, InputError
 from dupmae_toolkit.index.build import BuildOptions, build_held, building_in
 from dupmae_toolkit.index.manifest import BUILDING_FOLDER, Manifest
 from dupmae_toolkit.index.staging import check_target
@@ -43,20 +44,43 @@ def index_corpus(
     with building_in(index):
         folder = index / BUILDING_FOLDER / ENCODED_FOLDER
 
-        def encode() -> Any:
-            return encode_corpus(source, encoder, folder, part_size=part_size, progress=progress)
-
-        stood = folder.exists()
-        try:
-            encoded = encode()
-        except InputError as error:
-            if not stood or not str(error).startswith(str(folder)):
-                raise
+        def refuse(error: InputError) -> None:
             if not overwrite:
                 raise InputError(
                     f"{index}: a build of something else was interrupted there ({error}); finish "
                     "it, or pass --overwrite (overwrite=True) to start over"
                 ) from error
-            shutil.rmtree(folder)
-            encoded = encode()
+
+        encoded = encode_afresh(
+            source, encoder, folder, part_size=part_size, progress=progress, ask=refuse
+        )
         return build_held(index, encoded, encoder.vocabulary, options, overwrite, progress)
+
+
+def encode_afresh(
+    source: Source,
+    encoder: Encoder,
+    folder: Path,
+    *,
+    part_size: int,
+    progress: Progress,
+    ask: Callable[[InputError], None] = lambda error: None,
+) -> EncodedCorpus:
+    """``encode_corpus`` into ``folder``, where the beginning of something else gives way.
+
+    ask: is told what is wrong with what stands there before it is removed, and may raise. A folder
+    that another process writes in does not give way: BusyError.
+    """
+
+    def encode() -> EncodedCorpus:
+        return encode_corpus(source, encoder, folder, part_size=part_size, progress=progress)
+
+    stood = folder.exists()
+    try:
+        return encode()
+    except InputError as error:
+        if isinstance(error, BusyError) or not stood or not str(error).startswith(str(folder)):
+            raise
+        ask(error)
+    shutil.rmtree(folder)
+    return encode()

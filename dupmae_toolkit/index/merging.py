@@ -10,13 +10,12 @@ index was built with are left alone.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
-from dupmae_toolkit.index.rows import Rows
+from dupmae_toolkit.index.rows import windows
 from dupmae_toolkit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -66,74 +65,28 @@ def _within(members: list[int], segments: list[SegmentEntry], size: int) -> list
 
 
 def new_segments(
-    state: State, group: list[int], size: int, progress: Progress = silent
-) -> tuple[list[SegmentEntry], dict[str, dict[str, Any]]]:
-    """Segments of up to ``size`` documents from the living ones of others, and their checksums.
+    state: State, group: Sequence[int], size: int, progress: Progress = silent
+) -> list[SegmentEntry]:
+    """New segments of up to ``size`` documents, from the living ones of the segments in ``group``.
 
     One new segment, and one old one, is in memory at a time.
     """
-    entries: list[SegmentEntry] = []
-    sums: dict[str, dict[str, Any]] = {}
     old = [state.manifest.segments[number] for number in group]
     error = sum((entry.error for entry in old), QuantizationError())
-    total = sum(entry.live for entry in old)
-    pieces: list[Rows] = []
-    held = 0
-    with progress("merging", total) as advance:
-        for number in group:
-            rows = state.rows(number)
-            start = 0
-            while start < len(rows.ids):
-                stop = min(len(rows.ids), start + size - held)
-                pieces.append(_part(rows, start, stop))
-                held += stop - start
-                start = stop
-                if held == size:
-                    _write(state, pieces, error, entries, sums, progress)
-                    advance(held)
-                    pieces, held = [], 0
-        if pieces:
-            _write(state, pieces, error, entries, sums, progress)
-            advance(held)
-    return entries, sums
+    entries = []
+    with progress("merging", sum(entry.live for entry in old)) as advance:
+        for rows in windows(map(state.rows, group), size):
+            entries.append(state.write(rows.sorted(), _share(error, rows.lexical.nnz), progress))
+            advance(len(rows))
+    return entries
 
 
-def _write(
-    state: State,
-    pieces: list[Rows],
-    error: QuantizationError,
-    entries: list[SegmentEntry],
-    sums: dict[str, dict[str, Any]],
-    progress: Progress,
-) -> None:
-    from scipy.sparse import csr_matrix, vstack
-
-    rows = Rows(
-        [name for piece in pieces for name in piece.ids],
-        [title for piece in pieces for title in piece.titles],
-        [text for piece in pieces for text in piece.texts],
-        np.concatenate([piece.dense for piece in pieces]),
-        csr_matrix(vstack([piece.lexical for piece in pieces], format="csr")),
-    ).sorted()
-    # The weights are gone, and what each of them lost with them: the mean is that of all.
-    share = rows.lexical.nnz / error.weights if error.weights else 0.0
-    own = dataclasses.replace(
+def _share(error: QuantizationError, weights: int) -> QuantizationError:
+    """What so many of the weights lost. They are gone; so it is as much as all did on average."""
+    share = weights / error.weights if error.weights else 0.0
+    return dataclasses.replace(
         error,
-        weights=int(rows.lexical.nnz),
+        weights=int(weights),
         clipped=round(error.clipped * share),
         raised=round(error.raised * share),
-    )
-    entry, checksums = state.write(rows, own, progress)
-    entries.append(entry)
-    sums |= checksums
-
-
-def _part(rows: Rows, start: int, stop: int) -> Rows:
-    piece = slice(start, stop)
-    return Rows(
-        rows.ids[piece],
-        rows.titles[piece],
-        rows.texts[piece],
-        rows.dense[piece],
-        rows.lexical[piece],
     )

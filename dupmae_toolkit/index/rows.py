@@ -1,8 +1,8 @@
-"""Documents on their way from an encoded corpus into segments."""
+"""Documents on their way into segments, from an encoded corpus or from other segments."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,19 +11,24 @@ import numpy as np
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.encoding.parquet import Part
 
 
 @dataclass(slots=True)
 class Rows:
-    """Documents on their way into a segment. dense: float32 [n, d]; lexical: float32 [n, |V|]."""
+    """Documents on their way into a segment. dense: float32 [n, d].
+
+    lexical: [n, |V|], weights as float32, or impacts once they are quantised.
+    """
 
     ids: list[str]
     titles: list[str]
     texts: list[str]
     dense: np.ndarray
     lexical: csr_matrix
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     def sorted(self) -> Rows:
         """The same documents in the order of their ids, by code point."""
@@ -37,11 +42,11 @@ class Rows:
         )
 
 
-def windows(encoded: EncodedCorpus, size: int) -> Iterator[Rows]:
-    """The rows of an encoded corpus, ``size`` at a time; the last window may hold fewer."""
-    pieces: list[tuple[Part, slice]] = []
+def windows(parts: Iterable[Part | Rows], size: int) -> Iterator[Rows]:
+    """The rows of all parts, ``size`` at a time; the last window may hold fewer."""
+    pieces: list[tuple[Part | Rows, slice]] = []
     held = 0
-    for part in encoded.parts():
+    for part in parts:
         start = 0
         while start < len(part):
             stop = min(len(part), start + size - held)
@@ -55,7 +60,7 @@ def windows(encoded: EncodedCorpus, size: int) -> Iterator[Rows]:
         yield _joined(pieces)
 
 
-def _joined(pieces: list[tuple[Part, slice]]) -> Rows:
+def _joined(pieces: list[tuple[Part | Rows, slice]]) -> Rows:
     from scipy.sparse import csr_matrix, vstack
 
     return Rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,18 +75,29 @@ class Segment:
         """Titles and texts by document number."""
         return DocumentStore(self.folder / FILE)
 
+    def close(self) -> None:
+        """Let Lucene's files go, if they were opened."""
+        lucene = vars(self).pop("lucene", None)
+        if lucene is not None:
+            lucene.close()
+
 
 def write_segment(
-    folder: Path, rows: Rows, terms: Sequence[str], spec: str, progress: Progress = silent
-) -> None:
-    """Write every part of a segment into ``folder``.
+    folder: Path,
+    rows: Rows,
+    terms: Sequence[str],
+    specs: Sequence[str],
+    progress: Progress = silent,
+) -> str:
+    """Write every part of a segment into ``folder``; returns the FAISS spec that it has.
 
     rows: in the order of their ids; ``lexical`` holds impacts, integers. terms: Lucene's, in the
-    order of the vocabulary. spec: a FAISS factory string; InputError if it does not suit.
+    order of the vocabulary. specs: FAISS factory strings, of which the first that suits the vectors
+    is taken; InputError if none does.
     """
     write_documents(folder / FILE, rows.ids, rows.titles, rows.texts)
     with progress("indexing vectors", None):
-        write_faiss(folder / FAISS_FOLDER, rows.ids, rows.dense, spec)
+        spec = _write_first(folder / FAISS_FOLDER, rows, specs)
     dense = None if keeps_vectors(spec) else rows.dense
     ForwardStore.write(folder / FORWARD_FOLDER, rows.lexical, dense)
     write_lucene(folder / LUCENE_FOLDER, rows.ids, rows.lexical, terms, progress)
@@ -97,3 +109,14 @@ def write_segment(
             f"{folder}: Lucene holds {found[1]} documents in {found[0]} segments where "
             f"{len(rows.ids)} in one were written; please report this"
         )
+    return spec
+
+
+def _write_first(folder: Path, rows: Rows, specs: Sequence[str]) -> str:
+    *others, last = specs
+    for spec in others:
+        with contextlib.suppress(InputError):
+            write_faiss(folder, rows.ids, rows.dense, spec)
+            return spec
+    write_faiss(folder, rows.ids, rows.dense, last)
+    return last

@@ -142,9 +142,9 @@ class Staging:
         for path in self.segments.iterdir():
             if path.name not in kept:
                 remove_folder(path, self.index)
-        for name in (ADDING_FOLDER, DELETIONS_FOLDER):
-            if (self.index / name).exists():
-                remove_folder(self.index / name, self.index)
+        forget_additions(self.index)
+        if (self.index / DELETIONS_FOLDER).exists():
+            remove_folder(self.index / DELETIONS_FOLDER, self.index)
         for path in self.index.glob("vocabulary*.json"):
             if path.name != manifest.vocabulary_file:
                 path.unlink()
@@ -163,6 +163,15 @@ class Staging:
             for path in self.segments.iterdir():
                 if path.name not in taken:
                     remove_folder(path, self.index)
+
+
+def forget_additions(index: Path) -> None:
+    """Remove what additions that were killed have encoded, but not what is being encoded."""
+    folder = index / ADDING_FOLDER
+    for path in folder.iterdir() if folder.is_dir() else ():
+        remove_folder(path, index)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _fingerprint(encoded: EncodedCorpus, options: dict[str, Any]) -> str:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import (
-    atomic_folder,
-    make_folder,
-    remove_leftovers,
-)
+from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
 from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.manifest import (
@@ -98,42 +92,26 @@ class State:
 
     def write(
         self, rows: Rows, error: QuantizationError, progress: Progress = silent
-    ) -> tuple[SegmentEntry, dict[str, dict[str, Any]]]:
+    ) -> SegmentEntry:
         """Write a new segment of rows in the order of their ids, ``lexical`` being impacts.
 
-        Where there are too few vectors for the index's FAISS spec, the segment's is Flat. Returns
-        its entry and the checksums of its files; it is part of the index with the next step.
+        Where there are too few vectors for the index's FAISS spec, the segment's is Flat. It is
+        part of the index when ``exchange`` has named it and the step is made.
         """
         folder = self.index / SEGMENTS_FOLDER / self._free_name()
         if self._terms is None:
             self._terms = lucene_terms(self.manifest.vocabulary(self.index))
-        spec = self.manifest.faiss_spec
-        try:
-            with atomic_folder(folder) as temporary:
-                write_segment(temporary, rows, self._terms, spec, progress)
-        except InputError:
-            if spec == "Flat":
-                raise
-            spec = "Flat"
-            with atomic_folder(folder) as temporary:
-                write_segment(temporary, rows, self._terms, spec, progress)
-        own = "" if spec == self.manifest.faiss_spec else spec
-        entry = SegmentEntry(
-            folder.name, len(rows.ids), int(rows.lexical.nnz), error, faiss_spec=own
-        )
-        return entry, checksums(self.index, folder)
+        usual = self.manifest.faiss_spec
+        with atomic_folder(folder) as temporary:
+            spec = write_segment(temporary, rows, self._terms, [usual, "Flat"], progress)
+        self.manifest.checksums |= checksums(self.index, folder)
+        own = "" if spec == usual else spec
+        return SegmentEntry(folder.name, len(rows), int(rows.lexical.nnz), error, faiss_spec=own)
 
-    def exchange(
-        self,
-        old: Sequence[int],
-        new: Sequence[SegmentEntry],
-        sums: dict[str, dict[str, Any]],
-    ) -> None:
+    def exchange(self, old: Collection[int], new: Sequence[SegmentEntry]) -> None:
         """Let segments take the place of others, by position, with the next step."""
-        gone = set(old)
-        kept = [e for number, e in enumerate(self.manifest.segments) if number not in gone]
+        kept = [e for number, e in enumerate(self.manifest.segments) if number not in old]
         self.manifest.segments = [*kept, *new]
-        self.manifest.checksums |= sums
 
     # --- the step
 

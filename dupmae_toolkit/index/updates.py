@@ -12,22 +12,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.source import Source, as_source
-from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
+from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.build import check_inputs, says_why
+from dupmae_toolkit.index.corpus import encode_afresh
 from dupmae_toolkit.index.impacts import quantize
 from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER, Manifest
 from dupmae_toolkit.index.merging import due, new_segments
 from dupmae_toolkit.index.rows import windows
+from dupmae_toolkit.index.staging import forget_additions
 from dupmae_toolkit.index.state import State
-from dupmae_toolkit.locks import exclusive, unread
+from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder
 
@@ -44,12 +46,12 @@ class Update:
     generation: which change of the index it was; the same as before where nothing was to do.
     """
 
-    added: int
-    replaced: int
-    deleted: int
-    merged: int
-    documents: int
-    generation: int
+    added: int = 0
+    replaced: int = 0
+    deleted: int = 0
+    merged: int = 0
+    documents: int = 0
+    generation: int = 0
 
 
 @contextlib.contextmanager
@@ -99,13 +101,7 @@ def add_corpus(
                     raise InputError.at(source.source, place, _is_there(item.id))
     # Encoding takes long, and others may change the index meanwhile.
     folder = _encoding_folder(index, source)
-    try:
-        encoded = encode_corpus(source, encoder, folder, part_size=part_size, progress=progress)
-    except InputError as error:
-        if not folder.exists() or not str(error).startswith(f"{folder}: "):
-            raise
-        shutil.rmtree(folder)  # the beginning of another addition of the same name
-        encoded = encode_corpus(source, encoder, folder, part_size=part_size, progress=progress)
+    encoded = encode_afresh(source, encoder, folder, part_size=part_size, progress=progress)
     done = add_encoded(index, encoded, replace=replace, wait=wait, progress=progress)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -126,14 +122,14 @@ def add_encoded(
     manifest = Manifest.load(index)
     manifest.check_encoder(index, encoded.info)
     check_inputs(encoded, manifest.vocabulary(index))
+    from dupmae_toolkit.encoding.parquet import read_ids
+
     with changing(index, wait) as state:
         if not replace:
-            for part in encoded.parts():
-                for row, name in enumerate(part.ids):
+            for path in encoded.files():
+                for row, name in enumerate(read_ids(path)):
                     if state.find(name) is not None:
-                        raise InputError(
-                            f"{encoded.folder}: row {row} of a part: {_is_there(name)}"
-                        )
+                        raise InputError(f"{path}: row {row} (from 0): {_is_there(name)}")
         return _add(state, encoded, replace, progress)
 
 
@@ -173,26 +169,22 @@ def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress =
     """
     index = Path(index)
     with changing(index, wait) as state:
-        _forget_additions(index)
+        forget_additions(index)
         manifest = state.manifest
         fewest = max(1, -(-manifest.live // manifest.segment_size))
         if manifest.live == 0 or (not manifest.dead and len(manifest.segments) <= fewest):
             return _update(state)
-        before = manifest.live
-        entries, sums = new_segments(
-            state, list(range(len(manifest.segments))), -(-before // fewest), progress
+        return _update(
+            state, merged=_rewrite(state, range(len(manifest.segments)), fewest, progress)
         )
-        state.exchange(list(range(len(manifest.segments))), entries, sums)
-        state.commit()
-        return _update(state, merged=before)
 
 
 def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress) -> Update:
     manifest = state.manifest
     pieces = -(-len(encoded) // manifest.segment_size)
-    added, replaced = 0, 0
+    replaced = 0
     made = []
-    for rows in windows(encoded, -(-len(encoded) // pieces)):
+    for rows in windows(encoded.parts(), -(-len(encoded) // pieces)):
         rows = rows.sorted()
         if replace:
             places = [place for name in rows.ids if (place := state.find(name)) is not None]
@@ -200,47 +192,38 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
             state.kill(places)
         rows.lexical, error = quantize(rows.lexical, manifest.scale, manifest.max_impact)
         made.append(state.write(rows, error, progress))
-        added += len(rows.ids)
-    state.exchange([], [entry for entry, _ in made], {k: v for _, s in made for k, v in s.items()})
+    state.exchange([], made)
     if manifest.truncated is not None:
         manifest.truncated += int(encoded.manifest["truncated"] or 0)
     state.commit()
     merged = _merge(state, progress)
-    return _update(state, added=added, replaced=replaced, merged=merged)
+    return _update(state, added=len(encoded), replaced=replaced, merged=merged)
 
 
 def _merge(state: State, progress: Progress) -> int:
     """Merge what has become too many or too dead, a step for each merge; documents rewritten."""
     merged = 0
     while group := due(state.manifest):
-        count = sum(state.manifest.segments[number].live for number in group)
-        entries, sums = new_segments(state, group, max(1, count), progress)
-        state.exchange(group, entries, sums)
-        state.commit()
-        merged += count
+        merged += _rewrite(state, group, 1, progress)
     return merged
 
 
+def _rewrite(state: State, group: Sequence[int], pieces: int, progress: Progress) -> int:
+    """Put so many new segments in the place of those in ``group``, in a step; their documents."""
+    count = sum(state.manifest.segments[number].live for number in group)
+    state.exchange(group, new_segments(state, group, -(-count // pieces), progress))
+    state.commit()
+    return count
+
+
 def _update(state: State, **counts: int) -> Update:
-    nothing = dict.fromkeys(("added", "replaced", "deleted", "merged"), 0)
     manifest = state.manifest
-    return Update(**nothing | counts, documents=manifest.live, generation=manifest.generation)
+    return Update(**counts, documents=manifest.live, generation=manifest.generation)
 
 
 def _encoding_folder(index: Path, source: Source) -> Path:
     digest = hashlib.sha256(str(source.source).encode("utf-8", "surrogatepass")).hexdigest()
     return index / ADDING_FOLDER / digest[:12]
-
-
-def _forget_additions(index: Path) -> None:
-    """Remove what additions that were killed have encoded, but not what is being encoded."""
-    folder = index / ADDING_FOLDER
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with unread(path) as free:
-            if free:
-                shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 def _is_there(name: str) -> str:

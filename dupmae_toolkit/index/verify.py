@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -139,8 +138,7 @@ def _disagreements(
                 problems.append(Problem(f"{name}/{place}", message))
         except DupMAEError as error:
             problems.append(Problem(name, str(error)))
-    with contextlib.suppress(DupMAEError):
-        segment.lucene.close()
+    segment.close()
     return problems
 
 

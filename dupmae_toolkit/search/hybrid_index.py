@@ -29,6 +29,7 @@ from dupmae_toolkit.search.report import describe, proof
 from dupmae_toolkit.search.view import View
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.index.segment import Segment
     from dupmae_toolkit.index.updates import Update
 
 #: What each leg returns unless told otherwise: four times k, but no less and no more than these.
@@ -58,7 +59,8 @@ class HybridIndex:
             if manifest is None
             else View(path, manifest, self._pool)
         )
-        self._retired: list[View] = []
+        #: Segments that are no part of the index any more; searches under way may need them yet.
+        self._retired: list[Segment] = []
 
     @classmethod
     def open(
@@ -71,13 +73,13 @@ class HybridIndex:
         ``device`` and ``precision`` of an encoder that is loaded here. Raises EncoderMismatchError,
         with both names, for another encoder than the index was built with.
         """
-        path = Path(path)
-        manifest = Manifest.load(path)
+        index = cls(Path(path), None, None, **settings)
         if isinstance(encoder, str):
-            encoder = load_encoder(encoder, manifest.encoder, **settings)
+            encoder = load_encoder(encoder, index.manifest.encoder, **settings)
         if encoder is not None:
-            manifest.check_encoder(path, encoder.info)
-        return cls(path, None, encoder, **settings)
+            index.manifest.check_encoder(index.path, encoder.info)
+        index._encoder = encoder
+        return index
 
     @classmethod
     def build(
@@ -130,8 +132,8 @@ class HybridIndex:
             if changed:
                 if self._encoder is not None:
                     view.manifest.check_encoder(self.path, self._encoder.info)
+                self._retired += [s for s in self._view.segments if s not in view.segments]
                 self._view.release()
-                self._retired.append(self._view)
                 self._view = view
             return changed
 
@@ -307,8 +309,9 @@ class HybridIndex:
         """Let threads and files go; nothing can be searched afterwards."""
         with self._lock:
             self._pool.shutdown()
-            for view in (*self._retired, self._view):
-                view.close()
+            self._view.close()
+            for segment in self._retired:
+                segment.close()
 
     def _answers(
         self, view: View, vectors: Representations, request: Request, progress: Progress

@@ -28,10 +28,6 @@ from dupmae_toolkit.search.numbering import Numbering
 _ATTEMPTS = 20
 
 
-class _GoneError(Exception):
-    """A segment that the manifest names was removed: there is a newer manifest."""
-
-
 class View:
     """The documents of one manifest: their segments, their numbers, and an engine for each mode."""
 
@@ -64,14 +60,14 @@ class View:
         """The state that the manifest names now, and whether it is another than ``before``."""
         for _ in range(_ATTEMPTS):
             manifest = Manifest.load(path)
-            if before is not None and manifest.to_dict() == before.manifest.to_dict():
+            if before is not None and manifest == before.manifest:
                 return before, False
             try:
                 return cls(path, manifest, pool, before), True
-            except (_GoneError, InputError):
+            except InputError:
                 # Removed behind our back, or truly damaged: the manifest tells.
-                if Manifest.load(path).generation == manifest.generation:
-                    return cls(path, manifest, pool, before), True
+                if Manifest.load(path) == manifest:
+                    raise
         raise InputError(f"{path}: changes faster than it can be opened; try again")
 
     def __len__(self) -> int:
@@ -111,9 +107,8 @@ class View:
     def close(self) -> None:
         """Release, and let Lucene's files go; nothing can be searched afterwards."""
         with self._lock:
-            if "lexical" in self._engines or "hybrid" in self._engines:
-                for segment in self.segments:
-                    segment.lucene.close()
+            for segment in self.segments:
+                segment.close()
             self._engines.clear()
             self.release()
 
@@ -128,9 +123,7 @@ class View:
         folder = self.manifest.segment_folder(self.path, entry)
         hold = share(folder)
         if hold is None:
-            if not folder.is_dir():
-                raise InputError(f"{folder}: no such folder; the index is not whole")
-            raise _GoneError
+            raise InputError(f"{folder}: no such folder; the index is not whole")
         self._holds.append(hold)
         if entry.name in held:
             return held[entry.name]
