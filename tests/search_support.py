@@ -8,9 +8,10 @@ import numpy as np
 from scipy.sparse import csr_matrix, random, vstack
 
 from dupmae_toolkit.search.engine import Engine
-from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg, rounding
+from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg, Terms, rounding
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.shards import inner_products, largest_norm, scan
+from dupmae_toolkit.search.postings import Postings
+from dupmae_toolkit.search.scanning import inner_products, largest_norm, scan
 
 
 class MemoryDense:
@@ -58,24 +59,42 @@ class MemoryLexical:
     """What Lucene does: matching documents by float32 score, then by number."""
 
     stored = True
+    exact = quick = False
 
     def __init__(self, impacts: csr_matrix) -> None:
         self.impacts = impacts.astype(np.float64)
         self.size = impacts.shape[0]
         self.asked: list[int] = []
 
-    def search(self, queries, k):
+    def search(self, queries, k, keep=None):
         self.asked.append(k)
         found = []
         for row in range(queries.shape[0]):
-            scores = self.score(queries[row], np.arange(self.size)).astype(np.float32)
+            terms = Terms.of(queries, row)
+            scores = self.score(terms, np.arange(self.size)).astype(np.float32)
             rows = np.argsort(-scores, kind="stable")[:k]
             rows = rows[scores[rows] > 0]
             found.append((rows.astype(np.int32), scores[rows]))
         return found
 
     def score(self, query, rows):
-        return np.asarray((self.impacts[rows] @ query.astype(np.float64).T).todense()).ravel()
+        weights = np.zeros(self.impacts.shape[1])
+        weights[query.terms] = query.weights
+        return self.impacts[rows] @ weights
+
+
+class MemoryPostings(MemoryLexical):
+    """The engine that holds postings, which knows the scores exactly."""
+
+    exact = quick = True
+
+    def __init__(self, impacts: csr_matrix) -> None:
+        super().__init__(impacts)
+        self.postings = Postings(impacts.astype(np.uint8))
+
+    def search(self, queries, k, keep=None):
+        self.asked.append(k)
+        return self.postings.search(queries, k, keep)
 
 
 class Collection:
@@ -89,6 +108,7 @@ class Collection:
         noise: float = 0.0,
         deleted: tuple[str, ...] = (),
         scale: float = 51.3,
+        lexical: type[MemoryLexical] = MemoryLexical,
     ) -> None:
         dice = np.random.default_rng(seed)
         total = sum(sizes)
@@ -108,7 +128,7 @@ class Collection:
         self.scale = scale
         self.deleted = set(deleted)
         self.dense_shards = [MemoryDense(self.dense[p], exhaustive, noise) for p in parts]
-        self.lexical_shards = [MemoryLexical(self.impacts[p]) for p in parts]
+        self.lexical_shards = [lexical(self.impacts[p]) for p in parts]
         dead = [
             np.array([i for i, name in enumerate(self.ids[p]) if name in self.deleted], np.int64)
             for p in parts

@@ -6,22 +6,24 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit.search.completion import complete
-from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
-from dupmae_toolkit.search.shards import inner_products, largest_norm
-from tests.search_support import Collection
+from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg, Terms
+from dupmae_toolkit.search.scanning import inner_products, largest_norm
+from tests.search_support import Collection, MemoryLexical, MemoryPostings
 
 
+@pytest.mark.parametrize("lexical", [MemoryLexical, MemoryPostings])
 @pytest.mark.parametrize("sizes", [(300,), (120, 1, 179)])
 @pytest.mark.parametrize("depth", [1, 7, 400])
-def test_every_candidate_has_both_scores_of_brute_force(sizes, depth):
-    collection = Collection(sizes)
+def test_every_candidate_has_both_scores_of_brute_force(sizes, depth, lexical):
+    collection = Collection(sizes, lexical=lexical)
     dense, lexical = collection.queries()
     dense_leg = DenseLeg(collection.numbering, collection.dense_shards)
     lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards, collection.scale)
     dense_lists = dense_leg.search(dense, depth)
     lexical_lists = lexical_leg.search(lexical, depth)
     for query, (found, matched) in enumerate(zip(dense_lists, lexical_lists, strict=True)):
-        candidates = complete(dense_leg, dense[query], found, lexical_leg, lexical[query], matched)
+        terms = Terms.of(lexical, query)
+        candidates = complete(dense_leg, dense[query], found, lexical_leg, terms, matched)
         expected = set(found.documents.tolist()) | set(matched.documents.tolist())
         assert candidates.documents.tolist() == sorted(expected)
         products, overlaps = collection.parts(dense[query], lexical[query])
@@ -42,7 +44,8 @@ def test_a_document_outside_both_lists_is_no_candidate():
     dense_leg = DenseLeg(collection.numbering, collection.dense_shards)
     lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards)
     lists = dense_leg.search(dense, 3)[0], lexical_leg.search(lexical, 3)[0]
-    candidates = complete(dense_leg, dense[0], lists[0], lexical_leg, lexical[0], lists[1])
+    terms = Terms.of(lexical, 0)
+    candidates = complete(dense_leg, dense[0], lists[0], lexical_leg, terms, lists[1])
     assert 3 <= len(candidates.documents) <= 6
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.search.engine import Request
 from dupmae_toolkit.search.fusion import Fusion
-from tests.search_support import Collection
+from tests.search_support import Collection, MemoryPostings
 
 COLLECTIONS = {
     "one segment": {},
@@ -17,6 +17,11 @@ COLLECTIONS = {
     "worst rounding in segments": {"sizes": (90, 110), "noise": 0.99},
     "an approximate index": {"exhaustive": False},
     "deleted documents": {"sizes": (100, 80), "deleted": tuple(f"d{i}" for i in range(0, 180, 3))},
+    "postings in memory": {
+        "sizes": (110, 70, 3),
+        "deleted": tuple(f"d{i}" for i in range(0, 180, 5)),
+        "lexical": MemoryPostings,
+    },
 }
 
 
@@ -115,12 +120,14 @@ def test_a_query_without_terms_finds_nothing_lexically_and_is_ranked_by_the_dens
         assert ranking(collection, hybrid[query]) == collection.best(d, 10)
 
 
-def test_vectors_that_are_no_numbers_do_not_keep_the_search_going_for_ever():
+@pytest.mark.parametrize("k", [1, 50])
+@pytest.mark.parametrize("exact", [False, True])
+def test_vectors_that_are_no_numbers_are_told_and_not_left_out(k, exact):
     collection = Collection((50,))
     collection.dense_shards[0].vectors[7] = np.nan
     dense, _ = collection.queries(3)
-    answers = collection.engine.search(dense, None, Request(50, "dense", depth=50, exact=True))
-    assert [len(answer.documents) for answer in answers] == [49, 49, 49]
+    with pytest.raises(DupMAEError, match="dupmae verify"):
+        collection.engine.search(dense, None, Request(k, "dense", depth=k, exact=exact))
 
 
 @pytest.mark.parametrize(

@@ -45,23 +45,22 @@ def test_lexical_scores_equal_scipys_exactly(tmp_path: Path) -> None:
     query.data = round_weights(query.data)
     expected = (impacts.astype(np.float64) @ query.toarray().ravel().astype(np.float64)).ravel()
     docs = np.array([299, 0, 7, 7, 150], np.int32)
-    found = store.lexical_scores(query, docs)
+    terms, weights = query.indices, query.data
+    found = store.lexical_scores(terms, weights, docs)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, expected[docs])
-    np.testing.assert_array_equal(store.lexical_scores(query, np.arange(300)), expected)
-    assert store.lexical_scores(query, np.empty(0, np.int32)).tolist() == []
+    np.testing.assert_array_equal(store.lexical_scores(terms, weights, np.arange(300)), expected)
+    assert store.lexical_scores(terms, weights, np.empty(0, np.int32)).tolist() == []
 
 
 def test_documents_and_queries_without_terms_score_zero(tmp_path: Path) -> None:
     impacts = csr_matrix(np.array([[0, 0], [2, 0], [0, 0]], np.uint8))
     ForwardStore.write(tmp_path, impacts, None)
     store = ForwardStore.open(tmp_path)
-    assert store.lexical_scores(csr_matrix(np.float32([[3, 0]])), np.arange(3)).tolist() == [
-        0,
-        6,
-        0,
-    ]
-    assert store.lexical_scores(csr_matrix((1, 2), dtype=np.float32), np.arange(3)).sum() == 0
+    three = np.float32([3])
+    assert store.lexical_scores(np.array([0]), three, np.arange(3)).tolist() == [0, 6, 0]
+    nothing = np.empty(0, np.int32)
+    assert store.lexical_scores(nothing, three[:0], np.arange(3)).tolist() == [0, 0, 0]
 
 
 def test_a_store_without_any_impact_can_be_opened(tmp_path: Path) -> None:

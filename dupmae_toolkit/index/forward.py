@@ -25,6 +25,10 @@ class ForwardStore:
     def __init__(self, impacts: csr_matrix, dense: np.ndarray | None) -> None:
         self.impacts = impacts  # [n, |V|], uint8 or uint16, indices sorted
         self._dense = dense
+        # Plain views of the mapped arrays: slicing them costs less.
+        self._starts, self._indices, self._data = map(
+            np.asarray, (impacts.indptr, impacts.indices, impacts.data)
+        )
 
     @staticmethod
     def write(folder: Path, impacts: csr_matrix, dense: np.ndarray | None) -> None:
@@ -67,20 +71,22 @@ class ForwardStore:
         """The number of documents."""
         return int(self.impacts.shape[0])
 
-    def lexical_scores(self, query: csr_matrix, docs: np.ndarray) -> np.ndarray:
+    def lexical_scores(
+        self, terms: np.ndarray, weights: np.ndarray, docs: np.ndarray
+    ) -> np.ndarray:
         """Σ query weight × impact for each of ``docs`` (row numbers), as float64 [len(docs)].
 
-        ``query``: one row [1, |V|] of float32. Exact for weights from ``round_weights``: any order
-        of summing gives the same. Not yet divided by the scale.
+        The query: weights float32 of terms by number. Exact for weights from ``round_weights``: any
+        order of summing gives the same. Not yet divided by the scale.
         """
+        by_term = np.zeros(self.impacts.shape[1], np.float64)
+        by_term[terms] = weights
         docs = np.asarray(docs, np.int64)
-        weights = np.zeros(self.impacts.shape[1], np.float64)
-        weights[query.indices] = query.data
-        starts = np.asarray(self.impacts.indptr[docs], np.int64)
-        lengths = np.asarray(self.impacts.indptr[docs + 1], np.int64) - starts
+        starts = self._starts[docs]
+        lengths = self._starts[docs + 1] - starts
         ends = np.cumsum(lengths)
-        places = np.repeat(starts - (ends - lengths), lengths) + np.arange(int(lengths.sum()))
-        products = weights[self.impacts.indices[places]] * self.impacts.data[places]
+        places = np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())
+        products = by_term[self._indices[places]] * self._data[places]
         owners = np.repeat(np.arange(len(docs)), lengths)
         return np.bincount(owners, weights=products, minlength=len(docs))
 

@@ -12,8 +12,8 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex
 from dupmae_toolkit.index.lucene import LuceneImpacts
-from dupmae_toolkit.search.legs import Returned
-from dupmae_toolkit.search.shards import inner_products, largest_norm, scan
+from dupmae_toolkit.search.legs import Returned, Terms
+from dupmae_toolkit.search.scanning import inner_products, largest_norm, scan
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -30,7 +30,7 @@ class FaissShard:
         self.exhaustive = self.stored = self._vectors is not None
 
     def search(self, queries: np.ndarray, k: int) -> Returned:
-        return self._index.search(queries, k)
+        return self.scan(queries, k) if self.exhaustive else self._index.search(queries, k)
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
         return scan(self._matrix, queries, k)
@@ -54,14 +54,14 @@ class FaissShard:
 class LuceneShard:
     """Pyserini's Lucene index, without a forward store. ``terms`` names the queries' columns."""
 
-    stored = False
+    stored = exact = quick = False
 
     def __init__(self, lucene: LuceneImpacts, terms: Sequence[str]) -> None:
         self._lucene = lucene
         self.size = len(lucene)
         self.terms = terms
 
-    def search(self, queries: csr_matrix, k: int) -> Returned:
+    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
         weighted = []
         for row in range(queries.shape[0]):
             part = slice(queries.indptr[row], queries.indptr[row + 1])
@@ -71,7 +71,7 @@ class LuceneShard:
             )
         return self._lucene.search_terms(weighted, k)
 
-    def score(self, query: csr_matrix, rows: np.ndarray) -> np.ndarray:
+    def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
         raise NotImplementedError("Lucene gives no scores of single documents here")
 
 

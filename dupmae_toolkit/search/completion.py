@@ -7,14 +7,10 @@ stored vectors, by the same arithmetic that scored the documents that the leg di
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dupmae_toolkit.search.legs import DenseLeg, LegList, LexicalLeg
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+from dupmae_toolkit.search.legs import DenseLeg, LegList, LexicalLeg, Terms
 
 
 @dataclass(slots=True)
@@ -35,10 +31,10 @@ def complete(
     dense_query: np.ndarray,
     dense_list: LegList,
     lexical_leg: LexicalLeg,
-    lexical_query: csr_matrix,
+    lexical_query: Terms,
     lexical_list: LegList,
 ) -> Candidates:
-    """Both lists of one query (float32 [d]; CSR [1, |V|]) as one set, without gaps."""
+    """Both lists of one query (float32 [d], and its terms) as one set, without gaps."""
     documents = np.union1d(dense_list.documents, lexical_list.documents)
     scores = np.empty((2, len(documents)), dtype=np.float64)
     ranks = np.zeros((2, len(documents)), dtype=np.int64)
@@ -48,5 +44,7 @@ def complete(
         ranks[row, columns] = np.arange(1, len(columns) + 1)
     lacking = ranks == 0
     scores[0, lacking[0]] = dense_leg.score(dense_query, documents[lacking[0]])
-    scores[1, lacking[1]] = lexical_leg.score(lexical_query, documents[lacking[1]])
+    scores[1, lacking[1]] = lexical_leg.score(
+        lexical_query, documents[lacking[1]], lexical_list.every
+    )
     return Candidates(documents, scores, ranks)

@@ -15,7 +15,7 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.search.completion import complete
 from dupmae_toolkit.search.exact import Certificate, proves_sum
 from dupmae_toolkit.search.fusion import Fusion
-from dupmae_toolkit.search.legs import DenseLeg, Leg, LegList, LexicalLeg
+from dupmae_toolkit.search.legs import DenseLeg, Leg, LegList, LexicalLeg, Terms, check_finite
 from dupmae_toolkit.search.numbering import Numbering
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Engine:
         if request.mode != "dense":
             assert self._lexical is not None
             assert lexical is not None
-            parts.append(self._lexical.score(lexical, documents))
+            parts.append(self._lexical.score(Terms.of(lexical, 0), documents))
         if request.mode != "hybrid":
             return parts[0].astype(np.float32)
         if not request.fusion.is_sum:
@@ -167,7 +167,13 @@ class Engine:
         answers: list[Answer | None] = [None] * dense.shape[0]
         pending = np.arange(len(answers))
         while len(pending):
-            found = self._hybrid(dense[pending], lexical[pending], request, depth)
+            every = len(pending) == len(answers)
+            found = self._hybrid(
+                dense if every else dense[pending],
+                lexical if every else lexical[pending],
+                request,
+                depth,
+            )
             for query, answer in zip(pending, found, strict=True):
                 answers[query] = answer
             if not request.exact or depth >= self._numbering.searchable:
@@ -186,25 +192,36 @@ class Engine:
     def _legs(
         self, asked: Sequence[tuple[Leg | None, Any]], depth: int, exact: bool
     ) -> list[list[LegList]]:
-        """Each leg's lists, all legs at once; the lexical leg takes its queries in slices."""
-        tasks: list[list[Any]] = []
-        for leg, queries in asked:
+        """Each leg's lists, all legs at once, the queries in slices."""
+        parts: list[tuple[int, Leg, Any]] = []
+        for number, (leg, queries) in enumerate(asked):
             if leg is None:
                 raise DupMAEError("this index has no such leg")
-            # FAISS brings its own threads, and its speed comes from large batches.
-            size = len(queries) if isinstance(leg, DenseLeg) else _SLICE
-            tasks.append(
-                [
-                    self._pool.submit(leg.search, queries[start : start + size], depth, exact)
-                    for start in range(0, queries.shape[0], max(size, 1))
-                ]
-            )
-        return [[listed for task in leg_tasks for listed in task.result()] for leg_tasks in tasks]
+            count = queries.shape[0]
+            if count <= leg.slice:
+                parts.append((number, leg, queries))
+                continue
+            for start in range(0, count, leg.slice):
+                parts.append((number, leg, queries[start : start + leg.slice]))
+
+        def search(part: tuple[int, Leg, Any]) -> list[LegList]:
+            return part[1].search(part[2], depth, exact)
+
+        slow = [1 for _, leg, queries in parts if not leg.quick or queries.shape[0] > 1]
+        if len(slow) < 2:
+            found = [search(part) for part in parts]
+        else:
+            tasks = [self._pool.submit(search, part) for part in parts[:-1]]
+            last = search(parts[-1])  # this thread would only wait
+            found = [*(task.result() for task in tasks), last]
+        lists: list[list[LegList]] = [[] for _ in asked]
+        for (number, *_), own in zip(parts, found, strict=True):
+            lists[number] += own
+        return lists
 
     def _single(self, listed: LegList, mode: str) -> Answer:
         depth = len(listed.documents)
         is_dense = mode == "dense"
-        _check_finite(listed.scores)
         scores = listed.scores.astype(np.float32)
         return Answer(
             listed.documents,
@@ -221,8 +238,9 @@ class Engine:
         dense_lists, lexical_lists = self._legs(legs, depth, request.exact)
 
         def fuse(query: int) -> Answer:
+            terms = Terms.of(lexical, query)
             return self._fuse(
-                dense[query], lexical[query], dense_lists[query], lexical_lists[query], request
+                dense[query], terms, dense_lists[query], lexical_lists[query], request
             )
 
         return self._in_slices(fuse, len(dense))
@@ -230,7 +248,7 @@ class Engine:
     def _fuse(
         self,
         dense_query: np.ndarray,
-        lexical_query: csr_matrix,
+        lexical_query: Terms,
         dense_list: LegList,
         lexical_list: LegList,
         request: Request,
@@ -241,7 +259,7 @@ class Engine:
             self._dense, dense_query, dense_list, self._lexical, lexical_query, lexical_list
         )
         fused = request.fusion.fuse(candidates.scores, candidates.ranks, completed=True)
-        _check_finite(fused)
+        check_finite(fused)
         order = self._numbering.order(candidates.documents, fused)[: request.k]
         certified = request.fusion.is_sum and proves_sum(
             fused[order], request.k, request.fusion.weights_for(2), dense_list, lexical_list
@@ -258,12 +276,6 @@ class Engine:
         def several(start: int) -> list[T]:
             return [function(i) for i in range(start, min(start + _SLICE, count))]
 
+        if count <= _SLICE:
+            return several(0)
         return [one for part in self._pool.map(several, range(0, count, _SLICE)) for one in part]
-
-
-def _check_finite(scores: np.ndarray) -> None:
-    """Sound vectors give finite scores, so others can only come from a damaged index."""
-    if not np.isfinite(scores).all():
-        raise DupMAEError(
-            "the index gave a score that is no finite number; look for damage with `dupmae verify`"
-        )

@@ -24,6 +24,7 @@ from dupmae_toolkit.records import (
 )
 from dupmae_toolkit.search.engine import Answer, Request, new_pool
 from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.postings import MOST_POSTINGS
 from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors, rounded
 from dupmae_toolkit.search.report import describe, proof
 from dupmae_toolkit.search.view import View
@@ -46,7 +47,12 @@ class HybridIndex:
     """
 
     def __init__(
-        self, path: Path, manifest: Manifest | None, encoder: Encoder | None, **settings: Any
+        self,
+        path: Path,
+        manifest: Manifest | None,
+        encoder: Encoder | None,
+        most_postings: int = MOST_POSTINGS,
+        **settings: Any,
     ) -> None:
         """``open`` and ``build`` make them. manifest: None for the one that stands there."""
         self.path = path
@@ -55,25 +61,32 @@ class HybridIndex:
         self._pool = new_pool()
         self._lock = threading.RLock()
         self._view = (
-            View.newest(path, self._pool)[0]
+            View.newest(path, self._pool, None, most_postings)[0]
             if manifest is None
-            else View(path, manifest, self._pool)
+            else View(path, manifest, self._pool, None, most_postings)
         )
         #: Segments that are no part of the index any more; searches under way may need them yet.
         self._retired: list[Segment] = []
 
     @classmethod
     def open(
-        cls, path: str | Path, encoder: Encoder | str | None = None, **settings: Any
+        cls,
+        path: str | Path,
+        encoder: Encoder | str | None = None,
+        *,
+        most_postings: int = MOST_POSTINGS,
+        **settings: Any,
     ) -> HybridIndex:
         """Open an index.
 
         encoder: an encoder, or the name or folder of one; None: the one that the manifest names,
-        loaded when a text is first searched. Queries that are vectors need none. settings:
+        loaded when a text is first searched. Queries that are vectors need none. most_postings: so
+        many pairs of document and term are held in memory, 5 bytes each, which searches faster than
+        Lucene with the same results; beyond them, or with 0, Lucene is asked. settings:
         ``device`` and ``precision`` of an encoder that is loaded here. Raises EncoderMismatchError,
         with both names, for another encoder than the index was built with.
         """
-        index = cls(Path(path), None, None, **settings)
+        index = cls(Path(path), None, None, most_postings, **settings)
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, index.manifest.encoder, **settings)
         if encoder is not None:

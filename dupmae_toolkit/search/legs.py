@@ -10,21 +10,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.scanning import Returned
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 #: What a leg asks for beyond the depth.
 SLACK = 16
+#: Scores of all documents that are kept for a slice of queries, at most.
+MOST_KEPT = 4_194_304
 _UNIT = 2.0**-24  # the unit roundoff of float32
 
-#: Rows and scores of each query, as an engine returns them: int [n] and float32 [n], best first.
-Returned = list[tuple[np.ndarray, np.ndarray]]
+
+class Terms(NamedTuple):
+    """The lexical vector of one query: terms by number, and their weights, float32, not 0."""
+
+    terms: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, queries: csr_matrix, row: int) -> Terms:
+        """A row of a matrix, without the matrix that scipy would make of it."""
+        part = slice(queries.indptr[row], queries.indptr[row + 1])
+        return cls(queries.indices[part], queries.data[part])
 
 
 @dataclass(slots=True)
@@ -34,7 +48,8 @@ class LegList:
     documents: int64 numbers, by score as float32 descending, then by id. scores: float64, exact.
     bound: no document that is not listed scores more; infinite where nothing is known.
     complete: every document that the leg can return is listed. proven: no document that was not
-    looked at belongs in the list.
+    looked at belongs in the list. every: the scores of all documents of each segment, float64,
+    where they were computed on the way, not yet divided by a scale.
     """
 
     documents: np.ndarray
@@ -42,6 +57,7 @@ class LegList:
     bound: float
     complete: bool
     proven: bool
+    every: list[np.ndarray] | None = None
 
 
 @dataclass(slots=True)
@@ -53,10 +69,18 @@ class _Found:
     bound: float  # holds whatever the rounding
     likely: float  # holds for rounding as it happens; for cuts that need no proof
     complete: bool
+    every: list[np.ndarray] | None = None
 
 
 class Leg:
-    """Asks until the first ``depth`` of each query are settled. Subclasses know how to ask."""
+    """Asks until the first ``depth`` of each query are settled. Subclasses know how to ask.
+
+    slice: so many queries are best asked together. quick: a query takes less than another thread
+    takes to begin.
+    """
+
+    slice = 16
+    quick = False
 
     def __init__(self, numbering: Numbering) -> None:
         self._numbering = numbering
@@ -70,7 +94,8 @@ class Leg:
         pending = np.arange(len(lists))
         ask = depth + SLACK
         while len(pending):
-            found = self._ask(queries[pending], ask, exact)
+            asked = queries if len(pending) == len(lists) else queries[pending]
+            found = self._ask(asked, ask, exact)
             unsettled = []
             for number, candidates in zip(pending, found, strict=True):
                 lists[number] = self._settle(candidates, depth, exact)
@@ -81,6 +106,7 @@ class Leg:
         return [settled for settled in lists if settled is not None]
 
     def _settle(self, found: _Found, depth: int, exact: bool) -> LegList | None:
+        check_finite(found.scores)
         order = self._numbering.order(found.documents, found.scores)
         documents, scores = found.documents[order], found.scores[order]
         proven = found.complete or above(scores, depth, found.bound)
@@ -91,9 +117,9 @@ class Leg:
         ):
             return None
         if len(documents) <= depth:
-            return LegList(documents, scores, found.bound, found.complete, proven)
+            return LegList(documents, scores, found.bound, found.complete, proven, found.every)
         bound = max(found.bound, float(scores[depth:].max()))
-        return LegList(documents[:depth], scores[:depth], bound, False, proven)
+        return LegList(documents[:depth], scores[:depth], bound, False, proven, found.every)
 
     def _ask(self, queries: Any, ask: int, exact: bool) -> list[_Found]:
         raise NotImplementedError
@@ -142,21 +168,28 @@ class DenseShard(Protocol):
 class LexicalShard(Protocol):
     """What the lexical leg needs of a segment. Only documents that share a term are returned.
 
-    stored: ``score`` may be called; otherwise Lucene's float32 scores must do.
+    stored: ``score`` may be called; otherwise the scores of ``search`` must do. exact: these are
+    those that ``score`` would give. quick: see ``Leg``.
     """
 
     size: int
     stored: bool
+    exact: bool
+    quick: bool
 
-    def search(self, queries: csr_matrix, k: int) -> Returned: ...
+    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
+        """keep: takes the scores of all documents for each query, if the shard is quick."""
+        ...
 
-    def score(self, query: csr_matrix, rows: np.ndarray) -> np.ndarray:
+    def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
         """Σ weight × impact in float64."""
         ...
 
 
 class DenseLeg(Leg):
-    """FAISS over all segments. Queries: float32 [q, d]."""
+    """The dense vectors of all segments. Queries: float32 [q, d]."""
+
+    slice = 64  # products of matrices are faster, the more rows they have
 
     def __init__(self, numbering: Numbering, shards: Sequence[DenseShard]) -> None:
         super().__init__(numbering)
@@ -203,7 +236,7 @@ class DenseLeg(Leg):
 
 
 class LexicalLeg(Leg):
-    """Lucene over all segments. Queries: CSR float32 [q, |V|], positive, already rounded.
+    """The impacts of all segments. Queries: CSR float32 [q, |V|], positive, already rounded.
 
     ``scale`` divides Σ weight × impact.
     """
@@ -214,40 +247,56 @@ class LexicalLeg(Leg):
         super().__init__(numbering)
         self.shards = shards
         self.scale = scale
+        self.quick = all(shard.quick for shard in shards)
 
-    def score(self, query: csr_matrix, documents: np.ndarray) -> np.ndarray:
-        """Scores of one query [1, |V|] with documents by number, float64."""
+    def score(
+        self, query: Terms, documents: np.ndarray, every: list[np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Scores of one query with documents by number, float64; ``every``: of its ``LegList``."""
         scores = np.empty(len(documents))
         for segment, where, rows in self._numbering.by_segment(documents):
-            scores[where] = self.shards[segment].score(query, rows)
+            own = self.shards[segment].score(query, rows) if every is None else every[segment][rows]
+            scores[where] = own
         return scores / self.scale
 
     def _ask(self, queries: csr_matrix, ask: int, exact: bool) -> list[_Found]:
         returned: list[Returned] = []
         asked = []
+        kept: list[list[np.ndarray]] = []
+        keeps = self.quick and queries.shape[0] * sum(s.size for s in self.shards) <= MOST_KEPT
         for shard, live in zip(self.shards, self._numbering.live, strict=True):
             dead = 0 if live is None else int((~live).sum())
             asked.append(min(shard.size, ask + dead))
-            returned.append(shard.search(queries, asked[-1]))
-        stored = all(shard.stored for shard in self.shards)
+            kept.append([])
+            returned.append(shard.search(queries, asked[-1], kept[-1] if keeps else None))
+        # Lucene adds up in float64 and rounds once; our own sums know more digits than its scores.
+        again = any(shard.stored and not shard.exact for shard in self.shards)
         found = []
         for query in range(queries.shape[0]):
             documents, scores = self._gather(returned, query)
-            if stored:
-                scores = self.score(queries[query], documents)
+            if again:
+                scores = self.score(Terms.of(queries, query), documents)
             else:
                 scores = scores / self.scale
-            # Documents without a term of the query score 0, and no weight is negative. Lucene adds
-            # up in float64 and rounds once; our sums know more digits than its scores.
-            more = 1 + 4 * _UNIT if stored else 1.0
+            # Documents without a term of the query score 0, and no weight is negative.
             bound, complete = 0.0, True
             for shard, k, answers in zip(self.shards, asked, returned, strict=True):
                 values = answers[query][1]
                 if len(values) == k < shard.size:
                     complete = False
+                    more = 1 + 4 * _UNIT if shard.stored and not shard.exact else 1.0
                     bound = max(bound, float(values[-1]) * more / self.scale)
-            found.append(_Found(documents, scores, bound, bound, complete))
+            every = [own[query] for own in kept] if keeps else None
+            found.append(_Found(documents, scores, bound, bound, complete, every))
         return found
+
+
+def check_finite(scores: np.ndarray) -> None:
+    """Sound vectors give finite scores, so others can only come from a damaged index."""
+    if not np.isfinite(scores).all():
+        raise DupMAEError(
+            "the index gave a score that is no finite number; look for damage with `dupmae verify`"
+        )
 
 
 def above(scores: np.ndarray, k: int, bound: float) -> bool:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dupmae_toolkit.index.segment import Segment
-from dupmae_toolkit.search.legs import Returned
+from dupmae_toolkit.search.legs import Returned, Terms
+from dupmae_toolkit.search.postings import MOST_POSTINGS, Postings
+from dupmae_toolkit.search.scanning import inner_products, largest_norm, scan
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_ROWS = 65_536  # rows of a matrix that are looked at together
-
 
 class SegmentDense:
-    """A segment's FAISS index, with its vectors for exact scores."""
+    """A segment's FAISS index, with its vectors for exact scores.
+
+    Where FAISS would compare the query with every vector, that is done here, faster.
+    """
 
     def __init__(self, segment: Segment) -> None:
         self._faiss = segment.faiss
@@ -27,7 +31,7 @@ class SegmentDense:
         self.stored = self._forward.dense_matrix is not None
 
     def search(self, queries: np.ndarray, k: int) -> Returned:
-        return self._faiss.search(queries, k)
+        return self.scan(queries, k) if self.exhaustive else self._faiss.search(queries, k)
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
         vectors = self._forward.dense_matrix
@@ -48,61 +52,35 @@ class SegmentDense:
 
 
 class SegmentLexical:
-    """A segment's Lucene index, with its impacts for exact scores."""
+    """A segment's impacts, searched in memory or by Lucene; exact scores from the forward store."""
 
     stored = True
 
-    def __init__(self, segment: Segment) -> None:
-        self._lucene = segment.lucene
-        self._impacts = plain(segment.forward.impacts)
-        self.size = len(self._lucene)
+    def __init__(self, segment: Segment, in_memory: bool) -> None:
+        """in_memory: hold the postings, and leave Lucene and Java alone."""
+        self._forward = segment.forward
+        self._postings = Postings(segment.forward.impacts) if in_memory else None
+        self._lucene = None if in_memory else segment.lucene
+        self.exact = self.quick = in_memory
+        self.size = len(segment.forward)
 
-    def search(self, queries: csr_matrix, k: int) -> Returned:
+    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
+        if self._postings is not None:
+            return self._postings.search(queries, k, keep)
+        assert self._lucene is not None
         return self._lucene.search(queries, k)
 
-    def score(self, query: csr_matrix, rows: np.ndarray) -> np.ndarray:
-        weights = np.zeros(self._impacts.shape[1], np.float64)
-        weights[query.indices] = query.data
-        # Any order of adding up gives the same: the sums of rounded weights are exact in float64.
-        return self._impacts[rows] @ weights
+    def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
+        return self._forward.lexical_scores(*query, rows)
 
 
-def plain(matrix: csr_matrix) -> csr_matrix:
-    """The same matrix over plain views of its mapped arrays, whose slicing costs less."""
-    from scipy.sparse import csr_matrix
-
-    result = csr_matrix(matrix.shape, dtype=matrix.dtype)
-    result.indptr, result.indices, result.data = map(
-        np.asarray, (matrix.indptr, matrix.indices, matrix.data)
-    )
-    result.has_sorted_indices = result.has_canonical_format = True
-    return result
-
-
-def inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """float64 [n] of float32 [n, d] and [d]; a row's is the same whatever rows stand beside it.
-
-    einsum adds up each row by itself and in one order; BLAS does neither.
-    """
-    wide = np.ascontiguousarray(vectors, dtype=np.float64)
-    return np.einsum("nd,d->n", wide, np.asarray(query, dtype=np.float64))
-
-
-def largest_norm(vectors: np.ndarray) -> float:
-    """The largest Euclidean norm of float32 [n, d], in float64."""
-    squares = [0.0]
-    for start in range(0, len(vectors), _ROWS):
-        wide = vectors[start : start + _ROWS].astype(np.float64)
-        squares.append(float(np.einsum("nd,nd->n", wide, wide).max()))
-    return float(np.sqrt(max(squares)))
-
-
-def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
-    """The best ``k`` of all rows by inner product in float32, for each query."""
-    import faiss
-
-    scores, rows = faiss.knn(
-        np.ascontiguousarray(queries), vectors, k, metric=faiss.METRIC_INNER_PRODUCT
-    )
-    # Where FAISS has nothing to answer it answers -1.
-    return [(r[r >= 0].astype(np.int32), s[r >= 0]) for r, s in zip(rows, scores, strict=True)]
+def lexical_shards(segments: Sequence[Segment], most: int = MOST_POSTINGS) -> list[SegmentLexical]:
+    """The segments; the smaller ones in memory, as many as have ``most`` postings together."""
+    sizes = [segment.forward.impacts.nnz for segment in segments]
+    held: set[int] = set()
+    for number in sorted(range(len(sizes)), key=sizes.__getitem__):
+        most -= sizes[number]
+        if most < 0:
+            break
+        held.add(number)
+    return [SegmentLexical(segment, number in held) for number, segment in enumerate(segments)]

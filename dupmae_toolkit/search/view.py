@@ -23,6 +23,7 @@ from dupmae_toolkit.records import Document
 from dupmae_toolkit.search.engine import Engine
 from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.postings import MOST_POSTINGS
 
 #: How often a state may change between reading what it is and opening it, before that is an error.
 _ATTEMPTS = 20
@@ -32,9 +33,18 @@ class View:
     """The documents of one manifest: their segments, their numbers, and an engine for each mode."""
 
     def __init__(
-        self, path: Path, manifest: Manifest, pool: ThreadPoolExecutor, before: View | None = None
+        self,
+        path: Path,
+        manifest: Manifest,
+        pool: ThreadPoolExecutor,
+        before: View | None = None,
+        most_postings: int = MOST_POSTINGS,
     ) -> None:
-        """before: a view whose open segments are used again where they are the same."""
+        """before: a view whose open segments are used again where they are the same.
+
+        most_postings: so many are held in memory at most; Lucene serves the rest.
+        """
+        self._most_postings: int = before._most_postings if before else most_postings
         self.path = path
         self.manifest = manifest
         self._pool = pool
@@ -55,7 +65,11 @@ class View:
 
     @classmethod
     def newest(
-        cls, path: Path, pool: ThreadPoolExecutor, before: View | None = None
+        cls,
+        path: Path,
+        pool: ThreadPoolExecutor,
+        before: View | None = None,
+        most_postings: int = MOST_POSTINGS,
     ) -> tuple[View, bool]:
         """The state that the manifest names now, and whether it is another than ``before``."""
         for _ in range(_ATTEMPTS):
@@ -63,7 +77,7 @@ class View:
             if before is not None and manifest == before.manifest:
                 return before, False
             try:
-                return cls(path, manifest, pool, before), True
+                return cls(path, manifest, pool, before, most_postings), True
             except InputError:
                 # Removed behind our back, or truly damaged: the manifest tells.
                 if Manifest.load(path) == manifest:
@@ -76,7 +90,7 @@ class View:
 
     def engine(self, mode: str) -> Engine:
         """The engine of a mode; a dense search starts no Java."""
-        from dupmae_toolkit.search.shards import SegmentDense, SegmentLexical
+        from dupmae_toolkit.search.shards import SegmentDense, lexical_shards
 
         with self._lock:
             if mode not in self._engines:
@@ -85,8 +99,8 @@ class View:
                     dense_shards = [SegmentDense(segment) for segment in self.segments]
                     dense = DenseLeg(self.numbering, dense_shards)
                 if mode != "dense":
-                    lexical_shards = [SegmentLexical(segment) for segment in self.segments]
-                    lexical = LexicalLeg(self.numbering, lexical_shards, self.manifest.scale)
+                    shards = lexical_shards(self.segments, self._most_postings)
+                    lexical = LexicalLeg(self.numbering, shards, self.manifest.scale)
                 self._engines[mode] = Engine(self.numbering, dense, lexical, self._pool)
             return self._engines[mode]
 

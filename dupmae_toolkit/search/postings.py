@@ -1,0 +1,66 @@
+"""The lexical leg in memory: the impacts of a segment by term, added up for each query.
+
+Lucene is the index of record, and serves what is too large for memory. This engine reads the same
+impacts from the forward store, turned around, and gives the same documents with the same scores:
+the products of rounded query weights and impacts are added up in float64, where they are exact
+(`index/impacts.py`). It needs no Java, and a query costs one pass over the postings of its terms.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dupmae_toolkit.search.scanning import Returned, best
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+#: Postings that an open index holds in memory at most, 5 bytes each (6 above an impact of 255).
+MOST_POSTINGS = 50_000_000
+
+
+class Postings:
+    """Impacts by term. Searching from several threads at once is safe."""
+
+    def __init__(self, impacts: csr_matrix) -> None:
+        """impacts: CSR [n, |V|], unsigned integers of at least 1."""
+        turned = impacts.tocsc()
+        self._count = impacts.shape[0]
+        self._bounds = turned.indptr
+        self._rows, self._impacts = turned.indices, turned.data
+
+    def __len__(self) -> int:
+        """The number of documents."""
+        return self._count
+
+    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
+        """As ``LuceneImpacts.search``, with scores as float64, exact.
+
+        queries: CSR float32 [q, |V|], positive, rounded by ``round_weights``. keep: takes the
+        scores of all documents for each query, float64 [n].
+        """
+        starts, ends = self._bounds[queries.indices], self._bounds[queries.indices + 1]
+        parts = [slice(*ends) for ends in zip(starts.tolist(), ends.tolist(), strict=True)]
+        weights = np.repeat(queries.data.astype(np.float64), ends - starts)
+        found, first = [], 0
+        for start, end in pairwise(queries.indptr.tolist()):
+            last = first + sum(part.stop - part.start for part in parts[start:end])
+            scores = self._scores(parts[start:end], weights[first:last])
+            if keep is not None:
+                keep.append(scores)
+            rows, values = best(scores, min(k, self._count))
+            # Whatever shares a term scores more than 0, for both factors do.
+            some = int(np.searchsorted(-values, 0.0))
+            found.append((rows[:some], values[:some]))
+            first = last
+        return found
+
+    def _scores(self, parts: list[slice], weights: np.ndarray) -> np.ndarray:
+        if not parts:
+            return np.zeros(self._count)
+        rows = np.concatenate([self._rows[part] for part in parts])
+        impacts = np.concatenate([self._impacts[part] for part in parts])
+        return np.bincount(rows, impacts * weights, self._count)

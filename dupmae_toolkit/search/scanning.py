@@ -1,0 +1,81 @@
+"""All of a segment's vectors against a query: products by BLAS, and the best of them.
+
+FAISS's own scan of a Flat index gives the same scores up to rounding; with one query it uses one
+core, and with many it spends most of its time on keeping the best (`benchmarks/hybrid.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+Returned = list[tuple[np.ndarray, np.ndarray]]
+
+_ROWS = 65_536  # rows of a matrix that are looked at together
+#: Scores of several queries that are in memory at once, as float32.
+_SCORES = 4_194_304
+
+
+def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
+    """The best ``k`` of all rows by inner product in float32, for each query.
+
+    vectors: float32 [n, d]; queries: float32 [q, d]. For each query rows (int32) and scores
+    (float32), falling, ties by row; of equal scores at the cut the first rows are kept. How the
+    products are rounded may depend on the number of queries; see ``legs.rounding``.
+    """
+    count, wanted = len(vectors), min(k, len(vectors))
+    if len(queries) == 1:
+        return [best(vectors @ np.ascontiguousarray(queries[0]), wanted)]
+    step = max(wanted, _SCORES // max(len(queries), 1), 1)
+    found: Returned = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(queries)
+    for start in range(0, count, step):
+        scores = queries @ vectors[start : start + step].T
+        for number, own in enumerate(scores):
+            rows, values = best(own, wanted)
+            if start:
+                before = found[number]
+                rows = np.concatenate([before[0], rows + np.int32(start)])
+                values = np.concatenate([before[1], values])
+                # Earlier rows stand first, so a tie between blocks is one by row too.
+                kept, values = best(values, wanted)
+                rows = rows[kept]
+            found[number] = rows, values
+    return found
+
+
+def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of the ``k`` largest of ``scores`` [n], int32, and those scores, falling.
+
+    Equal scores stand by place, and of those at the cut the first are kept. NaN counts as larger
+    than any number, so that it is seen.
+    """
+    count = len(scores)
+    if k < count:
+        cut = np.partition(scores, count - k)[count - k]
+        places = np.flatnonzero(~(scores <= cut))
+        if len(places) < k:
+            ties = np.flatnonzero(scores == cut)
+            places = np.concatenate([places, ties[: k - len(places)]])
+        places = places[:k]
+    else:
+        places = np.arange(count)
+    values = scores[places]
+    order = np.lexsort((places, -values))
+    return places[order].astype(np.int32), values[order]
+
+
+def inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """float64 [n] of float32 [n, d] and [d]; a row's is the same whatever rows stand beside it.
+
+    einsum adds up each row by itself and in one order; BLAS does neither.
+    """
+    wide = np.ascontiguousarray(vectors, dtype=np.float64)
+    return np.einsum("nd,d->n", wide, np.asarray(query, dtype=np.float64))
+
+
+def largest_norm(vectors: np.ndarray) -> float:
+    """The largest Euclidean norm of float32 [n, d], in float64."""
+    squares = [0.0]
+    for start in range(0, len(vectors), _ROWS):
+        wide = vectors[start : start + _ROWS].astype(np.float64)
+        squares.append(float(np.einsum("nd,nd->n", wide, wide).max()))
+    return float(np.sqrt(max(squares)))

@@ -1,0 +1,82 @@
+"""The scan of all vectors, and the choice of the best, against sorting everything."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import pytest
+
+from dupmae_toolkit.search import scanning
+from dupmae_toolkit.search.legs import rounding
+from dupmae_toolkit.search.scanning import best, scan
+
+
+def sorted_all(scores: np.ndarray, k: int) -> np.ndarray:
+    return np.lexsort((np.arange(len(scores)), -scores))[:k]
+
+
+@pytest.mark.parametrize("kind", ["different", "many ties", "all the same", "negative", "infinite"])
+@pytest.mark.parametrize("count", [1, 2, 17, 400])
+@pytest.mark.parametrize("k", [1, 2, 16, 399, 400, 1000])
+def test_the_best_are_those_of_a_whole_sort(kind, count, k):
+    dice = np.random.default_rng(count)
+    scores = dice.normal(size=count).astype(np.float32)
+    if kind == "many ties":
+        scores = np.round(scores)
+    elif kind == "all the same":
+        scores[:] = 3
+    elif kind == "negative":
+        scores = -np.abs(scores)
+    elif kind == "infinite":
+        scores[::3] = np.inf
+        scores[1::3] = -np.inf
+    places, values = best(scores, k)
+    assert places.dtype == np.int32
+    np.testing.assert_array_equal(places, sorted_all(scores, k))
+    np.testing.assert_array_equal(values, scores[places])
+
+
+@pytest.mark.parametrize("spoilt", [1, 3, 50])
+def test_a_score_that_is_no_number_is_among_the_best(spoilt):
+    scores = np.random.default_rng(0).normal(size=50).astype(np.float32)
+    scores[:spoilt] = np.nan
+    assert np.isnan(best(scores, 5)[1]).any()
+
+
+@pytest.mark.parametrize("queries", [1, 2, 30])
+@pytest.mark.parametrize("k", [1, 10, 700])
+@pytest.mark.parametrize("block", [50, 2**22])
+def test_a_scan_finds_what_faiss_finds(queries, k, block, monkeypatch):
+    monkeypatch.setattr(scanning, "_SCORES", block)
+    dice = np.random.default_rng(k)
+    vectors = dice.normal(size=(700, 48)).astype(np.float32)
+    asked = dice.normal(size=(queries, 48)).astype(np.float32)
+    scores, rows = faiss.knn(asked, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+    found = scan(vectors, asked, k)
+    exact = asked.astype(np.float64) @ vectors.T.astype(np.float64)
+    for number, (places, values) in enumerate(found):
+        assert len(places) == k
+        # Two scores that differ by rounding alone may change places.
+        reach = np.linalg.norm(asked[number]) * np.linalg.norm(vectors, axis=1).max()
+        bound = rounding(48, float(reach))
+        np.testing.assert_allclose(values, scores[number], rtol=0, atol=2 * bound)
+        np.testing.assert_allclose(values, exact[number][places], rtol=0, atol=bound)
+        assert len(set(places.tolist()) & set(rows[number].tolist())) >= k - 1
+
+
+@pytest.mark.parametrize("block", [7, 2**22])
+def test_equal_vectors_come_in_the_order_of_their_rows(block, monkeypatch):
+    monkeypatch.setattr(scanning, "_SCORES", block)
+    vectors = np.ones((40, 8), np.float32)
+    for asked in (np.ones((1, 8), np.float32), np.ones((5, 8), np.float32)):
+        for places, values in scan(vectors, asked, 11):
+            assert places.tolist() == list(range(11))
+            assert values.tolist() == [8.0] * 11
+
+
+def test_no_query_and_no_vector_are_no_trouble():
+    vectors = np.ones((4, 3), np.float32)
+    assert scan(vectors, np.empty((0, 3), np.float32), 2) == []
+    for queries in (1, 2):
+        for places, values in scan(vectors[:0], np.ones((queries, 3), np.float32), 2):
+            assert len(places) == len(values) == 0
