@@ -72,7 +72,7 @@ class Peer:
             from sentence_transformers.sparse_encoder.modules import SpladePooling
         from torch import nn
 
-        from dupmae_toolkit.model.encoder import BUILTIN
+        from dupmae_toolkit.model.checkpoints import BUILTIN
 
         ordinary = encoder.ordinary
 
@@ -217,8 +217,8 @@ def _queries(encoder: Any, queries: list[str], work: str) -> Row:
 
 #: What a fresh process runs; it says so when the vectors are there, and what the dense one holds.
 _OURS = """
-from dupmae_toolkit import DupMAEEncoder
-found = DupMAEEncoder.from_pretrained("builtin").encode_queries([QUESTION])
+from dupmae_toolkit import load_encoder
+found = load_encoder("builtin").encode_queries([QUESTION])
 print("done", found.dense[0, 0], flush=True)
 """
 _THEIRS = """
@@ -228,7 +228,7 @@ from types import SimpleNamespace
 import torch
 from dupmae_toolkit.model.config import DupMAEConfig
 import json
-from dupmae_toolkit.model.encoder import BUILTIN
+from dupmae_toolkit.model.checkpoints import BUILTIN
 held = json.loads((BUILTIN / "config.json").read_text())
 ordinary = torch.ones(held["vocab_size"], dtype=torch.bool)
 ordinary[[0, 101, 102, 103]] = False

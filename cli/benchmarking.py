@@ -93,9 +93,9 @@ def beir(
     open_checked(dataset, options)  # before the time that loading a model takes
     make_folder(output)
     try:
-        from dupmae_toolkit.model.encoder import DupMAEEncoder
+        from dupmae_toolkit.model.loading import load_encoder
 
-        encoder = DupMAEEncoder.from_pretrained(model, device=device, precision=precision.value)
+        encoder = load_encoder(model, device=device, precision=precision.value)
         results = run_beir(
             dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar
         )

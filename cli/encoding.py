@@ -96,13 +96,11 @@ def encode(
     else:
         source = open_corpus(corpus, skip_invalid=skip_invalid)
     # Only now, because it loads torch: what is wrong with the corpus' name is said at once.
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model.loading import load_encoder
 
     limit = "query_max_length" if queries else "max_length"
     changes: dict[str, Any] = {limit: max_length}
-    encoder = DupMAEEncoder.from_pretrained(
-        model, device=device, precision=precision.value, **changes
-    )
+    encoder = load_encoder(model, device=device, precision=precision.value, **changes)
     kept = getattr(encoder.info, limit)
     if max_length is not None and kept != max_length:
         console.say(f"{model}: has room for {kept} tokens, not {max_length}")

@@ -174,9 +174,9 @@ def _from_encoded(
     encoded = EncodedCorpus.open(source)
     vocabulary = encoded.vocabulary() if model is None else None
     if vocabulary is None:
-        from dupmae_toolkit.model.encoder import DupMAEEncoder
+        from dupmae_toolkit.model.loading import load_encoder
 
-        vocabulary = DupMAEEncoder.from_pretrained(model or encoded.info.name).vocabulary
+        vocabulary = load_encoder(model or encoded.info.name).vocabulary
     return build_index(
         index,
         encoded,
@@ -204,9 +204,9 @@ def _from_corpus(
     corpus = open_corpus(source, skip_invalid=skip_invalid)
     # Only now, because it loads torch: what is wrong with the corpus' name is said at once.
     from dupmae_toolkit.index.corpus import index_corpus
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model.loading import load_encoder
 
-    encoder = DupMAEEncoder.from_pretrained(model or "builtin", **loading)
+    encoder = load_encoder(model or "builtin", **loading)
     manifest = index_corpus(
         index, corpus, encoder, options, overwrite=overwrite, progress=console.bar
     )

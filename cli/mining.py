@@ -318,14 +318,14 @@ class _Work:
     def _build(self, texts_only: bool) -> None:
         import tempfile
 
-        from dupmae_toolkit.model.encoder import DupMAEEncoder
+        from dupmae_toolkit.model.loading import load_encoder
         from dupmae_toolkit.search.hybrid_index import HybridIndex
         from dupmae_toolkit.search.lookup import Lookup
         from dupmae_toolkit.training.topics import TextsOnly
 
         assert self.corpus is not None
         corpus = TextsOnly(self.corpus) if texts_only else self.corpus
-        encoder = DupMAEEncoder.from_pretrained(self.model or "builtin", **self.loading)
+        encoder = load_encoder(self.model or "builtin", **self.loading)
         folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-mine-"))
         index = HybridIndex.build(Path(folder, "index"), corpus, encoder, progress=console.bar)
         self.stack.callback(index.close)

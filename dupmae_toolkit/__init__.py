@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model.loading import load_encoder
     from dupmae_toolkit.records import Document, Hit, Query, Representations, Run
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 
@@ -24,6 +25,7 @@ _HOMES = {
     "Query": "dupmae_toolkit.records",
     "Representations": "dupmae_toolkit.records",
     "Run": "dupmae_toolkit.records",
+    "load_encoder": "dupmae_toolkit.model.loading",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "Representations",
     "Run",
     "__version__",
+    "load_encoder",
 ]
 
 

@@ -249,7 +249,7 @@ def _memory_in_bytes() -> tuple[int | None, int | None]:
 
 
 def _model() -> Iterator[Check]:
-    from dupmae_toolkit.model.encoder import BUILTIN
+    from dupmae_toolkit.model.checkpoints import BUILTIN
 
     weights = BUILTIN / "model.safetensors"
     if not weights.is_file():

@@ -332,13 +332,13 @@ def test_killed_at_any_moment_it_continues_to_the_same_runs(source, done, tmp_pa
 def command(monkeypatch, capsys):
     """`dupmae beir` with a small encoder instead of a model."""
 
-    def from_pretrained(name, **settings):
+    def load_encoder(name, **settings):
         if name != "builtin":
             raise InputError(f"{name}: no such model")
         return HashingEncoder()
 
-    stand_in = SimpleNamespace(DupMAEEncoder=SimpleNamespace(from_pretrained=from_pretrained))
-    monkeypatch.setitem(sys.modules, "dupmae_toolkit.model.encoder", stand_in)
+    stand_in = SimpleNamespace(load_encoder=load_encoder)
+    monkeypatch.setitem(sys.modules, "dupmae_toolkit.model.loading", stand_in)
 
     def run(*words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:

@@ -207,11 +207,9 @@ def test_titles_are_queries_of_their_texts(dupmae, home, index, tmp_path):
 
 @pytest.mark.java
 def test_an_index_for_the_moment_is_built_and_removed(dupmae, home, tmp_path, monkeypatch):
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
-
     (tmp_path / "temp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
-    monkeypatch.setattr(DupMAEEncoder, "from_pretrained", lambda *a, **s: ENCODER)
+    monkeypatch.setattr("dupmae_toolkit.model.loading.load_encoder", lambda *a, **s: ENCODER)
     words = ["--pairs", "-n", 4, "--mode", "dense", "--pick", "top"]
     assert dupmae(home / "set", *words, "--output", "a.jsonl")[0] == 0
     assert list((tmp_path / "temp").iterdir()) == []

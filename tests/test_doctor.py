@@ -161,7 +161,7 @@ def test_the_built_in_model_is_looked_at(monkeypatch, tmp_path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    monkeypatch.setattr("dupmae_toolkit.model.encoder.BUILTIN", tmp_path)
+    monkeypatch.setattr("dupmae_toolkit.model.checkpoints.BUILTIN", tmp_path)
     assert one(doctor._model).state == NOTE
     save_file({"a": np.ones(3)}, tmp_path / "model.safetensors")
     assert one(doctor._model).state == FINE

@@ -484,7 +484,7 @@ def test_the_projection_of_cls_is_saved_loaded_and_counted_in_the_hash(tmp_path,
     assert loaded.info.weights_sha256 == encoder.info.weights_sha256
     assert (loaded.encode_documents(TEXTS).dense == found.dense).all()
     # A hub id is no path: its files lie in the hub's cache.
-    from dupmae_toolkit.model import encoder as module
+    from dupmae_toolkit.model import checkpoints as module
 
     monkeypatch.setattr(module, "checkpoint_folder", lambda name: tmp_path / "saved")
     from_hub = DupMAEEncoder.from_pretrained("somebody/something", precision="fp32")
@@ -596,7 +596,7 @@ def test_settings_of_later_versions_are_left_out():
 
 
 def test_builtin_is_refused_where_it_is_not_installed(tmp_path, monkeypatch):
-    from dupmae_toolkit.model import encoder as module
+    from dupmae_toolkit.model import checkpoints as module
 
     monkeypatch.setattr(module, "BUILTIN", tmp_path)
     with pytest.raises(InputError, match="'builtin' is not part of this installation"):
@@ -604,7 +604,7 @@ def test_builtin_is_refused_where_it_is_not_installed(tmp_path, monkeypatch):
 
 
 def test_builtin_is_loaded_from_the_package(tmp_path, monkeypatch):
-    from dupmae_toolkit.model import encoder as module
+    from dupmae_toolkit.model import checkpoints as module
 
     monkeypatch.setattr(module, "BUILTIN", save_checkpoint(tmp_path / "bert"))
     assert DupMAEEncoder.from_pretrained("builtin").info.name == "builtin"

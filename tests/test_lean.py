@@ -49,7 +49,11 @@ def batch(*lengths):
 
 
 def lean_of(lm):
-    return LeanBert.of(lm, lm.get_output_embeddings().weight)
+    return LeanBert.of(lm)
+
+
+def are_halves(lm):
+    return lean._are_halves(dict(lm.named_parameters()))
 
 
 @pytest.mark.parametrize("act", ["gelu", "relu", "gelu_new", "silu"])
@@ -75,12 +79,12 @@ def test_hidden_states_transform_and_logits_are_those_of_transformers(act, half,
 
 
 def test_weights_are_read_in_half_precision_only_if_nothing_is_lost():
-    assert lean._are_halves(make_bert()) == ("fbgemm" in torch.backends.quantized.supported_engines)
-    assert not lean._are_halves(make_bert(half=False))
+    assert are_halves(make_bert()) == ("fbgemm" in torch.backends.quantized.supported_engines)
+    assert not are_halves(make_bert(half=False))
     lm = make_bert()
     with torch.no_grad():
         lm.bert.encoder.layer[1].output.dense.weight[3, 5] = 1e6  # no float16 number
-    assert not lean._are_halves(lm)
+    assert not are_halves(lm)
 
 
 @pytest.mark.parametrize("size", [1, 64, 65, 200])
@@ -124,7 +128,7 @@ def test_other_families_decoders_and_other_dtypes_are_left_to_transformers():
     assert lean_of(make_bert(is_decoder=True)) is None
     assert lean_of(make_bert().bfloat16()) is None
     roberta = make_encoder("roberta")
-    assert LeanBert.of(roberta.lm, roberta.lm.get_output_embeddings().weight) is None
+    assert LeanBert.of(roberta.lm) is None
 
 
 def test_the_encoder_uses_it_and_gives_transformers_vectors(monkeypatch):

@@ -131,9 +131,9 @@ def run_demo(
 
 
 def _load(model: str) -> Encoder:
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model.loading import load_encoder
 
-    return DupMAEEncoder.from_pretrained(model)
+    return load_encoder(model)
 
 
 def _source(documents: list[Document]) -> str:

@@ -229,6 +229,6 @@ def load_encoder(encoder: Encoder | str, **settings: Any) -> Encoder:
     """An encoder, or the one of that name."""
     if not isinstance(encoder, str):
         return encoder
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model import loading
 
-    return DupMAEEncoder.from_pretrained(encoder, **settings)
+    return loading.load_encoder(encoder, **settings)

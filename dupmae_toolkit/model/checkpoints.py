@@ -7,12 +7,14 @@ can run code when they are read, so they are never opened.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
 
+BUILTIN = Path(__file__).parent / "builtin"
 #: What a checkpoint may need; nothing that is code, a pickle or another framework's weights.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _SUBFOLDERS = ["*/*"]
@@ -76,6 +78,20 @@ def load_tokenizer(folder: Path) -> Any:
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise InputError(f"{folder}: the tokenizer has no vocabulary; {hint}")
     return tokenizer
+
+
+def named_folder(source: str | Path) -> tuple[Path, str]:
+    """The folder of ``builtin``, of a folder or of a hub id, and the name that manifests give it.
+
+    A folder's name is its whole path, so that an index can find its encoder again.
+    """
+    if str(source) == "builtin":
+        if not (BUILTIN / "model.safetensors").exists():
+            raise InputError("model 'builtin' is not part of this installation; name a folder")
+        return BUILTIN, "builtin"
+    folder = checkpoint_folder(source)
+    path = Path(source).expanduser()
+    return folder, str(path.resolve()) if path.is_dir() else str(source).rstrip(os.sep)
 
 
 def checkpoint_folder(source: str | Path) -> Path:

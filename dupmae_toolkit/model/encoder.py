@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.files import replace_folder, sha256_lines
-from dupmae_toolkit.model import backbones, inference
-from dupmae_toolkit.model.checkpoints import checkpoint_folder, load_masked_lm, quiet
+from dupmae_toolkit.files import replace_folder
+from dupmae_toolkit.model import backbones
+from dupmae_toolkit.model.checkpoints import load_masked_lm, named_folder, quiet
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import activate, pooled_logits
 from dupmae_toolkit.model.lean import LeanBert
 from dupmae_toolkit.model.precision import CastCopy, Fingerprint, fingerprint, has_bf16
+from dupmae_toolkit.model.text_encoder import EncoderOutput, TextEncoder, ordinary_tokens
 from dupmae_toolkit.model.weights import (
+    EXTRA_WEIGHTS,
     hash_weights,
     load_projection,
     save_projection,
     stored_weights,
 )
-from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import EncoderInfo, Representations
 
-BUILTIN = Path(__file__).parent / "builtin"
-EXTRA_WEIGHTS = "dupmae.safetensors"
 PRECISIONS = ("auto", "fp32", "bf16")
 _CASTING = threading.Lock()
 
 
-class EncoderOutput(NamedTuple):
-    """dense: [B, d], normalised if the config says so. lexical: float32 [B, |V|] or None.
-
-    cls: [B, H], the raw first hidden state. hidden: [B, L, H].
-    """
-
-    dense: Tensor
-    lexical: Tensor | None
-    cls: Tensor
-    hidden: Tensor
-
-
-class DupMAEEncoder(nn.Module):
+class DupMAEEncoder(TextEncoder, nn.Module):
     """A masked LM whose [CLS] is the dense vector and whose vocabulary head gives the lexical one.
 
     Example:
@@ -82,11 +66,8 @@ class DupMAEEncoder(nn.Module):
         self.dense_projection = (
             nn.Linear(hidden, config.dense_dim, bias=False) if config.dense_dim else None
         )
-        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         rows: Any = lm.get_input_embeddings()
-        table = torch.ones(rows.weight.shape[0], dtype=torch.bool)
-        table[sorted(special)] = False
-        #: [|V|], true for the tokens that take part in the lexical pool: all but the special ones.
+        table = ordinary_tokens(tokenizer, rows.weight.shape[0])
         self.register_buffer("ordinary", table, persistent=False)
         self._cast: CastCopy | None = None
         self._lean_copy: tuple[Fingerprint, LeanBert | None] | None = None
@@ -141,8 +122,7 @@ class DupMAEEncoder(nn.Module):
         now = fingerprint(self.lm)
         with _CASTING:
             if self._lean_copy is None or self._lean_copy[0] != now:
-                vocabulary = backbones.vocabulary_projection(self.lm)[0]
-                self._lean_copy = now, LeanBert.of(self.lm, vocabulary)
+                self._lean_copy = now, LeanBert.of(self.lm)
             return self._lean_copy[1]
 
     def _lm(self) -> Any:
@@ -162,57 +142,11 @@ class DupMAEEncoder(nn.Module):
             self._cast = self._lean_copy = None
         return super().train(mode)
 
-    # --- texts to vectors
-
-    def encode_documents(
-        self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
-    ) -> Representations:
-        """Vectors of texts as ``Document.contents`` gives them; ids default to "0", "1", …
-
-        A text is cut at ``config.max_length`` tokens; ``truncated`` says how many were. One
-        without any ordinary token has no terms, and the dense vector of an empty text.
-        """
-        c = self.config
-        return self._encode(texts, ids, c.prefix, c.max_length, c.top_k, progress)
-
-    def encode_queries(
-        self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
-    ) -> Representations:
-        """Vectors of queries, cut and pruned as the checkpoint says for queries."""
-        c = self.config
-        return self._encode(texts, ids, c.query_prefix, c.query_max_length, c.query_top_k, progress)
-
-    def _encode(
-        self,
-        texts: Sequence[str],
-        ids: list[str] | None,
-        prefix: str,
-        max_length: int,
-        top_k: int,
-        progress: Progress,
-    ) -> Representations:
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise InputError("texts to encode come as a list of strings, one for each text")
-        if ids is None:
-            ids = [str(i) for i in range(len(texts))]
-        if len(ids) != len(texts):
-            raise InputError(f"{len(texts)} texts to encode have {len(ids)} ids")
-        return inference.encode(
-            self,
-            [prefix + text for text in texts] if prefix else texts,
-            ids,
-            max_length=max_length,
-            top_k=top_k,
-            progress=progress,
-        )
+    # --- where and how it computes
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-    @property
-    def pad_id(self) -> int:
-        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
@@ -230,20 +164,6 @@ class DupMAEEncoder(nn.Module):
 
     # --- what it is
 
-    @cached_property
-    def vocabulary(self) -> list[str]:
-        """A token for each row of the vocabulary matrix, in order; rows without one are named."""
-        size = self.vocabulary_size
-        by_id = {i: t for t, i in self.tokenizer.get_vocab().items() if i < size}
-        taken = set(by_id.values())
-        tokens = []
-        for i in range(size):
-            token = by_id.get(i, f"[row{i}]")
-            while i not in by_id and token in taken:
-                token = f"[{token}]"
-            tokens.append(token)
-        return tokens
-
     @property
     def vocabulary_size(self) -> int:
         return backbones.vocabulary_projection(self.lm)[0].shape[0]
@@ -258,35 +178,8 @@ class DupMAEEncoder(nn.Module):
         """See ``hash_weights``; worked out again when the weights have changed."""
         now = fingerprint(self)
         if self._hashed is None or self._hashed[0] != now:
-            self._hashed = now, hash_weights(self)
+            self._hashed = now, hash_weights(self.state_dict())
         return self._hashed[1]
-
-    @cached_property
-    def _vocabulary_sha256(self) -> str:
-        return sha256_lines(self.vocabulary)
-
-    @property
-    def info(self) -> EncoderInfo:
-        """What is written into manifests; always of the weights as they are now."""
-        c = self.config
-        return EncoderInfo(
-            name=self.name,
-            weights_sha256=self.weights_sha256,
-            vocabulary_sha256=self._vocabulary_sha256,
-            vocabulary_size=self.vocabulary_size,
-            dense_dim=self.dense_dim,
-            max_length=c.max_length,
-            query_max_length=c.query_max_length,
-            top_k=c.top_k,
-            query_top_k=c.query_top_k,
-            lexical_head=c.lexical_head,
-            activation=c.activation,
-            normalize=c.normalize,
-            dense_weight=c.dense_weight,
-            lexical_weight=c.lexical_weight,
-            prefix=c.prefix,
-            query_prefix=c.query_prefix,
-        )
 
     # --- checkpoints
 
@@ -310,10 +203,7 @@ class DupMAEEncoder(nn.Module):
         have gives a new projection, to be trained.
         Raises InputError for a source that is missing, partial, or has no lexical head.
         """
-        builtin = str(source) == "builtin"
-        if builtin and not (BUILTIN / "model.safetensors").exists():
-            raise InputError("model 'builtin' is not part of this installation; name a folder")
-        folder = BUILTIN if builtin else checkpoint_folder(source)
+        folder, name = named_folder(source)
         lm, tokenizer, has_head = load_masked_lm(folder, fresh_head=fresh_head)
         try:
             carried = DupMAEConfig.from_dict(getattr(lm.config, "dupmae", None))
@@ -330,7 +220,6 @@ class DupMAEEncoder(nn.Module):
             max_length=min(config.max_length, room),
             query_max_length=min(config.query_max_length, room),
         )
-        name = "builtin" if builtin else _name_of(str(source))
         # A new projection is drawn at random: always the same one, whatever ran before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -361,9 +250,3 @@ class DupMAEEncoder(nn.Module):
                     save_projection(self.dense_projection, temporary / EXTRA_WEIGHTS, half)
             except (OSError, SafetensorError) as error:
                 raise DupMAEError(f"{folder}: cannot be written ({error})") from error
-
-
-def _name_of(source: str) -> str:
-    """A folder by its whole path, so that an index can find its encoder again; else the hub id."""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.is_dir() else source.rstrip(os.sep)

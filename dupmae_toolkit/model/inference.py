@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -22,9 +23,7 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Representations
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from dupmae_toolkit.model.encoder import DupMAEEncoder, EncoderOutput
+    from dupmae_toolkit.model.text_encoder import EncoderOutput
 
 TOKENS_PER_BATCH = 4096
 #: In float32 on a CPU a batch is full of work already when it is small; then its hidden states stay
@@ -42,6 +41,35 @@ _TOKENIZER = threading.Lock()
 _Part = tuple[list[int], np.ndarray, csr_matrix]
 
 
+class Network(Protocol):
+    """What gives the vectors of a batch of tokens, and what there is to know of it."""
+
+    name: str
+    tokenizer: Any
+    training: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def arithmetic(self) -> str: ...
+
+    @property
+    def pad_id(self) -> int: ...
+
+    @property
+    def dense_dim(self) -> int: ...
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+    def eval(self) -> Any: ...
+
+    def autocast(self) -> AbstractContextManager[None]: ...
+
+    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> EncoderOutput: ...
+
+
 @dataclass(slots=True)
 class Tokens:
     """Token ids of some texts, special tokens included, cut at a limit."""
@@ -50,7 +78,7 @@ class Tokens:
     truncated: int
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Tokens:
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
     """Token ids, and how many texts were cut. Very long texts are not tokenised to their ends.
 
     Lone surrogates, which no tokenizer takes, count as U+FFFD, the replacement character.
@@ -80,7 +108,7 @@ def beginning(text: str, limit: int) -> str:
     return text[: end if end > 0 else 16 * limit]
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int) -> list:
+def _encode(tokenizer: Any, texts: list[str], max_length: int) -> list:
     if not texts:
         return []
     with _TOKENIZER:
@@ -115,7 +143,7 @@ def pad(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def encode(
-    encoder: DupMAEEncoder,
+    encoder: Network,
     texts: Sequence[str],
     ids: list[str],
     *,
@@ -155,13 +183,13 @@ def encode(
     return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)
 
 
-def _tokens_per_batch(encoder: DupMAEEncoder) -> int:
+def _tokens_per_batch(encoder: Network) -> int:
     plain = encoder.device.type == "cpu" and encoder.arithmetic == "fp32"
     return min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if plain else TOKENS_PER_BATCH
 
 
 def _encode_batch(
-    encoder: DupMAEEncoder,
+    encoder: Network,
     positions: list[int],
     tokens: list[list[int]],
     ids: list[str],
@@ -186,7 +214,7 @@ def _encode_batch(
     yield positions, dense, lexical
 
 
-def _forward(encoder: DupMAEEncoder, ids: list[list[int]]) -> EncoderOutput | None:
+def _forward(encoder: Network, ids: list[list[int]]) -> EncoderOutput | None:
     """Both vectors of a batch; None if the device has no room for it but may have for its half."""
     input_ids, mask = pad(ids, encoder.pad_id)
     try:

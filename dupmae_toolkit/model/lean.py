@@ -8,8 +8,9 @@ with half the memory to read. The results are transformers' up to the order of a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,14 @@ from torch.nn import functional
 
 #: Up to so many tokens the weights in half precision are faster than all the processor's products.
 FEW = 64
+#: The names of the word embeddings, and of the vocabulary matrix where it is another one.
+WORDS = "bert.embeddings.word_embeddings.weight"
+VOCABULARY = "cls.predictions.decoder.weight"
+_LAYERS = "bert.encoder.layer."
+_TRANSFORM = "cls.predictions.transform"
 _ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Product:
@@ -34,45 +42,85 @@ class Product:
         return functional.linear(x, self.weight, self.bias)
 
 
+class Norm:
+    """A LayerNorm over the last dimension."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, eps: float) -> None:
+        self._of = weight.shape, weight, bias, eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, *self._of)
+
+
 @dataclass(slots=True)
 class _Layer:
     qkv: Product
     attended: Product
-    first_norm: nn.LayerNorm
+    first_norm: Norm
     inner: Product
-    activation: Any
     outer: Product
-    second_norm: nn.LayerNorm
+    second_norm: Norm
 
 
 class LeanBert:
-    """The layers of one BertForMaskedLM, ready for inference; ``of`` says whether it can be one."""
+    """The layers of one BertForMaskedLM, ready for inference, from nothing but its weights."""
 
-    def __init__(self, lm: Any, vocabulary: Tensor) -> None:
-        body = lm.bert
-        self._embeddings = body.embeddings
-        self._heads = lm.config.num_attention_heads
-        half = _are_halves(lm)
+    def __init__(
+        self, weights: Mapping[str, Tensor], heads: int, eps: float, activation: Activation
+    ) -> None:
+        """weights: float32, by transformers' names. eps: of the LayerNorms."""
+        self._heads, self._activation = heads, activation
+        self._half = _are_halves(weights)
+        self._eps = eps
         with torch.inference_mode(False), torch.no_grad():
-            self._layers = [_lean_layer(layer, half) for layer in body.encoder.layer]
-            head = lm.cls.predictions.transform
-            self._dense = Product(head.dense.weight, head.dense.bias, half)
-            self._activation, self._norm = head.transform_act_fn, head.LayerNorm
+            self._words = weights[WORDS]
+            self._places = weights["bert.embeddings.position_embeddings.weight"]
+            self._type = weights["bert.embeddings.token_type_embeddings.weight"][0]
+            self._first_norm = self._norm(weights, "bert.embeddings")
+            count = len({name.split(".")[3] for name in weights if name.startswith(_LAYERS)})
+            self._layers = [self._layer(weights, f"{_LAYERS}{i}") for i in range(count)]
+            self._dense = self._product(weights, f"{_TRANSFORM}.dense")
+            self._last_norm = self._norm(weights, _TRANSFORM)
             #: Rows times the vocabulary matrix, without its bias.
-            self.logits = Product(vocabulary, None, half)
+            self.logits = Product(weights.get(VOCABULARY, self._words), None, self._half)
 
     @classmethod
-    def of(cls, lm: Any, vocabulary: Tensor) -> LeanBert | None:
+    def of(cls, lm: Any) -> LeanBert | None:
         """None for anything but a plain BERT in float32 on a CPU that nobody listens to."""
-        return cls(lm, vocabulary) if _is_plain(lm) else None
+        if not _is_plain(lm):
+            return None
+        weights = dict(lm.named_parameters(remove_duplicate=False))
+        activation = lm.cls.predictions.transform.transform_act_fn
+        c = lm.config
+        return cls(weights, c.num_attention_heads, c.layer_norm_eps, activation)
+
+    def _product(self, weights: Mapping[str, Tensor], *names: str) -> Product:
+        weight = [weights[f"{name}.weight"] for name in names]
+        bias = [weights[f"{name}.bias"] for name in names]
+        if len(names) == 1:
+            return Product(weight[0], bias[0], self._half)
+        return Product(torch.cat(weight), torch.cat(bias), self._half)
+
+    def _norm(self, weights: Mapping[str, Tensor], name: str) -> Norm:
+        name = f"{name}.LayerNorm"
+        return Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], self._eps)
+
+    def _layer(self, weights: Mapping[str, Tensor], name: str) -> _Layer:
+        attention = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
+        return _Layer(
+            qkv=self._product(weights, *attention),
+            attended=self._product(weights, f"{name}.attention.output.dense"),
+            first_norm=self._norm(weights, f"{name}.attention.output"),
+            inner=self._product(weights, f"{name}.intermediate.dense"),
+            outer=self._product(weights, f"{name}.output.dense"),
+            second_norm=self._norm(weights, f"{name}.output"),
+        )
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The last hidden states, float32 [B, L, H], for int64 [B, L] twice."""
         batch, length = input_ids.shape
-        e = self._embeddings
-        x = functional.embedding(input_ids, e.word_embeddings.weight)
-        x = x + e.token_type_embeddings.weight[0] + e.position_embeddings.weight[:length]
-        x = e.LayerNorm(x)
+        x = functional.embedding(input_ids, self._words)
+        x = self._first_norm(x + self._type + self._places[:length])
         whole = bool(attention_mask.all())
         mask = None if whole else attention_mask.bool()[:, None, None, :]
         for layer in self._layers:
@@ -81,30 +129,12 @@ class LeanBert:
             seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             seen = seen.transpose(1, 2).reshape(batch, length, -1)
             x = layer.first_norm(layer.attended(seen) + x)
-            x = layer.second_norm(layer.outer(layer.activation(layer.inner(x))) + x)
+            x = layer.second_norm(layer.outer(self._activation(layer.inner(x))) + x)
         return x
 
     def transform(self, hidden: Tensor) -> Tensor:
         """The masked-LM head up to the vocabulary projection: [..., H] -> [..., H]."""
-        return self._norm(self._activation(self._dense(hidden)))
-
-
-def _lean_layer(layer: Any, half: bool) -> _Layer:
-    attention, inner, outer = layer.attention, layer.intermediate, layer.output
-    one = attention.self
-    parts = (one.query, one.key, one.value)
-    weight = torch.cat([part.weight for part in parts])
-    bias = torch.cat([part.bias for part in parts])
-    attended = attention.output
-    return _Layer(
-        qkv=Product(weight, bias, half),
-        attended=Product(attended.dense.weight, attended.dense.bias, half),
-        first_norm=attended.LayerNorm,
-        inner=Product(inner.dense.weight, inner.dense.bias, half),
-        activation=inner.intermediate_act_fn,
-        outer=Product(outer.dense.weight, outer.dense.bias, half),
-        second_norm=outer.LayerNorm,
-    )
+        return self._last_norm(self._activation(self._dense(hidden)))
 
 
 def _is_plain(lm: Any) -> bool:
@@ -115,11 +145,14 @@ def _is_plain(lm: Any) -> bool:
         return False
     if getattr(lm.config, "position_embedding_type", "absolute") != "absolute":
         return False
+    activation = type(lm.cls.predictions.transform.transform_act_fn)
     own = {kind for kind in vars(bert).values() if isinstance(kind, type)}
     own |= {nn.Linear, nn.LayerNorm, nn.Dropout, nn.Embedding, nn.ModuleList}
     for module in lm.modules():
         kind = type(module)
         if kind not in own and kind.__module__ not in _ACTIVATIONS:
+            return False
+        if kind.__module__ in _ACTIVATIONS and kind is not activation:
             return False
         if module._forward_hooks or module._forward_pre_hooks:
             return False
@@ -128,9 +161,8 @@ def _is_plain(lm: Any) -> bool:
 
 
 @torch.inference_mode()
-def _are_halves(lm: Any) -> bool:
+def _are_halves(weights: Mapping[str, Tensor]) -> bool:
     """Whether every matrix is one of float16 numbers, and this machine can read it as that."""
     if "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
-    matrices = [module.weight for module in lm.modules() if isinstance(module, nn.Linear)]
-    return all(torch.equal(w, w.half().float()) for w in matrices)
+    return all(torch.equal(w, w.half().float()) for w in weights.values() if w.dim() == 2)

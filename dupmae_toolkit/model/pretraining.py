@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import read_json, replace_folder, write_json
 from dupmae_toolkit.model import backbones
-from dupmae_toolkit.model.checkpoints import checkpoint_folder
+from dupmae_toolkit.model.checkpoints import named_folder
 from dupmae_toolkit.model.decoder import CLSDecoder
-from dupmae_toolkit.model.encoder import BUILTIN, DupMAEEncoder
+from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.losses import bag_of_words_loss, linear_cross_entropy
 from dupmae_toolkit.model.presets import PreTrainingConfig
 
@@ -189,8 +189,7 @@ class DupMAEForPreTraining(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = cls(encoder, config)
-        folder = BUILTIN if str(source) == "builtin" else checkpoint_folder(source)
-        model._load_decoder(folder / DECODER_WEIGHTS)
+        model._load_decoder(named_folder(source)[0] / DECODER_WEIGHTS)
         return model
 
     def _load_decoder(self, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,13 +11,15 @@ from torch import Tensor, nn
 
 from dupmae_toolkit.errors import InputError
 
+#: The file of a checkpoint that holds what transformers' models have no place for.
+EXTRA_WEIGHTS = "dupmae.safetensors"
 PROJECTION = "dense_projection.weight"
 
 
-def hash_weights(module: nn.Module) -> str:
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, shapes and float32 values of all weights, however they were stored."""
     digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
+    for key, value in sorted(weights.items()):
         array = value.detach().float().contiguous().cpu()
         digest.update(f"{key}{tuple(array.shape)}".encode())
         digest.update(memoryview(array.view(-1).numpy()))  # type: ignore[arg-type]
@@ -41,16 +44,22 @@ def stored_weights(module: nn.Module, half: bool) -> dict[str, Tensor]:
 def load_projection(projection: nn.Linear, path: Path) -> None:
     """Read the projection of [CLS]; InputError where the file is missing, damaged or another's."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        projection.load_state_dict({"weight": load_file(path)[PROJECTION].float()})
+        projection.load_state_dict({"weight": read_projection(path)})
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: the projection of [CLS] cannot be loaded ({reason}); copy the whole "
             "checkpoint"
         ) from error
+
+
+def read_projection(path: Path) -> Tensor:
+    """The projection of [CLS], float32 [d, H]."""
+    from safetensors.torch import load_file
+
+    return load_file(path)[PROJECTION].float()
 
 
 def save_projection(projection: nn.Linear, path: Path, half: bool) -> None:

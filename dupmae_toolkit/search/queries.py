@@ -63,13 +63,13 @@ def load_encoder(
 
     remembered: the name is from a manifest; it may be the path of a folder that is gone, and what
     is not at hand is not looked up on the network unless it is a hub id with its owner. settings:
-    ``device`` and ``precision``, as ``DupMAEEncoder.from_pretrained`` takes them.
+    ``device`` and ``precision``, as ``model.loading.load_encoder`` takes them.
     """
     if remembered and not _is_at_hand(name):
         raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model import loading
 
-    return DupMAEEncoder.from_pretrained(
+    return loading.load_encoder(
         name,
         max_length=info.max_length,
         query_max_length=info.query_max_length,

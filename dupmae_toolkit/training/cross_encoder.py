@@ -177,7 +177,7 @@ class CrossEncoder:
 
     @cached_property
     def _weights_sha256(self) -> str:
-        return hash_weights(self.model)
+        return hash_weights(self.model.state_dict())
 
     def _choose(self, label: str | None) -> int:
         config = self.model.config

@@ -1,0 +1,203 @@
+"""A BERT-like encoder for inference in float32 on a CPU, read from its files without transformers.
+
+Importing transformers takes longer than everything else that a first query waits for. A folder
+that is a plain BERT in every respect can be read without it: safetensors, tokenizer.json and two
+small JSON files. For anything else ``read`` gives None, and DupMAEEncoder reads it. Both give the
+same vectors, to the last bit, and the same EncoderInfo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dupmae_toolkit.model.config import DupMAEConfig
+from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.lean import VOCABULARY, WORDS, Activation, LeanBert
+from dupmae_toolkit.model.plain_tokenizer import PlainTokenizer
+from dupmae_toolkit.model.plain_tokenizer import read as read_tokenizer
+from dupmae_toolkit.model.text_encoder import EncoderOutput, TextEncoder, ordinary_tokens
+from dupmae_toolkit.model.weights import EXTRA_WEIGHTS, PROJECTION, hash_weights, read_projection
+
+_ACTIVATIONS: dict[str, Activation] = {"gelu": functional.gelu, "relu": functional.relu}
+_BIAS = "cls.predictions.bias"
+_DECODER_BIAS = "cls.predictions.decoder.bias"
+#: What config.json must say where it says anything; other keys change nothing for inference.
+_PLAIN = {
+    "model_type": "bert",
+    "architectures": ["BertForMaskedLM"],
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "position_embedding_type": "absolute",
+    "tie_word_embeddings": True,
+    "chunk_size_feed_forward": 0,
+    "pruned_heads": {},
+}
+_REFUSED = ("auto_map", "quantization_config")
+_IGNORED = ("bert.pooler.", "cls.seq_relationship.")
+
+
+class LeanEncoder(TextEncoder):
+    """Texts to both vectors, as DupMAEEncoder gives them. It cannot be trained or saved."""
+
+    training = False
+    device = torch.device("cpu")
+    arithmetic = "fp32"
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        projection: Tensor | None,
+        tokenizer: PlainTokenizer,
+        config: DupMAEConfig,
+        backbone: Mapping[str, Any],
+        name: str,
+    ) -> None:
+        """weights: float32, by transformers' names; backbone: config.json."""
+        self.tokenizer, self.config, self.name = tokenizer, config, name
+        self._weights, self._projection = weights, projection
+        self._bert = LeanBert(
+            weights,
+            backbone["num_attention_heads"],
+            backbone["layer_norm_eps"],
+            _ACTIVATIONS[backbone["hidden_act"]],
+        )
+        self._ordinary = ordinary_tokens(tokenizer, len(weights[WORDS]))
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+        """See ``DupMAEEncoder.forward``."""
+        hidden = self._bert.hidden_states(input_ids, attention_mask)
+        cls = hidden[:, 0]
+        dense = cls if self._projection is None else functional.linear(cls, self._projection)
+        if self.config.normalize:
+            dense = functional.normalize(dense, dim=-1)
+        lexical = None
+        if self.config.lexical_head != "none":
+            pool_mask = attention_mask.bool() & self._ordinary[input_ids]
+            whole = self.config.lexical_head == "mlm"
+            features = self._bert.transform(hidden) if whole else hidden
+            words, bias = self._weights[WORDS], self._weights[_BIAS]
+            logits = pooled_logits(features, words, bias, pool_mask, self._bert.logits)
+            lexical = activate(logits, self.config.activation)
+        return EncoderOutput(dense, lexical, cls, hidden)
+
+    def eval(self) -> LeanEncoder:
+        return self
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self._weights[WORDS])
+
+    @property
+    def dense_dim(self) -> int:
+        return len(self._weights[WORDS][0] if self._projection is None else self._projection)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """See ``hash_weights``; under the names that the parts have in a DupMAEEncoder."""
+        named = {f"lm.{name}": tensor for name, tensor in self._weights.items()}
+        named[f"lm.{VOCABULARY}"] = self._weights[WORDS]
+        named[f"lm.{_DECODER_BIAS}"] = self._weights[_BIAS]
+        if self._projection is not None:
+            named[PROJECTION] = self._projection
+        return hash_weights(named)
+
+
+def read(folder: Path, name: str, changes: Mapping[str, Any]) -> LeanEncoder | None:
+    """The encoder of a checkpoint's folder; None where only DupMAEEncoder can read it, or refuse.
+
+    changes: fields of DupMAEConfig that override the checkpoint's.
+    """
+    try:
+        backbone = json.loads((folder / "config.json").read_text("utf-8"))
+        if not _is_plain(backbone):
+            return None
+        carried = DupMAEConfig.from_dict(backbone.get("dupmae"))
+        config = carried.but(**changes)
+        if config.dense_dim != carried.dense_dim:
+            return None  # a projection that is yet to be trained
+        weights = _weights(folder, backbone)
+        tokenizer = read_tokenizer(folder)
+        projection = read_projection(folder / EXTRA_WEIGHTS) if config.dense_dim else None
+    except Exception:  # whatever is wrong, DupMAEEncoder finds it too, and says it in one line
+        return None
+    if weights is None or tokenizer is None or len(tokenizer) > len(weights[WORDS]):
+        return None
+    if projection is not None and projection.shape != (config.dense_dim, backbone["hidden_size"]):
+        return None
+    room = backbone["max_position_embeddings"]
+    config = config.but(
+        max_length=min(config.max_length, room),
+        query_max_length=min(config.query_max_length, room),
+    )
+    return LeanEncoder(weights, projection, tokenizer, config, backbone, name)
+
+
+def _is_plain(backbone: Mapping[str, Any]) -> bool:
+    said = {key: backbone[key] for key in _PLAIN if key in backbone}
+    return (
+        all(value == _PLAIN[key] for key, value in said.items())
+        and {"model_type", "architectures"} <= said.keys()
+        and not any(backbone.get(key) for key in _REFUSED)
+        and backbone["hidden_act"] in _ACTIVATIONS
+    )
+
+
+def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """The weights of the masked LM in float32; None unless they are exactly those of a BERT."""
+    from safetensors.torch import load_file
+
+    stored = load_file(folder / "model.safetensors")
+    weights = {k: v for k, v in stored.items() if not k.startswith(_IGNORED)}
+    words, bias = weights[WORDS], weights[_BIAS]
+    for extra, original in ((VOCABULARY, words), (_DECODER_BIAS, bias)):
+        if not torch.equal(weights.pop(extra, original), original):
+            return None
+    if {name: tuple(tensor.shape) for name, tensor in weights.items()} != _shapes(backbone):
+        return None
+    if not all(tensor.is_floating_point() for tensor in weights.values()):
+        return None
+    return {name: tensor.float() for name, tensor in weights.items()}
+
+
+def _shapes(backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a BertForMaskedLM, tied ones once."""
+    hidden, inner = backbone["hidden_size"], backbone["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def norm(name: str) -> None:
+        shapes[f"{name}.LayerNorm.weight"] = shapes[f"{name}.LayerNorm.bias"] = (hidden,)
+
+    def linear(name: str, rows: int, columns: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (rows, columns), (rows,)
+
+    for what, size in (
+        ("word", "vocab_size"),
+        ("position", "max_position_embeddings"),
+        ("token_type", "type_vocab_size"),
+    ):
+        shapes[f"bert.embeddings.{what}_embeddings.weight"] = (backbone[size], hidden)
+    norm("bert.embeddings")
+    for number in range(backbone["num_hidden_layers"]):
+        layer = f"bert.encoder.layer.{number}"
+        for part in ("self.query", "self.key", "self.value", "output.dense"):
+            linear(f"{layer}.attention.{part}", hidden, hidden)
+        norm(f"{layer}.attention.output")
+        linear(f"{layer}.intermediate.dense", inner, hidden)
+        linear(f"{layer}.output.dense", hidden, inner)
+        norm(f"{layer}.output")
+    linear("cls.predictions.transform.dense", hidden, hidden)
+    norm("cls.predictions.transform")
+    shapes[_BIAS] = (backbone["vocab_size"],)
+    return shapes
