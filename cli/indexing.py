@@ -1,4 +1,4 @@
-"""`dupmae index`, `dupmae info`, `dupmae verify`: build an index, describe it, look for damage."""
+"""`dupmae index`, `dupmae info`: build an index, describe it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands to the application."""
     app.command("index")(index)
     app.command("info")(info)
-    app.command("verify")(verify)
 
 
 def index(
@@ -121,46 +120,6 @@ def info(index: IndexFolder, json: Json = False) -> None:
         return
     for name, text in _described(values):
         print(f"{name:<12} {text}")
-
-
-def verify(
-    index: IndexFolder,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Look at names and sizes only, not into the files.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Look for damage: every file's checksum, and whether the parts of the index agree.
-
-    Ends with 0 when the index is whole and with 1 when it is not.
-
-    [bold]Examples:[/bold]
-
-      dupmae verify --index indexes/scifact
-
-      dupmae verify --index indexes/scifact --quick --json
-    """
-    from dupmae_toolkit.index.manifest import require_folder
-    from dupmae_toolkit.index.verify import verify_index
-
-    require_folder(index)
-    problems = verify_index(index, deep=not quick, progress=console.bar)
-    if json:
-        console.print_json(
-            {
-                "index": str(index),
-                "whole": not problems,
-                "problems": [{"path": each.path, "message": each.message} for each in problems],
-            }
-        )
-    else:
-        for problem in problems:
-            print(problem)
-    depth = "files stand with their sizes" if quick else "no damage found"
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    console.say(f"{index}: {count if problems else depth}")
-    if problems:
-        raise typer.Exit(1)
 
 
 def _from_encoded(

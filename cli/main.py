@@ -19,6 +19,7 @@ from dupmae_cli import (
     teaching,
     training,
     updating,
+    verifying,
 )
 
 from dupmae_toolkit import __version__
@@ -50,6 +51,7 @@ for group in (
     encoding,
     indexing,
     updating,
+    verifying,
     searching,
     evaluating,
     training,

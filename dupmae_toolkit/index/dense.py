@@ -23,7 +23,20 @@ HNSW_SEARCH_DEPTH = 128
 
 
 def write_faiss(folder: Path, ids: Sequence[str], dense: np.ndarray, spec: str = "Flat") -> None:
-    """Write ``index`` (inner products over ``dense`` float32 [n, d]) and ``docid`` (an id a line).
+    """Write ``index``, as ``write_vectors`` does, and ``docid``, as ``write_ids`` does."""
+    write_vectors(folder, dense, spec)
+    write_ids(folder, ids)
+
+
+def write_ids(folder: Path, ids: Sequence[str]) -> None:
+    """Write ``docid``, an id a line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{name}\n" for name in ids)
+    (folder / IDS_FILE).write_text(text, "utf-8", newline="\n")
+
+
+def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
+    """Write ``index``, inner products over ``dense`` float32 [n, d].
 
     ``spec`` is a FAISS factory string. How many cells an IVF index visits and how deep HNSW looks
     is set here and stored in the index. Raises InputError for a string that FAISS does not know or
@@ -47,8 +60,6 @@ def write_faiss(folder: Path, ids: Sequence[str], dense: np.ndarray, spec: str =
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     faiss.write_index(index, str(folder / INDEX_FILE))
-    text = "".join(f"{name}\n" for name in ids)
-    (folder / IDS_FILE).write_text(text, "utf-8", newline="\n")
 
 
 def make_faiss(spec: str, dimension: int) -> Any:
@@ -149,6 +160,17 @@ class DenseIndex:
         view = faiss.rev_swig_ptr(flat.get_xb(), shape[0] * shape[1]).reshape(shape)
         view.flags.writeable = False
         return np.asarray(_View(view, self._index))
+
+    def decoded(self) -> np.ndarray | None:
+        """All vectors as they come out of FAISS, a copy, float32 [n, d]; None if none do.
+
+        Those of HNSW32 or IVF1024,Flat are the ones that went in, those of PQ64 are near them.
+        """
+        try:
+            vectors = self._index.reconstruct_n(0, len(self))
+        except RuntimeError:
+            return None
+        return np.asarray(vectors, np.float32).reshape(len(self), self.dimension)
 
 
 class _View:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _ARRAYS = ("indptr", "indices", "data")
-_DENSE = "dense.npy"
+DENSE_FILE = "dense.npy"
 
 
 class ForwardStore:
@@ -33,15 +33,9 @@ class ForwardStore:
     @staticmethod
     def write(folder: Path, impacts: csr_matrix, dense: np.ndarray | None) -> None:
         """Write ``impacts`` [n, |V|] and, unless None, ``dense`` float32 [n, d] into ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        wide = impacts.nnz >= 2**31 or max(impacts.shape) >= 2**31
-        numbers = np.int64 if wide else np.int32
-        np.save(folder / "impacts-indptr.npy", impacts.indptr.astype(numbers))
-        np.save(folder / "impacts-indices.npy", impacts.indices.astype(numbers))
-        np.save(folder / "impacts-data.npy", impacts.data)
-        np.save(folder / "impacts-shape.npy", np.asarray(impacts.shape, np.int64))
+        write_impacts(folder, impacts)
         if dense is not None:
-            np.save(folder / _DENSE, np.ascontiguousarray(dense, np.float32))
+            write_dense(folder, dense)
 
     @classmethod
     def open(cls, folder: Path, dense: np.ndarray | None = None) -> ForwardStore:
@@ -49,22 +43,14 @@ class ForwardStore:
 
         Raises InputError for files that are missing, cut short or do not fit together.
         """
-        from scipy.sparse import csr_matrix
-
         folder = Path(folder)
-        indptr, indices, data = (_map(folder / f"impacts-{name}.npy") for name in _ARRAYS)
-        shape = tuple(int(size) for size in _map(folder / "impacts-shape.npy"))
-        fits = len(shape) == 2 and len(indptr) == shape[0] + 1 and len(indices) == len(data)
-        if not fits or indptr[-1] != len(data):
-            raise InputError(f"{folder}: the arrays of impacts do not fit together; index again")
-        impacts = csr_matrix(shape, dtype=data.dtype)
-        # The constructor would look through all indices; they are checked by `dupmae verify`.
-        impacts.indptr, impacts.indices, impacts.data = indptr, indices, data
-        impacts.has_sorted_indices = impacts.has_canonical_format = True
-        if dense is None and (folder / _DENSE).exists():
-            dense = _map(folder / _DENSE)
-        if dense is not None and len(dense) != shape[0]:
-            raise InputError(f"{folder}: {len(dense)} dense vectors for {shape[0]} documents")
+        impacts = read_impacts(folder)
+        if dense is None and (folder / DENSE_FILE).exists():
+            dense = read_dense(folder)
+        if dense is not None and len(dense) != impacts.shape[0]:
+            raise InputError(
+                f"{folder}: {len(dense)} dense vectors for {impacts.shape[0]} documents"
+            )
         return cls(impacts, dense)
 
     def __len__(self) -> int:
@@ -100,6 +86,44 @@ class ForwardStore:
     def dense_matrix(self) -> np.ndarray | None:
         """All dense vectors, float32 [n, d], mapped, read-only; None if there are none."""
         return self._dense
+
+
+def write_impacts(folder: Path, impacts: csr_matrix) -> None:
+    """Write ``impacts`` [n, |V|] into ``folder``, which is created."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wide = impacts.nnz >= 2**31 or max(impacts.shape) >= 2**31
+    numbers = np.int64 if wide else np.int32
+    np.save(folder / "impacts-indptr.npy", impacts.indptr.astype(numbers))
+    np.save(folder / "impacts-indices.npy", impacts.indices.astype(numbers))
+    np.save(folder / "impacts-data.npy", impacts.data)
+    np.save(folder / "impacts-shape.npy", np.asarray(impacts.shape, np.int64))
+
+
+def write_dense(folder: Path, dense: np.ndarray) -> None:
+    """Write ``dense`` [n, d] as float32 into ``folder``, which is created."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / DENSE_FILE, np.ascontiguousarray(dense, np.float32))
+
+
+def read_impacts(folder: Path) -> csr_matrix:
+    """The impacts in ``folder``, mapped; InputError as ``ForwardStore.open`` raises it."""
+    from scipy.sparse import csr_matrix
+
+    indptr, indices, data = (_map(folder / f"impacts-{name}.npy") for name in _ARRAYS)
+    shape = tuple(int(size) for size in _map(folder / "impacts-shape.npy"))
+    fits = len(shape) == 2 and len(indptr) == shape[0] + 1 and len(indices) == len(data)
+    if not fits or indptr[-1] != len(data):
+        raise InputError(f"{folder}: the arrays of impacts do not fit together; index again")
+    impacts = csr_matrix(shape, dtype=data.dtype)
+    # The constructor would look through all indices; they are checked by `dupmae verify`.
+    impacts.indptr, impacts.indices, impacts.data = indptr, indices, data
+    impacts.has_sorted_indices = impacts.has_canonical_format = True
+    return impacts
+
+
+def read_dense(folder: Path) -> np.ndarray:
+    """The dense vectors in ``folder``, mapped; InputError for a file that is no array."""
+    return _map(folder / DENSE_FILE)
 
 
 def _map(path: Path) -> np.ndarray:

@@ -97,11 +97,16 @@ def quantize(
         clipped=int(np.count_nonzero(rounded > max_impact)),
         raised=int(np.count_nonzero(rounded < 1)),
     )
-    kind = np.uint8 if max_impact <= 255 else np.uint16
+    kind = impact_dtype(max_impact)
     quantized = csr_matrix(
         (impacts.astype(kind), weights.indices, weights.indptr), shape=weights.shape
     )
     return quantized, error
+
+
+def impact_dtype(max_impact: int) -> type[np.unsignedinteger]:
+    """What impacts are stored as."""
+    return np.uint8 if max_impact <= 255 else np.uint16
 
 
 def round_weights(weights: np.ndarray, max_impact: int = MAX_IMPACT) -> np.ndarray:

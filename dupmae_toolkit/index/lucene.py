@@ -135,6 +135,35 @@ class LuceneImpacts:
                 found += read(stored, start, min(total, start + step)).split("\n")[:-1]
             return found
 
+    def impacts(self) -> csr_matrix:
+        """All impacts, [n, |V|] of uint16, indices sorted: what ``write_lucene`` was given."""
+        from scipy.sparse import csr_matrix
+
+        if self._terms is None:
+            raise InputError(f"{self.folder}: opened without terms; its impacts have no columns")
+        counts, one = self._document_frequencies(), np.ones(1, np.float32)
+        # A term's score in a document for a weight of 1 is its impact there.
+        found = [
+            self._top([term], one, count)
+            for term, count in zip(self._terms, counts, strict=True)
+            if count
+        ]
+        rows = np.concatenate([np.empty(0, np.int32), *(rows for rows, _ in found)])
+        values = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
+        columns = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        shape = (self._count, len(counts))
+        impacts = csr_matrix((values.astype(np.uint16), (rows, columns)), shape=shape)
+        impacts.sort_indices()
+        return impacts
+
+    def _document_frequencies(self) -> list[int]:
+        """In how many documents each term stands."""
+        term = jvm.autoclass("org.apache.lucene.index.Term")
+        with jvm.errors(f"{self.folder}: reading terms"), jvm.lock:
+            return [
+                int(self._reader.docFreq(term(CONTENTS_FIELD, each))) for each in self._terms or ()
+            ]
+
     def close(self) -> None:
         """Release the files."""
         with jvm.errors(f"{self.folder}: closing"), jvm.lock:

@@ -98,7 +98,7 @@ class State:
         Where there are too few vectors for the index's FAISS spec, the segment's is Flat. It is
         part of the index when ``exchange`` has named it and the step is made.
         """
-        folder = self.index / SEGMENTS_FOLDER / self._free_name()
+        folder = self.free_folder()
         if self._terms is None:
             self._terms = lucene_terms(self.manifest.vocabulary(self.index))
         usual = self.manifest.faiss_spec
@@ -163,9 +163,13 @@ class State:
                 if path.relative_to(self.index).as_posix() not in files:
                     path.unlink(missing_ok=True)
 
-    def _free_name(self) -> str:
-        """A number above every one that stands: none is given twice while it may be read."""
+    def free_folder(self) -> Path:
+        """Where a new segment goes: under a number above every one that stands or is named.
+
+        So none is given twice while it may be read.
+        """
         folder = make_folder(self.index / SEGMENTS_FOLDER)
         names = {path.name for path in folder.iterdir()}
         names |= {entry.name for entry in self.manifest.segments}
-        return f"{max((int(name) for name in names if name.isdigit()), default=0) + 1:06d}"
+        number = max((int(name) for name in names if name.isdigit()), default=0) + 1
+        return folder / f"{number:06d}"

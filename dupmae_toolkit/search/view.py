@@ -16,6 +16,7 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry
+from dupmae_toolkit.index.problems import way_out, wrong_size
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
@@ -150,13 +151,6 @@ class View:
         for name, stated in self.manifest.checksums.items():
             if not name.startswith(start):
                 continue
-            path = self.path / name
-            try:
-                size = path.stat().st_size
-            except OSError as error:
-                raise InputError(f"{path}: no such file; the index is not whole") from error
-            if size != stated["bytes"]:
-                raise InputError(
-                    f"{path}: has {size:,} bytes instead of {stated['bytes']:,}; run `dupmae "
-                    "verify` on the index"
-                )
+            message = wrong_size(self.path / name, stated)
+            if message:
+                raise InputError(f"{self.path / name}: {message}; {way_out(name)}")

@@ -1,0 +1,77 @@
+"""What can be wrong with an index, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE
+from dupmae_toolkit.index.documents import FILE
+from dupmae_toolkit.index.forward import DENSE_FILE
+from dupmae_toolkit.index.manifest import DELETIONS_FOLDER
+from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER, LUCENE_FOLDER
+
+# The parts of a segment, which are damaged and rebuilt as wholes. Deletions lie beside it.
+IDS = f"{FAISS_FOLDER}/{IDS_FILE}"
+VECTORS = f"{FAISS_FOLDER}/{INDEX_FILE}"
+DENSE = f"{FORWARD_FOLDER}/{DENSE_FILE}"
+IMPACTS = f"{FORWARD_FOLDER}/impacts"
+LUCENE, DOCUMENTS, DELETIONS = LUCENE_FOLDER, FILE, DELETIONS_FOLDER
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one file or folder of an index; ``path`` is relative to the index.
+
+    kind: ``damaged``, a file that the manifest names is missing or is not as it was written;
+    ``stray``, a file that it does not name; ``apart``, parts of a segment whose files are as they
+    were written do not agree; ``manifest``, the manifest itself; ``form``, the manifest says what
+    it said, in other bytes.
+    """
+
+    path: str
+    message: str
+    kind: str = "damaged"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def part_of(name: str) -> str:
+    """The part of a segment that a file belongs to; ``name``: its path in the segment's folder."""
+    for part in (LUCENE, IMPACTS):
+        if name.startswith((f"{part}/", f"{part}-")):
+            return part
+    return name
+
+
+def wrong_size(path: Path, stated: dict[str, Any]) -> str:
+    """What a look at a file's size tells, "" if nothing; ``stated``: the manifest's word on it."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    if size != stated["bytes"]:
+        return f"has {size:,} bytes instead of {stated['bytes']:,}"
+    return ""
+
+
+REPAIR = "run `dupmae verify --repair`"
+
+
+def way_out(name: str) -> str:
+    """What to do about a file that is damaged; ``name``: its path relative to the index."""
+    if name.startswith(f"{DELETIONS_FOLDER}/"):
+        return (
+            "which documents were deleted stands nowhere else: put the file back from a copy, or "
+            "build the index again with --overwrite"
+        )
+    if name.endswith(f"/{DOCUMENTS}"):
+        return (
+            "its texts stand nowhere else: put the file back from a copy, or add its documents "
+            "again with `dupmae add CORPUS --replace`"
+        )
+    return REPAIR
