@@ -141,8 +141,9 @@ class Ranking:
     @classmethod
     def sorted(cls, ids: list[str], scores: np.ndarray) -> Ranking:
         """Order by score descending, then by id ascending (code points)."""
-        order = sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))
-        return cls([ids[i] for i in order], np.asarray(scores)[order])
+        scores = np.asarray(scores)
+        order = falling_order(ids, scores)
+        return cls([ids[i] for i in order.tolist()], scores[order])
 
 
 @dataclass(slots=True)
@@ -165,3 +166,19 @@ class Run:
 
     def __getitem__(self, topic: str) -> Ranking:
         return self.topics[topic]
+
+
+def falling_order(ids: list[str], scores: np.ndarray) -> np.ndarray:
+    """Positions by score descending, then by id ascending (code points).
+
+    scores: finite floats [n]. Only ids with equal scores are compared.
+    """
+    order = np.argsort(-scores, kind="stable")
+    falling = scores[order]
+    same = np.flatnonzero(falling[1:] == falling[:-1])
+    if not len(same):
+        return order
+    tied = order[np.union1d(same, same + 1)].tolist()
+    places = np.zeros(len(ids), np.int64)
+    places[sorted(tied, key=ids.__getitem__)] = np.arange(len(tied))
+    return np.lexsort((places, -scores))

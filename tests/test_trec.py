@@ -57,7 +57,7 @@ def test_a_run_has_six_columns_and_ranks_from_one(tmp_path):
     path = tmp_path / "a.trec"
     write_run(Run({"001": ranking(("NA", 2.5), ("1e5", 0.1)), "7": ranking(("é漢", -1.0))}), path)
     assert path.read_text("utf-8") == (
-        "001 Q0 NA 1 2.5 dupmae\n001 Q0 1e5 2 0.1 dupmae\n7 Q0 é漢 1 -1.0 dupmae\n"
+        "001 Q0 NA 1 2.5 dupmae\n001 Q0 1e5 2 0.1 dupmae\n7 Q0 é漢 1 -1 dupmae\n"
     )
 
 
@@ -90,7 +90,7 @@ def test_metadata_lies_beside_the_run_and_is_only_believed_about_this_very_file(
     assert read_metadata(path) == metadata
     sidecar_path(path).write_text(json.dumps(metadata | {"topics_without_hits": None}), "utf-8")
     assert list(read_run(path).topics) == ["q"]
-    path.write_text(path.read_text("utf-8").replace("1.0", "2.0"), "utf-8")
+    path.write_text(path.read_text("utf-8").replace(" 1 1 ", " 1 2 "), "utf-8")
     assert read_metadata(path) is None
     assert read_run(path).metadata == {}
     sidecar_path(path).write_text("not json", "utf-8")

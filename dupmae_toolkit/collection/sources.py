@@ -110,6 +110,28 @@ class TextSource:
                 if line and not line.isspace():
                     yield number, line
 
+    def blocks(self, size: int) -> Iterator[bytes]:
+        """The unpacked bytes in blocks of whole lines, ``size`` bytes or a little more each.
+
+        The last line may lack its end. Nothing is checked but that the file can be read, and
+        unpacks within reason: ``lines`` tells what is wrong with it.
+        """
+        with self._explained(), self._open() as (stream, packed):
+            room = max(BOMB_FLOOR_BYTES, BOMB_RATIO * packed)
+            while room > 0:
+                try:
+                    block = stream.read(size)
+                    block += stream.readline(MAX_LINE_BYTES + 1) if block[-1:] != b"\n" else b""
+                except (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
+                    raise InputError.at(
+                        self, None, f"the file is damaged or cut off ({_brief(error)})"
+                    ) from error
+                if not block:
+                    return
+                room -= len(block)
+                yield block
+        raise InputError.at(self, None, f"unpacks to more than {BOMB_RATIO} times its size")
+
     def is_plain(self) -> bool:
         """Whether the bytes on the disk are the text itself."""
         return self.member is None and self.path.suffix.lower() not in _COMPRESSED_SUFFIXES

@@ -7,11 +7,13 @@ import gzip
 import json
 import math
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 
+from dupmae_toolkit.collection import run_blocks
 from dupmae_toolkit.collection.lines import check_id
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import DupMAEError, InputError
@@ -48,8 +50,7 @@ def write_run(run: Run, path: str | Path) -> None:
     tag = check_id(run.tag, path, None, "tag")
     with atomic_file(path) as temporary:
         with _open_to_write(temporary, path) as file:
-            for topic, ranking in run.topics.items():
-                file.write(_topic_lines(topic, ranking, tag).encode("utf-8"))
+            _write_topics(file, run, tag)
         metadata = {
             "tag": tag,
             "topics": len(run.topics),
@@ -90,6 +91,20 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
     number, and for a document that comes twice in a topic.
     """
     file = TextSource(Path(path))
+    found, tag = run_blocks.read_columns(file) or _read_lines(file)
+    beside = read_metadata(path) or {}
+    own = {key: value for key, value in beside.items() if key not in _OWN_KEYS}
+    run = Run(tag=tag, metadata=own)
+    for topic, (ids, scores) in found.items():
+        run.topics[topic] = _ordered(ids, scores, ties)
+    empty = beside.get("topics_without_hits")
+    for topic in empty if isinstance(empty, list) else ():
+        run.topics.setdefault(str(topic), Ranking([], np.empty(0)))
+    return run
+
+
+def _read_lines(file: TextSource) -> tuple[dict[str, run_blocks.Listed], str]:
+    """As ``read_columns``, whatever the file looks like; InputError with the line of a fault."""
     found: dict[str, dict[str, float]] = {}
     tag = ""
     for number, line in file.lines():
@@ -106,15 +121,10 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
         scores[document] = _score(score, file, number)
     if not found:
         raise InputError.at(file, None, "no lines in it: an empty run")
-    beside = read_metadata(path) or {}
-    own = {key: value for key, value in beside.items() if key not in _OWN_KEYS}
-    run = Run(tag=tag, metadata=own)
-    for topic, scores in found.items():
-        run.topics[topic] = _ordered(scores, ties)
-    empty = beside.get("topics_without_hits")
-    for topic in empty if isinstance(empty, list) else ():
-        run.topics.setdefault(str(topic), Ranking([], np.empty(0)))
-    return run
+    return {
+        topic: (list(scores), np.array(list(scores.values()), np.float64))
+        for topic, scores in found.items()
+    }, tag
 
 
 def falling_scores(scores: np.ndarray) -> np.ndarray:
@@ -129,17 +139,38 @@ def falling_scores(scores: np.ndarray) -> np.ndarray:
         falling = scores.astype(np.float32)
     if not np.all(np.isfinite(falling)):
         raise DupMAEError("a score that is infinite or beyond float32")
-    for i in np.flatnonzero(np.diff(falling) >= 0) + 1:
-        j = int(i)
-        while j < len(falling) and falling[j] >= falling[j - 1]:
-            falling[j] = np.nextafter(falling[j - 1], np.float32(-np.inf))
-            j += 1
+    if not np.all(falling[1:] < falling[:-1]):
+        # The n-th float32 above zero has the bits of n. What must lie below all before it lies, at
+        # place j, at most j − i steps below the one at place i.
+        bits = falling.view(np.int32).astype(np.int64)
+        steps = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+        places = np.arange(len(steps))
+        lowered = np.minimum.accumulate(steps + places) - places
+        changed = lowered < steps
+        bits = np.where(lowered < 0, -lowered | 0x80000000, lowered).astype(np.uint32)
+        falling[changed] = bits.view(np.float32)[changed]
     if not np.all(np.isfinite(falling)):
         raise DupMAEError("a score that is infinite or beyond float32")
     return falling
 
 
-def _topic_lines(topic: str, ranking: Ranking, tag: str) -> str:
+def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
+    topics, rankings = list(run.topics), list(run.topics.values())
+    for chunk in run_blocks.chunks([len(ranking) for ranking in rankings]):
+        scores = [
+            _written_scores(topic, ranking)
+            for topic, ranking in zip(topics[chunk], rankings[chunk], strict=True)
+        ]
+        ids = [ranking.ids for ranking in rankings[chunk]]
+        block = run_blocks.block_of(topics[chunk], ids, scores, tag)
+        if block is None:
+            lines = map(_topic_lines, topics[chunk], ids, scores, repeat(tag))
+            block = "".join(lines).encode("utf-8")
+        file.write(block)
+
+
+def _written_scores(topic: str, ranking: Ranking) -> np.ndarray:
+    """The scores of a topic as float32 that fall; DupMAEError for what cannot be written."""
     place = f"topic {topic}"
     check_id(topic, "run", None, "topic")
     if len(set(ranking.ids)) != len(ranking.ids):
@@ -147,18 +178,23 @@ def _topic_lines(topic: str, ranking: Ranking, tag: str) -> str:
     if len(ranking.ids) != len(ranking.scores):
         raise DupMAEError(f"{place}: {len(ranking.ids)} ids but {len(ranking.scores)} scores")
     try:
-        scores = falling_scores(np.asarray(ranking.scores)).astype(str)
+        return falling_scores(np.asarray(ranking.scores))
     except DupMAEError as error:
         raise DupMAEError(f"{place}: {error}") from error
+
+
+def _topic_lines(topic: str, ids: list[str], scores: np.ndarray, tag: str) -> str:
+    """The lines of one topic, ids checked one by one."""
+    import pyarrow as pa
+
+    texts = pa.array(scores).cast(pa.string()).to_pylist()
     return "".join(
         f"{topic} Q0 {check_id(document, 'run', None)} {rank} {score} {tag}\n"
-        for rank, (document, score) in enumerate(zip(ranking.ids, scores, strict=True), 1)
+        for rank, (document, score) in enumerate(zip(ids, texts, strict=True), 1)
     )
 
 
-def _ordered(scores: dict[str, float], ties: str) -> Ranking:
-    ids = list(scores)
-    values = np.array(list(scores.values()), dtype=np.float64)
+def _ordered(ids: list[str], values: np.ndarray, ties: str) -> Ranking:
     if ties == "id":
         return Ranking.sorted(ids, values)
     with np.errstate(over="ignore"):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import Ranking, Run
+from dupmae_toolkit.records import Ranking, Run, falling_order
 
 METHODS = ("sum", "linear", "rrf", "combsum", "combmnz")
 NORMS = ("none", "min-max", "z-score")
@@ -199,21 +199,23 @@ def fuse_runs(runs: Sequence[Run], fusion: Fusion, k: int = 1000, tag: str | Non
 
 
 def _fuse_rankings(lists: Sequence[Ranking], fusion: Fusion, k: int) -> Ranking:
-    # In the order of the ids, so that a stable sort by score breaks ties by id.
-    ids = sorted({document for ranking in lists for document in ranking.ids})
-    column = {document: number for number, document in enumerate(ids)}
+    column: dict[str, int] = {}
+    for ranking in lists:
+        new = dict.fromkeys([document for document in ranking.ids if document not in column])
+        column.update(zip(new, range(len(column), len(column) + len(new)), strict=True))
+    ids = list(column)
     scores = np.zeros((len(lists), len(ids)))
     ranks = np.zeros((len(lists), len(ids)), dtype=np.int64)
     for row, ranking in enumerate(lists):
-        columns = [column[document] for document in ranking.ids]
+        columns = np.fromiter(map(column.__getitem__, ranking.ids), np.int64, len(ranking.ids))
         scores[row, columns] = ranking.scores
         ranks[row, columns] = np.arange(1, len(columns) + 1)
     with np.errstate(over="ignore"):
         final = fusion.fuse(scores, ranks).astype(np.float32)
     if not np.isfinite(final).all():
         raise InputError("the fused scores are too large for float32; use norm min-max")
-    order = np.argsort(-final, kind="stable")[:k]
-    return Ranking([ids[i] for i in order], final[order])
+    order = falling_order(ids, final)[:k]
+    return Ranking([ids[i] for i in order.tolist()], final[order])
 
 
 def parse_weights(text: str | None) -> tuple[float, ...] | None:
