@@ -1,4 +1,4 @@
-"""Runs by blocks: what is read and written is what goes line by line, or the block is left alone."""
+"""Runs by blocks: read and written as line by line, or the block is left alone."""
 
 from __future__ import annotations
 
