@@ -1,0 +1,1 @@
+"""Kills, damage, full disks and soaks, counted: ``python -m tests.reliability --help``."""

@@ -1,0 +1,183 @@
+"""Changes of an index, killed: what stands is the old state or the new one, and it is whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit import HybridIndex
+from dupmae_toolkit.errors import BusyError
+from dupmae_toolkit.index.info import index_info
+from dupmae_toolkit.index.updates import add_corpus
+from dupmae_toolkit.index.verify import verify_index
+from dupmae_toolkit.locks import exclusive
+from tests.reliability.children import Doom, Outcome, cut_power, marks, run_child, scratch
+from tests.reliability.scenarios import Scenario, prepared, scenarios
+from tests.reliability.world import (
+    ENCODER,
+    Contents,
+    contents,
+    document,
+    living,
+    without_java,
+    wrong_answers,
+)
+
+#: The share of each way to die. A step is a call that touches the disk; after a power cut, what
+#: was not flushed is lost too; the last way is with Lucene, the others with a stand-in for it.
+WAYS = {"a step": 45, "power cut at a step": 30, "a moment": 15, "a moment, with Lucene": 10}
+_LAST = 900  # the number of the document that is added in the end
+
+
+def run(rounds: int, seed: int = 0, java: bool = True) -> dict[str, Any]:
+    """So many kills, over all scenarios and ways; figures, and what was wrong."""
+    dice = random.Random(seed)
+    report: dict[str, Any] = {"kills": 0, "by way": Counter(), "after": Counter(), "wrong": []}
+    os.fsync = lambda descriptor: None  # what is flushed is noted, see Doom; waiting shows nothing
+    shares = {way: share for way, share in WAYS.items() if java or "Lucene" not in way}
+    with scratch() as folder:
+        for way, share in sorted(shares.items(), key=lambda pair: "Lucene" not in pair[0]):
+            if "Lucene" not in way:
+                without_java()
+            count = round(rounds * share / sum(shares.values()))
+            _rounds(folder / way.replace(" ", "-"), way, count, dice, report)
+    return report
+
+
+def _rounds(folder: Path, way: str, count: int, dice: random.Random, report: dict) -> None:
+    folder.mkdir()
+    every = scenarios()
+    before = prepared(folder, every)
+    sizes: dict[str, float] = {}
+    killed = 0
+    for number in range(20 * count):
+        if killed == count:
+            return
+        scenario = every[number % len(every)]
+        place = Path(folder, f"round-{number}")
+        place.mkdir()
+        if before[scenario.name]:
+            shutil.copytree(str(before[scenario.name]), place / "index")
+        if scenario.name not in sizes:
+            sizes[scenario.name] = _size(scenario, place, way, str(before[scenario.name]))
+        outcome = _kill(scenario, place, way, sizes[scenario.name], dice)
+        if outcome.code == 0:
+            shutil.rmtree(place)
+            continue  # it was over before
+        killed += 1
+        report["kills"] += 1
+        report["by way"][way] += 1
+        state, wrong = _judge(scenario, place / "index", outcome)
+        report["after"][state] += 1
+        report["wrong"] += [f"{way}, {scenario.name}, round {number}: {each}" for each in wrong]
+        shutil.rmtree(place)
+
+
+def _size(scenario: Scenario, place: Path, way: str, before: str) -> float:
+    """How many steps, or seconds, the scenario takes when nothing disturbs it."""
+    copy = place / "undisturbed"
+    if scenario.prepare:
+        shutil.copytree(before, copy)
+    if "step" in way:
+        return run_child(lambda: _counted(scenario, copy)).value
+    began = time.perf_counter()
+    run_child(lambda: scenario.call(copy) and None)
+    return time.perf_counter() - began
+
+
+def _counted(scenario: Scenario, index: Path) -> int:
+    doom = Doom(0)
+    scenario.call(index)
+    return doom.count
+
+
+def _kill(scenario: Scenario, place: Path, way: str, size: float, dice: random.Random) -> Outcome:
+    index, synced = place / "index", place / "synced"
+    if "step" not in way:
+        least = 0.5 if "Lucene" in way else 0.05  # Java has to start
+        return run_child(
+            lambda: scenario.call(index) and None, kill_after=size * dice.uniform(least, 1.05)
+        )
+    step = dice.randint(1, int(size))
+    stood = marks(index)
+
+    def doomed() -> None:
+        Doom(step, synced=synced)
+        scenario.call(index)
+
+    outcome = run_child(doomed)
+    if "power" in way and outcome.code:
+        cut_power(index, synced, stood, dice)
+    return outcome
+
+
+def _judge(scenario: Scenario, index: Path, outcome: Outcome) -> tuple[str, list[str]]:
+    """In which state the index is, and what is wrong with it."""
+    wrong: list[str] = []
+    if outcome.code != -9:
+        wrong.append(f"ended with {outcome.code}: {outcome.message}")
+    try:
+        stands = living(index)
+    except Exception as error:  # whatever the readers say of a half-written file
+        return "neither", [*wrong, f"not readable: {error}"]
+    state = "old" if stands == scenario.old else "new" if stands == scenario.new else "neither"
+    if scenario.old == scenario.new:
+        state = "the same" if stands == scenario.new else "neither"
+    if state == "neither":
+        return state, [*wrong, "neither the old state nor the new one"]
+    if outcome.acknowledged and state == "old":
+        wrong.append("lost what was acknowledged")
+    if index.exists():
+        try:
+            with exclusive(index):
+                pass
+        except BusyError as error:
+            wrong.append(str(error))
+    if stands is not None:
+        wrong += _looked_at(index, stands)
+    again = run_child(lambda: scenario.call(index) and None)
+    refused = state in ("new", "the same") and scenario.refused and scenario.refused in again.message
+    if again.code and not refused:
+        wrong.append(f"the same call again: {again.kind} {again.message}")
+    wrong += _looked_at(index, scenario.new)
+    # What is left goes with the next change.
+    last = run_child(lambda: add_corpus(index, [document(_LAST)], ENCODER) and None)
+    if last.code:
+        wrong.append(f"the next change: {last.message}")
+    wrong += _looked_at(index, scenario.new | contents([document(_LAST)]), tidy=True)
+    return state, wrong
+
+
+def _looked_at(index: Path, expected: Contents, tidy: bool = False) -> list[str]:
+    outcome = run_child(lambda: look(index, expected, tidy))
+    return outcome.value if outcome.code == 0 else [f"looking: {outcome.code} {outcome.message}"]
+
+
+def look(index: Path, expected: Contents, tidy: bool = False) -> list[str]:
+    """What is wrong with an index that should be whole and answer for these documents.
+
+    tidy: nothing may lie about either.
+    """
+    wrong = [str(problem) for problem in verify_index(index)]
+    if wrong:
+        return wrong
+    if living(index) != expected:
+        return ["other documents"]
+    opened = HybridIndex.open(index, ENCODER)
+    wrong = wrong_answers(opened, expected)
+    opened.close()
+    if tidy:
+        names = {path.name for path in index.iterdir()}
+        strange = names - {"manifest.json", "segments", "deletions"}
+        if {name for name in strange if not name.startswith("vocabulary")} or len(strange) > 1:
+            wrong.append(f"left: {sorted(strange)}")
+        wrong += [f"left: {name}" for name in index_info(index)["leftovers"]]
+        named = {entry.deletions for entry in opened.manifest.segments}
+        there = {f"deletions/{path.name}" for path in index.glob("deletions/*")}
+        wrong += [f"left: {name}" for name in sorted(there - named)]
+    return wrong
