@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -12,11 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TEMPORARY_PREFIX = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fsync_path(path: Path) -> None:
@@ -35,6 +40,8 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in _FULL:
+            raise cannot_write(path, error) from error
         raise InputError(
             f"{path}: cannot be created ({error.strerror}); name a folder that can be written"
         ) from error
@@ -43,12 +50,27 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def cannot_write(path: object, error: OSError) -> DupMAEError:
+    """What is raised for an error of the system while ``path`` was written: why, and what to do.
+
+    It is no InputError: the same call succeeds once there is room.
+    """
+    why = "the disk is full, " if error.errno in _FULL else ""
+    advice = "make room" if why else "see that it can be written"
+    return DupMAEError(
+        f"{path}: cannot be written ({why}{error.strerror or error}); {advice} and run the same "
+        "command to continue"
+    )
+
+
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     """Say in one line that nothing can be written where ``path`` shall lie."""
     try:
         yield
     except OSError as error:
+        if error.errno in _FULL:
+            raise cannot_write(path, error) from error
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); name a place that can be"
         ) from error
@@ -149,6 +171,18 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the given order, readable by people."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """``numpy.save``, whose own way of writing does not tell why it failed: a full disk, say."""
+    import numpy as np
+
+    class Written:
+        def __init__(self, write: Any) -> None:
+            self.write = write
+
+    with path.open("wb") as file:
+        np.save(Written(file.write), array, allow_pickle=False)
 
 
 def read_json(path: Path) -> Any:

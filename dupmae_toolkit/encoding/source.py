@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from dupmae_toolkit.collection.lines import check_id, check_text
 from dupmae_toolkit.encoding.duplicates import IdRegister
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import cannot_write
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Query
 
@@ -54,7 +55,17 @@ class Memory:
             for number, item in enumerate(items, 1):
                 record = self._record(number, item)
                 fields = [record.id, getattr(record, "title", None), record.text]
-                self._spool.write(json.dumps(fields) + "\n")
+                self._write(json.dumps(fields) + "\n")
+            self._write("")
+
+    def _write(self, line: str) -> None:
+        """A line into the spool; an empty one sees to it that all lines are in the file."""
+        try:
+            self._spool.write(line)
+            if not line:
+                self._spool.flush()
+        except OSError as error:
+            raise cannot_write(tempfile.gettempdir(), error) from error
 
     def numbered(self) -> Iterator[tuple[int, Any]]:
         if self._spool is None:

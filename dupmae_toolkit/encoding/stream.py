@@ -37,6 +37,7 @@ from dupmae_toolkit.encoding.source import Source, Window, as_source, survey, wi
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import (
     atomic_file,
+    cannot_write,
     make_folder,
     remove_leftovers,
     sha256_file,
@@ -252,7 +253,4 @@ def _says_why(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DupMAEError(
-            f"{path}: cannot be written ({error.strerror or error}); what is done stays: make room "
-            "and run the same command to continue"
-        ) from error
+        raise cannot_write(path, error) from error

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
-from dupmae_toolkit.files import atomic_folder, make_folder, sha256_lines
+from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.files import atomic_folder, cannot_write, make_folder, sha256_lines
 from dupmae_toolkit.index.dense import make_faiss
 from dupmae_toolkit.index.impacts import (
     MAX_IMPACT,
@@ -37,6 +38,7 @@ from dupmae_toolkit.index.rows import windows
 from dupmae_toolkit.index.segment import write_segment
 from dupmae_toolkit.index.staging import Staging, check_target
 from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.java_homes import JavaError
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
 
@@ -213,8 +215,9 @@ def says_why(index: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = "make room" if error.errno == errno.ENOSPC else "see that it can be written"
-        raise DupMAEError(
-            f"{error.filename or index}: cannot be written ({error.strerror or error}); "
-            f"{advice} and run the same command to continue"
-        ) from error
+        raise cannot_write(error.filename or index, error) from error
+    except JavaError as error:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if str(full.strerror) not in str(error):
+            raise
+        raise cannot_write(index, full) from error

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import atomic_file
+from dupmae_toolkit.files import atomic_file, save_array
 from dupmae_toolkit.index.manifest import DELETIONS_FOLDER, SegmentEntry
 
 
 def write_deletions(index: Path, segment: str, generation: int, rows: np.ndarray) -> str:
     """Write the rows (ascending) of ``segment``; returns the file's path relative to ``index``."""
     name = f"{DELETIONS_FOLDER}/{segment}-{generation}.npy"
-    with atomic_file(index / name) as temporary, temporary.open("wb") as file:
-        np.save(file, np.asarray(rows, np.int64), allow_pickle=False)
+    with atomic_file(index / name) as temporary:
+        save_array(temporary, np.asarray(rows, np.int64))
     return name
 
 

@@ -59,7 +59,9 @@ def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
             f"dimensions: {_reason(error)}; use Flat, or one that trains on fewer vectors"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
-    faiss.write_index(index, str(folder / INDEX_FILE))
+    # FAISS's own file does not tell when its last bytes find no room.
+    with (folder / INDEX_FILE).open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def make_faiss(spec: str, dimension: int) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import save_array
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -93,16 +94,16 @@ def write_impacts(folder: Path, impacts: csr_matrix) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wide = impacts.nnz >= 2**31 or max(impacts.shape) >= 2**31
     numbers = np.int64 if wide else np.int32
-    np.save(folder / "impacts-indptr.npy", impacts.indptr.astype(numbers))
-    np.save(folder / "impacts-indices.npy", impacts.indices.astype(numbers))
-    np.save(folder / "impacts-data.npy", impacts.data)
-    np.save(folder / "impacts-shape.npy", np.asarray(impacts.shape, np.int64))
+    save_array(folder / "impacts-indptr.npy", impacts.indptr.astype(numbers))
+    save_array(folder / "impacts-indices.npy", impacts.indices.astype(numbers))
+    save_array(folder / "impacts-data.npy", impacts.data)
+    save_array(folder / "impacts-shape.npy", np.asarray(impacts.shape, np.int64))
 
 
 def write_dense(folder: Path, dense: np.ndarray) -> None:
     """Write ``dense`` [n, d] as float32 into ``folder``, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / DENSE_FILE, np.ascontiguousarray(dense, np.float32))
+    save_array(folder / DENSE_FILE, np.ascontiguousarray(dense, np.float32))
 
 
 def read_impacts(folder: Path) -> csr_matrix:

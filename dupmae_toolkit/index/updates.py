@@ -69,7 +69,13 @@ def changing(index: Path, wait: float) -> Iterator[State]:
             )
         state = State(index, Manifest.load(index))
         state.tidy()
-        yield state
+        try:
+            yield state
+        except BaseException:
+            # What was written in vain must not take room until the next change.
+            with contextlib.suppress(Exception):
+                State(index, Manifest.load(index)).tidy()
+            raise
 
 
 def add_corpus(

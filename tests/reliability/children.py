@@ -79,9 +79,7 @@ def run_child(
     text = b"".join(chunks).decode()
     said = json.loads(text) if text.endswith("\n") else {}
     done = "value" in said
-    return Outcome(
-        code, done, said.get("value"), said.get("kind", ""), said.get("message", "")
-    )
+    return Outcome(code, done, said.get("value"), said.get("kind", ""), said.get("message", ""))
 
 
 def _work(task: Callable[[], Any], writing: int) -> int:

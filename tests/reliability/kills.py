@@ -72,7 +72,9 @@ def _rounds(folder: Path, way: str, count: int, dice: random.Random, report: dic
         killed += 1
         report["kills"] += 1
         report["by way"][way] += 1
-        state, wrong = _judge(scenario, place / "index", outcome)
+        state, wrong = judge(scenario, place / "index", outcome.acknowledged)
+        if outcome.code != -9:
+            wrong.append(f"ended with {outcome.code}: {outcome.message}")
         report["after"][state] += 1
         report["wrong"] += [f"{way}, {scenario.name}, round {number}: {each}" for each in wrong]
         shutil.rmtree(place)
@@ -116,21 +118,19 @@ def _kill(scenario: Scenario, place: Path, way: str, size: float, dice: random.R
     return outcome
 
 
-def _judge(scenario: Scenario, index: Path, outcome: Outcome) -> tuple[str, list[str]]:
-    """In which state the index is, and what is wrong with it."""
+def judge(scenario: Scenario, index: Path, acknowledged: bool) -> tuple[str, list[str]]:
+    """In which state a disturbed change has left the index, and what is wrong with it."""
     wrong: list[str] = []
-    if outcome.code != -9:
-        wrong.append(f"ended with {outcome.code}: {outcome.message}")
     try:
         stands = living(index)
     except Exception as error:  # whatever the readers say of a half-written file
-        return "neither", [*wrong, f"not readable: {error}"]
+        return "neither", [f"not readable: {error}"]
     state = "old" if stands == scenario.old else "new" if stands == scenario.new else "neither"
-    if scenario.old == scenario.new:
-        state = "the same" if stands == scenario.new else "neither"
+    if scenario.old == scenario.new and state != "neither":
+        state = "the same"
     if state == "neither":
-        return state, [*wrong, "neither the old state nor the new one"]
-    if outcome.acknowledged and state == "old":
+        return state, ["neither the old state nor the new one"]
+    if acknowledged and state == "old":
         wrong.append("lost what was acknowledged")
     if index.exists():
         try:
@@ -138,24 +138,25 @@ def _judge(scenario: Scenario, index: Path, outcome: Outcome) -> tuple[str, list
                 pass
         except BusyError as error:
             wrong.append(str(error))
+    outcome = run_child(lambda: _aftermath(scenario, index, stands, state))
+    return state, wrong + (outcome.value or [f"looking: {outcome.code} {outcome.message}"])[1:]
+
+
+def _aftermath(scenario: Scenario, index: Path, stands: Contents | None, state: str) -> list[str]:
+    """Look at what stands, make the same call again, then another; what is wrong, from 1 on."""
+    wrong = [""]
     if stands is not None:
-        wrong += _looked_at(index, stands)
-    again = run_child(lambda: scenario.call(index) and None)
-    refused = state in ("new", "the same") and scenario.refused and scenario.refused in again.message
-    if again.code and not refused:
-        wrong.append(f"the same call again: {again.kind} {again.message}")
-    wrong += _looked_at(index, scenario.new)
+        wrong += look(index, stands)
+    try:
+        scenario.call(index)
+    except Exception as error:
+        if state == "old" or not scenario.refused or scenario.refused not in str(error):
+            wrong.append(f"the same call again: {error!r}")
+    if living(index) != scenario.new:
+        wrong.append("the same call again did not lead to the new state")
+    add_corpus(index, [document(_LAST)], ENCODER)
     # What is left goes with the next change.
-    last = run_child(lambda: add_corpus(index, [document(_LAST)], ENCODER) and None)
-    if last.code:
-        wrong.append(f"the next change: {last.message}")
-    wrong += _looked_at(index, scenario.new | contents([document(_LAST)]), tidy=True)
-    return state, wrong
-
-
-def _looked_at(index: Path, expected: Contents, tidy: bool = False) -> list[str]:
-    outcome = run_child(lambda: look(index, expected, tidy))
-    return outcome.value if outcome.code == 0 else [f"looking: {outcome.code} {outcome.message}"]
+    return wrong + look(index, scenario.new | contents([document(_LAST)]), tidy=True)
 
 
 def look(index: Path, expected: Contents, tidy: bool = False) -> list[str]:
