@@ -203,12 +203,11 @@ def sha256_file(path: Path) -> str:
 
 def sha256_lines(lines: list[str]) -> str:
     """Hexadecimal SHA-256 of strings, each preceded by its length, so that no two lists collide."""
-    digest = hashlib.sha256()
+    parts: list[bytes] = []
     for line in lines:
         data = line.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
+        parts += (len(data).to_bytes(8, "little"), data)
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _umask() -> int:

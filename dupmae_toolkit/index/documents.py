@@ -17,6 +17,7 @@ FILE = "documents.parquet"
 _COLUMNS = ("id", "title", "text")
 _ROWS_IN_A_GROUP = 512
 _GROUPS_KEPT = 64
+_FEW = 64  # of a group's documents; more are cheaper to get with all others
 
 
 def write_documents(
@@ -67,11 +68,16 @@ class DocumentStore:
         for group in np.unique(groups).tolist():
             table = self._group(group)
             here = np.unique(wanted[groups == group])
-            rows = table.take(here - self._starts[group]).to_pydict()
-            for number, *values in zip(
-                here.tolist(), *(rows[name] for name in _COLUMNS), strict=True
-            ):
-                found[number] = Document(*values)
+            rows = (here - self._starts[group]).tolist()
+            columns = [table.column(name) for name in _COLUMNS]
+            # Not table.take: Arrow would import pandas for it, which takes longer than a search.
+            if len(rows) > _FEW:
+                columns = [column.to_pylist() for column in columns]
+                values = [[column[row] for column in columns] for row in rows]
+            else:
+                values = [[column[row].as_py() for column in columns] for row in rows]
+            for number, own in zip(here.tolist(), values, strict=True):
+                found[number] = Document(*own)
         return [found[number] for number in wanted.tolist()]
 
     def ids(self) -> list[str]:

@@ -9,6 +9,7 @@ with half the memory to read. The results are transformers' up to the order of a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -31,10 +32,15 @@ Activation: TypeAlias = Callable[[Tensor], Tensor]
 class Product:
     """x · weightᵀ + bias, for x of shape [..., in]: float32 [..., out]."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, half: bool) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight = weight
         self.bias = bias
-        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias) if half else None
+        self._packed: Any = None
+
+    def pack(self) -> None:
+        """Keep the weights in half precision too, which they must be in already."""
+        bias = None if self.bias is None else self.bias.detach()
+        self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.detach(), bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._packed is not None and 0 < x.numel() <= FEW * x.shape[-1]:
@@ -70,7 +76,7 @@ class LeanBert:
     ) -> None:
         """weights: float32, by transformers' names. eps: of the LayerNorms."""
         self._heads, self._activation = heads, activation
-        self._half = _are_halves(weights)
+        self._products: list[Product] = []
         self._eps = eps
         with torch.inference_mode(False), torch.no_grad():
             self._words = weights[WORDS]
@@ -82,7 +88,11 @@ class LeanBert:
             self._dense = self._product(weights, f"{_TRANSFORM}.dense")
             self._last_norm = self._norm(weights, _TRANSFORM)
             #: Rows times the vocabulary matrix, without its bias.
-            self.logits = Product(weights.get(VOCABULARY, self._words), None, self._half)
+            self.logits = Product(weights.get(VOCABULARY, self._words), None)
+            if _are_halves(weights):
+                # Packing takes a good part of a second on one core, and lets other threads run.
+                with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                    list(pool.map(Product.pack, [self.logits, *self._products]))
 
     @classmethod
     def of(cls, lm: Any) -> LeanBert | None:
@@ -97,9 +107,10 @@ class LeanBert:
     def _product(self, weights: Mapping[str, Tensor], *names: str) -> Product:
         weight = [weights[f"{name}.weight"] for name in names]
         bias = [weights[f"{name}.bias"] for name in names]
-        if len(names) == 1:
-            return Product(weight[0], bias[0], self._half)
-        return Product(torch.cat(weight), torch.cat(bias), self._half)
+        one = len(names) == 1
+        product = Product(*(part[0] if one else torch.cat(part) for part in (weight, bias)))
+        self._products.append(product)
+        return product
 
     def _norm(self, weights: Mapping[str, Tensor], name: str) -> Norm:
         name = f"{name}.LayerNorm"
