@@ -1,10 +1,10 @@
 """The paper's ablation, small: what each pre-training loss is worth, and each of the two vectors.
 
-    python -m benchmarks.ablation --data TEXTS --model START --collections FOLDER --output DIR
+    python -m benchmarks.ablation --data TEXTS --model START --collections ZIP ... --output DIR
 
 From one start, with equal steps on equal texts, four pre-trainings (masked tokens only, RetroMAE,
 bag of words only, DupMAE); then the same fine-tuning of each; then nDCG@10 of [CLS] alone, of the
-lexical vector alone, and of both at equal memory, on every collection of FOLDER. What stands in DIR
+lexical vector alone, and of both at equal memory, on every collection. What stands in DIR
 already is not done again, so a run that was stopped goes on where it was.
 
 Memory is counted in bytes a document, ``MEMORY`` for each way: [CLS] alone as float16; the lexical
@@ -18,7 +18,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -41,6 +41,9 @@ MEMORY = 768
 TERM = 3
 RESAMPLES = 10_000
 
+#: Arm and collection -> way -> topic -> nDCG@10.
+Results: TypeAlias = dict[tuple[str, str], dict[str, dict[str, float]]]
+
 
 def main() -> None:
     """Parse, train what is missing, measure, print the table."""
@@ -49,10 +52,11 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="where every pre-training starts")
     parser.add_argument("--collections", required=True, nargs="+", help="BEIR zips or folders")
     parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--plot", type=Path, help="draw it there (.svg, .png); takes matplotlib")
     parser.add_argument("--set-pretrain", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--set-finetune", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
-    results = {}
+    results: Results = {}
     for arm, changes in ARMS.items():
         folder = given.output / arm.replace(" ", "-").lower()
         model = train(folder, changes, given)
@@ -64,6 +68,10 @@ def main() -> None:
             results[arm, name] = json.loads(path.read_text("utf-8"))
     names = [Path(collection).stem for collection in given.collections]
     print(table(results, names))
+    print()
+    print(comparison(results, names))
+    if given.plot:
+        plot(results, names, given.plot)
 
 
 def train(folder: Path, changes: dict[str, float], given: Any) -> Path:
@@ -152,7 +160,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def table(results: dict[tuple[str, str], dict[str, dict[str, float]]], names: list[str]) -> str:
+def table(results: Results, names: list[str]) -> str:
     """Markdown: nDCG@10 with its interval, a row for each pre-training and way."""
     lines = [
         "| pre-training | vectors | " + " | ".join(names) + " |",
@@ -167,6 +175,49 @@ def table(results: dict[tuple[str, str], dict[str, dict[str, float]]], names: li
                 cells.append(f"{values.mean():.3f} ({low:.3f}–{high:.3f})")
             lines.append(f"| {arm} | {way} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def comparison(results: Results, names: list[str]) -> str:
+    """Markdown: how much better the last arm is than each other, topic by topic, with intervals."""
+    *others, best = ARMS
+    lines = [
+        f"| {best} minus | vectors | " + " | ".join(names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for arm in others:
+        for way in WAYS:
+            cells = []
+            for name in names:
+                mine, theirs = results[best, name][way], results[arm, name][way]
+                values = np.array([mine[topic] - theirs[topic] for topic in mine])
+                low, high = interval(values)
+                cells.append(f"{values.mean():+.3f} ({low:+.3f} to {high:+.3f})")
+            lines.append(f"| {arm} | {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(results: Results, names: list[str], path: Path) -> None:
+    """Draw the table: a panel for each collection, a group of bars for each pre-training."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "ablation"  # the same drawing is the same file
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(names), figsize=(5.5 * len(names), 3.6), squeeze=False)
+    for axes, name in zip(panels[0], names, strict=True):
+        for place, way in enumerate(WAYS):
+            values = [np.asarray(list(results[arm, name][way].values())) for arm in ARMS]
+            means = np.array([value.mean() for value in values])
+            low, high = np.array([interval(value) for value in values]).T
+            x = np.arange(len(ARMS)) + 0.27 * (place - 1)
+            axes.bar(x, means, 0.25, yerr=(means - low, high - means), capsize=2, label=way)
+        axes.set_xticks(np.arange(len(ARMS)), list(ARMS))
+        axes.set(title=name, ylabel="nDCG@10")
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)
 
 
 if __name__ == "__main__":

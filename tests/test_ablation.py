@@ -46,6 +46,22 @@ def test_the_interval_of_a_mean_is_the_normal_one_for_many_values():
     assert (low, high) == ablation.interval(values)
 
 
+def test_arms_are_compared_topic_by_topic():
+    values = {
+        "MLM": [0.1, 0.5],
+        "RetroMAE": [0.2, 0.6],
+        "bag of words": [1, 0],
+        "DupMAE": [0.3, 0.7],
+    }
+    results = {
+        (arm, "x"): {way: dict(zip("ab", own, strict=True)) for way in ablation.WAYS}
+        for arm, own in values.items()
+    }
+    lines = ablation.comparison(results, ["x"]).splitlines()
+    assert lines[2] == "| MLM | [CLS] | +0.200 (+0.200 to +0.200) |"
+    assert lines[8] == "| bag of words | [CLS] | +0.000 (-0.700 to +0.700) |"
+
+
 @pytest.mark.slow
 def test_every_arm_is_trained_measured_and_not_done_twice(tmp_path, monkeypatch, capsys):
     texts = tmp_path / "texts"
@@ -77,12 +93,14 @@ def test_every_arm_is_trained_measured_and_not_done_twice(tmp_path, monkeypatch,
         command += ["--set-pretrain", key]
     for key in ("steps=2", "batch_size=4", "document_length=40", "query_length=20"):
         command += ["--set-finetune", key]
-    command += ["--set-finetune", "active_terms=10"]
+    command += ["--set-finetune", "active_terms=10", "--plot", str(tmp_path / "plot.svg")]
     monkeypatch.setattr("sys.argv", command)
     ablation.main()
     first = capsys.readouterr().out
     rows = [line for line in first.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 2 * 3
+    assert len(rows) == 2 + 2 * 3 + 2 + 1 * 3
+    drawing = (tmp_path / "plot.svg").read_text()
+    assert "MLM" in drawing
     arms = {path.name: path for path in (tmp_path / "out").iterdir()}
     assert set(arms) == {"mlm", "dupmae"}
     kinds = {
