@@ -48,6 +48,12 @@ class MemoryDense:
             found.append((rows.astype(np.int32), scores[rows]))
         return found
 
+    def all_scores(self, queries):
+        scores = np.empty((len(queries), self.size), np.float32)
+        for own, (rows, values) in zip(scores, self.scan(queries, self.size), strict=True):
+            own[rows] = values
+        return scores
+
     def largest_norm(self):
         return largest_norm(self.vectors)
 
@@ -95,6 +101,9 @@ class MemoryPostings(MemoryLexical):
     def search(self, queries, k, keep=None):
         self.asked.append(k)
         return self.postings.search(queries, k, keep)
+
+    def all_scores(self, queries):
+        return self.postings.all_scores(queries)
 
 
 class Collection:

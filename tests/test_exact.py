@@ -22,6 +22,8 @@ COLLECTIONS = {
         "deleted": tuple(f"d{i}" for i in range(0, 180, 5)),
         "lexical": MemoryPostings,
     },
+    "postings, worst rounding": {"sizes": (90, 110), "noise": 0.99, "lexical": MemoryPostings},
+    "postings, an approximate index": {"exhaustive": False, "lexical": MemoryPostings},
 }
 
 
@@ -75,6 +77,23 @@ def test_whatever_is_called_proven_without_being_asked_is_right():
                     assert ranking(collection, answer) == collection.best(d + s, 5)
                     proven += 1
     assert proven > 50
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("sizes", [(700,), (400, 1, 299)])
+def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(noise, sizes):
+    for seed in range(4):
+        collection = Collection(sizes, seed=seed, noise=noise, lexical=MemoryPostings)
+        dense, lexical = collection.queries(seed=seed)
+        for weights in [(1.0, 1.0), (30.0, 0.5), (0.0, 1.0), (1.0, 0.0)]:
+            request = Request(5, fusion=Fusion("sum", weights), depth=5)
+            together = collection.engine.search(dense, lexical, request)
+            for query, answer in enumerate(together):
+                d, s = collection.parts(dense[query], lexical[query])
+                best = collection.best(weights[0] * d + weights[1] * s, 5)
+                assert ranking(collection, answer) == best
+                (alone,) = collection.engine.search(dense[[query]], lexical[query], request)
+                assert ranking(collection, alone) == best
 
 
 def test_an_approximate_dense_leg_is_not_called_proven():

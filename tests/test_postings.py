@@ -101,7 +101,7 @@ def test_an_index_answers_the_same_with_lucene_and_in_memory(index, mode, exact,
     # All in memory, the smallest segment alone, and none.
     for most in (10**9, 400, 0):
         opened = HybridIndex.open(index, HashingEncoder(), most_postings=most)
-        for k, depth in ((1, 100), (10, 100), (60, 75)):
+        for k, depth in ((1, 100), (10, 100), (60, 100)):
             hits = opened.search(texts, k, mode=mode, exact=exact, depth=depth, fusion=fusion)
             one_by_one = [
                 opened.search(text, k, mode=mode, exact=exact, depth=depth, fusion=fusion)

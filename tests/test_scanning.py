@@ -74,6 +74,11 @@ def test_equal_vectors_come_in_the_order_of_their_rows(block, monkeypatch):
             assert values.tolist() == [8.0] * 11
 
 
+def test_the_best_none_are_none():
+    places, values = best(np.ones(3), 0)
+    assert len(places) == len(values) == 0
+
+
 def test_no_query_and_no_vector_are_no_trouble():
     vectors = np.ones((4, 3), np.float32)
     assert scan(vectors, np.empty((0, 3), np.float32), 2) == []

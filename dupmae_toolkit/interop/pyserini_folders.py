@@ -13,7 +13,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex
 from dupmae_toolkit.index.lucene import LuceneImpacts
 from dupmae_toolkit.search.legs import Returned, Terms
-from dupmae_toolkit.search.scanning import inner_products, largest_norm, scan
+from dupmae_toolkit.search.scanning import inner_products, largest_norm, products, scan
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -34,6 +34,9 @@ class FaissShard:
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
         return scan(self._matrix, queries, k)
+
+    def all_scores(self, queries: np.ndarray) -> np.ndarray:
+        return products(self._matrix, queries)
 
     def largest_norm(self) -> float:
         return self._largest_norm
@@ -70,6 +73,9 @@ class LuceneShard:
                 {self.terms[c]: weight for c, weight in zip(columns, weights, strict=True)}
             )
         return self._lucene.search_terms(weighted, k)
+
+    def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
+        raise NotImplementedError("Lucene gives no scores of all documents")
 
     def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
         raise NotImplementedError("Lucene gives no scores of single documents here")

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.search.answers import MODES, Answer, Request
 from dupmae_toolkit.search.completion import complete
 from dupmae_toolkit.search.exact import Certificate, proves_sum
-from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.legs import DenseLeg, Leg, LegList, LexicalLeg, Terms, check_finite
 from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.whole import Whole
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-MODES = ("hybrid", "dense", "lexical")
 #: Queries that are searched at once.
 BATCH = 256
 #: Queries that a thread takes at once.
@@ -29,49 +28,7 @@ _SLICE = 16
 
 T = TypeVar("T")
 
-
-@dataclass(slots=True)
-class Answer:
-    """The ranking of one query: n documents by number, best first, scores as float32 [n].
-
-    dense, lexical: the completed parts, float32 [n]; None where the mode has no such part.
-    view: the state of the index whose numbers these are, for who may meet several.
-    """
-
-    documents: np.ndarray
-    scores: np.ndarray
-    dense: np.ndarray | None
-    lexical: np.ndarray | None
-    certificate: Certificate
-    view: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of every query. depth: what each leg returns at first, at least ``k``."""
-
-    k: int = 10
-    mode: str = "hybrid"
-    fusion: Fusion = field(default_factory=Fusion)
-    depth: int = 100
-    exact: bool = False
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise InputError(f"there is no mode {self.mode!r}; choose one of {', '.join(MODES)}")
-        if self.k < 1:
-            raise InputError(f"k is {self.k}; it must be at least 1")
-        if self.depth < self.k:
-            raise InputError(f"depth is {self.depth}; it must be at least k, which is {self.k}")
-        if self.mode != "hybrid":
-            return
-        self.fusion.weights_for(2)
-        if self.exact and not self.fusion.is_sum:
-            raise InputError(
-                f"fusion {self.fusion.method} with norm {self.fusion.normalisation} depends on "
-                "which documents are looked at and cannot be certified exact; use sum, or linear "
-                "or combsum with norm none"
-            )
+__all__ = ["BATCH", "MODES", "Answer", "Engine", "Request", "new_pool"]
 
 
 def new_pool() -> ThreadPoolExecutor:
@@ -92,6 +49,7 @@ class Engine:
         self._numbering = numbering
         self._dense = dense_leg
         self._lexical = lexical_leg
+        self._whole = Whole.of(numbering, dense_leg, lexical_leg)
         self._pool = pool or new_pool()
 
     def search(
@@ -164,6 +122,8 @@ class Engine:
             return [self._single(listed, "lexical") for listed in lists]
         assert dense is not None
         assert lexical is not None
+        if self._whole is not None and request.fusion.is_sum:
+            return self._sums(self._whole, dense, lexical, request)
         answers: list[Answer | None] = [None] * dense.shape[0]
         pending = np.arange(len(answers))
         while len(pending):
@@ -188,6 +148,19 @@ class Engine:
             )
             depth *= 4
         return [answer for answer in answers if answer is not None]
+
+    def _sums(
+        self, whole: Whole, dense: np.ndarray, lexical: csr_matrix, request: Request
+    ) -> list[Answer]:
+        if len(dense) == 1:
+            return whole.search(dense, lexical, request)
+
+        def several(start: int) -> list[Answer]:
+            part = slice(start, start + whole.slice)
+            return whole.search(dense[part], lexical[part], request)
+
+        starts = range(0, len(dense), whole.slice)
+        return [answer for part in self._pool.map(several, starts) for answer in part]
 
     def _legs(
         self, asked: Sequence[tuple[Leg | None, Any]], depth: int, exact: bool

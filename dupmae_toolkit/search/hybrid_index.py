@@ -235,8 +235,9 @@ class HybridIndex:
 
         mode: hybrid, dense or lexical. fusion: how hybrid scores come about, by name or in detail.
         exact: look deeper until the ranking is proven. depth: what each leg returns at first; by
-        default four times ``k``, from 100 to 1000, and at least ``k``. A lexical search returns
-        only documents that share a term with the query.
+        default four times ``k``, from 100 to 1000, and at least ``k``; a sum is over all documents
+        anyway where the vectors are Flat and the postings in memory (``open``). A lexical search
+        returns only documents that share a term with the query.
         """
         if isinstance(query, str) and not query.strip():
             raise InputError("the question has no text; give it some words")

@@ -156,6 +156,10 @@ class DenseShard(Protocol):
         """Like ``search`` and exhaustive."""
         ...
 
+    def all_scores(self, queries: np.ndarray) -> np.ndarray:
+        """Inner products in float32 with every row, [q, n]; asked of exhaustive ones only."""
+        ...
+
     def largest_norm(self) -> float:
         """The largest Euclidean norm of a stored vector."""
         ...
@@ -181,6 +185,10 @@ class LexicalShard(Protocol):
         """keep: takes the scores of all documents for each query, if the shard is quick."""
         ...
 
+    def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
+        """Of each query with every row, float64 [n], exact; asked of quick ones only."""
+        ...
+
     def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
         """Σ weight × impact in float64."""
         ...
@@ -190,6 +198,10 @@ class DenseLeg(Leg):
     """The dense vectors of all segments. Queries: float32 [q, d]."""
 
     slice = 64  # products of matrices are faster, the more rows they have
+
+    def largest_norm(self) -> float:
+        """The largest Euclidean norm of a vector."""
+        return max((shard.largest_norm() for shard in self.shards), default=0.0)
 
     def __init__(self, numbering: Numbering, shards: Sequence[DenseShard]) -> None:
         super().__init__(numbering)

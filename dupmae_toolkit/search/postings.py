@@ -42,19 +42,26 @@ class Postings:
         queries: CSR float32 [q, |V|], positive, rounded by ``round_weights``. keep: takes the
         scores of all documents for each query, float64 [n].
         """
+        every = self.all_scores(queries)
+        if keep is not None:
+            keep += every
+        found = []
+        for scores in every:
+            rows, values = best(scores, min(k, self._count))
+            # Whatever shares a term scores more than 0, for both factors do.
+            some = int(np.searchsorted(-values, 0.0))
+            found.append((rows[:some], values[:some]))
+        return found
+
+    def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
+        """Of each query with every document, float64 [n]; see ``search``."""
         starts, ends = self._bounds[queries.indices], self._bounds[queries.indices + 1]
         parts = [slice(*ends) for ends in zip(starts.tolist(), ends.tolist(), strict=True)]
         weights = np.repeat(queries.data.astype(np.float64), ends - starts)
         found, first = [], 0
         for start, end in pairwise(queries.indptr.tolist()):
             last = first + sum(part.stop - part.start for part in parts[start:end])
-            scores = self._scores(parts[start:end], weights[first:last])
-            if keep is not None:
-                keep.append(scores)
-            rows, values = best(scores, min(k, self._count))
-            # Whatever shares a term scores more than 0, for both factors do.
-            some = int(np.searchsorted(-values, 0.0))
-            found.append((rows[:some], values[:some]))
+            found.append(self._scores(parts[start:end], weights[first:last]))
             first = last
         return found
 

@@ -24,11 +24,11 @@ def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
     """
     count, wanted = len(vectors), min(k, len(vectors))
     if len(queries) == 1:
-        return [best(vectors @ np.ascontiguousarray(queries[0]), wanted)]
+        return [best(products(vectors, queries)[0], wanted)]
     step = max(wanted, _SCORES // max(len(queries), 1), 1)
     found: Returned = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(queries)
     for start in range(0, count, step):
-        scores = queries @ vectors[start : start + step].T
+        scores = products(vectors[start : start + step], queries)
         for number, own in enumerate(scores):
             rows, values = best(own, wanted)
             if start:
@@ -42,6 +42,14 @@ def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
     return found
 
 
+def products(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Inner products in float32, [q, n], of float32 [n, d] and [q, d]."""
+    if len(queries) == 1:
+        # Not a product of matrices: one with a single row runs on one core.
+        return (vectors @ np.ascontiguousarray(queries[0]))[None]
+    return queries @ vectors.T
+
+
 def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The places of the ``k`` largest of ``scores`` [n], int32, and those scores, falling.
 
@@ -49,7 +57,9 @@ def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     than any number, so that it is seen.
     """
     count = len(scores)
-    if k < count:
+    if not k:
+        places = np.empty(0, np.int64)
+    elif k < count:
         cut = np.partition(scores, count - k)[count - k]
         places = np.flatnonzero(~(scores <= cut))
         if len(places) < k:

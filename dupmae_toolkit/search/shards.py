@@ -11,7 +11,7 @@ import numpy as np
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.search.legs import Returned, Terms
 from dupmae_toolkit.search.postings import MOST_POSTINGS, Postings
-from dupmae_toolkit.search.scanning import inner_products, largest_norm, scan
+from dupmae_toolkit.search.scanning import inner_products, largest_norm, products, scan
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,6 +37,11 @@ class SegmentDense:
         vectors = self._forward.dense_matrix
         assert vectors is not None
         return scan(vectors, queries, k)
+
+    def all_scores(self, queries: np.ndarray) -> np.ndarray:
+        vectors = self._forward.dense_matrix
+        assert vectors is not None
+        return products(vectors, queries)
 
     def largest_norm(self) -> float:
         return self._largest_norm
@@ -69,6 +74,10 @@ class SegmentLexical:
             return self._postings.search(queries, k, keep)
         assert self._lucene is not None
         return self._lucene.search(queries, k)
+
+    def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
+        assert self._postings is not None
+        return self._postings.all_scores(queries)
 
     def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
         return self._forward.lexical_scores(*query, rows)
