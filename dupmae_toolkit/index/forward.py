@@ -114,7 +114,9 @@ def read_impacts(folder: Path) -> csr_matrix:
     shape = tuple(int(size) for size in _map(folder / "impacts-shape.npy"))
     fits = len(shape) == 2 and len(indptr) == shape[0] + 1 and len(indices) == len(data)
     if not fits or indptr[-1] != len(data):
-        raise InputError(f"{folder}: the arrays of impacts do not fit together; index again")
+        raise InputError(
+            f"{folder}: the arrays of impacts do not fit together; run `dupmae verify --repair`"
+        )
     impacts = csr_matrix(shape, dtype=data.dtype)
     # The constructor would look through all indices; they are checked by `dupmae verify`.
     impacts.indptr, impacts.indices, impacts.data = indptr, indices, data

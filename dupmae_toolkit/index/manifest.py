@@ -198,10 +198,11 @@ class Manifest:
         path = Path(index) / self.vocabulary_file
         tokens = read_json(path)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise InputError(f"{path}: not a list of tokens; build the index again")
+            raise InputError(f"{path}: not a list of tokens; run `dupmae verify --repair`")
         if sha256_lines(tokens) != self.encoder.vocabulary_sha256:
             raise InputError(
-                f"{path}: not the vocabulary that the manifest names; run `dupmae verify` on it"
+                f"{path}: not the vocabulary that the manifest names; run `dupmae verify "
+                "--repair` on the index"
             )
         return tokens
 
