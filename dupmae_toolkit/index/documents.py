@@ -29,7 +29,13 @@ def write_documents(
 
     columns = [pa.array(list(values), pa.large_string()) for values in (ids, titles, texts)]
     table = pa.table(columns, names=list(_COLUMNS))
-    pq.write_table(table, path, row_group_size=_ROWS_IN_A_GROUP, compression="zstd")
+    pq.write_table(
+        table,
+        path,
+        row_group_size=_ROWS_IN_A_GROUP,
+        compression="zstd",
+        write_page_checksum=True,
+    )
 
 
 class DocumentStore:
@@ -41,7 +47,7 @@ class DocumentStore:
 
         self.path = Path(path)
         try:
-            self._file = pq.ParquetFile(self.path, memory_map=True)
+            self._file = pq.ParquetFile(self.path, memory_map=True, page_checksum_verification=True)
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; the index is not whole") from error
         except (OSError, pa.ArrowException) as error:

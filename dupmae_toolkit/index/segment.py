@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.index.dense import IDS_FILE, DenseIndex, keeps_vectors, write_faiss
+from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex, keeps_vectors, write_faiss
 from dupmae_toolkit.index.documents import FILE, DocumentStore, write_documents
 from dupmae_toolkit.index.forward import ForwardStore
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
@@ -26,17 +26,38 @@ class Segment:
     Row i of every part is the same document; rows lie in the order of the ids (code points).
     """
 
-    def __init__(self, folder: Path, terms: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        terms: Sequence[str] | None = None,
+        check: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self.folder = Path(folder)
         self._terms = terms
+        self._check = check
 
     @classmethod
-    def open(cls, folder: str | Path, terms: Sequence[str] | None = None) -> Segment:
-        """``terms``: Lucene's terms in the order of the vocabulary, needed to search by matrix."""
+    def open(
+        cls,
+        folder: str | Path,
+        terms: Sequence[str] | None = None,
+        check: Callable[[str], None] = lambda name: None,
+    ) -> Segment:
+        """``terms``: Lucene's terms in the order of the vocabulary, needed to search by matrix.
+
+        check: is told the path, relative to ``folder``, of a file that will be read whole.
+        """
         path = Path(folder)
         if not path.is_dir():
             raise InputError(f"{path}: no such folder; the index is not whole")
-        return cls(path, terms)
+        return cls(path, terms, check)
+
+    def reads(self, *parts: str) -> None:
+        """Tell ``check`` that these files will be read whole, all of a part that is a folder."""
+        for part in parts:
+            path = self.folder / part
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                self._check(file.relative_to(self.folder).as_posix())
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,6 +66,7 @@ class Segment:
     def ids(self) -> list[str]:
         """The ids by document number."""
         path = self.folder / FAISS_FOLDER / IDS_FILE
+        self._check(f"{FAISS_FOLDER}/{IDS_FILE}")
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError as error:
@@ -56,6 +78,7 @@ class Segment:
     @functools.cached_property
     def faiss(self) -> DenseIndex:
         """The dense leg."""
+        self._check(f"{FAISS_FOLDER}/{INDEX_FILE}")
         return DenseIndex(self.folder / FAISS_FOLDER)
 
     @functools.cached_property

@@ -11,7 +11,9 @@ import numpy as np
 
 from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
+from dupmae_toolkit.index.documents import FILE
 from dupmae_toolkit.index.impacts import QuantizationError
+from dupmae_toolkit.index.integrity import Integrity
 from dupmae_toolkit.index.manifest import (
     DELETIONS_FOLDER,
     SEGMENTS_FOLDER,
@@ -21,7 +23,7 @@ from dupmae_toolkit.index.manifest import (
     checksums,
 )
 from dupmae_toolkit.index.rows import Rows
-from dupmae_toolkit.index.segment import Segment, write_segment
+from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment, write_segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import remove_folder
 from dupmae_toolkit.progress import Progress, silent
@@ -36,6 +38,7 @@ class State:
         self.index = index
         self.manifest = manifest
         self._terms: list[str] | None = None
+        self._integrity = Integrity(index, manifest.checksums)
         self._open: dict[str, Segment] = {}
         #: Of each segment, by name, the rows that are dead; as they will be.
         self._dead: dict[str, set[int]] = {}
@@ -46,12 +49,17 @@ class State:
     def segment(self, entry: SegmentEntry) -> Segment:
         """A segment, opened once."""
         if entry.name not in self._open:
-            self._open[entry.name] = Segment.open(self.manifest.segment_folder(self.index, entry))
+            # What is damaged must not get into a new segment, where nothing would tell of it.
+            name = f"{SEGMENTS_FOLDER}/{entry.name}"
+            self._open[entry.name] = Segment.open(
+                self.index / name, check=lambda part: self._integrity.read(f"{name}/{part}")
+            )
         return self._open[entry.name]
 
     def dead(self, entry: SegmentEntry) -> set[int]:
         """The dead rows of a segment, those that are about to die included."""
         if entry.name not in self._dead:
+            self._integrity.read(entry.deletions)
             rows = read_deletions(self.index, entry)
             self._dead[entry.name] = set() if rows is None else set(rows.tolist())
         return self._dead[entry.name]
@@ -69,6 +77,7 @@ class State:
         """The living documents of a segment, with their impacts in the place of weights."""
         entry = self.manifest.segments[number]
         segment, dead = self.segment(entry), self.dead(entry)
+        segment.reads(FORWARD_FOLDER, FILE)
         keep = np.array([row for row in range(entry.count) if row not in dead], dtype=np.int64)
         documents = segment.documents.get(keep)
         from scipy.sparse import csr_matrix

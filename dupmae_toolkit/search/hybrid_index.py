@@ -52,6 +52,7 @@ class HybridIndex:
         manifest: Manifest | None,
         encoder: Encoder | None,
         most_postings: int = MOST_POSTINGS,
+        check: str = "quick",
         **settings: Any,
     ) -> None:
         """``open`` and ``build`` make them. manifest: None for the one that stands there."""
@@ -61,9 +62,9 @@ class HybridIndex:
         self._pool = new_pool()
         self._lock = threading.RLock()
         self._view = (
-            View.newest(path, self._pool, None, most_postings)[0]
+            View.newest(path, self._pool, None, most_postings, check)[0]
             if manifest is None
-            else View(path, manifest, self._pool, None, most_postings)
+            else View(path, manifest, self._pool, None, most_postings, check)
         )
         #: Segments that are no part of the index any more; searches under way may need them yet.
         self._retired: list[Segment] = []
@@ -75,6 +76,7 @@ class HybridIndex:
         encoder: Encoder | str | None = None,
         *,
         most_postings: int = MOST_POSTINGS,
+        check: str = "quick",
         **settings: Any,
     ) -> HybridIndex:
         """Open an index.
@@ -82,11 +84,14 @@ class HybridIndex:
         encoder: an encoder, or the name or folder of one; None: the one that the manifest names,
         loaded when a text is first searched. Queries that are vectors need none. most_postings: so
         many pairs of document and term are held in memory, 5 bytes each, which searches faster than
-        Lucene with the same results; beyond them, or with 0, Lucene is asked. settings:
+        Lucene with the same results; beyond them, or with 0, Lucene is asked. check: ``quick``
+        compares the sizes of all files with the manifest, and the checksums of small files and of
+        those that are read whole; ``full``, all checksums, which reads every file; ``sizes``, none.
+        A file that was changed raises InputError, on opening or when it is first used. settings:
         ``device`` and ``precision`` of an encoder that is loaded here. Raises EncoderMismatchError,
         with both names, for another encoder than the index was built with.
         """
-        index = cls(Path(path), None, None, most_postings, **settings)
+        index = cls(Path(path), None, None, most_postings, check, **settings)
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, index.manifest.encoder, **settings)
         if encoder is not None:

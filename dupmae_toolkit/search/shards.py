@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
 from dupmae_toolkit.search.legs import Returned, Terms
 from dupmae_toolkit.search.postings import MOST_POSTINGS, Postings
 from dupmae_toolkit.search.scanning import inner_products, largest_norm, products, scan
@@ -63,6 +63,8 @@ class SegmentLexical:
 
     def __init__(self, segment: Segment, in_memory: bool) -> None:
         """in_memory: hold the postings, and leave Lucene and Java alone."""
+        if in_memory:
+            segment.reads(FORWARD_FOLDER)
         self._forward = segment.forward
         self._postings = Postings(segment.forward.impacts) if in_memory else None
         self._lucene = None if in_memory else segment.lucene

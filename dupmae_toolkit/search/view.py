@@ -15,8 +15,8 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.deletions import read_deletions
+from dupmae_toolkit.index.integrity import Integrity
 from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry
-from dupmae_toolkit.index.problems import way_out, wrong_size
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
@@ -40,10 +40,12 @@ class View:
         pool: ThreadPoolExecutor,
         before: View | None = None,
         most_postings: int = MOST_POSTINGS,
+        check: str = "quick",
     ) -> None:
         """before: a view whose open segments are used again where they are the same.
 
-        most_postings: so many are held in memory at most; Lucene serves the rest.
+        most_postings: so many are held in memory at most; Lucene serves the rest. check: how files
+        are looked at, one of ``integrity.LEVELS``. Both are those of ``before``, if it is given.
         """
         self._most_postings: int = before._most_postings if before else most_postings
         self.path = path
@@ -52,12 +54,18 @@ class View:
         self._lock = threading.RLock()
         self._engines: dict[str, Engine] = {}
         self._holds: list[int] = []
+        level = before._integrity.level if before else check
+        self._integrity = Integrity(path, manifest.checksums, level)
+        if before is None:
+            self._integrity.read(manifest.vocabulary_file)
         self._terms: list[str] = (
             before._terms if before else lucene_terms(manifest.vocabulary(path))
         )
         held = {} if before is None else before._by_name()
         try:
             self.segments = [self._open(entry, held) for entry in manifest.segments]
+            for entry in manifest.segments:
+                self._integrity.read(entry.deletions)
             dead = [read_deletions(path, entry) for entry in manifest.segments]
         except BaseException:
             self.release()
@@ -71,6 +79,7 @@ class View:
         pool: ThreadPoolExecutor,
         before: View | None = None,
         most_postings: int = MOST_POSTINGS,
+        check: str = "quick",
     ) -> tuple[View, bool]:
         """The state that the manifest names now, and whether it is another than ``before``."""
         for _ in range(_ATTEMPTS):
@@ -78,7 +87,7 @@ class View:
             if before is not None and manifest == before.manifest:
                 return before, False
             try:
-                return cls(path, manifest, pool, before, most_postings), True
+                return cls(path, manifest, pool, before, most_postings, check), True
             except InputError:
                 # Removed behind our back, or truly damaged: the manifest tells.
                 if Manifest.load(path) == manifest:
@@ -142,15 +151,7 @@ class View:
         self._holds.append(hold)
         if entry.name in held:
             return held[entry.name]
-        self._check_sizes(entry)
-        return Segment.open(folder, self._terms)
-
-    def _check_sizes(self, entry: SegmentEntry) -> None:
-        """A file that was cut short or lost is told now, not by an answer without it."""
-        start = f"{SEGMENTS_FOLDER}/{entry.name}/"
-        for name, stated in self.manifest.checksums.items():
-            if not name.startswith(start):
-                continue
-            message = wrong_size(self.path / name, stated)
-            if message:
-                raise InputError(f"{self.path / name}: {message}; {way_out(name)}")
+        name = f"{SEGMENTS_FOLDER}/{entry.name}"
+        self._integrity.opened(name)
+        integrity = self._integrity
+        return Segment.open(folder, self._terms, lambda part: integrity.read(f"{name}/{part}"))
