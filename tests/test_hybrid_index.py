@@ -340,7 +340,7 @@ def test_a_score_that_is_no_number_is_refused_as_damage(tmp_path):
     # A flat FAISS index ends with its vectors: here, the first number of the last one.
     data[-16 * 4 : -15 * 4] = np.float32(np.inf).tobytes()
     file.write_bytes(data)
-    with contextlib.closing(HybridIndex.open(tmp_path / "index", ENCODER)) as index:
+    with contextlib.closing(HybridIndex.open(tmp_path / "index", ENCODER, check="sizes")) as index:
         queries = ENCODER.encode_queries([topic.text for topic in TOPICS])
         with pytest.raises(DupMAEError, match="dupmae verify"):
             index.search_batch(queries, k=3, mode="dense")

@@ -553,11 +553,7 @@ def test_killed_before_the_step_the_index_is_as_it_was(
         patch.setattr(Manifest, "save", killed)
         with pytest.raises(KeyboardInterrupt):
             repair_index(index)
-    after = snapshot(index)
-    assert {name: after[name] for name in before} == before
-    assert {Path(name).relative_to(index).parts[1] for name in after if name not in before} == {
-        "000003"
-    }
+    assert snapshot(index) == before  # the new segment has gone with the call that failed
     assert repair_index(index).whole
     assert results(index) == expected
 

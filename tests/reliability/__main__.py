@@ -1,4 +1,7 @@
-"""The command line: figures on stdout, exit 1 where a promise was broken."""
+"""The command line: figures on stdout, exit 1 where a promise was broken.
+
+Stopped by Ctrl-C or SIGTERM, it tells what it has counted so far.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import argparse  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 
@@ -26,13 +30,17 @@ def main() -> int:
     amount = chosen.minutes if chosen.what == "soak" else chosen.rounds
     began = time.perf_counter()
     report = {"what": chosen.what, "amount": amount, "seed": chosen.seed}
-    report |= part.run(amount, chosen.seed)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        part.run(amount, chosen.seed, report=report)
+    except KeyboardInterrupt:
+        report["stopped"] = "before the end"
     report["seconds"] = round(time.perf_counter() - began, 1)
     if chosen.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         show(report)
-    return 1 if report["wrong"] else 0
+    return 1 if report.get("wrong") or "stopped" in report else 0
 
 
 def show(report: dict, indent: str = "") -> None:
@@ -42,11 +50,11 @@ def show(report: dict, indent: str = "") -> None:
             print(f"{indent}{name}")
             show(value, indent + "  ")
         elif isinstance(value, list):
-            print(f"{indent}{name:<{34 - len(indent)}}{len(value)}")
+            print(f"{indent}{name:<{40 - len(indent)}}{len(value)}")
             for each in value[:20]:
                 print(f"{indent}  {each}")
         else:
-            print(f"{indent}{name:<{34 - len(indent)}}{value}")
+            print(f"{indent}{name:<{40 - len(indent)}}{value}")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def run_child(
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(reading)
         os._exit(_work(task, writing))
     os.close(writing)

@@ -28,11 +28,12 @@ _PATIENCE = 180.0
 _ENGINES = {"in memory": 1 << 30, "Lucene": 0}
 
 
-def run(rounds: int, seed: int = 0) -> dict[str, Any]:
+def run(rounds: int, seed: int = 0, report: dict[str, Any] | None = None) -> dict[str, Any]:
     """So many damages, of all files in turn; what became of them, and what was wrong."""
     dice = random.Random(seed)
     looks = ("verify", "search", "search, sizes only", "compact", "repair")
-    report: dict[str, Any] = {"damages": 0, "by file": Counter()}
+    report = {} if report is None else report
+    report |= {"damages": 0, "by file": Counter()}
     report |= {look: Counter() for look in looks}
     report |= {"unseen by sizes only": Counter(), "wrong": []}
     with scratch() as folder:

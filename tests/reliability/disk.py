@@ -28,11 +28,14 @@ _DISK = 16 << 20
 _TOLD = {"files too large": "File too large"}
 
 
-def run(rounds: int, seed: int = 0, java: bool = True) -> dict[str, Any]:
+def run(
+    rounds: int, seed: int = 0, java: bool = True, report: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """So many full disks, over all scenarios and ways; figures, and what was wrong."""
     dice = random.Random(seed)
     os.fsync = lambda descriptor: None
-    report: dict[str, Any] = {
+    report = {} if report is None else report
+    report |= {
         "full disks": 0, "by way": Counter(), "after": Counter(), "most bytes kept": 0, "wrong": [],
     }  # fmt: skip
     with scratch() as folder, _small_disk(folder / "disk") as disk:

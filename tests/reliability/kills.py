@@ -34,10 +34,13 @@ WAYS = {"a step": 45, "power cut at a step": 30, "a moment": 15, "a moment, with
 _LAST = 900  # the number of the document that is added in the end
 
 
-def run(rounds: int, seed: int = 0, java: bool = True) -> dict[str, Any]:
+def run(
+    rounds: int, seed: int = 0, java: bool = True, report: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """So many kills, over all scenarios and ways; figures, and what was wrong."""
     dice = random.Random(seed)
-    report: dict[str, Any] = {"kills": 0, "by way": Counter(), "after": Counter(), "wrong": []}
+    report = {} if report is None else report
+    report |= {"kills": 0, "by way": Counter(), "after": Counter(), "wrong": []}
     os.fsync = lambda descriptor: None  # what is flushed is noted, see Doom; waiting shows nothing
     shares = {way: share for way, share in WAYS.items() if java or "Lucene" not in way}
     with scratch() as folder:

@@ -37,7 +37,7 @@ _START, _SEGMENT, _NUMBERS = 60, 64, 300
 _WRITERS = 2
 
 
-def run(minutes: float, seed: int = 0) -> dict[str, Any]:
+def run(minutes: float, seed: int = 0, report: dict[str, Any] | None = None) -> dict[str, Any]:
     """Disturb one index for so long, and compare it in the end with one that is built at once."""
     context = multiprocessing.get_context("spawn")
     with scratch() as folder:
@@ -80,7 +80,10 @@ def run(minutes: float, seed: int = 0) -> dict[str, Any]:
             wrong.append("a reader left no report")
         adds = figures["documents added"]
         figures["additions a second"] = round(adds / (60 * minutes), 2)
-        return {"kills": kills} | figures | {r.pop("reader"): r for r in reports} | {"wrong": wrong}
+        report = {} if report is None else report
+        report |= {"kills": kills} | figures | {r.pop("reader"): r for r in reports}
+        report["wrong"] = wrong
+        return report
 
 
 def _start(context: Any, target: Any, *arguments: Any) -> Any:
@@ -140,6 +143,8 @@ def _write(folder: Path, name: str, number: int, seed: int, until: float) -> Non
 def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
     """Search, compare with what the state must answer, refresh; count, and watch what is held."""
     dice = random.Random(f"{seed} {name}")
+    _look_once(folder, most)  # Java and the caches open what they need
+    before = _files()
     index = HybridIndex.open(folder / "index", ENCODER, most_postings=most)
     history = History(folder / "journal", contents(some(0, _START)), 0)
     report: dict[str, Any] = {"reader": f"reader, {name}", "searches": 0, "states": 0, "wrong": []}
@@ -152,18 +157,32 @@ def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
             report["searches"] += len(MODES) * len(QUESTIONS)
             report["wrong"] += [f"{name}, {index.manifest.generation}: {each}" for each in found]
         gc.collect()
-        held.append((len(os.listdir("/proc/self/fd")), _mebibytes()))
+        held.append((_files(), _mebibytes()))
     index.close()
-    settled = held[len(held) // 3 :]  # by then Java and the caches have what they need
+    gc.collect()
+    left = _files() - before
+    report["files open after closing"] = left
+    if left > 0:
+        report["wrong"].append(f"{name}: {left} files are open after closing")
+    settled = held[len(held) // 3 :]  # by then the caches have what they need
     half = max(1, len(settled) // 2)
     for what, column in (("files open", 0), ("MiB", 1)):
         first = [row[column] for row in settled[:half]]
         last = [row[column] for row in settled[half:]] or first
-        report[f"{what}, middle and last third"] = (
-            f"{sum(first) / len(first):.1f} {sum(last) / len(last):.1f}"
-        )
-        report[f"most {what}"] = max(row[column] for row in held)
+        report[f"{what}, middle third"] = round(sum(first) / len(first), 1)
+        report[f"{what}, last third"] = round(sum(last) / len(last), 1)
     (folder / f"reader-{name}.json").write_text(json.dumps(report))
+
+
+def _look_once(folder: Path, most: int) -> None:
+    index = HybridIndex.open(folder / "index", ENCODER, most_postings=most)
+    index.search(QUESTIONS[0])
+    index.close()
+    gc.collect()
+
+
+def _files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def _mebibytes() -> float:
