@@ -54,8 +54,9 @@ class View:
         self._lock = threading.RLock()
         self._engines: dict[str, Engine] = {}
         self._holds: list[int] = []
-        level = before._integrity.level if before else check
-        self._integrity = Integrity(path, manifest.checksums, level)
+        self._integrity: Integrity = Integrity(
+            path, manifest.checksums, before._integrity.level if before else check
+        )
         if before is None:
             self._integrity.read(manifest.vocabulary_file)
         self._terms: list[str] = (
