@@ -15,7 +15,7 @@ from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.search.legs import Terms
 from dupmae_toolkit.search.postings import Postings
-from dupmae_toolkit.search.shards import lexical_shards
+from dupmae_toolkit.search.shards import Shards
 from tests.index_support import documents_of
 from tests.support import HashingEncoder
 
@@ -118,9 +118,9 @@ def test_the_smaller_segments_are_held_in_memory(index):
     opened = HybridIndex.open(index, HashingEncoder())
     segments = opened._view.segments
     sizes = [segment.forward.impacts.nnz for segment in segments]
-    assert [shard.quick for shard in lexical_shards(segments, sum(sizes))] == [True] * len(sizes)
+    assert [shard.quick for shard in Shards().lexical(segments, sum(sizes))] == [True] * len(sizes)
     most = sum(sizes) - 1
-    shards = lexical_shards(segments, most)
+    shards = Shards().lexical(segments, most)
     assert sum(shard.quick for shard in shards) == len(sizes) - 1
     assert not shards[int(np.argmax(sizes))].quick
     query = Terms(np.array([0, 3]), np.float32([1, 2]))

@@ -22,6 +22,7 @@ from dupmae_toolkit.index.merging import FAN, tier_of
 from dupmae_toolkit.index.updates import add_corpus, add_encoded, compact_index, delete_documents
 from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.search.lookup import IndexedCorpus, Lookup
 from tests.support import HashingEncoder
 
 pytestmark = pytest.mark.java
@@ -131,6 +132,26 @@ def test_an_open_searcher_keeps_its_state_until_it_is_told(index, tmp_path):
     index.add(some(61, 62))
     assert index_info(index.path)["leftovers"] == []
     reader.close()
+
+
+def test_small_segments_are_searched_as_one_with_the_results_of_each_by_itself(index):
+    for number in range(40, 46):
+        index.add([document(number)])
+    index.delete(["d41", "d3"])
+    index.add([document(3, 9), document(44, 9)], replace=True)
+    assert len(index.manifest.segments) > 2
+    together = HybridIndex.open(index.path, ENCODER)
+    apart = HybridIndex.open(index.path, ENCODER, most_postings=0)
+    assert len(together._view.parts) == 1
+    assert len(apart._view.parts) == len(index.manifest.segments)
+    assert len(together) == len(apart) == 45
+    assert results(together) == results(apart)
+    for topic in TOPICS[:3]:
+        assert together.search(topic.text, k=45) == apart.search(topic.text, k=45)
+    assert {d.id: d for d in IndexedCorpus(together)} == {d.id: d for d in IndexedCorpus(apart)}
+    assert Lookup(together).documents(["d44", "d41"]) == {"d44": document(44, 9)}
+    together.close()
+    apart.close()
 
 
 def test_an_answer_is_read_in_the_state_that_gave_it(index):
@@ -300,6 +321,34 @@ def test_states_that_are_left_are_forgotten(index):
     gc.collect()
     assert [state() for state in states] == [None] * 10
     assert len(index.search("the very same words", k=50)) > 0
+
+
+@pytest.mark.parametrize("most", [0, 10**6])
+def test_segments_that_were_merged_away_are_let_go_when_no_search_needs_them(index, most):
+    reader = HybridIndex.open(index.path, ENCODER, most_postings=most)
+    topic = TOPICS[0].text
+    answer = reader.answer(topic, reader.request(3))
+    segment = weakref.ref(reader._view.segments[0])
+    opened = list(segment().opened)
+    index.delete(["d1"])
+    index.compact()
+    assert reader.refresh()
+    gc.collect()
+    assert segment() is not None  # the answer can still be read
+    assert len(reader.hits(answer)) == 3
+    answer = None
+    gc.collect()
+    assert segment() is None
+    assert len(reader._left) == 1
+    index.add(some(40, 41))
+    assert reader.refresh()
+    assert reader._left == []
+    assert len(opened) == (most == 0)
+    for lucene in opened:
+        with pytest.raises(DupMAEError, match="closed"):
+            lucene.search_terms([{"t1": 1.0}], 3)
+    assert len(reader.search(topic, k=3)) == 3
+    reader.close()
 
 
 def test_an_index_that_is_replaced_is_another_state_though_it_counts_from_nothing(index):

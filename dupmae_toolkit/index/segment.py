@@ -35,6 +35,8 @@ class Segment:
         self.folder = Path(folder)
         self._terms = terms
         self._check = check
+        #: What must be closed, in a list that outlives the segment where somebody holds it.
+        self.opened: list[LuceneImpacts] = []
 
     @classmethod
     def open(
@@ -84,7 +86,8 @@ class Segment:
     @functools.cached_property
     def lucene(self) -> LuceneImpacts:
         """The lexical leg; starts Java."""
-        return LuceneImpacts(self.folder / LUCENE_FOLDER, self._terms)
+        self.opened.append(LuceneImpacts(self.folder / LUCENE_FOLDER, self._terms))
+        return self.opened[-1]
 
     @functools.cached_property
     def forward(self) -> ForwardStore:
@@ -100,9 +103,9 @@ class Segment:
 
     def close(self) -> None:
         """Let Lucene's files go, if they were opened."""
-        lucene = vars(self).pop("lucene", None)
-        if lucene is not None:
-            lucene.close()
+        vars(self).pop("lucene", None)
+        while self.opened:
+            self.opened.pop().close()
 
 
 def write_segment(

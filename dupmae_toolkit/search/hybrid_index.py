@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
-
-import numpy as np
+from weakref import WeakSet, finalize
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.manifest import Manifest
@@ -25,11 +24,12 @@ from dupmae_toolkit.records import (
 from dupmae_toolkit.search.engine import Answer, Request, new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.postings import MOST_POSTINGS
-from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors, rounded
+from dupmae_toolkit.search.queries import Queries, leg_inputs, load_encoder, query_vectors
 from dupmae_toolkit.search.report import describe, proof
 from dupmae_toolkit.search.view import View
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.index.lucene import LuceneImpacts
     from dupmae_toolkit.index.segment import Segment
     from dupmae_toolkit.index.updates import Update
 
@@ -67,7 +67,9 @@ class HybridIndex:
             else View(path, manifest, self._pool, None, most_postings, check)
         )
         #: Segments that are no part of the index any more; searches under way may need them yet.
-        self._retired: list[Segment] = []
+        self._retired: WeakSet[Segment] = WeakSet()
+        #: What such segments had opened, once no search needs them; closed at the next change.
+        self._left: list[list[LuceneImpacts]] = []
 
     @classmethod
     def open(
@@ -150,10 +152,19 @@ class HybridIndex:
             if changed:
                 if self._encoder is not None:
                     view.manifest.check_encoder(self.path, self._encoder.info)
-                self._retired += [s for s in self._view.segments if s not in view.segments]
+                for segment in set(self._view.segments).difference(view.segments):
+                    self._retired.add(segment)
+                    # Closed later: Java is not to be called while Python collects its garbage.
+                    finalize(segment, self._left.append, segment.opened)
                 self._view.release()
                 self._view = view
+            self._close_left()
             return changed
+
+    def _close_left(self) -> None:
+        while self._left:
+            for lucene in self._left.pop():
+                lucene.close()
 
     def add(
         self,
@@ -329,17 +340,14 @@ class HybridIndex:
         with self._lock:
             self._pool.shutdown()
             self._view.close()
-            for segment in self._retired:
+            for segment in list(self._retired):
                 segment.close()
+            self._close_left()
 
     def _answers(
         self, view: View, vectors: Representations, request: Request, progress: Progress
     ) -> list[Answer]:
-        dense = lexical = None
-        if request.mode != "lexical":
-            dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
-        if request.mode != "dense":
-            lexical = rounded(vectors.lexical, view.manifest.max_impact)
+        dense, lexical = leg_inputs(vectors, request.mode, view.manifest.max_impact)
         answers = view.engine(request.mode).search(dense, lexical, request, progress)
         for answer in answers:
             answer.view = view

@@ -11,7 +11,7 @@ from dupmae_toolkit.collection.corpora import Corpus
 from dupmae_toolkit.records import Document, Query, Ranking
 from dupmae_toolkit.search.engine import Request
 from dupmae_toolkit.search.hybrid_index import HybridIndex
-from dupmae_toolkit.search.queries import rounded
+from dupmae_toolkit.search.queries import leg_inputs
 
 _ROWS = 4096  # documents that are read together
 
@@ -50,11 +50,7 @@ class Lookup:
         """
         index = self.index
         vectors = index._vectors(queries)
-        dense = lexical = None
-        if request.mode != "lexical":
-            dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
-        if request.mode != "dense":
-            lexical = rounded(vectors.lexical, self._view.manifest.max_impact)
+        dense, lexical = leg_inputs(vectors, request.mode, self._view.manifest.max_impact)
         engine = self._view.engine(request.mode)
         answers = engine.search(dense, lexical, request)
         results = []

@@ -96,6 +96,18 @@ def _is_at_hand(name: str) -> bool:
         return False
 
 
+def leg_inputs(
+    vectors: Representations, mode: str, max_impact: int
+) -> tuple[np.ndarray | None, csr_matrix | None]:
+    """What the legs of a mode take: dense float32 [q, d] and lexical CSR [q, |V|], or None."""
+    dense = lexical = None
+    if mode != "lexical":
+        dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
+    if mode != "dense":
+        lexical = rounded(vectors.lexical, max_impact)
+    return dense, lexical
+
+
 def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
     """Query weights as Lucene is given them: ``round_weights``, no zeros, indices sorted."""
     weights = lexical.tocsr().astype(np.float32)

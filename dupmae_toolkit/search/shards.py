@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
+from dupmae_toolkit.search.joined import Joined
 from dupmae_toolkit.search.legs import Returned, Terms
 from dupmae_toolkit.search.postings import MOST_POSTINGS, Postings
 from dupmae_toolkit.search.scanning import inner_products, largest_norm, products, scan
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+Part: TypeAlias = Segment | Joined
 
 
 class SegmentDense:
@@ -23,15 +27,17 @@ class SegmentDense:
     Where FAISS would compare the query with every vector, that is done here, faster.
     """
 
-    def __init__(self, segment: Segment) -> None:
-        self._faiss = segment.faiss
+    def __init__(self, segment: Part) -> None:
         self._forward = segment.forward
-        self.size = len(self._faiss)
-        self.exhaustive = self._faiss.exact
+        self._faiss = segment.faiss
+        self.size = len(self._forward if self._faiss is None else self._faiss)
+        self.exhaustive = self._faiss is None or self._faiss.exact
         self.stored = self._forward.dense_matrix is not None
 
     def search(self, queries: np.ndarray, k: int) -> Returned:
-        return self.scan(queries, k) if self.exhaustive else self._faiss.search(queries, k)
+        if self._faiss is None or self.exhaustive:
+            return self.scan(queries, k)
+        return self._faiss.search(queries, k)
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
         vectors = self._forward.dense_matrix
@@ -61,13 +67,13 @@ class SegmentLexical:
 
     stored = True
 
-    def __init__(self, segment: Segment, in_memory: bool) -> None:
-        """in_memory: hold the postings, and leave Lucene and Java alone."""
-        if in_memory:
+    def __init__(self, segment: Part, in_memory: bool) -> None:
+        """in_memory: hold the postings, and leave Lucene and Java alone; joined ones must be."""
+        if in_memory and isinstance(segment, Segment):
             segment.reads(FORWARD_FOLDER)
         self._forward = segment.forward
         self._postings = Postings(segment.forward.impacts) if in_memory else None
-        self._lucene = None if in_memory else segment.lucene
+        self._lucene = None if in_memory or isinstance(segment, Joined) else segment.lucene
         self.exact = self.quick = in_memory
         self.size = len(segment.forward)
 
@@ -85,13 +91,33 @@ class SegmentLexical:
         return self._forward.lexical_scores(*query, rows)
 
 
-def lexical_shards(segments: Sequence[Segment], most: int = MOST_POSTINGS) -> list[SegmentLexical]:
-    """The segments; the smaller ones in memory, as many as have ``most`` postings together."""
-    sizes = [segment.forward.impacts.nnz for segment in segments]
-    held: set[int] = set()
-    for number in sorted(range(len(sizes)), key=sizes.__getitem__):
-        most -= sizes[number]
-        if most < 0:
-            break
-        held.add(number)
-    return [SegmentLexical(segment, number in held) for number, segment in enumerate(segments)]
+class Shards:
+    """The shards of segments, each made once: a state of the index has most of the last one's."""
+
+    def __init__(self) -> None:
+        self._dense: WeakKeyDictionary[Part, SegmentDense] = WeakKeyDictionary()
+        self._lexical: WeakKeyDictionary[Part, SegmentLexical] = WeakKeyDictionary()
+
+    def dense(self, parts: Sequence[Part]) -> list[SegmentDense]:
+        """The dense vectors of each part."""
+        for part in parts:
+            if part not in self._dense:
+                self._dense[part] = SegmentDense(part)
+        return [self._dense[part] for part in parts]
+
+    def lexical(self, parts: Sequence[Part], most: int = MOST_POSTINGS) -> list[SegmentLexical]:
+        """The impacts; the smaller ones in memory, as many as have ``most`` postings together."""
+        sizes = [part.forward.impacts.nnz for part in parts]
+        held: set[int] = set()
+        by_size = sorted(range(len(sizes)), key=sizes.__getitem__)
+        # Joined ones first: Lucene has no index of them.
+        for number in sorted(by_size, key=lambda n: not isinstance(parts[n], Joined)):
+            most -= sizes[number]
+            if most < 0 and not isinstance(parts[number], Joined):
+                break
+            held.add(number)
+        for number, part in enumerate(parts):
+            made = self._lexical.get(part)
+            if made is None or made.quick != (number in held):
+                self._lexical[part] = SegmentLexical(part, number in held)
+        return [self._lexical[part] for part in parts]

@@ -22,9 +22,11 @@ from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
 from dupmae_toolkit.records import Document
 from dupmae_toolkit.search.engine import Engine
+from dupmae_toolkit.search.joined import Joined, small_ones
 from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.postings import MOST_POSTINGS
+from dupmae_toolkit.search.shards import Shards
 
 #: How often a state may change between reading what it is and opening it, before that is an error.
 _ATTEMPTS = 20
@@ -62,6 +64,7 @@ class View:
         self._terms: list[str] = (
             before._terms if before else lucene_terms(manifest.vocabulary(path))
         )
+        self._shards: Shards = before._shards if before else Shards()
         held = {} if before is None else before._by_name()
         try:
             self.segments = [self._open(entry, held) for entry in manifest.segments]
@@ -71,7 +74,15 @@ class View:
         except BaseException:
             self.release()
             raise
-        self.numbering = Numbering([segment.ids for segment in self.segments], dead)
+        small = small_ones(manifest, self._most_postings)
+        rest = [number for number in range(len(dead)) if number not in small]
+        #: What the legs search and what documents are numbered by: the small segments are one.
+        self.parts: list[Segment | Joined] = [self.segments[number] for number in rest]
+        dead_parts = [dead[number] for number in rest]
+        if small:
+            joined = Joined([self.segments[n] for n in small], [dead[n] for n in small])
+            self.parts, dead_parts = [*self.parts, joined], [*dead_parts, None]
+        self.numbering = Numbering([part.ids for part in self.parts], dead_parts)
 
     @classmethod
     def newest(
@@ -101,16 +112,13 @@ class View:
 
     def engine(self, mode: str) -> Engine:
         """The engine of a mode; a dense search starts no Java."""
-        from dupmae_toolkit.search.shards import SegmentDense, lexical_shards
-
         with self._lock:
             if mode not in self._engines:
                 dense = lexical = None
                 if mode != "lexical":
-                    dense_shards = [SegmentDense(segment) for segment in self.segments]
-                    dense = DenseLeg(self.numbering, dense_shards)
+                    dense = DenseLeg(self.numbering, self._shards.dense(self.parts))
                 if mode != "dense":
-                    shards = lexical_shards(self.segments, self._most_postings)
+                    shards = self._shards.lexical(self.parts, self._most_postings)
                     lexical = LexicalLeg(self.numbering, shards, self.manifest.scale)
                 self._engines[mode] = Engine(self.numbering, dense, lexical, self._pool)
             return self._engines[mode]
@@ -119,7 +127,7 @@ class View:
         """The documents of these numbers, in the order asked for."""
         found: list[Document | None] = [None] * len(numbers)
         for segment, where, rows in self.numbering.by_segment(numbers):
-            documents = self.segments[segment].documents.get(rows)
+            documents = self.parts[segment].documents.get(rows)
             for place, document in zip(where.tolist(), documents, strict=True):
                 found[place] = document
         return [document for document in found if document is not None]
