@@ -40,6 +40,7 @@ SUBJECTS = {
     "fusing": Sizes(100_000, 10_000),
     "memory": Sizes(10_000, 0),
     "growth": Sizes(10_000, 500),
+    "updates": Sizes(10_000, 100),
 }
 
 

@@ -22,6 +22,7 @@ from benchmarks.rows import Row, against, each_in_turn, peer_import, percentiles
 
 if TYPE_CHECKING:
     from benchmarks.__main__ import Sizes
+    from dupmae_toolkit.records import Representations
 
 K, DEPTH, RRF_K = 10, 100, 60
 #: Documents that are handed to an engine at once.
@@ -143,35 +144,14 @@ def _milvus(collection: Collection, folder: Path) -> Search:
 
 
 def _qdrant(collection: Collection, folder: Path) -> Search:
-    with peer_import("qdrant-edge-py"):
-        import qdrant_edge as qdrant
-    folder.mkdir(parents=True, exist_ok=True)
-    width = collection.vectors.dense.shape[1]
-    config = qdrant.EdgeConfig(
-        vectors={"dense": qdrant.EdgeVectorParams(size=width, distance=qdrant.Distance.Dot)},
-        sparse_vectors={"lexical": qdrant.EdgeSparseVectorParams()},
-    )
-    shard = qdrant.EdgeShard.create(str(folder), config)
-    vectors, lexical = collection.vectors.dense, collection.vectors.lexical
-
-    def sparse(matrix: Any, row: int) -> Any:
-        part = slice(matrix.indptr[row], matrix.indptr[row + 1])
-        return qdrant.SparseVector(matrix.indices[part].tolist(), matrix.data[part].tolist())
-
-    for first in range(0, len(vectors), _BATCH):
-        points = [
-            qdrant.Point(i, {"dense": vectors[i].tolist(), "lexical": sparse(lexical, i)}, {})
-            for i in range(first, min(first + _BATCH, len(vectors)))
-        ]
-        shard.update(qdrant.UpdateOperation.upsert_points(points))
-    shard.optimize()
+    shard, qdrant = qdrant_shard(collection.vectors, folder)
     queries = collection.queries
 
     def search(number: int) -> list[int]:
         nearest = qdrant.Query.Nearest
         legs = [
             qdrant.Prefetch(DEPTH, nearest(queries.dense[number].tolist(), "dense")),
-            qdrant.Prefetch(DEPTH, nearest(sparse(queries.lexical, number), "lexical")),
+            qdrant.Prefetch(DEPTH, nearest(_sparse(qdrant, queries.lexical, number), "lexical")),
         ]
         # It counts ranks from 0.
         fusion = qdrant.Fusion.Rrf(k=RRF_K + 1)
@@ -179,3 +159,38 @@ def _qdrant(collection: Collection, folder: Path) -> Search:
         return [point.id for point in found]
 
     return search
+
+
+def qdrant_shard(vectors: Representations, folder: Path) -> tuple[Any, Any]:
+    """A shard of Qdrant Edge with these documents, by number, and its module."""
+    with peer_import("qdrant-edge-py"):
+        import qdrant_edge as qdrant
+    folder.mkdir(parents=True, exist_ok=True)
+    width = vectors.dense.shape[1]
+    config = qdrant.EdgeConfig(
+        vectors={"dense": qdrant.EdgeVectorParams(size=width, distance=qdrant.Distance.Dot)},
+        sparse_vectors={"lexical": qdrant.EdgeSparseVectorParams()},
+    )
+    shard = qdrant.EdgeShard.create(str(folder), config)
+    for first in range(0, len(vectors), _BATCH):
+        qdrant_upsert(shard, qdrant, vectors, range(first, min(first + _BATCH, len(vectors))))
+    shard.optimize()
+    return shard, qdrant
+
+
+def qdrant_upsert(shard: Any, qdrant: Any, vectors: Representations, rows: range) -> None:
+    """Put documents into a shard by number, both vectors of each."""
+    points = [
+        qdrant.Point(
+            i,
+            {"dense": vectors.dense[i].tolist(), "lexical": _sparse(qdrant, vectors.lexical, i)},
+            {},
+        )
+        for i in rows
+    ]
+    shard.update(qdrant.UpdateOperation.upsert_points(points))
+
+
+def _sparse(qdrant: Any, matrix: Any, row: int) -> Any:
+    part = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    return qdrant.SparseVector(matrix.indices[part].tolist(), matrix.data[part].tolist())

@@ -75,6 +75,8 @@ def add(
             model or info.name, info, remembered=model is None, device=device, precision=precision
         )
         done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
+        if corpus.skipped:
+            console.say(f"{source}: {corpus.skipped:,} lines that are no documents were left out")
     _tell(index, done, json)
 
 
@@ -92,13 +94,16 @@ def delete(
 ) -> None:
     """Delete documents from an index, all of them in one step.
 
-    Their room is free again when their segment is merged, or with `dupmae compact`.
+    All or none: an id that is not in the index is refused, unless --ignore-missing. The room of the
+    others is free again when their segment is merged, or with `dupmae compact`.
 
     [bold]Examples:[/bold]
 
       dupmae delete note-17 note-18 --index indexes/notes
 
       dupmae delete --file gone.txt --index indexes/notes --ignore-missing
+
+      sqlite3 notes.db "select id from gone" | dupmae delete --file - --index indexes/notes
     """
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.index.updates import delete_documents
@@ -126,18 +131,34 @@ def compact(index: IndexFolder, wait: Wait = 60.0, json: Json = False) -> None:
 
 
 def _read_ids(file: Path) -> list[str]:
+    """The ids in a file, one on each line; white space around them is no part of any id."""
+    import codecs
     import sys
 
     from dupmae_toolkit.errors import InputError
 
+    name = "standard input" if str(file) == "-" else str(file)
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        lines = data.decode("utf-8").split("\n")
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if marked else "utf-8-sig"
+    try:
+        lines = data.decode(encoding).split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from error
-    return [name for line in lines if (name := line.rstrip("\r"))]
+        raise InputError(
+            f"{name}: not {'UTF-16' if marked else 'UTF-8'} ({error.reason} at byte {error.start})"
+        ) from error
+    ids = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if len(words) > 1 or "\0" in line:
+            raise InputError.at(name, number, "more than an id; put one on each line")
+        ids += words
+    if not ids:
+        raise InputError(f"{name}: no ids in it")
+    return ids
 
 
 def _tell(index: Path, done: Update, json: bool) -> None:

@@ -111,7 +111,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for folder, _, names in os.walk(temporary):
             for name in names:
                 # Some writers make their files private, as temporary files are.
-                os.chmod(Path(folder, name), 0o666 & ~_umask())
+                _let_read(Path(folder, name), 0o666 & ~_umask())
                 fsync_path(Path(folder, name))
             fsync_path(Path(folder))
         os.rename(temporary, path)
@@ -208,6 +208,12 @@ def sha256_lines(lines: list[str]) -> str:
         data = line.encode("utf-8", "surrogatepass")
         parts += (len(data).to_bytes(8, "little"), data)
     return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _let_read(path: Path, mode: int) -> None:
+    """Give a file its mode unless it has it: a change of it would have to be flushed too."""
+    if path.stat().st_mode & 0o777 != mode:
+        os.chmod(path, mode)
 
 
 def _umask() -> int:

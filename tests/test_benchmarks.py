@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from benchmarks import __main__ as command
-from benchmarks import encoding, engines, fusing, growth, memory, one_query, synthetic
+from benchmarks import encoding, engines, fusing, growth, memory, one_query, synthetic, updates
 from benchmarks import rows as turns_of
 from benchmarks.collection import Collection, quality, sample, share_of_best
 from benchmarks.processes import run_python
@@ -415,3 +416,35 @@ def test_the_page_on_performance_tells_how_to_repeat_every_subject():
     for name in command.SUBJECTS:
         assert f"\n## `{name}`" in page
         assert f"python -m benchmarks {name}" in page
+
+
+def test_vectors_that_are_held_are_those_that_are_drawn():
+    held, ready = synthetic.Held(30), synthetic.Ready()
+    mine, theirs = (each.encode_documents(["17", "3"], ["a", "b"]) for each in (held, ready))
+    assert mine.ids == theirs.ids
+    assert np.array_equal(mine.dense, theirs.dense)
+    assert (mine.lexical != theirs.lexical).nnz == 0
+    assert held.info == ready.info
+
+
+@pytest.mark.java
+def test_additions_are_measured_and_give_the_results_of_an_index_built_at_once(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setitem(sys.modules, "qdrant_edge", None)
+    rows = updates.measure(tmp_path, command.Sizes(60, 3))
+    assert [row.work.split(",")[0] for row in rows] == [
+        "an addition of 1 to 60 documents",
+        "an addition of 10 to 60 documents",
+        "documents rewritten for each one added",
+        "documents rewritten for each one added",
+        *(f"one {mode} query" for mode in updates.MODES for _ in updates.DEPTHS),
+    ]
+    assert "peer" in rows[0].same
+    assert rows[0].details["additions"] == rows[0].details["added"] == 6
+    # Six single ones: the first four become one segment.
+    assert (rows[2].ours, rows[2].details["segments"]) == (4 / 6, 4)
+    assert (rows[3].ours, rows[3].details["additions"]) == (0, 1)
+    for row in rows[4:]:
+        assert row.same.startswith("the same ids and scores for 3 and, compacted, 3 of 3"), row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -148,17 +148,24 @@ class Plan:
         return hashlib.sha256("".join(digest for _, digest in self.windows).encode()).hexdigest()
 
 
-def survey(source: Source, size: int, progress: Progress = silent) -> Plan:
+def survey(
+    source: Source,
+    size: int,
+    progress: Progress = silent,
+    look: Callable[[Window], None] = lambda window: None,
+) -> Plan:
     """Read a source once, to the end, before anything is encoded or written.
 
     A broken line, an empty text or an id that occurs twice is found now and not after hours, and
-    the digests tell whether a folder that exists was made from the same texts.
+    the digests tell whether a folder that exists was made from the same texts. look: is shown each
+    window, and may raise.
     """
     register, found = IdRegister(), []
     with progress(f"reading {source.source}", source.count()) as advance:
         for window in windows(source, size):
             for row in register.suspects(window.ids):
                 _refuse_duplicate(source, window.places[row], window.ids[row])
+            look(window)
             found.append((len(window), window.digest))
             advance(len(window))
     if not found:

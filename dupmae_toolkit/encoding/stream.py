@@ -33,7 +33,7 @@ from dupmae_toolkit.encoding.resume import (
     settings_digest,
     standing,
 )
-from dupmae_toolkit.encoding.source import Source, Window, as_source, survey, windows
+from dupmae_toolkit.encoding.source import Plan, Source, Window, as_source, survey, windows
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import (
     atomic_file,
@@ -65,13 +65,14 @@ def encode_corpus(
     part_size: int = PART_SIZE,
     dense_dtype: str = "float32",
     kind: str = "documents",
+    plan: Plan | None = None,
     progress: Progress = silent,
 ) -> EncodedCorpus:
     """Encode a corpus into the folder ``output``; continue, or reuse, what stands there.
 
     corpus: read twice, one part in memory at a time; an iterator is spooled to a temporary file.
     dense_dtype: ``float32``, or ``float16`` for half the size at a relative error of 2^-11.
-    kind: ``documents`` or ``queries``.
+    kind: ``documents`` or ``queries``. plan: what ``survey`` said of it, if that was asked before.
 
     Raises InputError for bad input (nothing is written then), for a folder that was made from
     something else, and while another process writes there; DupMAEError when the disk is full.
@@ -93,7 +94,7 @@ def encode_corpus(
     if output.exists():  # refuse before the source is read to its end
         with exclusive(make_folder(output)):
             standing(output, wanted)
-    plan = survey(source, part_size, progress)
+    plan = plan or survey(source, part_size, progress)
     parts = [
         {"file": f"part-{number:05d}.parquet", "count": count, "contents_sha256": digest}
         for number, (count, digest) in enumerate(plan.windows)

@@ -146,10 +146,15 @@ def build_held(
     return manifest
 
 
-def check_inputs(encoded: EncodedCorpus, vocabulary: list[str]) -> None:
-    """Raise InputError unless these are documents, encoded with this vocabulary."""
+def check_documents(encoded: EncodedCorpus) -> None:
+    """Raise InputError for encoded queries."""
     if encoded.kind != "documents":
         raise InputError(f"{encoded.folder}: holds queries; an index is built from documents")
+
+
+def check_inputs(encoded: EncodedCorpus, vocabulary: list[str]) -> None:
+    """Raise InputError unless these are documents, encoded with this vocabulary."""
+    check_documents(encoded)
     if (
         len(vocabulary) != encoded.info.vocabulary_size
         or sha256_lines(vocabulary) != encoded.info.vocabulary_sha256

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
-from dupmae_toolkit.encoding.source import Source, as_source
+from dupmae_toolkit.encoding.source import Plan, Source, as_source
 from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 from dupmae_toolkit.errors import BusyError, InputError
 from dupmae_toolkit.index.build import BuildOptions, build_held, building_in
@@ -64,6 +64,7 @@ def encode_afresh(
     *,
     part_size: int,
     progress: Progress,
+    plan: Plan | None = None,
     ask: Callable[[InputError], None] = lambda error: None,
 ) -> EncodedCorpus:
     """``encode_corpus`` into ``folder``, where the beginning of something else gives way.
@@ -73,7 +74,9 @@ def encode_afresh(
     """
 
     def encode() -> EncodedCorpus:
-        return encode_corpus(source, encoder, folder, part_size=part_size, progress=progress)
+        return encode_corpus(
+            source, encoder, folder, part_size=part_size, plan=plan, progress=progress
+        )
 
     stood = folder.exists()
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.files import atomic_file, read_json, sha256_file, sha256_lines, write_json
 from dupmae_toolkit.index.impacts import QuantizationError
+from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.records import EncoderInfo
 
 FORMAT_VERSION = 2  # since 2, documents can be deleted: who reads 1 alone would return them
@@ -205,6 +206,22 @@ class Manifest:
                 "--repair` on the index"
             )
         return tokens
+
+    def terms(self, index: str | Path) -> list[str]:
+        """Lucene's terms in the order of the vocabulary.
+
+        The last ones are kept, by the vocabulary's digest: for who changes an index many times.
+        """
+        digest = self.encoder.vocabulary_sha256
+        terms = _terms.get(digest)
+        if terms is None:
+            terms = lucene_terms(self.vocabulary(index))
+            _terms.clear()
+            _terms[digest] = terms
+        return terms
+
+
+_terms: dict[str, list[str]] = {}
 
 
 def require_folder(index: Path) -> None:

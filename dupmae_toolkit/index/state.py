@@ -24,7 +24,6 @@ from dupmae_toolkit.index.manifest import (
 )
 from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment, write_segment
-from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import remove_folder
 from dupmae_toolkit.progress import Progress, silent
 
@@ -37,7 +36,6 @@ class State:
     def __init__(self, index: Path, manifest: Manifest) -> None:
         self.index = index
         self.manifest = manifest
-        self._terms: list[str] | None = None
         self._integrity = Integrity(index, manifest.checksums)
         self._open: dict[str, Segment] = {}
         #: Of each segment, by name, the rows that are dead; as they will be.
@@ -108,11 +106,10 @@ class State:
         part of the index when ``exchange`` has named it and the step is made.
         """
         folder = self.free_folder()
-        if self._terms is None:
-            self._terms = lucene_terms(self.manifest.vocabulary(self.index))
+        terms = self.manifest.terms(self.index)
         usual = self.manifest.faiss_spec
         with atomic_folder(folder) as temporary:
-            spec = write_segment(temporary, rows, self._terms, [usual, "Flat"], progress)
+            spec = write_segment(temporary, rows, terms, [usual, "Flat"], progress)
         self.manifest.checksums |= checksums(self.index, folder)
         own = "" if spec == usual else spec
         return SegmentEntry(folder.name, len(rows), int(rows.lexical.nnz), error, faiss_spec=own)

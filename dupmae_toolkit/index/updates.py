@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
-from dupmae_toolkit.encoding.source import Source, as_source
+from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.build import check_inputs, says_why
+from dupmae_toolkit.index.build import check_documents, says_why
 from dupmae_toolkit.index.corpus import encode_afresh
 from dupmae_toolkit.index.impacts import quantize
 from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER, Manifest
@@ -100,14 +100,21 @@ def add_corpus(
     index = Path(index)
     Manifest.load(index).check_encoder(index, encoder.info)
     source = as_source(corpus)
+    plan = None
     if not replace:
         with changing(index, wait) as state:
-            for place, item in source.numbered():
-                if state.find(item.id) is not None:
-                    raise InputError.at(source.source, place, _is_there(item.id))
+
+            def look(window: Window) -> None:
+                for place, name in zip(window.places, window.ids, strict=True):
+                    if state.find(name) is not None:
+                        raise InputError.at(source.source, place, _is_there(name))
+
+            plan = survey(source, part_size, progress, look)
     # Encoding takes long, and others may change the index meanwhile.
     folder = _encoding_folder(index, source)
-    encoded = encode_afresh(source, encoder, folder, part_size=part_size, progress=progress)
+    encoded = encode_afresh(
+        source, encoder, folder, part_size=part_size, plan=plan, progress=progress
+    )
     done = add_encoded(index, encoded, replace=replace, wait=wait, progress=progress)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
@@ -125,9 +132,9 @@ def add_encoded(
 ) -> Update:
     """``add_corpus`` with what ``dupmae encode`` wrote."""
     index = Path(index)
-    manifest = Manifest.load(index)
-    manifest.check_encoder(index, encoded.info)
-    check_inputs(encoded, manifest.vocabulary(index))
+    # The same encoder has the same vocabulary; that of the index is looked at when it is used.
+    Manifest.load(index).check_encoder(index, encoded.info)
+    check_documents(encoded)
     from dupmae_toolkit.encoding.parquet import read_ids
 
     with changing(index, wait) as state:

@@ -1,0 +1,290 @@
+"""`dupmae add`, `delete`, `compact`, as they are run: what they say, refuse, and leave behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from dupmae_cli.main import main
+
+from dupmae_toolkit.encoding.stream import encode_corpus
+from dupmae_toolkit.index.manifest import Manifest
+from dupmae_toolkit.index.verify import verify_index
+from dupmae_toolkit.records import Document
+from tests.index_support import contents
+from tests.support import HashingEncoder
+from tests.tiny import save_tiny, tiny_tokenizer
+
+pytestmark = pytest.mark.java
+
+
+@pytest.fixture(autouse=True)
+def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as raised:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return int(raised.value.code or 0), out, err
+
+
+def write(path: Path, texts: dict[str, str]) -> Path:
+    lines = [json.dumps({"_id": name, "text": text}) + "\n" for name, text in texts.items()]
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words() -> list[str]:
+    """Words that the tiny encoder knows."""
+    known = sorted(word for word in tiny_tokenizer().get_vocab() if word.isalnum())
+    return known[:30]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, model: Path, words: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    texts = {f"d{n}": f"{words[n]} {words[n + 1]} {words[n + 2]}" for n in range(12)}
+    corpus = write(folder / "corpus.jsonl", texts)
+    with pytest.raises(SystemExit) as raised:
+        main(["index", str(corpus), "--index", str(folder / "index"), "--model", str(model)])
+    assert not raised.value.code
+    return folder / "index"
+
+
+@pytest.fixture
+def index(tmp_path: Path, built: Path) -> Path:
+    shutil.copytree(built, tmp_path / "index")
+    return tmp_path / "index"
+
+
+def found(capsys: pytest.CaptureFixture[str], index: Path, question: str) -> list[str]:
+    """The ids of all documents, best first."""
+    code, out, _ = run(capsys, "search", "--index", index, "-k", 50, "--json", question)
+    assert code == 0
+    return [hit["id"] for hit in json.loads(out)["hits"]]
+
+
+def refused(capsys: pytest.CaptureFixture[str], index: Path, *command: object) -> str:
+    """What a command says that must change nothing: one line, exit code 2."""
+    before = contents(index, lucene=True), (index / "manifest.json").read_bytes()
+    code, out, err = run(capsys, *command)
+    assert (code, out) == (2, ""), err
+    assert err.count("\n") == 1
+    assert (contents(index, lucene=True), (index / "manifest.json").read_bytes()) == before
+    return err
+
+
+def test_documents_are_added_replaced_deleted_and_found(tmp_path, index, words, capsys) -> None:
+    question = f"{words[20]} {words[21]}"
+    assert len(found(capsys, index, question)) == 12
+    more = write(tmp_path / "more.jsonl", {"new": question, "newer": words[22]})
+    code, out, err = run(capsys, "add", more, "--index", index)
+    assert (code, out) == (0, "")
+    assert err.strip() == f"{index}: 2 added; 14 documents, change 1"
+    assert set(found(capsys, index, question)) == {f"d{n}" for n in range(12)} | {"new", "newer"}
+
+    changed = write(tmp_path / "changed.jsonl", {"new": words[3], "d0": question})
+    message = refused(capsys, index, "add", changed, "--index", index)
+    assert f"{changed}:1: the id 'new' is in the index already; pass --replace" in message
+    code, out, _ = run(capsys, "add", changed, "--index", index, "--replace", "--json")
+    assert code == 0
+    done = json.loads(out)
+    assert (done["index"], done["added"], done["replaced"]) == (str(index), 2, 2)
+    assert (done["documents"], done["generation"]) == (14, Manifest.load(index).generation)
+    hits = json.loads(run(capsys, "search", "--index", index, "--json", question)[1])["hits"]
+    assert {hit["id"]: hit["text"] for hit in hits}["d0"] == question
+
+    code, out, err = run(capsys, "delete", "new", "d3", "new", "--index", index)
+    assert (code, out) == (0, "")
+    assert err.startswith(f"{index}: 2 deleted; 12 documents, ")
+    assert not {"new", "d3"} & set(found(capsys, index, question))
+
+    before = found(capsys, index, question)
+    code, out, err = run(capsys, "compact", "--index", index)
+    assert (code, out) == (0, "")
+    assert "12 rewritten in merging; 12 documents" in err
+    assert found(capsys, index, question) == before
+    generation = Manifest.load(index).generation
+    code, out, _ = run(capsys, "compact", "--index", index, "--json")
+    assert json.loads(out)["merged"] == 0
+    assert json.loads(out)["generation"] == generation
+    assert "nothing to do; 12 documents" in run(capsys, "compact", "--index", index)[2]
+    assert verify_index(index) == []
+    assert not (index / ".adding").exists()
+
+
+def test_an_encoded_folder_is_added_without_a_model(tmp_path, capsys) -> None:
+    encoder = HashingEncoder()
+    for name, number in (("a", 3), ("b", 2)):
+        texts = [Document(f"{name}{n}", "", f"w{n} of {name}") for n in range(number)]
+        encode_corpus(texts, encoder, tmp_path / name)
+    index = tmp_path / "index"
+    assert run(capsys, "index", tmp_path / "a", "--index", index)[0] == 0
+    assert "leave out --model" in refused(
+        capsys, index, "add", tmp_path / "b", "--index", index, "--model", "x"
+    )
+    code, out, _ = run(capsys, "add", tmp_path / "b", "--index", index, "--json")
+    assert (code, json.loads(out)["added"], json.loads(out)["documents"]) == (0, 2, 5)
+    assert "the id 'b0' is in the index" in refused(
+        capsys, index, "add", tmp_path / "b", "--index", index
+    )
+    other = HashingEncoder(name="another")
+    encode_corpus([Document("x", "", "y")], other, tmp_path / "other")
+    message = refused(capsys, index, "add", tmp_path / "other", "--index", index)
+    assert "'hashing'" in message
+    assert "'another'" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no documents in it"),
+        (
+            '{"_id": "x", "text": "a"}\n{"_id": "x", "text": "b"}\n',
+            ":2: the id 'x' stands",
+        ),
+        ('{"_id": "x", "text": "a"}\n{"_id": "d7", "text": "b"}\n', ":2: the id 'd7' is in the"),
+        ('{"_id": "x", "text": "a"}\n{broken\n', ":2: "),
+        ('{"_id": "x y", "text": "a"}\n', ":1: "),
+    ],
+)
+def test_a_corpus_that_cannot_be_added_changes_nothing(
+    tmp_path, index, capsys, content, message
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content)
+    said = refused(capsys, index, "add", path, "--index", index)
+    assert str(path) in said
+    assert message in said
+    assert not (index / ".adding").exists()
+
+
+def test_lines_that_were_left_out_are_counted(tmp_path, index, words, capsys) -> None:
+    path = tmp_path / "half.jsonl"
+    path.write_text(f'{{"_id": "x", "text": "{words[0]}"}}\n{{broken\n')
+    code, _, err = run(capsys, "add", path, "--index", index, "--skip-invalid")
+    assert code == 0
+    assert f"{path}: 1 lines that are no documents were left out" in err
+    assert "1 added; 13 documents" in err
+
+
+def test_another_model_and_places_without_an_index_are_refused(
+    tmp_path, index, words, capsys
+) -> None:
+    more = write(tmp_path / "more.jsonl", {"new": words[0]})
+    save_tiny(tmp_path / "other", seed=5)
+    capsys.readouterr()
+    said = refused(capsys, index, "add", more, "--index", index, "--model", tmp_path / "other")
+    assert "they differ in weights_sha256" in said
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "nowhere", tmp_path / "empty"):
+        for command in (["add", more], ["delete", "d1"], ["compact"]):
+            code, out, err = run(capsys, *command, "--index", place)
+            assert (code, out) == (2, "")
+            assert err.startswith(f"dupmae: {place}: no ")
+            assert err.count("\n") == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_unknown_ids_are_refused_or_passed_over(index, capsys) -> None:
+    said = refused(capsys, index, "delete", "d1", "nobody", "--index", index)
+    assert f"{index}: no document 'nobody' is in it; nothing was deleted" in said
+    assert "give ids" in refused(capsys, index, "delete", "--index", index)
+    code, out, _ = run(
+        capsys, "delete", "d1", "nobody", "--index", index, "--ignore-missing", "--json"
+    )
+    assert (code, json.loads(out)["deleted"], json.loads(out)["documents"]) == (0, 1, 11)
+    assert "no document 'd1'" in refused(capsys, index, "delete", "d1", "--index", index)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"d1\nd2\n",
+        b"d1\r\n\r\nd2",
+        b"\xef\xbb\xbfd1\n d2 \n",
+        "d1\r\nd2\r\n".encode("utf-16"),
+        "\ufeffd1\nd2".encode("utf-16-be"),
+    ],
+)
+@pytest.mark.parametrize("stdin", [False, True])
+def test_ids_come_from_a_file_in_whatever_way_it_was_written(
+    tmp_path, index, capsys, monkeypatch, data, stdin
+) -> None:
+    path = tmp_path / "gone.txt"
+    path.write_bytes(data)
+    if stdin:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    file = "-" if stdin else path
+    code, out, _ = run(capsys, "delete", "d5", "--file", file, "--index", index, "--json")
+    assert (code, json.loads(out)["deleted"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "cannot be read"),
+        (b"", "no ids in it"),
+        (b"\n \r\n", "no ids in it"),
+        (b"d1\n\xff\n", "not UTF-8"),
+        (b"\xff\xfed\x001", "not UTF-16"),
+        (b"d1\nd2 d3\n", ":2: more than an id"),
+        ("d1\nd2\n".encode("utf-16-le"), ":1: more than an id"),
+    ],
+)
+def test_files_that_hold_no_ids_are_refused(tmp_path, index, capsys, data, message) -> None:
+    path = tmp_path / "gone.txt"
+    if data is not None:
+        path.write_bytes(data)
+    said = refused(capsys, index, "delete", "--file", path, "--index", index)
+    assert said.startswith(f"dupmae: {path}")
+    assert message in said
+
+
+@pytest.mark.parametrize("command", ["add", "delete", "compact"])
+def test_an_index_that_another_process_changes_is_named_with_the_process(
+    tmp_path, index, words, capsys, command
+) -> None:
+    more = write(tmp_path / "more.jsonl", {"new": words[0]})
+    script = (
+        "import sys; from pathlib import Path; from dupmae_toolkit.locks import exclusive\n"
+        "with exclusive(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, index], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        own = {"add": [more], "delete": ["d1"], "compact": []}[command]
+        said = refused(capsys, index, command, *own, "--index", index, "--wait", 0)
+    finally:
+        holder.communicate()
+    assert f"{index}: another process is writing there" in said
+    if sys.platform == "linux":
+        assert f"({holder.pid}: " in said
+
+
+@pytest.mark.parametrize("command", ["add", "delete", "compact"])
+def test_every_command_shows_examples(capsys, command) -> None:
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert "Examples:" in out
+    assert f"dupmae {command}" in out
