@@ -54,7 +54,9 @@ def run(minutes: float, seed: int = 0, report: dict[str, Any] | None = None) -> 
         dice, kills = random.Random(seed), 0
         wrong = []
         while time.time() < until:
-            time.sleep(min(dice.uniform(2, 12), max(0.0, until - time.time())))
+            # Seldom enough that writers come to write: each has to start Java.
+            pause = dice.uniform(0.5, 1.5) * max(3.0, min(15.0, 6 * minutes))
+            time.sleep(min(pause, max(0.0, until - time.time())))
             name = dice.choice(sorted(writers))
             if time.time() < until and writers[name].exitcode is None:
                 writers[name].kill()
@@ -159,6 +161,7 @@ def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
         gc.collect()
         held.append((_files(), _mebibytes()))
     index.close()
+    del index  # with it go the files that are mapped
     gc.collect()
     left = _files() - before
     report["files open after closing"] = left
