@@ -189,6 +189,8 @@ class _Work:
         except DupMAEError as error:
             self._leave(Problem(name, str(error), "manifest"))
             return None
+        if (self._index / name).is_dir():  # which no file can replace
+            remove_folder(self._index / name, self._index)
         write_vocabulary(self._index / name, tokens)
         manifest.checksums[name] = checksum(self._index / name)
         self.report.rebuilt.append(Rebuilt(name, name, source))
