@@ -54,9 +54,10 @@ def work(number, folder):
     rows = torch.arange(4.0).view(2, 2) + 10 * number
     rows.requires_grad_()
     gathered, mean = gather(rows), batch_mean(rows)
+    some = batch_mean(rows.detach(), torch.tensor([True, number == 1]))
     (gathered * torch.arange(1, 5)[:, None]).sum().backward()
     save_file(
-        {"gathered": gathered.detach(), "mean": mean.detach(), "slope": rows.grad},
+        {"gathered": gathered.detach(), "mean": mean.detach(), "some": some, "slope": rows.grad},
         f"{folder}/rows{number}.safetensors",
     )
     dist.destroy_process_group()
@@ -89,6 +90,7 @@ def test_rows_are_gathered_in_the_order_of_the_processes_and_gradients_summed(fo
         found = load_file(folder / f"rows{number}.safetensors")
         assert torch.equal(found["gathered"], every)
         assert torch.equal(found["mean"], every.mean(0, keepdim=True))
+        torch.testing.assert_close(found["some"], every[[0, 2, 3]].mean(0, keepdim=True))
         weights = torch.arange(1.0, 5)[2 * number :][:2]
         assert torch.equal(found["slope"], PROCESSES * weights[:, None].expand(2, 2))
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional
+from transformers import AutoModelForMaskedLM
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.groups import Draw, Group, Pair, Passage
 from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
-from dupmae_toolkit.training.recipe import FinetuneRecipe, Source
-from tests.tiny import tiny_encoder
+from dupmae_toolkit.training.recipe import FinetuneRecipe, Source, TeacherSource
+from dupmae_toolkit.training.teachers import Teachers
+from tests.tiny import save_tiny, tiny_encoder
 
 WORDS = [f"w{i}" for i in range(50)]
 EVERY = (
@@ -153,7 +156,68 @@ def test_every_loss_of_a_batch_is_what_its_formula_says(in_batch, sizes, normali
     total = sum(parts[name] for name in EVERY) + extra  # the ramp ends at step 2
     assert loss.item() == pytest.approx(total, rel=1e-4)
     lexical = encoder(batch["document_ids"], batch["document_mask"]).lexical
+    lexical = lexical[~batch["repeated"][0]]
     assert parts["l1_document"] == pytest.approx(lexical.sum(1).mean().item(), rel=1e-4)
+
+
+def test_the_documents_that_fill_up_short_groups_count_nowhere(tmp_path):
+    """A batch with repetitions gives the parts of the texts that are really there."""
+    encoder = encoder_of()
+    save_tiny(tmp_path / "teacher", seed=3)
+    teacher = TeacherSource("dense", str(tmp_path / "teacher"), scale=4.0)
+    recipe = recipe_of(
+        losses={"joint": 1.0, "teacher_joint": 1.0, "teacher_vector": 1.0},
+        teachers=[teacher],
+        flops_document=0.5,
+        l1_document=0.25,
+    )
+    long = draw("w30", "w31 w32", [f"w{i} w{i + 1}" for i in range(33, 39)])
+    short = [draw(f"w{i}", f"w{i + 1}", []) for i in (40, 43, 46)]
+    items = [long, *short]  # the short ones have one document of seven
+    recipe.negatives = 6
+    batch = PairCollator(encoder, recipe)(items)
+    assert batch["repeated"][0].sum() == 18
+    model = PairModel(encoder, recipe, Teachers(recipe.teachers, encoder, [], 12))
+    _, parts = model(batch, 4, 4)
+
+    queries = [item.read().query for item in items]
+    texts = [text for item in items for text in item.example(6).documents]
+    assert len(texts) == 10
+    q, d = (plain_vectors(encoder, of) for of in (queries, texts))
+    weights = d.lexical
+    assert parts["flops_document"] == pytest.approx(weights.mean(0).square().sum().item(), rel=1e-4)
+    assert parts["l1_document"] == pytest.approx(weights.sum(1).mean().item(), rel=1e-4)
+    assert parts["active_document"] == pytest.approx((weights > 0).sum(1).float().mean().item())
+    lm = AutoModelForMaskedLM.from_pretrained(tmp_path / "teacher").eval()
+    taught = [torch.cat([mean_state(lm, encoder.tokenizer, t) for t in of]) for of in (queries, texts)]
+    near = [functional.cosine_similarity(a.dense, b).mean() for a, b in zip((q, d), taught)]
+    assert parts["teacher_vector"] == pytest.approx(1 - (sum(near) / 2).item(), rel=1e-3)
+    joint = q.lexical @ d.lexical.T + 3.0 * q.dense @ d.dense.T
+    places = torch.tensor([0, 7, 8, 9])
+    assert parts["joint"] == pytest.approx(functional.cross_entropy(joint, places).item(), rel=1e-3)
+    logits = 4.0 * taught[0] @ taught[1].T
+    expected = sum(divergence(joint[i], logits[i]) for i in range(4)) / 4
+    assert parts["teacher_joint"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+def plain_vectors(encoder, texts):
+    """Both vectors of each text, one after the other."""
+    with torch.no_grad():
+        found = [
+            encoder(tokens["input_ids"], tokens["attention_mask"])
+            for tokens in (encoder.tokenizer([text], return_tensors="pt") for text in texts)
+        ]
+    return SimpleNamespace(
+        dense=torch.cat([one.dense for one in found]),
+        lexical=torch.cat([one.lexical for one in found]),
+    )
+
+
+def mean_state(lm, tokenizer, text):
+    """[1, H], the mean of a text's hidden states, of length one."""
+    with torch.no_grad():
+        hidden = lm.bert(**tokenizer([text], return_tensors="pt"))[0]
+    return functional.normalize(hidden.mean(1), dim=1)
 
 
 def gradients(model, batch):

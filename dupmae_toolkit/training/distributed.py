@@ -55,13 +55,20 @@ def gather(tensor: Tensor) -> Tensor:
     return _Gather.apply(tensor) if world_size() > 1 else tensor
 
 
-def batch_mean(tensor: Tensor) -> Tensor:
+def batch_mean(tensor: Tensor, counted: Tensor | None = None) -> Tensor:
     """The mean over the rows of all processes, [1, …], with gradient.
 
-    Only the processes' own means travel. A regulariser of the batch's mean, such as FLOPS, would
+    counted: bool [n], the rows that take part; by default all of them. Only the processes' sums
+    and the numbers of their rows travel. A regulariser of the batch's mean, such as FLOPS, would
     depend on the number of devices if each took its own.
     """
-    return gather(tensor.mean(dim=0, keepdim=True)).mean(dim=0, keepdim=True)
+    if counted is None:
+        counted = torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
+    weights = counted.to(tensor.dtype)[None]
+    # A product: the rows that are counted would be copied if they were picked.
+    total = (weights @ tensor.reshape(len(tensor), -1)).view(1, *tensor.shape[1:])
+    number = gather(weights.sum(dim=1))
+    return gather(total).sum(dim=0, keepdim=True) / number.sum().clamp(min=1)
 
 
 class _Gather(torch.autograd.Function):

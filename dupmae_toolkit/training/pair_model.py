@@ -97,14 +97,16 @@ class PairModel(nn.Module):
         with torch.autocast(query.dense.device.type, enabled=False):
             taught = None if self.teachers is None else teach(self.teachers, batch)
             scores = self.scores(query, document, batch, taught)
+            # This process's documents that are no repetitions, [D].
+            real = ~scores.absent.flatten()
             parts = {name: part_loss(name, scores) for name in r.losses if name != "teacher_vector"}
             if "teacher_vector" in r.losses:
                 assert taught is not None  # the recipe was checked
-                parts["teacher_vector"] = imitation(query.dense, document.dense, taught)
+                parts["teacher_vector"] = imitation(query.dense, document.dense, taught, real)
             loss = torch.stack([r.losses[name] * value for name, value in parts.items()]).sum()
             logs = {name: value.item() for name, value in parts.items()}
             if query.lexical is not None and document.lexical is not None:
-                extra, more = self.sparsity(query.lexical, document.lexical, step, steps)
+                extra, more = self.sparsity(query.lexical, document.lexical, real, step, steps)
                 loss, logs = loss + extra, logs | more
         return loss, logs
 
@@ -138,18 +140,22 @@ class PairModel(nn.Module):
         )
 
     def sparsity(
-        self, query: Tensor, document: Tensor, step: int, steps: int
+        self, query: Tensor, document: Tensor, real: Tensor, step: int, steps: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """The regularisers of both lexical vectors, [B, |V|], as heavy as they are at this step."""
+        """The regularisers of both lexical vectors, [B, |V|], as heavy as they are at this step.
+
+        real: bool [D], the documents that are counted; see ``PairCollator``.
+        """
         r = self.recipe
         rise = losses.ramp(step, round(r.flops_ramp * steps))
         total, logs = query.new_zeros(()), {}
-        for name, weights in (("query", query), ("document", document)):
-            mean = batch_mean(weights)
+        for name, weights, counted in (("query", query, None), ("document", document, real)):
+            mean = batch_mean(weights, counted)
             for kind, loss in (("flops", losses.flops(mean)), ("l1", losses.l1(mean))):
                 total = total + rise * getattr(r, f"{kind}_{name}") * loss
                 logs[f"{kind}_{name}"] = loss.item()
-            logs[f"active_{name}"] = (weights > 0).sum(1).float().mean().item()
+            active = (weights.detach() > 0).sum(dim=1).float()
+            logs[f"active_{name}"] = batch_mean(active, counted).item()
         return total, logs
 
 
@@ -166,13 +172,20 @@ def teach(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
     return Teaching(gather(taught.logits.T)[:, own].T, vectors, taught.document)
 
 
-def imitation(query: Tensor, document: Tensor, taught: Teaching) -> Tensor:
-    """1 - cosine between the dense vectors, [B, d] and [D, d], and the teacher's: the two means."""
+def imitation(query: Tensor, document: Tensor, taught: Teaching, real: Tensor) -> Tensor:
+    """1 - cosine between the dense vectors, [B, d] and [D, d], and the teacher's: the two means.
+
+    real: bool [D], the documents that are counted. Over all processes, of which one may hold more
+    repetitions than another.
+    """
     assert taught.query is not None
     assert taught.document is not None
     near = nn.functional.cosine_similarity
-    distances = [1 - near(query, taught.query).mean(), 1 - near(document, taught.document).mean()]
-    return torch.stack(distances).mean()
+    distances = (
+        batch_mean(1 - near(query, taught.query)),
+        batch_mean(1 - near(document, taught.document), real),
+    )
+    return torch.cat(distances).mean()
 
 
 def part_loss(name: str, s: Scores) -> Tensor:
