@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import multiprocessing
 
 from dupmae_toolkit.training.distributed import batch_mean, gather
+from dupmae_toolkit.training.frequencies import TermFrequencies
 from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import TeacherSource
@@ -30,7 +31,8 @@ def gradients(number=0, of=1, **changes):
         dense_sizes=[5],
         **changes,
     )
-    teachers = Teachers(recipe.teachers, encoder, ["w1 w3 w4", "w5 w9"], 12)
+    frequencies = TermFrequencies.of(encoder, ["w1 w3 w4", "w5 w9"], 12)
+    teachers = Teachers(recipe.teachers, encoder, frequencies)
     model = PairModel(encoder, recipe, teachers)
     batch = PairCollator(encoder, recipe)(BATCH)
     loss, _ = model({name: rows.chunk(of)[number] for name, rows in batch.items()}, 3, 4)

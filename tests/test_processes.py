@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from dupmae_toolkit.errors import DupMAEError, InputError
@@ -176,6 +178,47 @@ def test_two_processes_fine_tune_as_one_does(home, two):
     assert evaluated[1] == pytest.approx(evaluated[0], rel=2e-4)
     told = [json.loads((two / f"told-{rank}.json").read_text()) for rank in (0, 1)]
     assert [item["said"] for item in told] == [len(said), 0]
+
+
+ACCELERATED = """
+import sys
+from dupmae_cli.main import main
+for command, recipe in (("pretrain", sys.argv[1]), ("finetune", sys.argv[2])):
+    try:
+        main([command, recipe])
+    except SystemExit as stopped:
+        assert not stopped.code, command
+"""
+
+
+@pytest.mark.slow
+def test_accelerate_starts_what_torchrun_starts(home, two, tmp_path):
+    pytest.importorskip("accelerate.commands.launch")
+    (tmp_path / "both.py").write_text(ACCELERATED)
+    made = {"two": recipe(home, tmp_path / "two"), "tuned": pairs_recipe(home, tmp_path / "tuned")}
+    for name, values in made.items():
+        keys = {k: v for k, v in asdict(values).items() if v}  # epochs and steps exclude each other
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(keys))
+    # On a machine without GPUs, too, that is how it starts several processes; --cpu wants MPI.
+    words = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port"]
+    words += ["0", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch", *words),
+            *(str(tmp_path / name) for name in ("both.py", "two.yaml", "tuned.yaml")),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    plan = next(entry for entry in history(tmp_path / "two") if "preflight" in entry)
+    assert plan["processes"] == 2
+    same_training(two / "two", tmp_path / "two")
+    same_training(two / "tuned", tmp_path / "tuned", names=TUNED, files=("model",))
 
 
 def test_pieces_are_the_rows_of_the_whole_batch_in_order(monkeypatch):

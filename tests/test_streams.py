@@ -23,8 +23,8 @@ from dupmae_toolkit.training.streams import (
     pairs,
     sentence_pair,
     shuffled,
-    texts,
     title_pair,
+    training_texts,
 )
 
 TEXT = (
@@ -42,6 +42,11 @@ def write_lines(path, rows):
 def corpus(tmp_path):
     rows = [{"title": f"Title {i}", "text": f"Number {i}. {TEXT}"} for i in range(25)]
     return write_lines(tmp_path / "corpus.jsonl", rows)
+
+
+def texts(source, rng):
+    """As pre-training makes its examples of whole texts."""
+    return shuffled(lambda: training_texts(source.path), rng, source.path)
 
 
 def batches(sources, make=texts, seed=1, size=4):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import json
+from itertools import count, islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,9 +13,12 @@ import pytest
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.recipe import Source
 from dupmae_toolkit.training.streams import (
+    Batches,
     check_sources,
     is_held_out,
     open_texts,
+    pairs,
+    shuffled,
     training_texts,
 )
 
@@ -113,6 +118,83 @@ def test_a_data_set_of_the_hub_is_streamed_by_name_configuration_and_split(monke
         ("imdb", None, "train", True),
     ]
     assert "write a data set of the hub as hf:" in refusal("hf:")
+
+
+def rows(count):
+    texts = [
+        f"Text {i} is about rivers. It has two sentences. And a third one." for i in range(count)
+    ]
+    return {"title": [f"Title {i}" for i in range(count)], "text": texts, "id": list(range(count))}
+
+
+def drawn(path, make, count=12):
+    batches = Batches([Source(str(path), "sentence")], 4, 1, make, list)
+    return list(islice(batches, count))
+
+
+def whole_texts(source, rng):
+    return shuffled(lambda: training_texts(source.path), rng, source.path)
+
+
+@pytest.mark.parametrize("make", [whole_texts, pairs])
+def test_batches_out_of_tables_are_those_of_the_same_lines_of_json(tmp_path, make):
+    made = rows(23)
+    lines = [{"title": t, "text": x} for t, x in zip(made["title"], made["text"], strict=True)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    expected = drawn(tmp_path / "a.jsonl", make)
+    pq.write_table(pa.table(made), tmp_path / "a.parquet", row_group_size=5)
+    assert drawn(tmp_path / "a.parquet", make) == expected
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for number, start in enumerate(range(0, 23, 10)):
+        part = pa.table(made).slice(start, 10)
+        pq.write_table(part, folder / f"part-{number:05d}.parquet")
+    assert drawn(folder, make) == expected
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_dict(made).save_to_disk(tmp_path / "saved", num_shards=3)
+    assert drawn(tmp_path / "saved", make) == expected
+
+
+def test_a_parquet_file_is_read_as_it_is_needed(tmp_path):
+    """Of a file whose end is damaged everything before it is given."""
+    path = tmp_path / "a.parquet"
+    made = rows(6000)
+    pq.write_table(pa.table(made), path, row_group_size=2000, compression="zstd")
+    with pq.ParquetFile(path) as file:
+        column = file.metadata.row_group(2).column(1)
+        place = column.dictionary_page_offset or column.data_page_offset
+        size = column.total_compressed_size
+    data = bytearray(path.read_bytes())
+    data[place : place + size] = b"\xff" * size
+    path.write_bytes(data)
+    found = open_texts(str(path))
+    assert [document.text for document in islice(found, 3000)] == made["text"][:3000]
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet"):
+        list(found)
+
+
+def test_a_data_set_of_the_hub_need_not_end(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *_, **__: ({"text": f"text {i}"} for i in count())
+    )
+    found = [document.text for document in islice(open_texts("hf:endless"), 5)]
+    assert found == [f"text {i}" for i in range(5)]
+
+
+def test_columns_that_are_no_texts_are_left_alone(tmp_path, monkeypatch):
+    """A picture beside each text would be unpacked for nothing."""
+    datasets = pytest.importorskip("datasets")
+    asked = []
+
+    def select_columns(self, names):
+        asked.append(names)
+        return iter([{"text": "a", "title": "T"}])
+
+    monkeypatch.setattr(datasets.Dataset, "select_columns", select_columns)
+    datasets.Dataset.from_dict(ROWS).save_to_disk(tmp_path / "one")
+    assert contents(tmp_path / "one") == ["T a"]
+    assert asked == [["text", "title"]]
 
 
 def test_the_held_out_share_and_the_rest_are_the_whole(tmp_path):

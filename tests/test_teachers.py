@@ -11,6 +11,7 @@ from transformers import AutoModelForMaskedLM
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.inference import pad, tokenize
+from dupmae_toolkit.training.frequencies import TermFrequencies
 from dupmae_toolkit.training.recipe import TeacherSource
 from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint
@@ -34,7 +35,7 @@ def side(encoder, texts):
 
 
 def scores(encoder, *sources):
-    teachers = Teachers(sources, encoder, DOCUMENTS, 20)
+    teachers = Teachers(sources, encoder, TermFrequencies.of(encoder, DOCUMENTS, 20))
     return teachers(side(encoder, QUERIES), side(encoder, DOCUMENTS)).logits
 
 
@@ -105,10 +106,11 @@ def test_what_several_teachers_say_is_added(folder, encoder):
 def test_the_first_dense_teachers_vectors_are_handed_on(folder, encoder):
     bm25, dense = TeacherSource("bm25"), TeacherSource("dense", str(folder), scale=3.0)
     sides = side(encoder, QUERIES), side(encoder, DOCUMENTS)
-    taught = Teachers([bm25, dense], encoder, DOCUMENTS, 20)(*sides)
+    frequencies = TermFrequencies.of(encoder, DOCUMENTS, 20)
+    taught = Teachers([bm25, dense], encoder, frequencies)(*sides)
     assert taught.query.shape == (2, 16)
     torch.testing.assert_close(3 * taught.query @ taught.document.T, scores(encoder, dense))
-    assert Teachers([bm25], encoder, DOCUMENTS, 20)(*sides).query is None
+    assert Teachers([bm25], encoder, frequencies)(*sides).query is None
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training import finetune as finetuning
 from dupmae_toolkit.training.finetune import finetune
+from dupmae_toolkit.training.frequencies import TermFrequencies
 from dupmae_toolkit.training.groups import Pair
 from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.pair_collator import PairCollator
@@ -237,7 +238,7 @@ def test_the_teachers_are_neither_trained_nor_saved(home, undisturbed):
     stored = set(load_file(folder / "model.safetensors"))
     assert stored <= set(encoder.lm.state_dict())
     recipe = finetune_recipe(home, home / "unused")
-    teachers = Teachers(recipe.teachers, encoder, ["river"], 40)
+    teachers = Teachers(recipe.teachers, encoder, TermFrequencies.of(encoder, ["river"], 40))
     PairModel(encoder, recipe, teachers).train()
     assert not any(weight.requires_grad for weight in teachers.parameters())
     assert not any(module.training for teacher in teachers for module in teacher.modules())
@@ -638,7 +639,8 @@ def test_the_losses_of_a_batch_are_those_of_its_scores(home):
     """Every part once more, from the two vectors that transformers gives."""
     encoder = DupMAEEncoder.from_pretrained(home / "model", precision="fp32", normalize=True)
     recipe = finetune_recipe(home, "unused", dense_scale=7.0)
-    teachers = Teachers(recipe.teachers, encoder, ["river war", "stone"], 40)
+    frequencies = TermFrequencies.of(encoder, ["river war", "stone"], 40)
+    teachers = Teachers(recipe.teachers, encoder, frequencies)
     model = PairModel(encoder, recipe, teachers).eval()
     batch = PairCollator(encoder, recipe)(
         [Pair("river war", "river stone"), Pair("moon", "moon day night"), Pair("ice", "snow")]
@@ -727,6 +729,106 @@ def test_a_log_that_was_cut_off_is_read_to_its_last_whole_line(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert history(tmp_path) == [{"step": 1}, {"step": 2}]
     assert history(tmp_path / "none") == []
+
+
+def test_a_resumed_training_draws_no_texts_for_its_frequencies_again(
+    home, tmp_path, undisturbed, monkeypatch
+):
+    def die(entry):
+        if entry["step"] > 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune(finetune_recipe(home, tmp_path / "out"), listen=die)
+    saved = tmp_path / "out" / "checkpoint-4" / "frequencies.safetensors"
+    assert int(load_file(saved)["documents"].max()) == FEW  # [CLS] is in every text
+
+    def never(self, count):
+        raise AssertionError("texts were drawn")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning.Sample, "texts", never)
+        output = finetune(finetune_recipe(home, tmp_path / "out"), resume=True)
+        assert weights(output) == weights(undisturbed["finetune"][0])
+        assert not (output / "frequencies.safetensors").exists()
+        # Other data have other frequencies, and a checkpoint of long ago has none.
+        shorter = {"steps": 7, "document_length": 30}
+        with pytest.raises(AssertionError, match="texts were drawn"):
+            finetune(finetune_recipe(home, tmp_path / "out", **shorter), resume=True)
+    (tmp_path / "out" / "checkpoint-6" / "frequencies.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"frequencies\.safetensors: this training cannot go on"):
+        finetune(finetune_recipe(home, tmp_path / "out", steps=7), resume=True)
+    (tmp_path / "out" / "checkpoint-6" / "frequencies.safetensors").unlink()
+    finetune(finetune_recipe(home, tmp_path / "out", steps=7), resume=True)
+
+
+def test_a_teacher_that_no_loss_reads_is_not_loaded_and_the_user_is_told(home, tmp_path):
+    absent = TeacherSource("lexical", str(home / "no such model"))
+    settings = {"steps": 1, "losses": {"joint": 1.0, "teacher_joint": 0.0}}
+    heard = []
+    recipe = finetune_recipe(home, tmp_path / "out", teachers=[absent], **settings)
+    output = finetune(recipe, listen=heard.append)
+    said = [entry["warning"] for entry in heard if "warning" in entry]
+    assert said == [
+        f"teacher 1 (lexical {home / 'no such model'}) is read by no loss and not asked; give a "
+        "loss 'teacher_…' a weight, or remove it"
+    ]
+    assert "teacher_joint" not in losses(output.parent)[-1]
+
+
+def test_the_teachers_that_are_asked_are_those_that_the_losses_read(home):
+    first, second = dense(home / "teacher"), dense(home / "model")
+    idle = TeacherSource("bm25", scale=0.0)
+    lexical = TeacherSource("lexical", str(home / "teacher"))
+    for losses_, expected in (
+        ({"joint": 1.0}, []),
+        ({"joint": 1.0, "teacher_vector": 0.0}, []),
+        ({"teacher_vector": 1.0}, [first]),
+        ({"teacher_dense": 0.5}, [lexical, first, second]),
+        ({"teacher_vector": 1.0, "teacher_lexical": 1.0}, [lexical, first, second]),
+    ):
+        teachers = [idle, lexical, first, second]
+        recipe = finetune_recipe(home, "unused", losses=losses_, teachers=teachers)
+        assert recipe.used_teachers == expected, losses_
+
+
+@pytest.mark.parametrize(
+    ("encoder", "changes", "weight"),
+    [
+        ({"normalize": True}, {}, 20.0),
+        ({"normalize": True}, {"dense_scale": 8.0}, 8.0),
+        ({"normalize": False}, {}, 1.0),
+        ({"normalize": True, "lexical_weight": 0.5}, {}, 10.0),
+        ({"normalize": True, "dense_weight": 30}, {}, 30.0),
+        ({"normalize": True}, {"losses": {"dense": 1.0, "lexical": 1.0}}, 1.0),
+    ],
+)
+def test_a_checkpoint_adds_the_two_scores_as_they_were_trained(
+    home, tmp_path, encoder, changes, weight
+):
+    settings = {"losses": {"joint": 1.0}, "teachers": [], "steps": 1, **changes}
+    output = finetune(finetune_recipe(home, tmp_path / "out", encoder=encoder, **settings))
+    assert DupMAEEncoder.from_pretrained(output).config.dense_weight == weight
+
+
+def test_lists_with_no_more_negatives_than_are_drawn_are_told(home, tmp_path):
+    rows = [
+        {"query": f"river {i}", "pos": ["war star"], "neg": [f"moon {j}" for j in range(i % 4)]}
+        for i in range(8)
+    ]
+    path = tmp_path / "mined.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"data": [Source(str(path), "groups")], "steps": 1, "losses": {"joint": 1.0}}
+    settings |= {"teachers": [], "near_batches": 0}
+    heard = []
+    for number, (negatives, depth) in enumerate([(3, 200), (2, 200), (3, 0)]):
+        more = {**settings, "negatives": negatives, "negative_depth": depth}
+        finetune(finetune_recipe(home, tmp_path / str(number), **more), listen=heard.append)
+    said = [entry["warning"] for entry in heard if "warning" in entry]
+    assert said == [
+        f"{path}: no query has more than 3 negatives, so they are the same ones each time; "
+        "dupmae mine writes more with -n 200"
+    ]
 
 
 def test_calibration_reaches_for_other_texts_than_the_first_batches(home, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+import yaml
 from dupmae_cli.main import app, main
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -98,6 +99,28 @@ def test_the_presets_are_those_of_the_code():
 def test_every_shipped_recipe_stands_on_the_page():
     shipped = sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
     assert sorted(code_words(row[0] for row in table("## The recipes"))) == shipped
+
+
+def mined(text: str) -> list[str]:
+    """What `dupmae mine` is told with -n, for each time that a text has the command."""
+    words = re.sub(r"\n#?\s+--", " --", text)
+    return [
+        re.search(r"-n (\d+)|$", line)[1]
+        for line in re.findall(r"^(?:#\s+)?dupmae mine .*$", words, flags=re.MULTILINE)
+    ]
+
+
+def test_as_many_negatives_are_mined_as_the_recipes_draw_from():
+    depths = {}
+    for path in sorted((ROOT / "recipes").glob("finetune*.yaml")):
+        text = path.read_text("utf-8")
+        depths[path.name] = yaml.safe_load(text).get("negative_depth")
+        if depths[path.name]:
+            told = mined(text) or re.findall(r"dupmae mine -n (\d+)", text)
+            assert told == [str(depths[path.name])], path.name
+    assert depths["finetune-stage2.yaml"] == depths["finetune-stage3.yaml"] == 200
+    written = mined("\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)))
+    assert written == ["200", "200"]
 
 
 def commands(number: int) -> list[list[str]]:

@@ -16,6 +16,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import pad, tokenize
+from dupmae_toolkit.training.frequencies import TermFrequencies
 
 PRIOR_TEXTS = 8192
 SHIFT_TEXTS = 64
@@ -23,10 +24,9 @@ SHIFT_TEXTS = 64
 
 def log_document_frequency(encoder: DupMAEEncoder, texts: list[str], max_length: int) -> Tensor:
     """log((df + 1/2) / (n + 1)) of each vocabulary entry over n texts, float32 [|V|]."""
-    counts = np.zeros(encoder.vocabulary_size)
-    for row in tokenize(encoder.tokenizer, texts, max_length).ids:
-        counts[list(set(row))] += 1
-    return torch.from_numpy(np.log((counts + 0.5) / (len(texts) + 1)).astype(np.float32))
+    found = TermFrequencies.of(encoder, texts, max_length)
+    shares = (found.documents + 0.5) / (found.texts + 1)
+    return torch.from_numpy(np.log(shares).astype(np.float32))
 
 
 @torch.no_grad()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.training.calibration import PRIOR_TEXTS, calibrate_head
+from dupmae_toolkit.training.calibration import PRIOR_TEXTS, SHIFT_TEXTS, calibrate_head
 from dupmae_toolkit.training.evaluation import Evaluation, HeldOut
+from dupmae_toolkit.training.finetune_checks import check_ordinary, warnings
 from dupmae_toolkit.training.freezing import freeze_layers, set_dropout
+from dupmae_toolkit.training.frequencies import FILE, TermFrequencies
 from dupmae_toolkit.training.group_sources import Opened
 from dupmae_toolkit.training.groups import document_of
 from dupmae_toolkit.training.history import Listen
@@ -19,10 +25,59 @@ from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.processes import heard_once
 from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.resuming import agreed_checkpoint, continuing
 from dupmae_toolkit.training.retrieval import Measure
+from dupmae_toolkit.training.sources import Source
 from dupmae_toolkit.training.streams import Batches, check_sources, pairs
 from dupmae_toolkit.training.teachers import Teachers
 from dupmae_toolkit.training.trainer import check_lengths, check_output, run
+
+
+class Sample:
+    """Texts of a fine-tuning's data that are looked at before the first step.
+
+    Others than the first batches, whatever those are. They are drawn when they are asked for: a
+    training that is resumed finds in its checkpoint what it needs of them.
+    """
+
+    def __init__(
+        self, recipe: FinetuneRecipe, make: Callable[[Source, random.Random], Iterator[Any]]
+    ) -> None:
+        self._recipe = recipe
+        self._make = make
+        self._drawn: list[str] = []
+        data = [asdict(source) for source in recipe.data]
+        #: What the texts follow from, as JSON.
+        self.about = json.dumps([data, recipe.seed, recipe.document_length, PRIOR_TEXTS])
+
+    def texts(self, count: int) -> list[str]:
+        """The first so many of them."""
+        if len(self._drawn) < count:
+            r = self._recipe
+            draw = Batches(r.data, 1, r.seed + 1_000_003, self._make, lambda batch: batch[0])
+            self._drawn = [document_of(item) for item in itertools.islice(draw, count)]
+        return self._drawn[:count]
+
+    def frequencies(self, encoder: DupMAEEncoder, checkpoint: Path | None) -> TermFrequencies:
+        """Those that the checkpoint keeps, or else those of PRIOR_TEXTS texts."""
+        if checkpoint is not None:
+            with continuing(checkpoint / FILE):
+                found = TermFrequencies.load(checkpoint, self.about)
+            if found is not None:
+                return found
+        texts = self.texts(PRIOR_TEXTS)
+        return TermFrequencies.of(encoder, texts, self._recipe.document_length)
+
+
+def weigh_as_trained(encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: float) -> None:
+    """Give the checkpoint the joint score that is trained, unless the recipe names its weights.
+
+    Else a search would add cosines of at most 1 to lexical scores that grew beside 20 times that.
+    """
+    trained = any(name == "aggretriever" or name.endswith("joint") for name in recipe.used_losses)
+    if trained and encoder.config.lexical_weight and "dense_weight" not in recipe.encoder:
+        weight = scale * encoder.config.lexical_weight
+        encoder.config = encoder.config.but(dense_weight=weight)
 
 
 def finetune(
@@ -50,17 +105,21 @@ def finetune(
         recipe.model, fresh_head=recipe.fresh_head, precision=recipe.precision, **recipe.encoder
     )
     check_lengths(encoder.lm, recipe, "query_length", "document_length")
+    check_ordinary(recipe.data, encoder, opened)
     freeze_layers(encoder.lm, recipe.frozen_layers)
     set_dropout(encoder.lm, recipe.dropout)
-    draw = Batches(recipe.data, 1, recipe.seed + 1_000_003, make, lambda batch: batch[0])
-    sample: list[str] = []
-    if recipe.active_terms or recipe.unigram_prior or recipe.teachers:
-        sample = [document_of(item) for item in itertools.islice(draw, PRIOR_TEXTS)]
-    teachers = None
-    if recipe.teachers:
-        teachers = Teachers(recipe.teachers, encoder, sample, recipe.document_length)
+    checkpoint = agreed_checkpoint(Path(recipe.output)) if resume else None
+    sample = Sample(recipe, make)
+    sources, teachers, frequencies = recipe.used_teachers, None, None
+    if any(source.kind == "bm25" for source in sources):
+        frequencies = sample.frequencies(encoder, checkpoint)
+    if sources:
+        teachers = Teachers(sources, encoder, frequencies)
         teachers.to(encoder.device)
+    for warning in warnings(recipe, opened):
+        listen({"step": 0, "warning": warning})
     module = PairModel(encoder, recipe, teachers)
+    weigh_as_trained(encoder, recipe, module.dense_scale)
     collator = PairCollator(encoder, recipe)
     batches = Batches(
         recipe.data,
@@ -76,11 +135,15 @@ def finetune(
         saved = DupMAEEncoder.from_pretrained(folder, device="cpu")
         encoder.load_state_dict(saved.state_dict())
 
+    def keep(folder: Path) -> None:
+        if frequencies is not None:
+            frequencies.save(folder, sample.about)
+
     def prepare() -> None:
         if recipe.active_terms or recipe.unigram_prior:
             shift = calibrate_head(
                 encoder,
-                sample,
+                sample.texts(PRIOR_TEXTS if recipe.unigram_prior else SHIFT_TEXTS),
                 prior=recipe.unigram_prior,
                 active_terms=recipe.active_terms,
                 max_length=recipe.document_length,
@@ -101,6 +164,7 @@ def finetune(
         batches,
         encoder.save_pretrained,
         load,
+        keep=keep,
         resume=resume,
         listen=listen,
         prepare=prepare,

@@ -18,7 +18,7 @@ from dupmae_toolkit.records import Query
 from dupmae_toolkit.training.group_files import parse_group, parse_texts, split_columns
 from dupmae_toolkit.training.groups import Draw, Group, Passage
 from dupmae_toolkit.training.line_files import Line, LineFile, TextStore
-from dupmae_toolkit.training.recipe import Source
+from dupmae_toolkit.training.sources import Source
 
 #: From the id of a document to its text, None if there is none.
 Lookup = Callable[[str], str | None]

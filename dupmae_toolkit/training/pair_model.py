@@ -60,7 +60,7 @@ class PairModel(nn.Module):
         self, encoder: DupMAEEncoder, recipe: FinetuneRecipe, teachers: Teachers | None = None
     ) -> None:
         super().__init__()
-        lexical = [name for name in LEXICAL_LOSSES if name in recipe.losses]
+        lexical = [name for name in LEXICAL_LOSSES if name in recipe.used_losses]
         lexical += [name for name in ("active_terms", "unigram_prior") if getattr(recipe, name)]
         if lexical and encoder.config.lexical_head == "none":
             raise InputError(f"{lexical[0]} needs a lexical head, and there is none")
@@ -69,7 +69,7 @@ class PairModel(nn.Module):
                 raise InputError(
                     f"dense_sizes: {size} is no part of {encoder.dense_dim} dimensions; give less"
                 )
-        imitated = teachers.dense if teachers and "teacher_vector" in recipe.losses else None
+        imitated = teachers.dense if teachers and "teacher_vector" in recipe.used_losses else None
         if imitated and imitated.width != encoder.dense_dim:
             raise InputError(
                 f"the dense teacher's vectors have {imitated.width} dimensions and the model's "
@@ -99,11 +99,12 @@ class PairModel(nn.Module):
             scores = self.scores(query, document, batch, taught)
             # This process's documents that are no repetitions, [D].
             real = ~scores.absent.flatten()
-            parts = {name: part_loss(name, scores) for name in r.losses if name != "teacher_vector"}
-            if "teacher_vector" in r.losses:
+            used = r.used_losses
+            parts = {name: part_loss(name, scores) for name in used if name != "teacher_vector"}
+            if "teacher_vector" in used:
                 assert taught is not None  # the recipe was checked
                 parts["teacher_vector"] = imitation(query.dense, document.dense, taught, real)
-            loss = torch.stack([r.losses[name] * value for name, value in parts.items()]).sum()
+            loss = torch.stack([used[name] * value for name, value in parts.items()]).sum()
             logs = {name: value.item() for name, value in parts.items()}
             if query.lexical is not None and document.lexical is not None:
                 extra, more = self.sparsity(query.lexical, document.lexical, real, step, steps)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PreTrainingConfig
-from dupmae_toolkit.training.checks import at_least, one_of, refuse_unknown, share, typed
+from dupmae_toolkit.training.checks import at_least, one_of, refuse_unknown, share
+from dupmae_toolkit.training.recipe_files import load_recipe
+from dupmae_toolkit.training.sources import PAIR_KINDS, Source, TeacherSource
 
-#: What a source of fine-tuning makes of its file: pairs out of single texts, or groups.
-TEXT_KINDS = ("title", "sentence", "phrase")
-GROUP_KINDS = ("groups", "pairs", "triples", "id-triples", "qrels", "beir")
-PAIR_KINDS = (*TEXT_KINDS, *GROUP_KINDS)
-TEACHER_KINDS = ("dense", "lexical", "bm25")
-TEACHER_POOLINGS = ("mean", "cls")
+__all__ = [
+    "LEXICAL_LOSSES",
+    "LOSSES",
+    "PAIR_KINDS",
+    "FinetuneRecipe",
+    "PretrainRecipe",
+    "Recipe",
+    "Source",
+    "TeacherSource",
+    "load_recipe",
+    "recipe_as_dict",
+]
+
 PACKINGS = ("passage", "sentences", "corpus")
 PRECISIONS = ("auto", "fp32", "bf16")
 PARTS = ("joint", "lexical", "dense")
@@ -40,59 +48,6 @@ LEXICAL_LOSSES = tuple(
     for name in LOSSES
     if name.endswith(("joint", "lexical")) or name in ("aggretriever", "self_dense")
 )
-
-
-@dataclass(slots=True)
-class Source:
-    """One source of training texts.
-
-    path: JSON lines (``title``, ``text``), a BEIR folder or zip; any corpus.
-    kind: of fine-tuning pairs; ``title`` (title against text), ``sentence`` (a sentence against the
-        rest of its own text, title included), ``phrase`` (a few words in a row against the whole
-        text), ``beir`` (the judgements of ``split``), ``qrels``
-        (a file of judgements, with ``queries`` and ``corpus``), ``groups`` (JSON lines with
-        positives, negatives and perhaps scores), ``pairs`` and ``triples`` (TSV or JSON lines of
-        query, positive, negative), ``id-triples`` (the same as ids, with ``queries`` and
-        ``corpus``). Pre-training takes title and text and does not look at it.
-    weight: how often batches come from it, relative to the other sources.
-    queries, corpus: where the ids of ``qrels`` and ``id-triples`` are looked up.
-    """
-
-    path: str
-    kind: str = "title"
-    weight: float = 1.0
-    split: str = "train"
-    queries: str = ""
-    corpus: str = ""
-
-    def __post_init__(self) -> None:
-        at_least(self, 0, "weight")
-
-
-@dataclass(slots=True)
-class TeacherSource:
-    """One teacher of a recipe.
-
-    kind: ``dense`` (cosine of two vectors), ``lexical`` (a SPLADE-like masked LM: dot product of
-        log(1 + ReLU) of the pooled vocabulary logits), ``bm25`` (on the student's tokens, with the
-        document frequencies of the training texts; it needs no model).
-    model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
-    scale: what its scores are multiplied with before they are added to the others'.
-    """
-
-    kind: str = "dense"
-    model: str = ""
-    pooling: str = "mean"
-    scale: float = 20.0
-
-    def __post_init__(self) -> None:
-        one_of(self, "kind", TEACHER_KINDS)
-        one_of(self, "pooling", TEACHER_POOLINGS)
-        at_least(self, 0, "scale")
-        if bool(self.model) != (self.kind != "bm25"):
-            raise InputError(
-                f"a teacher of kind {self.kind!r} {'takes no' if self.model else 'needs a'} model"
-            )
 
 
 @dataclass(slots=True)
@@ -296,9 +251,10 @@ class FinetuneRecipe(Recipe):
                 raise InputError(f"losses: {name} is {weight}; give 0 or a positive number")
         if not any(self.losses.values()):
             raise InputError("losses: none has a positive weight, so nothing would be learned")
-        if any(name.startswith("teacher") for name in self.losses) and not self.teachers:
+        used = self.used_losses
+        if any(name.startswith("teacher") for name in used) and not self.teachers:
             raise InputError("losses: a teacher's loss needs teachers; name one")
-        if "teacher_vector" in self.losses and all(t.kind != "dense" for t in self.teachers):
+        if "teacher_vector" in used and all(t.kind != "dense" for t in self.teachers):
             raise InputError("losses: teacher_vector needs a teacher of kind 'dense'")
         for source in self.data:
             one_of(source, "kind", PAIR_KINDS)
@@ -314,138 +270,27 @@ class FinetuneRecipe(Recipe):
             )
 
     @property
+    def used_losses(self) -> dict[str, float]:
+        """The losses with a positive weight; the others are not worked out."""
+        return {name: weight for name, weight in self.losses.items() if weight}
+
+    @property
+    def used_teachers(self) -> list[TeacherSource]:
+        """The teachers that a loss reads, in their order; the others need not be asked.
+
+        ``teacher_vector`` reads the first dense one. The losses on scores read all whose ``scale``
+        is not 0.
+        """
+        losses = self.used_losses
+        scored = any(f"teacher_{part}" in losses for part in PARTS)
+        first = next((t for t in self.teachers if t.kind == "dense"), None)
+        imitated = first if "teacher_vector" in losses else None
+        return [t for t in self.teachers if t is imitated or (scored and t.scale)]
+
+    @property
     def needs_scores(self) -> list[str]:
         """The losses that compare with scores in the data."""
-        return [name for name in SCORE_LOSSES if name in self.losses]
-
-
-R = TypeVar("R", bound=Recipe)
-
-
-def load_recipe(
-    path: str | Path, kind: type[R], changes: dict[str, str] | None = None, data: str = ""
-) -> R:
-    """Read a recipe. ``{data}`` in its strings stands for ``data``; ``changes`` override keys.
-
-    Raises InputError for a file that is no recipe, and for keys and values that do not fit.
-    """
-    import yaml
-
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a recipe") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError.at(path, _line(error), f"not YAML ({_reason(error)})") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: a recipe is a mapping of keys to values")
-    for key, text in (changes or {}).items():
-        _set(values, key, text)
-    try:
-        return _build(kind, _fill(values, data))
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _set(values: dict[str, Any], key: str, text: str) -> None:
-    import yaml
-
-    *parents, last = key.split(".")
-    place: Any = values
-    for parent in parents:
-        if isinstance(place, list):
-            place = place[_entry_number(key, parent, place)]
-        else:
-            place = place.setdefault(parent, {})
-        if not isinstance(place, dict | list):
-            raise InputError(f"--set {key}: {parent} has no keys of its own")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"--set {key}={text}: not YAML ({_reason(error)})") from error
-    place[_entry_number(key, last, place) if isinstance(place, list) else last] = value
-
-
-def _entry_number(key: str, name: str, entries: list[Any]) -> int:
-    """The position in a list that a key's part names, which counts from 1 as messages do."""
-    if name.isdecimal() and 1 <= int(name) <= len(entries):
-        return int(name) - 1
-    raise InputError(f"--set {key}: a list of {len(entries)} has no entry {name!r}; count from 1")
-
-
-def _line(error: BaseException) -> int | None:
-    mark = getattr(error, "problem_mark", None)
-    return None if mark is None else mark.line + 1
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return " ".join(str(text).split())[:200]
-
-
-def _fill(value: Any, data: str) -> Any:
-    if isinstance(value, str) and "{data}" in value:
-        if not data:
-            raise InputError("uses {data}; give the folder with --data")
-        return value.replace("{data}", data)
-    if isinstance(value, dict):
-        return {key: _fill(item, data) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fill(item, data) for item in value]
-    return value
-
-
-def _build(kind: type[R], values: dict[str, Any]) -> R:
-    known = {f.name: f for f in fields(kind)}
-    refuse_unknown(values, known)
-    if values.get("epochs"):
-        values = {"steps": 0, **values}
-    for name, entry in known.items():
-        needed = entry.default is MISSING and entry.default_factory is MISSING
-        if needed and (values.get(name) is None or values[name] in ("", [])):
-            raise InputError(f"the key {name!r} is missing")
-    if not isinstance(values["data"], list):
-        raise InputError("data is a list of sources, each with a path")
-    values = dict(values)
-    values["data"] = [_source(i, item) for i, item in enumerate(values["data"], start=1)]
-    if "teachers" in values:
-        if not isinstance(values["teachers"], list):
-            raise InputError("teachers is a list, each with a kind")
-        values["teachers"] = [
-            _entry(TeacherSource, f"teacher {i}", item)
-            for i, item in enumerate(values["teachers"], start=1)
-        ]
-    return kind(**_alltyped(kind, values))
-
-
-def _source(number: int, item: Any) -> Source:
-    name = f"source {number} under data"
-    if isinstance(item, str):
-        item = {"path": item}
-    if not isinstance(item, dict) or not item.get("path"):
-        raise InputError(f"{name}: has no path")
-    return _entry(Source, name, item)
-
-
-E = TypeVar("E", Source, TeacherSource)
-
-
-def _entry(kind: type[E], name: str, item: Any) -> E:
-    try:
-        if not isinstance(item, dict):
-            raise InputError("is no mapping of keys to values")
-        refuse_unknown(item, [f.name for f in fields(kind)])
-        return kind(**_alltyped(kind, item))
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-
-
-def _alltyped(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    types = {f.name: str(f.type) for f in fields(kind)}
-    return {name: typed(name, value, types[name]) for name, value in values.items()}
+        return [name for name in SCORE_LOSSES if name in self.used_losses]
 
 
 def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.training import processes
 from dupmae_toolkit.training.processes import StoppedElsewhereError
 
 _STATE = "trainer_state.json"
@@ -31,6 +32,13 @@ def whole_checkpoints(folder: Path) -> list[Path]:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint of a training."""
     return next(iter(reversed(whole_checkpoints(folder))), None)
+
+
+def agreed_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint that the main process sees, in every process."""
+    last = last_checkpoint(folder) if processes.is_main() else None
+    step = processes.from_main(steps_done(last) if last else -1)
+    return folder / f"checkpoint-{step}" if step >= 0 else None
 
 
 def steps_done(checkpoint: Path) -> int:

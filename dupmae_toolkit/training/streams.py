@@ -23,7 +23,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 from dupmae_toolkit.training.group_sources import Opened
 from dupmae_toolkit.training.groups import Draw, Pair
-from dupmae_toolkit.training.recipe import GROUP_KINDS, PAIR_KINDS, Source
+from dupmae_toolkit.training.sources import GROUP_KINDS, PAIR_KINDS, Source
 from dupmae_toolkit.training.tables import is_table, open_table
 
 BUFFER = 8192  # documents held for shuffling
@@ -100,14 +100,11 @@ def check_sources(
     """
     opened = opened or Opened()
     for source in sources:
-        if not need_pairs:
-            found: Iterable[Any] = training_texts(source.path)
-        elif source.kind in GROUP_KINDS:
-            found = (draw.read() for draw in opened(source).draws(random.Random(0)))
-        else:
-            make, rng = _pair_maker(source), random.Random(0)
-            found = (make(document, rng) for document in open_texts(source.path))
-        if next((item for item in found if item is not None), None) is None:
+        found = pairs_once(source, opened) if need_pairs else training_texts(source.path)
+        first = next(iter(found), None)
+        if isinstance(first, Draw):
+            first.read()
+        if first is None:
             what = f"pair of kind {source.kind!r}" if need_pairs else "text"
             raise InputError(f"{source.path}: not one {what} in it")
 
@@ -179,9 +176,17 @@ def is_held_out(contents: str, share: float) -> bool:
     return zlib.crc32(contents.encode("utf-8", "surrogatepass")) < share * (1 << 32)
 
 
-def texts(source: Source, rng: random.Random) -> Iterator[str]:
-    """The texts of a source, endlessly, shuffled."""
-    yield from shuffled(lambda: training_texts(source.path), rng, source.path)
+def pairs_once(source: Source, opened: Opened) -> Iterator[Pair | Draw]:
+    """The first round of a source in its own order, to look at: pairs, or draws from its groups."""
+    rng = random.Random(0)
+    if source.kind in GROUP_KINDS:
+        yield from opened(source).draws(rng)
+        return
+    make = _pair_maker(source)
+    for document in open_texts(source.path):
+        pair = make(document, rng)
+        if pair is not None:
+            yield pair
 
 
 def pairs(

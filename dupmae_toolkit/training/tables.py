@@ -103,7 +103,7 @@ def _saved_rows(folder: Path) -> Iterator[dict[str, Any]]:
             if "train" not in found:
                 raise InputError(f"{folder}: no split 'train'; name one of {sorted(found)} in it")
             found = found["train"]
-        yield from found
+        yield from _wanted(found)
     except InputError:
         raise
     except Exception as error:
@@ -116,11 +116,20 @@ def _hub_rows(path: str) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path}: write a data set of the hub as hf:OWNER/NAME:CONFIG@SPLIT")
     datasets = _library(path)
     try:
-        yield from datasets.load_dataset(
-            match["name"], match["config"], split=match["split"] or "train", streaming=True
+        yield from _wanted(
+            datasets.load_dataset(
+                match["name"], match["config"], split=match["split"] or "train", streaming=True
+            )
         )
     except Exception as error:
         raise _failed(path, error) from error
+
+
+def _wanted(dataset: Any) -> Any:
+    """The data set with the columns that matter, where its columns are known and one does."""
+    names = getattr(dataset, "column_names", None) or []
+    wanted = [name for name in (*TEXT_KEYS, "title") if name in names]
+    return dataset.select_columns(wanted) if set(wanted) - {"title"} else dataset
 
 
 def _library(path: str) -> Any:

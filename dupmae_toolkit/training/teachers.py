@@ -19,8 +19,8 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import activate, pooled_logits
-from dupmae_toolkit.model.inference import tokenize
-from dupmae_toolkit.training.recipe import TeacherSource
+from dupmae_toolkit.training.frequencies import TermFrequencies
+from dupmae_toolkit.training.sources import TeacherSource
 
 K1, B = 0.9, 0.4  # BM25's, as in Anserini
 
@@ -101,21 +101,13 @@ class BM25Teacher(Frozen):
 
     idf: Tensor
 
-    def __init__(self, frequencies: np.ndarray, texts: int, length: float, ordinary: Tensor):
-        """frequencies: int [|V|], in how many of ``texts`` a term occurs. length: mean tokens."""
+    def __init__(self, frequencies: TermFrequencies, ordinary: Tensor):
+        """ordinary: bool [|V|], the terms that count: all but the special ones."""
         super().__init__()
-        idf = np.log1p((texts - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
-        self.register_buffer("idf", torch.from_numpy(idf) * ordinary, persistent=False)
-        self.length = length
-
-    @classmethod
-    def of(cls, encoder: DupMAEEncoder, texts: Sequence[str], max_length: int) -> BM25Teacher:
-        frequencies = np.zeros(encoder.vocabulary_size)
-        rows = tokenize(encoder.tokenizer, texts, max_length).ids
-        for row in rows:
-            frequencies[list(set(row))] += 1
-        length = sum(map(len, rows)) / max(1, len(rows))
-        return cls(frequencies, len(rows), max(1.0, length), encoder.ordinary.cpu())
+        texts, documents = frequencies.texts, frequencies.documents
+        idf = np.log1p((texts - documents + 0.5) / (documents + 0.5)).astype(np.float32)
+        self.register_buffer("idf", torch.from_numpy(idf) * ordinary.cpu(), persistent=False)
+        self.length = max(1.0, frequencies.tokens / max(1, texts))
 
     @torch.no_grad()
     def forward(self, query: Side, document: Side) -> Tensor:
@@ -137,18 +129,19 @@ class Teachers(nn.ModuleList):
         self,
         sources: Sequence[TeacherSource],
         encoder: DupMAEEncoder,
-        texts: Sequence[str],
-        max_length: int,
+        frequencies: TermFrequencies | None = None,
     ) -> None:
-        """texts: documents of the training, for BM25's frequencies; max_length: in tokens."""
+        """frequencies: of documents of the training, which BM25 needs."""
         made: list[nn.Module] = []
         for source in sources:
             if source.kind == "dense":
                 made.append(DenseTeacher(source, encoder.tokenizer))
             elif source.kind == "lexical":
                 made.append(LexicalTeacher(source, encoder.tokenizer, encoder.ordinary))
+            elif frequencies is None:
+                raise InputError("a teacher of kind 'bm25' needs the frequencies of terms")
             else:
-                made.append(BM25Teacher.of(encoder, texts, max_length))
+                made.append(BM25Teacher(frequencies, encoder.ordinary))
         super().__init__(made)
         self.scales = [source.scale for source in sources]
 

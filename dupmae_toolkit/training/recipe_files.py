@@ -1,0 +1,142 @@
+"""Reading a recipe's YAML into its class, with one line for what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.training.checks import refuse_unknown, typed
+from dupmae_toolkit.training.sources import Source, TeacherSource
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.training.recipe import Recipe
+
+R = TypeVar("R", bound="Recipe")
+
+
+def load_recipe(
+    path: str | Path, kind: type[R], changes: dict[str, str] | None = None, data: str = ""
+) -> R:
+    """Read a recipe. ``{data}`` in its strings stands for ``data``; ``changes`` override keys.
+
+    Raises InputError for a file that is no recipe, and for keys and values that do not fit.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a recipe") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError.at(path, _line(error), f"not YAML ({_reason(error)})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a recipe is a mapping of keys to values")
+    for key, text in (changes or {}).items():
+        _set(values, key, text)
+    try:
+        return _build(kind, _fill(values, data))
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _set(values: dict[str, Any], key: str, text: str) -> None:
+    import yaml
+
+    *parents, last = key.split(".")
+    place: Any = values
+    for parent in parents:
+        if isinstance(place, list):
+            place = place[_entry_number(key, parent, place)]
+        else:
+            place = place.setdefault(parent, {})
+        if not isinstance(place, dict | list):
+            raise InputError(f"--set {key}: {parent} has no keys of its own")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"--set {key}={text}: not YAML ({_reason(error)})") from error
+    place[_entry_number(key, last, place) if isinstance(place, list) else last] = value
+
+
+def _entry_number(key: str, name: str, entries: list[Any]) -> int:
+    """The position in a list that a key's part names, which counts from 1 as messages do."""
+    if name.isdecimal() and 1 <= int(name) <= len(entries):
+        return int(name) - 1
+    raise InputError(f"--set {key}: a list of {len(entries)} has no entry {name!r}; count from 1")
+
+
+def _line(error: BaseException) -> int | None:
+    mark = getattr(error, "problem_mark", None)
+    return None if mark is None else mark.line + 1
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return " ".join(str(text).split())[:200]
+
+
+def _fill(value: Any, data: str) -> Any:
+    if isinstance(value, str) and "{data}" in value:
+        if not data:
+            raise InputError("uses {data}; give the folder with --data")
+        return value.replace("{data}", data)
+    if isinstance(value, dict):
+        return {key: _fill(item, data) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, data) for item in value]
+    return value
+
+
+def _build(kind: type[R], values: dict[str, Any]) -> R:
+    known = {f.name: f for f in fields(kind)}
+    refuse_unknown(values, known)
+    if values.get("epochs"):
+        values = {"steps": 0, **values}
+    for name, entry in known.items():
+        needed = entry.default is MISSING and entry.default_factory is MISSING
+        if needed and (values.get(name) is None or values[name] in ("", [])):
+            raise InputError(f"the key {name!r} is missing")
+    if not isinstance(values["data"], list):
+        raise InputError("data is a list of sources, each with a path")
+    values = dict(values)
+    values["data"] = [_source(i, item) for i, item in enumerate(values["data"], start=1)]
+    if "teachers" in values:
+        if not isinstance(values["teachers"], list):
+            raise InputError("teachers is a list, each with a kind")
+        values["teachers"] = [
+            _entry(TeacherSource, f"teacher {i}", item)
+            for i, item in enumerate(values["teachers"], start=1)
+        ]
+    return kind(**_alltyped(kind, values))
+
+
+def _source(number: int, item: Any) -> Source:
+    name = f"source {number} under data"
+    if isinstance(item, str):
+        item = {"path": item}
+    if not isinstance(item, dict) or not item.get("path"):
+        raise InputError(f"{name}: has no path")
+    return _entry(Source, name, item)
+
+
+E = TypeVar("E", Source, TeacherSource)
+
+
+def _entry(kind: type[E], name: str, item: Any) -> E:
+    try:
+        if not isinstance(item, dict):
+            raise InputError("is no mapping of keys to values")
+        refuse_unknown(item, [f.name for f in fields(kind)])
+        return kind(**_alltyped(kind, item))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _alltyped(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    types = {f.name: str(f.type) for f in fields(kind)}
+    return {name: typed(name, value, types[name]) for name, value in values.items()}

@@ -1,0 +1,68 @@
+"""What a recipe names beside itself: sources of training data, and teachers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.training.checks import at_least, one_of
+
+#: What a source of fine-tuning makes of its file: pairs out of single texts, or groups.
+TEXT_KINDS = ("title", "sentence", "phrase")
+GROUP_KINDS = ("groups", "pairs", "triples", "id-triples", "qrels", "beir")
+PAIR_KINDS = (*TEXT_KINDS, *GROUP_KINDS)
+TEACHER_KINDS = ("dense", "lexical", "bm25")
+TEACHER_POOLINGS = ("mean", "cls")
+
+
+@dataclass(slots=True)
+class Source:
+    """One source of training texts.
+
+    path: JSON lines (``title``, ``text``), a BEIR folder or zip; any corpus.
+    kind: of fine-tuning pairs; ``title`` (title against text), ``sentence`` (a sentence against the
+        rest of its own text, title included), ``phrase`` (a few words in a row against the whole
+        text), ``beir`` (the judgements of ``split``), ``qrels``
+        (a file of judgements, with ``queries`` and ``corpus``), ``groups`` (JSON lines with
+        positives, negatives and perhaps scores), ``pairs`` and ``triples`` (TSV or JSON lines of
+        query, positive, negative), ``id-triples`` (the same as ids, with ``queries`` and
+        ``corpus``). Pre-training takes title and text and does not look at it.
+    weight: how often batches come from it, relative to the other sources.
+    queries, corpus: where the ids of ``qrels`` and ``id-triples`` are looked up.
+    """
+
+    path: str
+    kind: str = "title"
+    weight: float = 1.0
+    split: str = "train"
+    queries: str = ""
+    corpus: str = ""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "weight")
+
+
+@dataclass(slots=True)
+class TeacherSource:
+    """One teacher of a recipe.
+
+    kind: ``dense`` (cosine of two vectors), ``lexical`` (a SPLADE-like masked LM: dot product of
+        log(1 + ReLU) of the pooled vocabulary logits), ``bm25`` (on the student's tokens, with the
+        document frequencies of the training texts; it needs no model).
+    model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
+    scale: what its scores are multiplied with before they are added to the others'.
+    """
+
+    kind: str = "dense"
+    model: str = ""
+    pooling: str = "mean"
+    scale: float = 20.0
+
+    def __post_init__(self) -> None:
+        one_of(self, "kind", TEACHER_KINDS)
+        one_of(self, "pooling", TEACHER_POOLINGS)
+        at_least(self, 0, "scale")
+        if bool(self.model) != (self.kind != "bm25"):
+            raise InputError(
+                f"a teacher of kind {self.kind!r} {'takes no' if self.model else 'needs a'} model"
+            )
