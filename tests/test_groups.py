@@ -274,3 +274,20 @@ def test_texts_are_found_by_id_whatever_their_hashes(tmp_path, monkeypatch):
     write(tmp_path / "bad.tsv", ["d0\tfine", "d1"])
     with pytest.raises(InputError, match=r"bad\.tsv:2: 1 column; expected two"):
         document_texts(str(tmp_path / "bad.tsv"))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_corpus_is_looked_up_alike_whether_it_is_packed_or_not(tmp_path, packed):
+    def corpus(*lines):
+        text = "".join(f"{line}\n" for line in lines)
+        path = tmp_path / ("c.tsv.gz" if packed else "c.tsv")
+        path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+        return str(path)
+
+    find = document_texts(corpus(*[f"d{i}\ttext {i}" for i in range(30)]))
+    assert [find(f"d{i}") for i in (29, 3, 3)] == ["text 29", "text 3", "text 3"]
+    assert find("d30") is None
+    with pytest.raises(InputError, match=r"c\.tsv.*:3: document d0 comes a second time"):
+        document_texts(corpus("d0\ta", "d1\tb", "d0\tc"))
+    with pytest.raises(InputError, match=r"c\.tsv.*: no texts in it"):
+        document_texts(corpus())

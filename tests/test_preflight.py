@@ -12,18 +12,17 @@ from torch.utils.checkpoint import checkpoint
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
-from dupmae_toolkit.training import preflight
+from dupmae_toolkit.training import free_memory, preflight
 from dupmae_toolkit.training.finetune import PairCollator, PairModel
+from dupmae_toolkit.training.free_memory import available_bytes
 from dupmae_toolkit.training.preflight import (
     Plan,
-    available_bytes,
     examine,
-    lengthen,
     memory_knobs,
-    probe,
     refuse_what_cannot_fit,
 )
 from dupmae_toolkit.training.pretrain import StepModel, TextCollator
+from dupmae_toolkit.training.probing import lengthen, probe
 from dupmae_toolkit.training.processes import Shares
 from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
 from dupmae_toolkit.training.speed import (
@@ -259,21 +258,21 @@ def test_examples_are_lengthened_whatever_holds_their_texts():
 
 def test_free_memory_is_the_least_of_what_machine_and_control_group_leave(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  2000 kB\n")
-    assert preflight._machine_bytes(tmp_path / "meminfo") == 2000 * 1024
-    assert preflight._group_bytes(tmp_path / "none") is None
+    assert free_memory._machine_bytes(tmp_path / "meminfo") == 2000 * 1024
+    assert free_memory._group_bytes(tmp_path / "none") is None
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("100\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 30\n")
-    assert preflight._group_bytes(tmp_path) is None
+    assert free_memory._group_bytes(tmp_path) is None
     (tmp_path / "memory.max").write_text("1000\n")
-    assert preflight._group_bytes(tmp_path) == 1000 - 100 + 30
+    assert free_memory._group_bytes(tmp_path) == 1000 - 100 + 30
     (tmp_path / "memory").mkdir()
     old = tmp_path / "old" / "memory"
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text("500\n")
     (old / "memory.usage_in_bytes").write_text("600\n")
     (old / "memory.stat").write_text("cache 1\n")
-    assert preflight._group_bytes(tmp_path / "old") == 0
+    assert free_memory._group_bytes(tmp_path / "old") == 0
     monkeypatch.setattr(preflight, "_machine_bytes", lambda: 7000)
     monkeypatch.setattr(preflight, "_group_bytes", lambda: 5000)
     assert available_bytes(CPU) == 5000

@@ -17,7 +17,7 @@ from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.pretrain import StepModel, pretrain
 from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
-from dupmae_toolkit.training.resuming import last_checkpoint, whole_checkpoints
+from dupmae_toolkit.training.resuming import whole_checkpoints
 from tests.families import save_checkpoint, sentences
 
 SPECIAL = "[SEP] [MASK] [CLS]"
@@ -195,14 +195,16 @@ def test_a_tokenizer_with_more_tokens_than_rows_is_refused(home, tmp_path, kind)
 
 @both_kinds
 def test_a_broken_line_far_into_the_data_stops_with_its_number(home, tmp_path, monkeypatch, kind):
+    """Beyond the texts that are looked at before the first step."""
     monkeypatch.setattr(streams, "BUFFER", 4)
-    path = write(tmp_path / "late.jsonl", rows(22))
+    made = [{"title": f"river {i}", "text": f"the star and the moon {i}"} for i in range(280)]
+    path = write(tmp_path / "late.jsonl", made)
     with path.open("a", encoding="utf-8") as file:
         file.write('{"title": "T", "text": \n')
-    with pytest.raises(InputError, match=r"late\.jsonl:23: broken JSON") as error:
-        train(kind, home, tmp_path / "out", data=[Source(str(path))])
+    changes = {"data": [Source(str(path))], "batch_size": 64}
+    with pytest.raises(InputError, match=r"late\.jsonl:281: broken JSON") as error:
+        train(kind, home, tmp_path / "out", **changes)
     one_line(error)
-    assert last_checkpoint(tmp_path / "out").name == "checkpoint-4"
     whole(tmp_path / "out", "checkpoint-2", "checkpoint-4")
-    write(path, rows(22))
-    train(kind, home, tmp_path / "out", data=[Source(str(path))], resume=True)
+    write(path, made)
+    train(kind, home, tmp_path / "out", **changes, resume=True)

@@ -37,16 +37,18 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
     The network is asked only for a hub id that is not on the machine. Raises InputError, one line,
     for a folder that is missing, partial, pickled, corrupt, or no masked language model.
     """
+    from transformers import AutoModelForMaskedLM
+
     folder = checkpoint_folder(source)
     check_files(folder)
-    lm, missing = _load_model(folder)
+    lm, missing = load_weights(
+        folder,
+        AutoModelForMaskedLM,
+        "masked language model",
+        "name a checkpoint of BERT's kind with whole safetensors weights",
+    )
     tokenizer = load_tokenizer(folder)
-    rows = lm.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise InputError(
-            f"{folder}: the tokenizer knows {len(tokenizer)} tokens and the model only {rows}; "
-            "use the tokenizer that the model was trained with"
-        )
+    check_rows(folder, lm, tokenizer)
     prefix = f"{lm.base_model_prefix}."
     body = sorted(name for name in missing if name.startswith(prefix))
     if body:
@@ -166,16 +168,20 @@ def _has_vocabulary(folder: Path) -> bool:
     return any(path for name in _VOCABULARIES for path in folder.glob(name))
 
 
-def _load_model(folder: Path) -> tuple[Any, set[str]]:
-    """The model in float32 and the names of the weights that the checkpoint lacks."""
+def load_weights(folder: Path, kind: Any, what: str, remedy: str) -> tuple[Any, set[str]]:
+    """The model in float32, evaluation mode, and the names of the weights that the folder lacks.
+
+    kind: one of transformers' Auto classes. From safetensors only, without code from the
+    checkpoint; what is missing is drawn at random, always the same. Raises InputError, one line
+    that says ``what`` the folder is not and how to mend it, and for weights of other shapes.
+    """
     import torch
-    from transformers import AutoModelForMaskedLM
 
     try:
         # Missing weights are drawn at random: always the same ones, whatever ran before.
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            lm, loading = AutoModelForMaskedLM.from_pretrained(
+            model, loading = kind.from_pretrained(
                 folder,
                 local_files_only=True,
                 use_safetensors=True,
@@ -185,14 +191,23 @@ def _load_model(folder: Path) -> tuple[Any, set[str]]:
             )
     except Exception as error:
         raise InputError(
-            f"{folder}: cannot be loaded as a masked language model ({first_line(error)}); "
-            "name a checkpoint of BERT's kind with whole safetensors weights"
+            f"{folder}: cannot be loaded as a {what} ({first_line(error)}); {remedy}"
         ) from error
-    check_shapes(folder, loading)
-    return lm.float().eval(), set(loading["missing_keys"])
+    _check_shapes(folder, loading)
+    return model.float().eval(), set(loading["missing_keys"])
 
 
-def check_shapes(folder: Path, loading: dict[str, Any]) -> None:
+def check_rows(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer that knows more tokens than the model has rows for."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise InputError(
+            f"{folder}: the tokenizer knows {len(tokenizer)} tokens and the model only {rows}; "
+            "use the tokenizer that the model was trained with"
+        )
+
+
+def _check_shapes(folder: Path, loading: dict[str, Any]) -> None:
     """Refuse weights of other shapes than the config's; loading: transformers' own account."""
     for name, found, expected in loading["mismatched_keys"]:
         raise InputError(

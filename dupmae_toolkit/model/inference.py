@@ -117,16 +117,19 @@ def _encode(tokenizer: Any, texts: list[str], max_length: int) -> list:
     return encodings
 
 
-def batches(lengths: Sequence[int], tokens: int | None = None) -> Iterator[list[int]]:
-    """Positions in batches of up to so many tokens, padding included; by default TOKENS_PER_BATCH.
+def batches(
+    lengths: Sequence[int], tokens: int | None = None, most: int = TEXTS_PER_BATCH
+) -> Iterator[list[int]]:
+    """Positions in batches of up to so many tokens, padding included, and ``most`` texts.
 
-    The longest come first, so that memory is short at the start or never.
+    tokens: by default TOKENS_PER_BATCH. The longest come first, so that memory is short at the
+    start or never.
     """
     tokens = tokens or TOKENS_PER_BATCH
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     start = 0
     while start < len(order):
-        size = max(1, min(TEXTS_PER_BATCH, tokens // lengths[order[start]]))
+        size = max(1, min(most, tokens // max(1, lengths[order[start]])))
         yield order[start : start + size]
         start += size
 

@@ -14,7 +14,7 @@ import torch
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.classifiers import load_classifier
-from dupmae_toolkit.model.inference import CHARACTERS_PER_TOKEN, beginning, pad
+from dupmae_toolkit.model.inference import CHARACTERS_PER_TOKEN, batches, beginning, pad
 from dupmae_toolkit.model.precision import has_bf16
 from dupmae_toolkit.model.weights import hash_weights
 from dupmae_toolkit.training.examples import Example
@@ -91,7 +91,8 @@ class CrossEncoder:
         encodings = self._tokenize(pairs)
         lengths = [len(encoding.ids) for encoding in encodings]
         scores = np.empty(len(pairs))
-        waiting = self._batches(lengths)[::-1]
+        tokens = TOKENS_ON_CPU if self.model.device.type == "cpu" else TOKENS_ON_DEVICE
+        waiting = list(batches(lengths, tokens, most=tokens))[::-1]
         while waiting:
             places = waiting.pop()
             found = self._forward([encodings[place] for place in places])
@@ -129,18 +130,6 @@ class CrossEncoder:
         if encodings is None:
             raise InputError(f"{self.name}: its tokenizer has no fast version; save one with it")
         return list(encodings)
-
-    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Places in batches of like length, longest first, filled by tokens."""
-        tokens = TOKENS_ON_CPU if self.model.device.type == "cpu" else TOKENS_ON_DEVICE
-        order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-        batches: list[list[int]] = []
-        start = 0
-        while start < len(order):
-            size = max(1, tokens // max(1, lengths[order[start]]))
-            batches.append(order[start : start + size])
-            start += size
-        return batches
 
     def _forward(self, encodings: Sequence[Any]) -> np.ndarray | None:
         """Scores of a batch; None if the device has no room for it but may have for its half."""

@@ -13,6 +13,7 @@ from dupmae_toolkit.collection.lines import JSON_SUFFIXES, TSV_SUFFIXES
 from dupmae_toolkit.collection.qrels import Qrels, read_qrels
 from dupmae_toolkit.collection.queries import read_queries
 from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.store import DocumentStore
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 from dupmae_toolkit.training.group_files import parse_group, parse_texts, split_columns
@@ -167,7 +168,8 @@ class Opened:
 def document_texts(path: str) -> Lookup:
     """From ids to title and text, out of any corpus.
 
-    Of a plain file only the places of its lines are held in memory; of anything else, everything.
+    Of a plain file only the places of its lines are held in memory; of anything else the places in
+    a temporary file. Raises InputError for a corpus without any, and for an id that comes twice.
     """
     corpus = open_corpus(path)
     if isinstance(corpus, FileCorpus) and corpus.file.is_plain():
@@ -178,4 +180,12 @@ def document_texts(path: str) -> Lookup:
             return document.id, document.contents
 
         return TextStore(corpus.file, pair).get
-    return {document.id: document.contents for document in corpus}.get
+    store = DocumentStore(corpus)
+    if not len(store):
+        raise InputError.at(path, None, "no texts in it")
+
+    def find(identifier: str) -> str | None:
+        document = store.documents([identifier]).get(identifier)
+        return None if document is None else document.contents
+
+    return find

@@ -80,47 +80,60 @@ class LineFile:
 
 
 class TextStore:
-    """Texts by their ids, out of a file that may be far larger than memory.
+    """Texts by their ids, out of a plain file that may be far larger than memory.
 
     parse: from a line's text and number to an id and a text; raises InputError for a line that is
-    none. For each line of a plain file 24 bytes are held; a packed file is held whole.
+    none. For each line 24 bytes are held. Raises InputError for a file without any, and for an id
+    that comes twice. ``DocumentStore`` is for corpora that are no plain file, which it copies.
     """
 
     def __init__(self, source: TextSource, parse: Callable[[str, int], tuple[str, str]]) -> None:
         self.file = LineFile(source)
         self._parse = parse
-        self._held: dict[str, str] = {}
         # Python's hash differs from process to process; it only says where to look for an id.
         hashes, places, numbers = array("q"), array("q"), array("q")
         for line in self.file.lines():
-            identifier, text = parse(self.file.text(line), line.number)
-            if isinstance(line.place, str):
-                self._held.setdefault(identifier, text)
-                continue
+            identifier, _ = parse(self.file.text(line), line.number)
             hashes.append(hash(identifier) & _MASK)
-            places.append(line.place)
+            places.append(int(line.place))
             numbers.append(line.number)
-        keys = np.frombuffer(hashes, dtype=np.int64) if hashes else np.zeros(0, np.int64)
+        if not hashes:
+            raise InputError.at(source, None, "no texts in it")
+        keys = np.frombuffer(hashes, dtype=np.int64)
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
         self._places = np.asarray(places, dtype=np.int64)[order]
         self._numbers = np.asarray(numbers, dtype=np.int64)[order]
-        if not len(self):
-            raise InputError.at(source, None, "no texts in it")
+        self._refuse_twice()
+
+    def _refuse_twice(self) -> None:
+        """Only where hashes are alike are ids looked at; entries with one hash are neighbours."""
+        seen: dict[int, set[str]] = {}
+        alike = self._keys[1:] == self._keys[:-1]
+        for entry in np.flatnonzero(np.append(alike, False) | np.append(False, alike)).tolist():
+            identifier, _ = self._entry(entry)
+            names = seen.setdefault(int(self._keys[entry]), set())
+            if identifier in names:
+                number = int(self._numbers[entry])
+                raise InputError.at(
+                    self.file.source, number, f"document {identifier} comes a second time"
+                )
+            names.add(identifier)
+
+    def _entry(self, entry: int) -> tuple[str, str]:
+        """The id and the text of an entry, by its place in the order of the hashes."""
+        number = int(self._numbers[entry])
+        return self._parse(self.file.text(Line(number, int(self._places[entry]))), number)
 
     def __len__(self) -> int:
-        return len(self._held) or len(self._keys)
+        return len(self._keys)
 
     def get(self, identifier: str) -> str | None:
-        """The text with this id; the first, if there are several."""
-        if self._held:
-            return self._held.get(identifier)
+        """The text with this id."""
         key = hash(identifier) & _MASK
         start = int(np.searchsorted(self._keys, key))
         while start < len(self._keys) and self._keys[start] == key:
-            number = int(self._numbers[start])
-            line = self.file.text(Line(number, int(self._places[start])))
-            found, text = self._parse(line, number)
+            found, text = self._entry(start)
             if found == identifier:
                 return text
             start += 1

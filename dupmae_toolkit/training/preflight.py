@@ -9,21 +9,18 @@ the two give what a text costs and what there is without any.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch import nn
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.losses import CHUNK
 from dupmae_toolkit.training import processes
-from dupmae_toolkit.training.distributed import alone
+from dupmae_toolkit.training.free_memory import available_bytes
+from dupmae_toolkit.training.probing import lengthen, probe
 from dupmae_toolkit.training.processes import Shares, StoppedElsewhereError
 from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.speed import known_peak, measured_product, tokens_of
@@ -217,146 +214,5 @@ def _without_chunks(recipe: Any) -> Iterator[None]:
         recipe.chunk_size = chunk_size
 
 
-def probe(
-    module: nn.Module, batch: dict[str, Any], steps: int, device: torch.device, bf16: bool
-) -> tuple[float, float, int]:
-    """FLOP of a pass forward and back, bytes that are kept between the two, and padded tokens.
-
-    No gradient is left behind; torch's generator is where it was.
-    """
-    batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-    was_training = module.training
-    module.train()
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        weighed(module) as kept,
-        counted() as flops,
-        alone(),
-    ):
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            loss, _ = module(batch, 0, steps)
-        loss.backward()
-    module.zero_grad(set_to_none=True)
-    module.train(was_training)
-    return flops.total, kept.total, tokens_of(batch)[1]
-
-
-#: Attention on the CPU, which flop_counter does not know: where the query stands, and then the key.
-_CPU_ATTENTION = {
-    "_scaled_dot_product_flash_attention_for_cpu": 0,
-    "_scaled_dot_product_flash_attention_for_cpu_backward": 1,
-}
-
-
-class _Products(TorchDispatchMode):
-    """Adds up the FLOP of the products that run under it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0.0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Any = (), options: Any = None
-    ) -> Any:
-        result = function(*arguments, **(options or {}))
-        name, count = function._overloadpacket.__name__, flop_registry.get(function._overloadpacket)
-        if name in _CPU_ATTENTION:
-            query, key = arguments[_CPU_ATTENTION[name] :][:2]
-            products = 2 if _CPU_ATTENTION[name] == 0 else 5  # the way back repeats the first
-            self.total += 2.0 * products * query.numel() * key.shape[-2]
-        elif count is not None:
-            tensors = [a for a in arguments if isinstance(a, Tensor)]
-            sparse = [a for a in tensors if a.layout != torch.strided]
-            if sparse:  # only what is stored takes part
-                self.total += 2.0 * sparse[0].values().numel() * result.shape[-1]
-            else:
-                self.total += count(*arguments, **(options or {}), out_val=result)
-        return result
-
-
-def counted() -> _Products:
-    """A context that counts products."""
-    return _Products()
-
-
-class _Kept:
-    total = 0.0
-
-
-@contextlib.contextmanager
-def weighed(module: nn.Module) -> Iterator[_Kept]:
-    """Adds up the bytes of what is kept for the backward pass, the module's own weights aside."""
-    own = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
-    kept = _Kept()
-
-    def pack(tensor: Tensor) -> Tensor:
-        # A sparse tensor has no storage of its own; none is kept here.
-        if tensor.layout == torch.strided:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                own.add(storage.data_ptr())
-                kept.total += storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
-
-
-def lengthen(example: Any, characters: int) -> Any:
-    """An example with its texts repeated until they are that long; ids and numbers as they are."""
-    if isinstance(example, str):
-        return " ".join([example or "a"] * (characters // max(1, len(example) + 1) + 1))
-    if isinstance(example, tuple):
-        parts = [lengthen(part, characters) for part in example]
-        return type(example)(*parts) if hasattr(example, "_fields") else tuple(parts)
-    if isinstance(example, list):
-        return [lengthen(part, characters) for part in example]
-    return example
-
-
 def _longest(recipe: Recipe) -> int:
     return max(getattr(recipe, name) for name in LENGTHS if hasattr(recipe, name))
-
-
-def available_bytes(device: torch.device) -> int:
-    """Memory that a process can still get: of its GPU, or its share of the machine's.
-
-    On Linux the smaller of what the machine has free and what the control group leaves; where
-    neither is told, all that is built in; 1 << 62 where not even that is known.
-    """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + held
-    found = [value for value in (_machine_bytes(), _group_bytes()) if value is not None]
-    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.world() > 1 else 1
-    return (min(found) if found else 1 << 62) // max(1, neighbours)
-
-
-def _machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    try:
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def _group_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the control group leaves, of either version; files it caches can be given up."""
-    for limit, used, cache in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            most, now = int((root / limit).read_text()), int((root / used).read_text())
-            stat = (root / limit).with_name("memory.stat").read_text().split()
-            spare = int(stat[stat.index(cache) + 1]) if cache in stat else 0
-        except (OSError, ValueError, IndexError):
-            continue
-        return max(0, most - now + spare)
-    return None
