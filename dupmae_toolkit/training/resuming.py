@@ -49,6 +49,8 @@ def steps_done(checkpoint: Path) -> int:
 @contextlib.contextmanager
 def continuing(checkpoint: object) -> Iterator[None]:
     """Turn what reading a checkpoint may raise into one line."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except DupMAEError:
@@ -60,6 +62,7 @@ def continuing(checkpoint: object) -> Iterator[None]:
         LookupError,
         RuntimeError,
         EOFError,
+        SafetensorError,
         pickle.UnpicklingError,
     ) as error:
         reason = " ".join(str(error).split())[:200]
