@@ -289,5 +289,5 @@ def test_a_corpus_is_looked_up_alike_whether_it_is_packed_or_not(tmp_path, packe
     assert find("d30") is None
     with pytest.raises(InputError, match=r"c\.tsv.*:3: document d0 comes a second time"):
         document_texts(corpus("d0\ta", "d1\tb", "d0\tc"))
-    with pytest.raises(InputError, match=r"c\.tsv.*: no texts in it"):
+    with pytest.raises(InputError, match=r"c\.tsv.*: no documents in it"):
         document_texts(corpus())

@@ -182,7 +182,7 @@ def document_texts(path: str) -> Lookup:
         return TextStore(corpus.file, pair).get
     store = DocumentStore(corpus)
     if not len(store):
-        raise InputError.at(path, None, "no texts in it")
+        raise InputError.at(path, None, "no documents in it")
 
     def find(identifier: str) -> str | None:
         document = store.documents([identifier]).get(identifier)

@@ -98,7 +98,7 @@ class TextStore:
             places.append(int(line.place))
             numbers.append(line.number)
         if not hashes:
-            raise InputError.at(source, None, "no texts in it")
+            raise InputError.at(source, None, "no documents in it")
         keys = np.frombuffer(hashes, dtype=np.int64)
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
