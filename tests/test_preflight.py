@@ -273,11 +273,11 @@ def test_free_memory_is_the_least_of_what_machine_and_control_group_leave(tmp_pa
     (old / "memory.usage_in_bytes").write_text("600\n")
     (old / "memory.stat").write_text("cache 1\n")
     assert free_memory._group_bytes(tmp_path / "old") == 0
-    monkeypatch.setattr(preflight, "_machine_bytes", lambda: 7000)
-    monkeypatch.setattr(preflight, "_group_bytes", lambda: 5000)
+    monkeypatch.setattr(free_memory, "_machine_bytes", lambda: 7000)
+    monkeypatch.setattr(free_memory, "_group_bytes", lambda: 5000)
     assert available_bytes(CPU) == 5000
     # Processes of one machine share what it has.
-    monkeypatch.setattr(preflight.processes, "world", lambda: 4)
+    monkeypatch.setattr(free_memory.processes, "world", lambda: 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert available_bytes(CPU) == 1250
 
