@@ -6,11 +6,21 @@ wrong, and says what to do. The command line prints it and nothing else.
 
 from __future__ import annotations
 
+#: Messages quote what they complain of, and that may be a text of any length.
+LONGEST_MESSAGE = 1000
+
 
 class DupMAEError(Exception):
-    """Something could not be done. The command line exits with ``exit_code``, 1: failed."""
+    """Something could not be done. The command line exits with ``exit_code``, 1: failed.
+
+    Whatever is quoted in the message, it stays one line of at most ``LONGEST_MESSAGE`` characters,
+    without any that would steer a terminal.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_line(str(message)))
 
 
 class InputError(DupMAEError, ValueError):
@@ -31,3 +41,12 @@ class BusyError(InputError):
 
 class EncoderMismatchError(InputError):
     """An index or encoded corpus is opened with another encoder than the one that made it."""
+
+
+def _line(text: str) -> str:
+    if len(text) > LONGEST_MESSAGE:
+        head, tail = LONGEST_MESSAGE * 2 // 3, LONGEST_MESSAGE // 4
+        text = f"{text[:head]} … {text[-tail:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
