@@ -59,6 +59,24 @@ def check_text(value: str, source: object, line: int | None, what: str) -> str:
     return value
 
 
+class _RepeatedKey(ValueError):  # noqa: N818
+    """JSON allows it, and Python would keep the last value without a word."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _RepeatedKey(key[:80])
+            seen.add(key)
+    return values
+
+
+_parse = json.JSONDecoder(object_pairs_hook=_pairs).decode
+
+
 class JsonLine:
     """One JSON object of a line, and the getters that explain what is wrong with it."""
 
@@ -66,7 +84,9 @@ class JsonLine:
         self.source = source
         self.line = line
         try:
-            self.values = json.loads(text)
+            self.values = _parse(text)
+        except _RepeatedKey as error:
+            raise self.error(f"the key {error.args[0]!r} stands twice; remove one") from error
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", None) or "nested too deeply or a number too long"
             place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""

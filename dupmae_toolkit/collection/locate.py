@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -69,8 +70,10 @@ def irds_id(source: str | Path) -> str | None:
         return text.removeprefix(IRDS_PREFIX)
     if "\0" in text or not text:
         raise InputError(f"{text!r}: not the name of a file")
-    if isinstance(source, Path) or Path(text).exists():
-        if not Path(text).exists():
+    # os.path says no where Path may raise: of names that are too long, or links in circles.
+    there = os.path.exists(text)
+    if isinstance(source, Path) or there:
+        if not there:
             raise InputError.at(text, None, "no such file or folder")
         return None
     if re.fullmatch(r"[a-z0-9][\w.-]*(/[\w.-]+)*", text) and not text.endswith((".jsonl", ".zip")):
@@ -125,6 +128,10 @@ def _beir_places(path: Path) -> list[BeirPlace]:
     if not corpora:
         return []
     level = min(len(name.parts) for name in corpora)
+    judged: dict[PurePosixPath, dict[str, TextSource]] = {}
+    for member, file in sorted(files.items()):
+        if member.parent.name == "qrels" and file.suffix == ".tsv":
+            judged.setdefault(member.parent.parent, {})[file.stem] = file
     places: dict[PurePosixPath, BeirPlace] = {}
     for corpus in sorted(name for name in corpora if len(name.parts) == level):
         folder = corpus.parent
@@ -133,13 +140,9 @@ def _beir_places(path: Path) -> list[BeirPlace]:
         queries = next(
             (files[folder / n] for n in _named("queries.jsonl") if folder / n in files), None
         )
-        qrels = {
-            file.stem: file
-            for name, file in sorted(files.items())
-            if name.parent == folder / "qrels" and file.suffix == ".tsv"
-        }
         name = file_safe(folder.name or own_name)
         source = str(path) if folder == PurePosixPath() else f"{path}/{folder}"
+        qrels = judged.get(folder, {})
         places[folder] = BeirPlace(source, name, files[corpus], queries, qrels)
     return list(places.values())
 
