@@ -227,7 +227,7 @@ def test_data_in_braces_needs_a_folder(tmp_path):
         ("model: \x01", "not YAML ("),
         ("model: !!python/object/apply:os.system [ls]", "not YAML ("),
         ("a: " + "[" * 1500, "not YAML ("),
-        ("a: &a [*a]\n" + SMALL, "nested too deeply"),
+        ("a: &a [*a]\n" + SMALL, "more than 100,000 values"),
         ("1: 2\n" + SMALL, "unknown key 1"),
         ("? [a, b]\n: c\n" + SMALL, "not YAML ("),
         ("steps: 2001-99-99\n", "not YAML ("),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.checks import refuse_unknown, typed
 from dupmae_toolkit.training.sources import Source, TeacherSource
+from dupmae_toolkit.training.yaml_files import load_yaml, read_yaml
 
 if TYPE_CHECKING:
     from dupmae_toolkit.training.recipe import Recipe
@@ -23,15 +24,8 @@ def load_recipe(
 
     Raises InputError for a file that is no recipe, and for keys and values that do not fit.
     """
-    import yaml
-
     path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a recipe") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError.at(path, _line(error), f"not YAML ({_reason(error)})") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping of keys to values")
     for key, text in (changes or {}).items():
@@ -45,8 +39,6 @@ def load_recipe(
 
 
 def _set(values: dict[str, Any], key: str, text: str) -> None:
-    import yaml
-
     *parents, last = key.split(".")
     place: Any = values
     for parent in parents:
@@ -56,10 +48,7 @@ def _set(values: dict[str, Any], key: str, text: str) -> None:
             place = place.setdefault(parent, {})
         if not isinstance(place, dict | list):
             raise InputError(f"--set {key}: {parent} has no keys of its own")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"--set {key}={text}: not YAML ({_reason(error)})") from error
+    value = load_yaml(text, f"--set {key}={text}")
     place[_entry_number(key, last, place) if isinstance(place, list) else last] = value
 
 
@@ -68,16 +57,6 @@ def _entry_number(key: str, name: str, entries: list[Any]) -> int:
     if name.isdecimal() and 1 <= int(name) <= len(entries):
         return int(name) - 1
     raise InputError(f"--set {key}: a list of {len(entries)} has no entry {name!r}; count from 1")
-
-
-def _line(error: BaseException) -> int | None:
-    mark = getattr(error, "problem_mark", None)
-    return None if mark is None else mark.line + 1
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return " ".join(str(text).split())[:200]
 
 
 def _fill(value: Any, data: str) -> Any:
