@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.plausible import check_config
 
 BUILTIN = Path(__file__).parent / "builtin"
 #: What a checkpoint may need; nothing that is code, a pickle or another framework's weights.
@@ -41,6 +42,7 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
 
     folder = checkpoint_folder(source)
     check_files(folder)
+    check_config(folder)
     lm, missing = load_weights(
         folder,
         AutoModelForMaskedLM,
@@ -101,10 +103,11 @@ def checkpoint_folder(source: str | Path) -> Path:
 
     The cache is asked first; the network only for what it does not hold.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))
+    # os.path says no where Path may raise: of names that are too long, or hold a NUL.
+    if os.path.isdir(path):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise InputError(f"{path}: is a file; name the folder that holds the checkpoint")
     if not _is_hub_id(source):
         raise InputError(f"{path}: no such folder; name a checkpoint's folder or a hub id")
@@ -200,9 +203,10 @@ def load_weights(folder: Path, kind: Any, what: str, remedy: str) -> tuple[Any, 
 def check_rows(folder: Path, model: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer that knows more tokens than the model has rows for."""
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    known = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    if known > rows:
         raise InputError(
-            f"{folder}: the tokenizer knows {len(tokenizer)} tokens and the model only {rows}; "
+            f"{folder}: the tokenizer knows {known} tokens and the model only {rows}; "
             "use the tokenizer that the model was trained with"
         )
 

@@ -14,6 +14,7 @@ from dupmae_toolkit.model.checkpoints import (
     load_tokenizer,
     load_weights,
 )
+from dupmae_toolkit.model.plausible import check_config
 
 
 def load_classifier(source: str | Path) -> tuple[Any, Any]:
@@ -27,6 +28,7 @@ def load_classifier(source: str | Path) -> tuple[Any, Any]:
 
     folder = checkpoint_folder(source)
     check_files(folder)
+    check_config(folder)
     tokenizer = load_tokenizer(folder)
     model, lacking = load_weights(
         folder,

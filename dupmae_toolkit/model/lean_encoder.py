@@ -132,7 +132,9 @@ def read(folder: Path, name: str, changes: Mapping[str, Any]) -> LeanEncoder | N
         projection = read_projection(folder / EXTRA_WEIGHTS) if config.dense_dim else None
     except Exception:  # whatever is wrong, DupMAEEncoder finds it too, and says it in one line
         return None
-    if weights is None or tokenizer is None or len(tokenizer) > len(weights[WORDS]):
+    if weights is None or tokenizer is None:
+        return None
+    if max(tokenizer.get_vocab().values(), default=0) >= len(weights[WORDS]):
         return None
     if projection is not None and projection.shape != (config.dense_dim, backbone["hidden_size"]):
         return None

@@ -19,12 +19,14 @@ def load_encoder(
 
     from dupmae_toolkit.model import lean_encoder
     from dupmae_toolkit.model.checkpoints import check_files, named_folder
+    from dupmae_toolkit.model.plausible import check_config
     from dupmae_toolkit.model.precision import has_bf16
 
     on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
     if on_cpu and (precision == "fp32" or (precision == "auto" and not has_bf16())):
         folder, name = named_folder(source)
         check_files(folder)
+        check_config(folder)
         encoder = lean_encoder.read(folder, name, changes)
         if encoder is not None:
             return encoder
