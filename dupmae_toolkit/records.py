@@ -82,8 +82,11 @@ class EncoderInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EncoderInfo:
-        """Ignore keys of later versions; a missing key without default raises TypeError."""
+        """Ignore keys of later versions; raise TypeError for missing keys and wrong values."""
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        for name, value in known.items():
+            if not _fits(value, str(cls.__dataclass_fields__[name].type)):
+                raise TypeError(f"{name} is {value!r}")
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
@@ -95,6 +98,21 @@ class EncoderInfo:
         ignored = {"name", "dense_weight", "lexical_weight"}
         mine, theirs = self.to_dict(), other.to_dict()
         return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether a value out of JSON can be a field of that type; no number here is negative."""
+    if kind == "str":
+        return isinstance(value, str) and "\0" not in value and _is_text(value)
+    if kind == "bool":
+        return isinstance(value, bool)
+    number = isinstance(value, int) or (kind == "float" and isinstance(value, float))
+    return number and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: JSON's escapes can make half characters, which cannot."""
+    return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 class Encoder(Protocol):

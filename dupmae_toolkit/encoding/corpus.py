@@ -195,7 +195,7 @@ def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
         raise InputError(f"{path}: the encoder is not described in full: {reason}") from error
     for key in ("vocabulary_size", "dense_dim"):
         value = getattr(info, key)
-        if not isinstance(value, int) or value < 1:
+        if value < 1:
             raise InputError(f"{path}: the encoder's {key} is {value!r}; it must be at least 1")
     return info
 
@@ -204,6 +204,9 @@ def _normalised(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Fill in what another engine may leave out: kind, source, truncated, parts, counts."""
     path = folder / MANIFEST
     result = {"kind": "documents", "source": "", "truncated": None} | manifest
+    result["source"] = str(result["source"]).encode("utf-8", "replace").decode()
+    if result["truncated"] is not None and not _is_count(result["truncated"]):
+        raise InputError(f"{path}: truncated is {result['truncated']!r}; it must count texts")
     if result["kind"] not in KINDS:
         raise InputError(f"{path}: kind is {result['kind']!r}; it must be one of {KINDS}")
     entries = manifest.get("parts")
@@ -231,6 +234,14 @@ def _entry(folder: Path, entry: Any) -> dict[str, Any]:
     if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
         raise InputError(f"{folder / MANIFEST}: {name!r} is no plain file name of a part")
     values = dict(entry) if isinstance(entry, dict) else {"file": name}
-    if not isinstance(values.setdefault("count", None), int):
-        values["count"] = count_rows(folder / name)
+    path = folder / name
+    stated: Any = values.setdefault("count", None)
+    # Plans are made by counts before a part is read. A row takes about a byte at least, so that
+    # what is stated can be believed up to the file's size; beyond it the file is asked.
+    if not _is_count(stated) or (path.is_file() and stated > path.stat().st_size):
+        values["count"] = count_rows(path)
     return values
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63

@@ -92,7 +92,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         stored = file.schema_arrow.metadata or {}
     prefix = b"dupmae."
     return {
-        key[len(prefix) :].decode(): value.decode()
+        key[len(prefix) :].decode("utf-8", "replace"): value.decode("utf-8", "replace")
         for key, value in stored.items()
         if key.startswith(prefix)
     }
@@ -106,8 +106,11 @@ def count_rows(path: Path) -> int:
 
 def read_ids(path: Path) -> list[str]:
     """The ids of one file, and nothing else of it."""
+    ids: list[str] = []
     with _open(path) as file:
-        return file.read(columns=["id"]).column("id").to_pylist()
+        for batch in _batches(path, file, ["id"]):
+            ids += _Rows(path, len(ids), batch).strings("id")
+    return ids
 
 
 def read_parts(path: Path, dense_dim: int, vocabulary_size: int) -> Iterator[Part]:
@@ -124,17 +127,18 @@ def read_parts(path: Path, dense_dim: int, vocabulary_size: int) -> Iterator[Par
                 f"{', '.join(COLUMNS)}"
             )
         first_row = 0
-        batches = file.iter_batches(batch_size=MAX_ROWS, columns=list(COLUMNS))
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
-                raise _unreadable(path, error) from error
-            if batch is None:
-                return
+        for batch in _batches(path, file, COLUMNS):
             reader = _Rows(path, first_row, batch)
             yield reader.part(dense_dim, vocabulary_size)
             first_row += batch.num_rows
+
+
+def _batches(path: Path, file: Any, columns: Sequence[str]) -> Iterator[Any]:
+    """The rows of an open file, at most ``MAX_ROWS`` at a time."""
+    try:
+        yield from file.iter_batches(batch_size=MAX_ROWS, columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
 
 
 class _Rows:
@@ -171,7 +175,10 @@ class _Rows:
         kind = column.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_view(kind)):
             raise InputError(f"{self.path}: the column {name} is {kind}; it must be string")
-        return column.to_pylist()
+        try:
+            return column.to_pylist()
+        except UnicodeDecodeError as error:  # Arrow does not look at what it reads
+            raise self.refuse(_first_broken(column), f"{name} is not UTF-8") from error
 
     def ids(self) -> list[str]:
         ids = self.strings("id")
@@ -250,6 +257,15 @@ class _Rows:
         matrix = csr_matrix((weights[kept], terms[kept], indptr), shape=(len(lengths), size))
         matrix.has_sorted_indices = matrix.has_canonical_format = True
         return matrix
+
+
+def _first_broken(column: Any) -> int:
+    for row, value in enumerate(column):
+        try:
+            value.as_py()
+        except UnicodeDecodeError:
+            return row
+    return 0
 
 
 def _row_of(lengths: np.ndarray, position: int) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from dupmae_toolkit.encoding.corpus import (
     VOCABULARY,
     EncodedCorpus,
 )
+from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.encoding.resume import (
     is_written,
     refuse_other_texts,
@@ -192,12 +194,15 @@ def _encode(
 
 def _check_vectors(window: Window, vectors: Representations, manifest: dict[str, Any]) -> None:
     """A vector that is no vector must not get into a file: it would be found only by a search."""
-    info, lexical = manifest["encoder"], vectors.lexical
-    shapes = (list(vectors.ids), vectors.dense.shape, lexical.shape)
+    info = manifest["encoder"]
     n = len(window)
-    if shapes != (window.ids, (n, info["dense_dim"]), (n, info["vocabulary_size"])):
-        raise DupMAEError(f"encoder {info['name']}: gave vectors of other texts or other sizes")
+    message = wrong_form(vectors, window.ids, (n, info["dense_dim"]), (n, info["vocabulary_size"]))
+    if message:
+        raise DupMAEError(f"encoder {info['name']}: {message}")
+    lexical = vectors.lexical
     with np.errstate(over="ignore"):
+        if lexical.dtype != np.float32:
+            vectors.lexical = lexical = lexical.astype(np.float32)
         fine = np.isfinite(vectors.dense.astype(manifest["dense_dtype"])).all(axis=1)
     if not fine.all():
         raise DupMAEError(
@@ -231,7 +236,13 @@ def _complete(output: Path, manifest: dict[str, Any]) -> None:
         return
     for entry in manifest["parts"]:
         path = output / entry["file"]
-        entry["truncated"] = int(read_metadata(path)["truncated"])
+        stated = read_metadata(path).get("truncated", "")
+        if not re.fullmatch("[0-9]{1,9}", stated):
+            raise InputError(
+                f"{path}: does not say how many texts were cut; delete it and run the same "
+                "`dupmae encode` again"
+            )
+        entry["truncated"] = int(stated)
         entry["sha256"] = sha256_file(path)
     manifest["truncated"] = sum(entry["truncated"] for entry in manifest["parts"])
     manifest["complete"] = True

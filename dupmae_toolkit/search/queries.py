@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 
+from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.index.impacts import MAX_IMPACT, round_weights
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations
@@ -38,6 +39,11 @@ def query_vectors(
         texts, ids = [topic.text for topic in queries], [topic.id for topic in queries]
         _check_ids(ids)
         vectors = encoder().encode_queries(texts, ids)
+        if not isinstance(vectors, Representations) or list(vectors.ids) != ids:
+            raise InputError(
+                f"the encoder gave no vectors of the {len(ids)} queries, in their order; it must "
+                "return Representations with their ids"
+            )
     else:
         if queries.kind != "queries":
             raise InputError(
@@ -111,6 +117,7 @@ def leg_inputs(
 def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
     """Query weights as Lucene is given them: ``round_weights``, no zeros, indices sorted."""
     weights = lexical.tocsr().astype(np.float32)
+    weights.sum_duplicates()
     weights.data = round_weights(weights.data, max_impact)
     weights.eliminate_zeros()
     weights.sort_indices()
@@ -120,7 +127,7 @@ def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
 def _check_vectors(vectors: Representations, info: EncoderInfo | None) -> None:
     """Raise InputError for query vectors that cannot be searched with."""
     count = len(vectors.ids)
-    got = (tuple(vectors.dense.shape), tuple(vectors.lexical.shape))
+    got = (tuple(np.shape(vectors.dense)), tuple(np.shape(vectors.lexical)))
     if info is None:
         if (len(vectors.dense), vectors.lexical.shape[0]) != (count, count):
             raise InputError(f"query vectors of shapes {got[0]} and {got[1]} for {count} queries")
@@ -130,7 +137,16 @@ def _check_vectors(vectors: Representations, info: EncoderInfo | None) -> None:
             f"{info.dense_dim} dimensions and {info.vocabulary_size} terms: encode the queries "
             f"with {info.name!r}"
         )
-    if not np.isfinite(vectors.dense).all() or not np.isfinite(vectors.lexical.data).all():
+    width = got[0][1] if len(got[0]) == 2 else 0
+    terms = got[1][1] if len(got[1]) == 2 else 0
+    message = wrong_form(vectors, vectors.ids, (count, width), (count, terms))
+    if message:
+        raise InputError(f"the query vectors cannot be used: who made them {message}")
+    with np.errstate(over="ignore"):
+        dense, weights = (
+            each.astype(np.float32, copy=False) for each in (vectors.dense, vectors.lexical.data)
+        )
+    if not np.isfinite(dense).all() or not np.isfinite(weights).all():
         raise InputError("the query vectors hold NaN or infinity; encode the queries again")
     if vectors.lexical.nnz and vectors.lexical.data.min() < 0:
         raise InputError("the queries' lexical weights hold negative numbers; encode them again")
