@@ -12,6 +12,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_file, save_array
+from dupmae_toolkit.index.arrays import read_array
 from dupmae_toolkit.index.manifest import DELETIONS_FOLDER, SegmentEntry
 
 
@@ -31,13 +32,8 @@ def read_deletions(index: Path, entry: SegmentEntry) -> np.ndarray | None:
     if not entry.deletions:
         return None
     path = Path(index) / entry.deletions
-    try:
-        rows = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the index is not whole") from error
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
-    fits = rows.ndim == 1 and rows.dtype == np.int64 and len(rows) == entry.dead > 0
+    rows = read_array(path, "i")
+    fits = rows.dtype == np.int64 and len(rows) == entry.dead > 0
     if not fits or rows[0] < 0 or rows[-1] >= entry.count or (np.diff(rows) <= 0).any():
         raise InputError(
             f"{path}: does not name {entry.dead} of the {entry.count} documents of segment "

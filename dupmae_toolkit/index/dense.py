@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 
 INDEX_FILE = "index"
 IDS_FILE = "docid"
@@ -19,6 +20,7 @@ SPEC_EXAMPLES = "Flat, HNSW32, IVF1024,Flat, IVF1024,PQ64 or SQ8"
 #: FAISS visits one cell of an IVF index unless told more; an eighth of the cells are visited.
 PROBED_SHARE = 8
 HNSW_CONSTRUCTION_DEPTH = 200
+_LIMITS = threading.Lock()  # FAISS has one limit for all threads
 HNSW_SEARCH_DEPTH = 128
 
 
@@ -89,16 +91,12 @@ class DenseIndex:
     """A FAISS index opened for search; searching from several threads at once is safe."""
 
     def __init__(self, folder: Path) -> None:
-        import faiss
 
         self.folder = Path(folder)
         path = self.folder / INDEX_FILE
         if not path.is_file():
             raise InputError(f"{path}: no such file; it should be a FAISS index")
-        try:
-            self._index = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise InputError(f"{path}: FAISS cannot read it: {_reason(error)}") from error
+        self._index = _read_faiss(path)
         if self._index.metric_type != METRIC_INNER_PRODUCT:
             raise InputError(f"{path}: its scores are distances; an inner-product index is needed")
 
@@ -144,6 +142,11 @@ class DenseIndex:
             undecided = (scores[:, wanted - 1] == scores[:, -1]) & (rows[:, -1] >= 0)
             if depth == len(self) or not self.exact:
                 undecided[:] = False
+            if rows.max() >= len(self) or not (self.exact or _are_different(rows)):
+                raise DupMAEError(
+                    f"{self.folder / INDEX_FILE}: gave rows that cannot be; look for damage with "
+                    "`dupmae verify`"
+                )
             for place in np.flatnonzero(~undecided):
                 results[open_rows[place]] = _ordered(rows[place], scores[place], wanted)
             open_rows, depth = open_rows[undecided], min(4 * depth, len(self))
@@ -175,6 +178,24 @@ class DenseIndex:
         return np.asarray(vectors, np.float32).reshape(len(self), self.dimension)
 
 
+def _read_faiss(path: Path) -> Any:
+    """An index out of a file. FAISS believes what its header says, so that it is limited before."""
+    import faiss
+
+    # Newer versions of FAISS can be told; no vector can be larger than its file.
+    limit = getattr(faiss, "set_deserialization_vector_byte_limit", lambda size: None)
+    usual = getattr(faiss, "get_deserialization_vector_byte_limit", lambda: 0)
+    with _LIMITS:
+        before = usual()
+        limit(path.stat().st_size)
+        try:
+            return faiss.read_index(str(path))
+        except (RuntimeError, MemoryError) as error:
+            raise InputError(f"{path}: FAISS cannot read it: {_reason(error)}") from error
+        finally:
+            limit(before)
+
+
 class _View:
     """FAISS's memory as an array that keeps the index alive as long as it lives."""
 
@@ -191,6 +212,12 @@ def _ordered(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, 
     rows, scores = rows[found].astype(np.int32), scores[found]
     order = np.lexsort((rows, -scores))[:k]
     return rows[order], scores[order]
+
+
+def _are_different(rows: np.ndarray) -> bool:
+    """Whether no query got a row twice; -1 stands for none."""
+    ordered = np.sort(rows, axis=1)
+    return not ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()
 
 
 def _settle(index: Any) -> list[tuple[Any, Any]]:
@@ -225,7 +252,7 @@ def _settle(index: Any) -> list[tuple[Any, Any]]:
     return lent
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """What FAISS says, without its source lines."""
     text = " ".join(str(error).split())
     text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +47,19 @@ class DocumentStore:
         import pyarrow.parquet as pq
 
         self.path = Path(path)
-        try:
+        with _explained(self.path):
             self._file = pq.ParquetFile(self.path, memory_map=True, page_checksum_verification=True)
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file; the index is not whole") from error
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
-        missing = [name for name in _COLUMNS if name not in self._file.schema_arrow.names]
-        if missing:
-            raise InputError(f"{path}: the column {missing[0]!r} is missing")
+            schema = self._file.schema_arrow
+        for name in _COLUMNS:
+            if name not in schema.names:
+                raise InputError(f"{path}: the column {name!r} is missing")
+            kind = schema.field(name).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise InputError(f"{path}: the column {name!r} is {kind}; it must be string")
         metadata = self._file.metadata
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        if min(rows, default=0) < 0:
+            raise InputError(f"{path}: its footer counts {min(rows)} rows; it is damaged")
         self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
         self._groups: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -76,31 +79,45 @@ class DocumentStore:
             here = np.unique(wanted[groups == group])
             rows = (here - self._starts[group]).tolist()
             columns = [table.column(name) for name in _COLUMNS]
-            # Not table.take: Arrow would import pandas for it, which takes longer than a search.
-            if len(rows) > _FEW:
-                columns = [column.to_pylist() for column in columns]
-                values = [[column[row] for column in columns] for row in rows]
-            else:
-                values = [[column[row].as_py() for column in columns] for row in rows]
+            with _explained(self.path):
+                # Not table.take: Arrow would import pandas for it, which takes longer than a
+                # search.
+                if len(rows) > _FEW:
+                    columns = [column.to_pylist() for column in columns]
+                    values = [[column[row] for column in columns] for row in rows]
+                else:
+                    values = [[column[row].as_py() for column in columns] for row in rows]
             for number, own in zip(here.tolist(), values, strict=True):
                 found[number] = Document(*own)
         return [found[number] for number in wanted.tolist()]
 
     def ids(self) -> list[str]:
         """The ids of all documents, by number."""
-        return self._file.read(columns=["id"]).column("id").to_pylist()
+        with _explained(self.path):
+            return self._file.read(columns=["id"]).column("id").to_pylist()
 
     def _group(self, number: int) -> Any:
-        import pyarrow as pa
-
         with self._lock:
             if number not in self._groups:
-                try:
-                    self._groups[number] = self._file.read_row_group(number, list(_COLUMNS))
-                except (OSError, pa.ArrowException) as error:
-                    text = " ".join(str(error).split())
-                    raise InputError(f"{self.path}: not readable ({text})") from error
+                with _explained(self.path):
+                    group = self._file.read_row_group(number, list(_COLUMNS))
+                    if group.num_rows != self._starts[number + 1] - self._starts[number]:
+                        raise InputError(f"{self.path}: holds other rows than its footer says")
+                    self._groups[number] = group
                 if len(self._groups) > _GROUPS_KEPT:
                     self._groups.popitem(last=False)
             self._groups.move_to_end(number)
             return self._groups[number]
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what reading Parquet may raise into one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the index is not whole") from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error

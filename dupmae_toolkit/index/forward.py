@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import save_array
+from dupmae_toolkit.index.arrays import read_array
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_ARRAYS = ("indptr", "indices", "data")
+_ARRAYS = {"indptr": "i", "indices": "i", "data": "u"}  #: and the kinds of number in them
 DENSE_FILE = "dense.npy"
 
 
@@ -30,6 +31,8 @@ class ForwardStore:
         self._starts, self._indices, self._data = map(
             np.asarray, (impacts.indptr, impacts.indices, impacts.data)
         )
+        if self._indices.dtype == np.int32:  # no damaged one may count from the end
+            self._indices = self._indices.view(np.uint32)
 
     @staticmethod
     def write(folder: Path, impacts: csr_matrix, dense: np.ndarray | None) -> None:
@@ -73,7 +76,13 @@ class ForwardStore:
         lengths = self._starts[docs + 1] - starts
         ends = np.cumsum(lengths)
         places = np.repeat(starts - (ends - lengths), lengths) + np.arange(lengths.sum())
-        products = by_term[self._indices[places]] * self._data[places]
+        try:
+            products = by_term[self._indices[places]] * self._data[places]
+        except IndexError as error:
+            raise DupMAEError(
+                "the forward store names terms that are not in the vocabulary; look for damage "
+                "with `dupmae verify`"
+            ) from error
         owners = np.repeat(np.arange(len(docs)), lengths)
         return np.bincount(owners, weights=products, minlength=len(docs))
 
@@ -110,10 +119,15 @@ def read_impacts(folder: Path) -> csr_matrix:
     """The impacts in ``folder``, mapped; InputError as ``ForwardStore.open`` raises it."""
     from scipy.sparse import csr_matrix
 
-    indptr, indices, data = (_map(folder / f"impacts-{name}.npy") for name in _ARRAYS)
-    shape = tuple(int(size) for size in _map(folder / "impacts-shape.npy"))
-    fits = len(shape) == 2 and len(indptr) == shape[0] + 1 and len(indices) == len(data)
-    if not fits or indptr[-1] != len(data):
+    indptr, indices, data = (
+        read_array(folder / f"impacts-{name}.npy", kinds) for name, kinds in _ARRAYS.items()
+    )
+    shape = tuple(read_array(folder / "impacts-shape.npy", "iu").tolist())
+    fits = len(shape) == 2 and min(shape) >= 0 and max(shape) < 2**62
+    fits = fits and len(indptr) == shape[0] + 1 and len(indices) == len(data)
+    # Rows are cut out by these numbers without another look.
+    fits = fits and indptr[0] == 0 and indptr[-1] == len(data) and np.all(np.diff(indptr) >= 0)
+    if not fits:
         raise InputError(
             f"{folder}: the arrays of impacts do not fit together; run `dupmae verify --repair`"
         )
@@ -126,19 +140,4 @@ def read_impacts(folder: Path) -> csr_matrix:
 
 def read_dense(folder: Path) -> np.ndarray:
     """The dense vectors in ``folder``, mapped; InputError for a file that is no array."""
-    return _map(folder / DENSE_FILE)
-
-
-def _map(path: Path) -> np.ndarray:
-    try:
-        # An empty array cannot be mapped.
-        array = (
-            np.load(path, allow_pickle=False)
-            if path.stat().st_size < 4096
-            else np.load(path, mmap_mode="r", allow_pickle=False)
-        )
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the index is not whole") from error
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error
-    return array
+    return read_array(folder / DENSE_FILE, "f", 2)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dupmae_toolkit import jvm
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index import handles
 from dupmae_toolkit.index.vocabulary import LONGEST_TERM
 from dupmae_toolkit.progress import Advance, Progress, silent
@@ -191,7 +191,13 @@ class LuceneImpacts:
             listed = self._arrays.asList(*terms)
             found = self._search(self._searcher, listed, buffer, min(k, _MOST_HITS))
         pairs = np.frombuffer(found.tostring(), [("doc", ">i4"), ("score", ">f4")])
-        return pairs["doc"].astype(np.int32), pairs["score"].astype(np.float32)
+        rows = pairs["doc"].astype(np.int32)
+        if len(rows) and (rows.min() < 0 or rows.max() >= self._count):
+            raise DupMAEError(
+                f"{self.folder}: gave documents that cannot be; look for damage with `dupmae "
+                "verify`"
+            )
+        return rows, pairs["score"].astype(np.float32)
 
 
 def _check_ids(ids: Sequence[str]) -> None:

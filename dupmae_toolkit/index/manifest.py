@@ -10,7 +10,8 @@ from typing import Any
 
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.files import atomic_file, read_json, sha256_file, sha256_lines, write_json
-from dupmae_toolkit.index.impacts import QuantizationError
+from dupmae_toolkit.index import stated
+from dupmae_toolkit.index.impacts import LARGEST_MAX_IMPACT, QuantizationError
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.records import EncoderInfo
 
@@ -143,40 +144,29 @@ class Manifest:
             raise InputError(f"{index}: {_why_no_index(Path(index))}")
         values = read_json(path)
         try:
-            version = values["format_version"]
+            version = stated.whole(values, "format_version", 1)
             if version > FORMAT_VERSION:
                 raise InputError(
                     f"{path}: format version {version}; this toolkit reads up to "
                     f"{FORMAT_VERSION}: update dupmae-toolkit"
                 )
-            segments = [
-                SegmentEntry(
-                    entry["name"],
-                    entry["count"],
-                    entry["weights"],
-                    QuantizationError.from_dict(entry["error"]),
-                    int(entry.get("dead", 0)),
-                    str(entry.get("deletions", "")),
-                    str(entry.get("faiss_spec", "")),
-                )
-                for entry in values["segments"]
-            ]
-            manifest = cls(
+            cls._check_whole(path, values)
+            return cls(
                 encoder=EncoderInfo.from_dict(values["encoder"]),
-                scale=float(values["impacts"]["scale"]),
-                max_impact=int(values["impacts"]["max_impact"]),
-                faiss_spec=values["faiss"]["spec"],
-                segment_size=values["segment_size"],
-                segments=segments,
-                source=values.get("source", ""),
-                truncated=values.get("truncated"),
-                generation=int(values.get("generation", 0)),
-                vocabulary_file=values["vocabulary"]["file"],
-                checksums=values["checksums"],
+                scale=stated.positive(values["impacts"], "scale"),
+                max_impact=stated.whole(values["impacts"], "max_impact", 1, LARGEST_MAX_IMPACT),
+                faiss_spec=stated.text(values["faiss"], "spec"),
+                segment_size=stated.whole(values, "segment_size", 1),
+                segments=_entries(values["segments"]),
+                source=stated.text({"source": ""} | values, "source"),
+                truncated=(
+                    None if values.get("truncated") is None else stated.whole(values, "truncated")
+                ),
+                generation=stated.whole({"generation": 0} | values, "generation"),
+                vocabulary_file=stated.name(values["vocabulary"], "file", stated.VOCABULARY),
+                checksums=stated.sums(values["checksums"]),
                 format_version=version,
             )
-            manifest._check_whole(path, values)
-            return manifest
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -185,10 +175,10 @@ class Manifest:
                 "build the index again with --overwrite"
             ) from error
 
-    def _check_whole(self, path: Path, values: dict[str, Any]) -> None:
-        stated = values.get("sha256")
+    @staticmethod
+    def _check_whole(path: Path, values: dict[str, Any]) -> None:
         rest = {key: value for key, value in values.items() if key != "sha256"}
-        if stated != _own_digest(rest):
+        if values.get("sha256") != _own_digest(rest):
             raise InputError(
                 f"{path}: was changed or damaged since it was written (its checksum differs); "
                 "build the index again with --overwrite"
@@ -200,7 +190,8 @@ class Manifest:
         tokens = read_json(path)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise InputError(f"{path}: not a list of tokens; run `dupmae verify --repair`")
-        if sha256_lines(tokens) != self.encoder.vocabulary_sha256:
+        size = self.encoder.vocabulary_size
+        if len(tokens) != size or sha256_lines(tokens) != self.encoder.vocabulary_sha256:
             raise InputError(
                 f"{path}: not the vocabulary that the manifest names; run `dupmae verify "
                 "--repair` on the index"
@@ -224,6 +215,30 @@ class Manifest:
 _terms: dict[str, list[str]] = {}
 
 
+def _entries(values: Any) -> list[SegmentEntry]:
+    """The segments of a manifest, no two of the same name."""
+    entries = []
+    for given in values:
+        entry = {"dead": 0, "deletions": "", "faiss_spec": ""} | given
+        dead = stated.whole(entry, "dead", 0, stated.whole(entry, "count"))
+        if dead or entry["deletions"] != "":
+            stated.name(entry, "deletions", stated.DELETIONS)
+        entries.append(
+            SegmentEntry(
+                stated.name(entry, "name", stated.SEGMENT),
+                entry["count"],
+                stated.whole(entry, "weights"),
+                QuantizationError.from_dict(dict(stated.numbers(entry["error"]))),
+                dead,
+                entry["deletions"],
+                stated.text(entry, "faiss_spec"),
+            )
+        )
+    if len({entry.name for entry in entries}) < len(entries):
+        raise ValueError("two segments have the same name")
+    return entries
+
+
 def require_folder(index: Path) -> None:
     """Raise InputError unless there is something at ``index`` that may be a damaged index."""
     if not (index / MANIFEST_FILE).is_file() and not (index / SEGMENTS_FOLDER).is_dir():
@@ -231,9 +246,15 @@ def require_folder(index: Path) -> None:
 
 
 def write_vocabulary(path: Path, tokens: list[str]) -> None:
-    """Write tokens as a JSON list in ASCII, which holds even lone surrogates."""
+    """Write tokens as a JSON list in ASCII, which holds even lone surrogates.
+
+    Raises InputError for a token of two surrogates in a row, which JSON would make one character.
+    """
+    text = json.dumps(tokens, indent=0) + "\n"
+    if json.loads(text) != tokens:
+        raise InputError(f"{path}: a token has two half characters in a row; use another tokenizer")
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(tokens, indent=0) + "\n", "ascii")
+        temporary.write_text(text, "ascii")
 
 
 def checksums(index: Path, folder: Path) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex, keeps_vectors, write_faiss
@@ -18,6 +19,8 @@ from dupmae_toolkit.progress import Progress, silent
 FAISS_FOLDER = "faiss"
 LUCENE_FOLDER = "lucene"
 FORWARD_FOLDER = "forward"
+
+P = TypeVar("P", DenseIndex, ForwardStore, LuceneImpacts)
 
 
 class Segment:
@@ -81,25 +84,29 @@ class Segment:
     def faiss(self) -> DenseIndex:
         """The dense leg."""
         self._check(f"{FAISS_FOLDER}/{INDEX_FILE}")
-        return DenseIndex(self.folder / FAISS_FOLDER)
+        return self._accepted("FAISS", DenseIndex(self.folder / FAISS_FOLDER))
 
     @functools.cached_property
     def lucene(self) -> LuceneImpacts:
         """The lexical leg; starts Java."""
         self.opened.append(LuceneImpacts(self.folder / LUCENE_FOLDER, self._terms))
-        return self.opened[-1]
+        return self._accepted("Lucene", self.opened[-1])
 
     @functools.cached_property
     def forward(self) -> ForwardStore:
         """Impacts and dense vectors by document number."""
         folder = self.folder / FORWARD_FOLDER
         dense = None if (folder / "dense.npy").exists() else self.faiss.vectors()
-        return ForwardStore.open(folder, dense)
+        return self._accepted("the forward store", ForwardStore.open(folder, dense))
 
     @functools.cached_property
     def documents(self) -> DocumentStore:
         """Titles and texts by document number."""
         return DocumentStore(self.folder / FILE)
+
+    def _accepted(self, name: str, part: P) -> P:
+        """``part``, just opened; a subclass may refuse it."""
+        return part
 
     def close(self) -> None:
         """Let Lucene's files go, if they were opened."""

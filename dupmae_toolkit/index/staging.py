@@ -23,6 +23,7 @@ from dupmae_toolkit.files import (
     sha256_file,
     write_json,
 )
+from dupmae_toolkit.index import stated
 from dupmae_toolkit.index.manifest import (
     ADDING_FOLDER,
     BUILDING_FOLDER,
@@ -120,7 +121,13 @@ class Staging:
         """What was recorded of a finished segment; None, and no folder, when it is to be built."""
         path = self._record(name)
         if path.exists() and (self.segments / name).is_dir():
-            return read_json(path)
+            with contextlib.suppress(InputError, KeyError, TypeError, AttributeError, ValueError):
+                record = read_json(path)
+                stated.positive(record, "scale")
+                stated.whole(record, "count", 1)
+                stated.numbers(record["error"])
+                stated.sums(record["checksums"])
+                return record
         path.unlink(missing_ok=True)
         shutil.rmtree(self.segments / name, ignore_errors=True)
         return None
@@ -209,8 +216,12 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
         plan = read_json(path)
     except InputError:
         return None
-    fine = isinstance(plan, dict) and isinstance(plan.get("names"), list)
-    return plan if fine else None
+    names = plan.get("names") if isinstance(plan, dict) else None
+    # What stands under these names may be removed: no other name may get there.
+    fine = isinstance(names, list) and all(
+        isinstance(name, str) and stated.SEGMENT.fullmatch(name) for name in names
+    )
+    return plan if fine and len(set(names or ())) == plan.get("count") else None
 
 
 def _free_names(count: int, taken: set[str]) -> list[str]:

@@ -43,8 +43,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"there is no mode {self.mode!r}; choose one of {', '.join(MODES)}")
-        if self.k < 1:
-            raise InputError(f"k is {self.k}; it must be at least 1")
+        check_k(self.k)
         if self.depth < self.k:
             raise InputError(f"depth is {self.depth}; it must be at least k, which is {self.k}")
         if self.mode != "hybrid":
@@ -56,3 +55,9 @@ class Request:
                 "which documents are looked at and cannot be certified exact; use sum, or linear "
                 "or combsum with norm none"
             )
+
+
+def check_k(k: Any) -> None:
+    """Raise InputError unless ``k`` is a whole number of at least 1."""
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
+        raise InputError(f"k is {k!r}; it must be a whole number of at least 1")

@@ -21,6 +21,7 @@ from dupmae_toolkit.records import (
     Representations,
     Run,
 )
+from dupmae_toolkit.search.answers import check_k
 from dupmae_toolkit.search.engine import Answer, Request, new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.postings import MOST_POSTINGS
@@ -327,6 +328,7 @@ class HybridIndex:
         exact: bool = False,
     ) -> Request:
         """A checked request; ``sum`` gets the weights of the encoder that built the index."""
+        check_k(k)
         chosen = Fusion(fusion) if isinstance(fusion, str) else fusion
         if chosen.method == "sum" and chosen.weights is None:
             info = self.manifest.encoder

@@ -304,10 +304,13 @@ class LexicalLeg(Leg):
 
 
 def check_finite(scores: np.ndarray) -> None:
-    """Sound vectors give finite scores, so others can only come from a damaged index."""
-    if not np.isfinite(scores).all():
+    """Sound vectors give scores that are finite, as float32 too, which they are returned as."""
+    with np.errstate(over="ignore"):
+        fine = np.isfinite(scores.astype(np.float32)).all()
+    if not fine:
         raise DupMAEError(
-            "the index gave a score that is no finite number; look for damage with `dupmae verify`"
+            "the index gave a score that is no finite number; the vectors are too large, or the "
+            "index is damaged: look with `dupmae verify`"
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.search.scanning import Returned, best
 
 if TYPE_CHECKING:
@@ -26,7 +27,17 @@ class Postings:
     """Impacts by term. Searching from several threads at once is safe."""
 
     def __init__(self, impacts: csr_matrix) -> None:
-        """impacts: CSR [n, |V|], unsigned integers of at least 1."""
+        """impacts: CSR [n, |V|], unsigned integers of at least 1.
+
+        Raises DupMAEError for terms beyond |V|, which can only be damage.
+        """
+        terms = impacts.indices
+        # Where columns lie is believed by what turns them around.
+        if len(terms) and (terms.min() < 0 or terms.max() >= impacts.shape[1]):
+            raise DupMAEError(
+                "the forward store names terms that are not in the vocabulary; look for damage "
+                "with `dupmae verify`"
+            )
         turned = impacts.tocsc()
         self._count = impacts.shape[0]
         self._bounds = turned.indptr

@@ -21,6 +21,7 @@ from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
 from dupmae_toolkit.records import Document
+from dupmae_toolkit.search.agreeing import AgreeingSegment
 from dupmae_toolkit.search.engine import Engine
 from dupmae_toolkit.search.joined import Joined, small_ones
 from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
@@ -163,4 +164,8 @@ class View:
         name = f"{SEGMENTS_FOLDER}/{entry.name}"
         self._integrity.opened(name)
         integrity = self._integrity
-        return Segment.open(folder, self._terms, lambda part: integrity.read(f"{name}/{part}"))
+        segment = AgreeingSegment(
+            folder, self._terms, lambda part: integrity.read(f"{name}/{part}")
+        )
+        segment.check_ids(entry.count, ordered=integrity.level != "sizes")
+        return segment
