@@ -1,0 +1,1 @@
+"""Every reader of files, given valid files that were damaged at random: `python -m tests.fuzz`."""
