@@ -167,6 +167,14 @@ def test_a_name_that_stands_twice_gives_one_of_the_two_and_says_nothing_wrong(tm
     assert everything(path) == ["d"]  # the last one counts, as for every reader of zips
 
 
+def test_a_member_without_a_name_is_not_seen(tmp_path):
+    path = beir(tmp_path / "x.zip", [("x", EVIL)])
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<HH", raw, raw.index(b"PK\x01\x02") + 28, 0, 1)  # the name is an extra field
+    path.write_bytes(raw)
+    assert everything(path) == ["d"]
+
+
 def test_an_unknown_compression_is_told(tmp_path):
     path = beir(tmp_path / "x.zip")
     raw = bytearray(path.read_bytes())

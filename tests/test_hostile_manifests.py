@@ -227,6 +227,13 @@ def test_weights_that_are_none_are_refused_and_the_smallest_ones_kept(tmp_path, 
     assert part.lexical.data.tolist() == [np.float32(1e-45)]
 
 
+def test_names_of_columns_that_are_no_utf8_are_refused(tmp_path):
+    path = foreign(tmp_path / "f") / "part-0.parquet"
+    path.write_bytes(path.read_bytes().replace(b"title", b"\xff\xfftle"))
+    with pytest.raises(InputError, match="not readable as Parquet"):
+        list(EncodedCorpus.open(path.parent).parts())
+
+
 # --- arrays
 
 

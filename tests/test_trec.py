@@ -53,6 +53,14 @@ def refusal(path: Path, text: str) -> str:
     return str(caught.value)
 
 
+def test_metadata_that_nest_without_end_are_none(tmp_path):
+    path = tmp_path / "a.trec"
+    write_run(Run({"q": ranking(("d", 1.0))}), path)
+    sidecar_path(path).write_text('{"sha256": ' + "[" * 100_000)
+    assert read_metadata(path) is None
+    assert read_run(path)["q"].ids == ["d"]
+
+
 def test_a_run_has_six_columns_and_ranks_from_one(tmp_path):
     path = tmp_path / "a.trec"
     write_run(Run({"001": ranking(("NA", 2.5), ("1e5", 0.1)), "7": ranking(("é漢", -1.0))}), path)

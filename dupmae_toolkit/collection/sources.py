@@ -204,7 +204,9 @@ def list_members(path: Path) -> list[PurePosixPath]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+            # A member without a name is none, and zipfile stumbles over it.
+            members = [info for info in archive.infolist() if info.filename]
+            names = [info.filename for info in members if not info.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError.at(
             path, None, f"no readable zip ({_brief(error)}); fetch it anew"

@@ -72,7 +72,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 
     A run that was changed, or half of a write that was killed, does not match its hash.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         metadata = json.loads(sidecar_path(path).read_text("utf-8"))
         if isinstance(metadata, dict) and metadata.get("sha256") == sha256_file(Path(path)):
             return metadata

@@ -279,10 +279,12 @@ def _is_view(kind: Any) -> bool:
 
 def _open(path: Path) -> Any:
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        _ = file.schema_arrow  # names that are no text are told here
+        return file
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; the encoded corpus is not whole") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 
 

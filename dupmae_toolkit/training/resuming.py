@@ -104,5 +104,5 @@ def _global_step(checkpoint: Path) -> int | None:
     """Of a checkpoint's state, which is written last; None if it is not whole."""
     try:
         return int(json.loads((checkpoint / _STATE).read_text("utf-8"))["global_step"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
