@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dupmae_toolkit.errors import BusyError
-from dupmae_toolkit.files import TEMPORARY_PREFIX, fsync_path
+from dupmae_toolkit.files import TEMPORARY_PREFIX, fsync_path, make_folder
 
 try:
     import fcntl
@@ -20,14 +20,16 @@ except ImportError:  # Windows: no lock
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
+def exclusive(folder: Path, wait: float = 0.0) -> Iterator[int | None]:
     """Hold ``folder`` alone; raise BusyError when another process holds it for ``wait`` seconds.
+
+    Gives a descriptor of the folder that is held, where there are locks.
 
     The lock is on the folder itself, so no lock file is left in it, and the system releases it when
     the process ends, however it ends. File systems that cannot lock folders go without.
     """
     if fcntl is None:
-        yield
+        yield None
         return
     descriptor = os.open(folder, os.O_RDONLY)
     until = time.monotonic() + wait
@@ -39,9 +41,32 @@ def exclusive(folder: Path, wait: float = 0.0) -> Iterator[None]:
                     "it is done, or name another folder"
                 )
             time.sleep(0.02)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def working_in(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold ``folder`` alone, as ``exclusive`` does, and make it where it is not there.
+
+    It stays until this is over: ``remove_folder`` passes over what is held.
+    """
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError:  # its parent was removed between the two
+                continue
+            except OSError:
+                make_folder(folder)  # says in one line why it cannot be
+            with contextlib.suppress(FileNotFoundError):
+                held = stack.enter_context(exclusive(folder, wait))
+                # Somebody may have removed it between its making and its locking.
+                if held is None or os.path.samestat(os.stat(folder), os.fstat(held)):
+                    break
+            stack.close()
+        yield
 
 
 def _locked(descriptor: int, kind: int) -> bool:

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -302,13 +303,38 @@ def test_what_another_process_encodes_for_an_addition_is_left_alone(index):
         (folder / "part").write_text("hours of work")
     with exclusive(started), exclusive(encoding):
         with pytest.raises(BusyError, match="another process is writing there"):
-            index.add(some(40, 41))
+            updates.add_corpus(index.path, some(40, 41), ENCODER, wait=0)
         index.compact()
         HybridIndex.build(index.path, some(0, 5), ENCODER, overwrite=True).close()
         assert (started / "part").exists()
         assert (encoding / "part").exists()
     index.refresh()
     index.compact()
+    assert not (index.path / ".adding").exists()
+
+
+def test_what_is_encoded_stays_until_it_is_added(index, monkeypatch):
+    encode = updates.encode_afresh
+
+    def then_another_changes_the_index(*words, **settings):
+        encoded = encode(*words, **settings)
+        updates.compact_index(index.path)
+        updates.delete_documents(index.path, [some(0, 1)[0].id])
+        return encoded
+
+    monkeypatch.setattr(updates, "encode_afresh", then_another_changes_the_index)
+    assert updates.add_corpus(index.path, some(40, 43), ENCODER).added == 3
+    assert not (index.path / ".adding").exists()
+
+
+def test_several_add_at_once(index):
+    before = len(index)
+    lists = [some(start, start + 4) for start in range(40, 64, 4)]
+    with ThreadPoolExecutor(len(lists)) as pool:
+        done = list(pool.map(lambda own: updates.add_corpus(index.path, own, ENCODER), lists))
+    assert [update.added for update in done] == [4] * len(lists)
+    index.refresh()
+    assert len(index) == before + 24
     assert not (index.path / ".adding").exists()
 
 

@@ -29,7 +29,7 @@ from dupmae_toolkit.index.merging import due, new_segments
 from dupmae_toolkit.index.rows import windows
 from dupmae_toolkit.index.staging import forget_additions
 from dupmae_toolkit.index.state import State
-from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.locks import exclusive, working_in
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder
 
@@ -110,13 +110,15 @@ def add_corpus(
                         raise InputError.at(source.source, place, _is_there(name))
 
             plan = survey(source, part_size, progress, look)
-    # Encoding takes long, and others may change the index meanwhile.
+    # Encoding takes long, and others may change the index meanwhile; but they must leave alone what
+    # is encoded here, until it is added.
     folder = _encoding_folder(index, source)
-    encoded = encode_afresh(
-        source, encoder, folder, part_size=part_size, plan=plan, progress=progress
-    )
-    done = add_encoded(index, encoded, replace=replace, wait=wait, progress=progress)
-    shutil.rmtree(folder, ignore_errors=True)
+    with working_in(folder, wait):
+        encoded = encode_afresh(
+            source, encoder, folder / "encoded", part_size=part_size, plan=plan, progress=progress
+        )
+        done = add_encoded(index, encoded, replace=replace, wait=wait, progress=progress)
+        shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
     return done
