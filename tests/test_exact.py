@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.search import scanning
 from dupmae_toolkit.search.engine import Request
 from dupmae_toolkit.search.fusion import Fusion
-from tests.search_support import Collection, MemoryPostings
+from tests.search_support import Collection, MemoryLexical, MemoryPostings
 
 COLLECTIONS = {
     "one segment": {},
@@ -174,3 +176,43 @@ def test_fusions_that_depend_on_the_candidates_cannot_be_exact(fusion):
 def test_impossible_requests_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
         Request(**settings)
+
+
+@pytest.fixture
+def added_up_in_order(monkeypatch):
+    """One of the orders that BLAS may take."""
+
+    def products(vectors, queries):
+        with np.errstate(over="ignore"):
+            return np.add.accumulate(queries[:, None] * vectors, axis=-1)[..., -1]
+
+    monkeypatch.setattr(scanning, "products", products)
+
+
+@pytest.mark.parametrize("lexical", [MemoryLexical, MemoryPostings])
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.usefixtures("added_up_in_order")
+def test_products_that_overflow_on_the_way_are_not_left_out(k, mode, lexical):
+    """In float32 the best document's sum is infinite on the way, and stays so."""
+    collection = Collection((100,), lexical=lexical)
+    vectors = collection.dense_shards[0].vectors
+    vectors[:] = np.where(np.arange(100)[:, None] % 2, 1e35, 0)
+    vectors[70, :5] = [-3e38, -3e38, 3e38, 3e38, 1e38]
+    terms = csr_matrix(np.eye(1, 60, dtype=np.float32))
+    request = Request(k, mode, Fusion("sum", (1.0, 1.0)), depth=k, exact=True)
+    (answer,) = collection.engine.search(np.ones((1, 12), np.float32), terms, request)
+    assert answer.certificate.certified
+    assert answer.documents[0] == 70
+
+
+@pytest.mark.usefixtures("added_up_in_order")
+def test_a_deleted_document_is_not_returned_in_the_place_of_one_that_overflowed():
+    collection = Collection((30,), lexical=MemoryPostings, deleted=tuple(f"d{n}" for n in range(9)))
+    vectors = collection.dense_shards[0].vectors
+    vectors[:] = 0.5
+    living = np.flatnonzero(collection.numbering.live[0])
+    vectors[living[-1], :4] = [-3e38, -3e38, 3e38, 2e38]
+    terms = csr_matrix(np.eye(1, 60, dtype=np.float32))
+    (answer,) = collection.engine.search(np.ones((1, 12), np.float32), terms, Request(30, depth=30))
+    assert sorted(answer.documents.tolist()) == living.tolist()

@@ -36,11 +36,21 @@ def test_the_best_are_those_of_a_whole_sort(kind, count, k):
     np.testing.assert_array_equal(values, scores[places])
 
 
-@pytest.mark.parametrize("spoilt", [1, 3, 50])
-def test_a_score_that_is_no_number_is_among_the_best(spoilt):
+@pytest.mark.parametrize("spoilt", [1, 3, 10, 50])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_score_that_is_no_number_is_among_the_best(spoilt, first):
     scores = np.random.default_rng(0).normal(size=50).astype(np.float32)
-    scores[:spoilt] = np.nan
-    assert np.isnan(best(scores, 5)[1]).any()
+    scores[slice(0, spoilt) if first else slice(50 - spoilt, 50)] = np.nan
+    assert np.isnan(best(scores, 5)[1]).sum() == min(spoilt, 5)
+
+
+@pytest.mark.parametrize("row", [0, 7])
+def test_a_norm_that_is_no_number_is_told(row, monkeypatch):
+    monkeypatch.setattr(scanning, "_ROWS", 4)
+    vectors = np.ones((8, 3), np.float32)
+    assert scanning.largest_norm(vectors) == np.sqrt(3)
+    vectors[row] = np.nan
+    assert np.isnan(scanning.largest_norm(vectors))
 
 
 @pytest.mark.parametrize("queries", [1, 2, 30])

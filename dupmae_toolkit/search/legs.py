@@ -26,6 +26,8 @@ SLACK = 16
 #: Scores of all documents that are kept for a slice of queries, at most.
 MOST_KEPT = 4_194_304
 _UNIT = 2.0**-24  # the unit roundoff of float32
+#: ‖x‖‖y‖ below which no sum on the way to an inner product leaves the range of float32.
+SAFE_REACH = 2.0**127
 
 
 class Terms(NamedTuple):
@@ -239,6 +241,9 @@ class DenseLeg(Leg):
                     bound = likely = np.inf
                     continue
                 last, reach = float(values[-1]), norm * shard.largest_norm()
+                if not reach < SAFE_REACH:  # what overflowed may stand anywhere: all are looked at
+                    bound, likely = np.inf, max(likely, float(np.finfo(np.float32).max))
+                    continue
                 bound = max(bound, last + rounding(queries.shape[1], reach))
                 likely = max(likely, last + likely_rounding(queries.shape[1], reach))
             if stored:

@@ -61,7 +61,7 @@ def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         places = np.empty(0, np.int64)
     elif k < count:
         cut = np.partition(scores, count - k)[count - k]
-        places = np.flatnonzero(~(scores <= cut))
+        places = np.flatnonzero(np.isnan(scores) if cut != cut else ~(scores <= cut))
         if len(places) < k:
             ties = np.flatnonzero(scores == cut)
             places = np.concatenate([places, ties[: k - len(places)]])
@@ -88,4 +88,4 @@ def largest_norm(vectors: np.ndarray) -> float:
     for start in range(0, len(vectors), _ROWS):
         wide = vectors[start : start + _ROWS].astype(np.float64)
         squares.append(float(np.einsum("nd,nd->n", wide, wide).max()))
-    return float(np.sqrt(max(squares)))
+    return float(np.sqrt(np.max(squares)))  # Python's max would let NaN go

@@ -15,6 +15,7 @@ from dupmae_toolkit.search.answers import Answer, Request
 from dupmae_toolkit.search.exact import Certificate
 from dupmae_toolkit.search.legs import (
     MOST_KEPT,
+    SAFE_REACH,
     SLACK,
     DenseLeg,
     LexicalLeg,
@@ -28,6 +29,8 @@ from dupmae_toolkit.search.scanning import best
 
 #: Float64 arithmetic on a sum of two products: a few roundings, relative to their sizes.
 _FEW_ROUNDINGS = 2.0**-49
+#: Sums below it do not leave the range of float64.
+_SAFE_SUM = 2.0**1000
 
 
 class Whole:
@@ -76,9 +79,12 @@ class Whole:
         scale, count = self._lexical.scale, self._numbering.searchable
         sums = inner.astype(np.float64) * w_dense
         sums += overlap * (w_lexical / scale)
-        sums[self._dead] = -np.inf
         reach = float(np.linalg.norm(query.astype(np.float64))) * self._dense.largest_norm()
         most = float(overlap.max(initial=0.0)) * w_lexical / scale
+        if not (reach < SAFE_REACH and w_dense * reach + most < _SAFE_SUM):
+            # What overflowed tells nothing of its document, which must be looked at then.
+            sums[~np.isfinite(sums)] = np.inf
+        sums[self._dead] = -np.inf
         small = _FEW_ROUNDINGS * (w_dense * reach + most)
         margin = w_dense * rounding(len(query), reach) + small
         likely = w_dense * likely_rounding(len(query), reach) + small
