@@ -199,6 +199,50 @@ def a_weight_more(folder):
     save_file(weights, folder / "model.safetensors")
 
 
+def another_precision(folder):
+    edit(folder / "config.json", dtype="bfloat16")
+
+
+def several_precisions(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["bert.embeddings.LayerNorm.bias"] = weights["bert.embeddings.LayerNorm.bias"].half()
+    save_file(weights, folder / "model.safetensors")
+
+
+def heads_that_do_not_divide(folder):
+    edit(folder / "config.json", num_attention_heads=3)
+
+
+def no_heads(folder):
+    edit(folder / "config.json", num_attention_heads=0)
+
+
+def a_word_for_a_number(folder):
+    edit(folder / "config.json", layer_norm_eps="1e-12")
+
+
+def more_dropout_than_all(folder):
+    edit(folder / "config.json", hidden_dropout_prob=2.0)
+
+
+def padding_beyond_the_vocabulary(folder):
+    edit(folder / "config.json", pad_token_id=4000)
+
+
+def attention_from_elsewhere(folder):
+    edit(folder / "config.json", _attn_implementation="somebody/kernels")
+
+
+def an_adapter(folder):
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def another_number_for_cls(folder):
+    stated = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    stated["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [5]
+    edit(folder / "tokenizer.json", **stated)
+
+
 def no_config(folder):
     (folder / "config.json").write_text("{")
 
@@ -209,7 +253,9 @@ def no_config(folder):
         *(a_decoder, another_activation, code_of_its_own, a_layer_more, relative_positions),
         *(another_case, another_class, another_mask_token, an_unheard_setting, cut_on_the_left),
         *(more_tokens, another_normalizer, another_untied_matrix, a_weight_less, a_weight_more),
-        no_config,
+        *(another_precision, several_precisions, heads_that_do_not_divide, no_heads),
+        *(a_word_for_a_number, more_dropout_than_all, padding_beyond_the_vocabulary),
+        *(attention_from_elsewhere, an_adapter, another_number_for_cls, no_config),
     ],
 )
 def test_whatever_is_not_plain_is_left_to_transformers(tmp_path, change):

@@ -41,7 +41,14 @@ _PLAIN = {
     "chunk_size_feed_forward": 0,
     "pruned_heads": {},
 }
-_REFUSED = ("auto_map", "quantization_config")
+#: What makes transformers read other code or weights, or look at what does not matter here.
+_REFUSED = (
+    *("auto_map", "quantization_config", "_attn_implementation", "attn_implementation"),
+    *("num_labels", "id2label", "label2id", "problem_type"),
+)
+#: Numbers that transformers insists on; what it would refuse must not be read here.
+_SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
+_SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 _IGNORED = ("bert.pooler.", "cls.seq_relationship.")
 
 
@@ -149,17 +156,34 @@ def read(folder: Path, name: str, changes: Mapping[str, Any]) -> LeanEncoder | N
 def _is_plain(backbone: Mapping[str, Any]) -> bool:
     said = {key: backbone[key] for key in _PLAIN if key in backbone}
     return (
-        all(value == _PLAIN[key] for key, value in said.items())
+        all(
+            value == _PLAIN[key] and type(value) is type(_PLAIN[key]) for key, value in said.items()
+        )
         and {"model_type", "architectures"} <= said.keys()
         and not any(backbone.get(key) for key in _REFUSED)
         and backbone["hidden_act"] in _ACTIVATIONS
+        and all(type(backbone[key]) is int and backbone[key] > 0 for key in _SIZES)
+        and backbone["hidden_size"] % backbone["num_attention_heads"] == 0
+        and type(backbone["layer_norm_eps"]) is float
+        and all(_is_share(backbone[key]) for key in _SHARES if key in backbone)
+        and _is_row(backbone.get("pad_token_id"), backbone["vocab_size"])
     )
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) is float and 0 <= value <= 1
+
+
+def _is_row(value: Any, rows: int) -> bool:
+    return value is None or (type(value) is int and 0 <= value < rows)
 
 
 def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | None:
     """The weights of the masked LM in float32; None unless they are exactly those of a BERT."""
     from safetensors.torch import load_file
 
+    if (folder / "adapter_config.json").exists():
+        return None  # transformers may lay an adapter over the weights
     stored = load_file(folder / "model.safetensors")
     weights = {k: v for k, v in stored.items() if not k.startswith(_IGNORED)}
     words, bias = weights[WORDS], weights[_BIAS]
@@ -170,7 +194,16 @@ def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | N
         return None
     if not all(tensor.is_floating_point() for tensor in weights.values()):
         return None
+    if not _keeps_precision(stored, backbone):
+        return None
     return {name: tensor.float() for name, tensor in weights.items()}
+
+
+def _keeps_precision(stored: Mapping[str, Tensor], backbone: Mapping[str, Any]) -> bool:
+    """Whether transformers reads the weights as they are: it rounds them to config.json's dtype."""
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in stored.values()}
+    said = [backbone[key] for key in ("dtype", "torch_dtype") if backbone.get(key) is not None]
+    return len(kinds) == 1 and all(each in ("float32", *kinds) for each in said)
 
 
 def _shapes(backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -112,6 +112,8 @@ def _is_berts(stated: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
         part["SpecialToken"]["id"] if "SpecialToken" in part else part["Sequence"]["id"]
         for part in stated["post_processor"]["single"]
     ]
+    numbers = stated["model"]["vocab"]
+    around = stated["post_processor"]["special_tokens"]
     added = [(token["content"], token["special"]) for token in stated["added_tokens"]]
     return (
         stated["normalizer"] == normalizer
@@ -120,5 +122,6 @@ def _is_berts(stated: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
         and stated["model"].get("max_input_chars_per_word") == 100
         and stated["post_processor"]["type"] == "TemplateProcessing"
         and single == ["[CLS]", "A", "[SEP]"]
+        and all(around[token]["ids"] == [numbers[token]] for token in ("[CLS]", "[SEP]"))
         and sorted(added) == sorted((token, True) for token in _SPECIAL.values())
     )
