@@ -377,6 +377,26 @@ def test_segments_that_were_merged_away_are_let_go_when_no_search_needs_them(ind
     reader.close()
 
 
+def test_a_state_stays_on_the_disk_as_long_as_an_answer_needs_it(index):
+    reader = HybridIndex.open(index.path, ENCODER)
+    answer = reader.answer(TOPICS[0].text, reader.request(3))
+    index.delete(["d1"])
+    index.compact()
+    assert reader.refresh()
+    index.add(some(40, 41))  # removes what nobody holds
+    assert len(reader.hits(answer)) == 3
+    reader.close()
+
+
+def test_an_index_that_is_replaced_may_have_another_vocabulary(index):
+    reader = HybridIndex.open(index.path)
+    other = HashingEncoder(size=64, dim=8)
+    HybridIndex.build(index.path, some(0, 5), other, overwrite=True).close()
+    assert reader.refresh()
+    assert len(reader.search_batch(other.encode_queries(["word1 word2"], ["q"])).topics["q"]) == 5
+    reader.close()
+
+
 def test_an_index_that_is_replaced_is_another_state_though_it_counts_from_nothing(index):
     reader = HybridIndex.open(index.path, ENCODER)
     HybridIndex.build(index.path, some(0, 5), ENCODER, overwrite=True).close()

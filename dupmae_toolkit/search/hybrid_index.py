@@ -157,7 +157,7 @@ class HybridIndex:
                     self._retired.add(segment)
                     # Closed later: Java is not to be called while Python collects its garbage.
                     finalize(segment, self._left.append, segment.opened)
-                self._view.release()
+                # It is released when the last search or answer that knows it is gone.
                 self._view = view
             self._close_left()
             return changed

@@ -60,11 +60,13 @@ class View:
         self._integrity: Integrity = Integrity(
             path, manifest.checksums, before._integrity.level if before else check
         )
-        if before is None:
+        # An index that was built anew may have another vocabulary.
+        digest = manifest.encoder.vocabulary_sha256
+        if before is not None and before.manifest.encoder.vocabulary_sha256 == digest:
+            self._terms: list[str] = before._terms
+        else:
             self._integrity.read(manifest.vocabulary_file)
-        self._terms: list[str] = (
-            before._terms if before else lucene_terms(manifest.vocabulary(path))
-        )
+            self._terms = lucene_terms(manifest.vocabulary(path))
         self._shards: Shards = before._shards if before else Shards()
         held = {} if before is None else before._by_name()
         try:
