@@ -11,7 +11,7 @@ from tests.fuzz import runner
 from tests.fuzz.mutate import mutate
 from tests.fuzz.readers import GROUPS, Reader
 
-CASES = {"texts": 100, "encoded": 100, "indexes": 100, "models": 40}
+CASES = {"texts": 100, "encoded": 100, "indexes": 40, "models": 40}
 
 
 @pytest.mark.java

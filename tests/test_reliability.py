@@ -72,16 +72,16 @@ def test_the_harness_finds_what_is_broken_on_purpose(broken, told):
 
 
 def test_damage_is_found_told_and_repaired():
-    report = harness("damage", "--rounds", "12", "--seed", "5")
+    report = harness("damage", "--rounds", "8", "--seed", "5")
     assert report["wrong"] == []
     assert report["verify"] == {"detected": report["damages"]}
-    assert sum(report["search"].values()) == 12
+    assert sum(report["search"].values()) == 8
 
 
 def test_a_full_disk_is_told_and_loses_nothing():
-    report = harness("disk", "--rounds", "16", "--seed", "5")
+    report = harness("disk", "--rounds", "8", "--seed", "5")
     assert report["wrong"] == []
-    assert report["full disks"] == 16
+    assert report["full disks"] == 8
 
 
 def test_readers_find_what_their_state_holds_while_others_write_and_die():
