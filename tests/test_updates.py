@@ -405,3 +405,24 @@ def test_an_index_that_is_replaced_is_another_state_though_it_counts_from_nothin
     assert reader.refresh()
     assert len(reader) == 5
     reader.close()
+
+
+def test_an_addition_that_replaces_damaged_documents_is_made_and_said_to_be(index):
+    name = index.manifest.segments[0].name
+    (index.path / "segments" / name / "documents.parquet").write_bytes(b"")
+    before = len(index)
+    # One document of the damaged segment is left, so it is due to be written anew.
+    done = updates.add_corpus(index.path, some(0, before - 1), ENCODER, replace=True)
+    assert (done.added, done.replaced, done.documents) == (before - 1, before - 1, before)
+    assert done.merged == 0
+    assert name in {entry.name for entry in Manifest.load(index.path).segments}
+    updates.delete_documents(index.path, [some(before - 1, before)[0].id])
+    assert name not in {entry.name for entry in Manifest.load(index.path).segments}
+    assert verify_index(index.path) == []
+
+
+def test_an_index_is_closed_by_leaving_it(index):
+    with HybridIndex.open(index.path, ENCODER) as opened:
+        assert opened.search(TOPICS[0].text)
+    with pytest.raises(RuntimeError):
+        opened._pool.submit(print)

@@ -216,10 +216,18 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
 
 
 def _merge(state: State, progress: Progress) -> int:
-    """Merge what has become too many or too dead, a step for each merge; documents rewritten."""
+    """Merge what has become too many or too dead, a step for each merge; documents rewritten.
+
+    The change is made by then, and stays made: damage that only merging meets is left for ``dupmae
+    verify`` to tell, and the damaged segment as it is.
+    """
     merged = 0
-    while group := due(state.manifest):
-        merged += _rewrite(state, group, 1, progress)
+    try:
+        while group := due(state.manifest):
+            merged += _rewrite(state, group, 1, progress)
+    except InputError:
+        state.manifest = Manifest.load(state.index)
+        state.tidy()
     return merged
 
 

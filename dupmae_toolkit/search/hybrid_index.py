@@ -337,6 +337,12 @@ class HybridIndex:
             depth = max(k, min(max(4 * k, LEAST_DEPTH), MOST_DEPTH))
         return Request(k, mode, chosen, depth, exact)
 
+    def __enter__(self) -> HybridIndex:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let threads and files go; nothing can be searched afterwards."""
         with self._lock:

@@ -149,7 +149,8 @@ class View:
             self.release()
 
     def __del__(self) -> None:
-        self.release()
+        if os is not None:  # the interpreter may be on its way out
+            self.release()
 
     def _by_name(self) -> dict[str, Segment]:
         names = [entry.name for entry in self.manifest.segments]
