@@ -5,7 +5,8 @@
 From one start, with equal steps on equal texts, four pre-trainings (masked tokens only, RetroMAE,
 bag of words only, DupMAE); then the same fine-tuning of each; then nDCG@10 of [CLS] alone, of the
 lexical vector alone, and of both at equal memory, on every collection. What stands in DIR
-already is not done again, so a run that was stopped goes on where it was.
+already is not done again, so a run that was stopped goes on where it was, and processes with
+different ``--arms`` may work in the same DIR side by side; a last one without prints the table.
 
 Memory is counted in bytes a document, ``MEMORY`` for each way: [CLS] alone as float16; the lexical
 vector alone as ``MEMORY / 3`` terms of two bytes for the term and one for its impact; both as half
@@ -52,20 +53,23 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="where every pre-training starts")
     parser.add_argument("--collections", required=True, nargs="+", help="BEIR zips or folders")
     parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="NAME")
     parser.add_argument("--plot", type=Path, help="draw it there (.svg, .png); takes matplotlib")
     parser.add_argument("--set-pretrain", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--set-finetune", action="append", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
     results: Results = {}
-    for arm, changes in ARMS.items():
+    for arm in given.arms:
         folder = given.output / arm.replace(" ", "-").lower()
-        model = train(folder, changes, given)
+        model = train(folder, ARMS[arm], given)
         for collection in given.collections:
             name = Path(collection).stem
             path = folder / f"{name}.json"
             if not path.exists():
                 write_json(path, measure(model, collection))
             results[arm, name] = json.loads(path.read_text("utf-8"))
+    if len(given.arms) < len(ARMS):
+        return  # a part of the work; whoever has done all of it gets the table
     names = [Path(collection).stem for collection in given.collections]
     print(table(results, names))
     print()
