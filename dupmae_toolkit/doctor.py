@@ -175,7 +175,7 @@ def _torch() -> Iterator[Check]:
             yield Check(
                 f"bf16 on {kind}",
                 NOTE,
-                "not in hardware; precision auto computes in fp32",
+                "not in hardware, or no faster; precision auto computes in fp32",
                 "nothing need be done; do not ask for bf16, which is slower here",
             )
 
