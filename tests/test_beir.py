@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import pytrec_eval
-from dupmae_cli.main import main
 
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
@@ -23,6 +23,7 @@ from dupmae_toolkit.evaluation.beir import BeirOptions, run_beir
 from dupmae_toolkit.evaluation.experiment import without_self_matches
 from dupmae_toolkit.records import Ranking, Run
 from dupmae_toolkit.search.fusion import Fusion
+from tests.cli_support import run
 from tests.support import HashingEncoder
 
 pytestmark = pytest.mark.java
@@ -339,14 +340,7 @@ def command(monkeypatch, capsys):
 
     stand_in = SimpleNamespace(load_encoder=load_encoder)
     monkeypatch.setitem(sys.modules, "dupmae_toolkit.model.loading", stand_in)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["beir", *map(str, words)])
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return run
+    return partial(run, capsys, "beir")
 
 
 def test_the_command_prints_a_table_of_modes(command, source, done):

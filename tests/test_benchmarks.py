@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from types import SimpleNamespace
 
@@ -428,10 +427,10 @@ def test_vectors_that_are_held_are_those_that_are_drawn():
 
 
 @pytest.mark.java
+@pytest.mark.usefixtures("quick_disk")
 def test_additions_are_measured_and_give_the_results_of_an_index_built_at_once(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setitem(sys.modules, "qdrant_edge", None)
     rows = updates.measure(tmp_path, command.Sizes(60, 3))
     assert [row.work.split(",")[0] for row in rows] == [

@@ -28,15 +28,9 @@ from dupmae_toolkit.records import Document
 from tests.index_support import contents, documents_of, encode
 from tests.support import HashingEncoder
 
-pytestmark = pytest.mark.java
+pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
 ENCODER = HashingEncoder()
 VOCABULARY = ENCODER.vocabulary
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for the disk takes most of the time here, and no machine loses its power."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def segments(index: Path) -> list[Segment]:

@@ -13,9 +13,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from dupmae_cli.main import main
 
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
+from tests.cli_support import run
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
 WORDS += ["nine", "ten", "cat", "dog", "tree", "house", "river"]
@@ -63,13 +63,10 @@ def write(path, documents):
 def dupmae(capsys, model):
     """Run `dupmae encode …` with the small model; return the exit code, stdout and stderr."""
 
-    def run(*words, model=model, device="cpu"):
-        with pytest.raises(SystemExit) as caught:
-            main(["encode", *map(str, words), "--model", str(model), "--device", device])
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
+    def encode(*words, model=model, device="cpu"):
+        return run(capsys, "encode", *words, "--model", model, "--device", device)
 
-    return run
+    return encode
 
 
 def contents(folder):
@@ -276,10 +273,8 @@ def test_a_missing_model_or_device_is_one_line(dupmae, corpus, tmp_path):
 
 
 def test_the_help_has_examples(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["encode", "--help"])
-    out = capsys.readouterr().out
-    assert caught.value.code == 0
+    code, out, _ = run(capsys, "encode", "--help")
+    assert code == 0
     assert "Examples:" in out
     assert "dupmae encode scifact.zip --output encoded/scifact" in out
 

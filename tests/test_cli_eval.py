@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from dupmae_cli.main import main
+
+from tests.cli_support import run
 
 QRELS = "query-id\tcorpus-id\tscore\n001\tNA\t2\n001\tb\t1\n2\tz\t1\n"
 GOOD = "001 Q0 NA 1 2.0 t\n001 Q0 b 2 1.0 t\n2 Q0 z 1 1.0 t\n"
@@ -22,15 +23,8 @@ def files(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def run(capsys, *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main(["eval", *words])
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
-
-
 def test_a_table_shows_every_run_with_both_counts(files, capsys):
-    code, out, err = run(capsys, "--qrels", "qrels.tsv", "good.trec", "half.trec")
+    code, out, err = run(capsys, "eval", "--qrels", "qrels.tsv", "good.trec", "half.trec")
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
     assert rows[0] == ["run", "nDCG@10", "R@100", "RR@10", "AP@1000", "topics"]
@@ -43,6 +37,7 @@ def test_a_table_shows_every_run_with_both_counts(files, capsys):
 def test_json_is_one_document_on_stdout(files, capsys):
     code, out, err = run(
         capsys,
+        "eval",
         "--qrels",
         "qrels.tsv",
         "half.trec",
@@ -64,7 +59,7 @@ def test_json_is_one_document_on_stdout(files, capsys):
 
 def test_values_of_topics_are_printed_one_a_line(files, capsys):
     code, out, _ = run(
-        capsys, "--qrels", "qrels.tsv", "good.trec", "--per-topic", "--measures", "P@2"
+        capsys, "eval", "--qrels", "qrels.tsv", "good.trec", "--per-topic", "--measures", "P@2"
     )
     assert code == 0
     assert out.splitlines()[:2] == ["good.trec\t001\tP@2\t1.0000", "good.trec\t2\tP@2\t0.5000"]
@@ -74,9 +69,9 @@ def test_judgements_of_a_beir_folder_are_named_by_split(files, capsys):
     (files / "toy" / "qrels").mkdir(parents=True)
     (files / "toy" / "corpus.jsonl").write_text('{"_id": "b", "text": "x"}\n')
     (files / "toy" / "qrels" / "dev.tsv").write_text(QRELS)
-    code, _, _ = run(capsys, "--qrels", "toy", "--split", "dev", "good.trec")
+    code, _, _ = run(capsys, "eval", "--qrels", "toy", "--split", "dev", "good.trec")
     assert code == 0
-    code, _, err = run(capsys, "--qrels", "toy", "--split", "test", "good.trec")
+    code, _, err = run(capsys, "eval", "--qrels", "toy", "--split", "test", "good.trec")
     assert code == 2
     assert "no split 'test' in it; there is dev" in err
 
@@ -102,7 +97,7 @@ def test_bad_input_is_one_line_and_exit_code_2(files, capsys, words, fault):
     (files / "two.tsv").write_text("001\tNA\n")
     (files / "empty").write_text("")
     (files / "foreign.trec").write_text("9 Q0 b 1 1.0 t\n")
-    code, out, err = run(capsys, *words)
+    code, out, err = run(capsys, "eval", *words)
     assert code == 2
     assert out == ""
     assert fault in err
@@ -110,7 +105,7 @@ def test_bad_input_is_one_line_and_exit_code_2(files, capsys, words, fault):
 
 
 def test_the_help_has_examples(capsys):
-    code, out, _ = run(capsys, "--help")
+    code, out, _ = run(capsys, "eval", "--help")
     assert code == 0
     assert "Examples:" in out
     assert "dupmae eval --qrels" in out

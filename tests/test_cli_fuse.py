@@ -5,26 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dupmae_cli.main import main
 
 from dupmae_toolkit.collection.trec import read_run
+from tests.cli_support import run
 
 
 @pytest.fixture
 def dupmae(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main(["fuse", *map(str, words)])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
+    return partial(run, capsys, "fuse")
 
 
 @pytest.fixture
@@ -132,7 +127,6 @@ def test_one_run_alone_and_an_output_among_the_runs_are_refused(dupmae, runs):
 
 
 def test_the_help_has_examples(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["fuse", "--help"])
-    assert not stopped.value.code
-    assert "Examples:" in capsys.readouterr().out
+    code, out, _ = run(capsys, "fuse", "--help")
+    assert code == 0
+    assert "Examples:" in out

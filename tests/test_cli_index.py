@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,22 +10,17 @@ import time
 from pathlib import Path
 
 import pytest
-from dupmae_cli.main import main
 
 from dupmae_toolkit.index.manifest import Manifest
+from tests.cli_support import run
 from tests.index_support import contents, encode
 from tests.tiny import save_tiny
 
-pytestmark = pytest.mark.java
+pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
 DOCUMENTS = [
     {"_id": f"{n:03d}", "title": f"w{n}", "text": f"w{n % 7} w{n % 11} w{n % 13}"}
     for n in range(40)
 ]
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +35,6 @@ def corpus(tmp_path: Path) -> Path:
     path = tmp_path / "corpus.jsonl"
     path.write_text("".join(json.dumps(document) + "\n" for document in DOCUMENTS))
     return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as raised:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return int(raised.value.code or 0), out, err
 
 
 def test_an_encoded_corpus_becomes_an_index_without_a_model(tmp_path, capsys) -> None:

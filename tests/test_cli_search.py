@@ -7,12 +7,12 @@ import os
 import zipfile
 
 import pytest
-from dupmae_cli.main import main
 
 from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import InputError
+from tests.cli_support import run
 from tests.support import HashingEncoder
 
 pytestmark = pytest.mark.java
@@ -51,13 +51,7 @@ def dupmae(capsys, monkeypatch, index):
 
     monkeypatch.setattr("dupmae_toolkit.search.hybrid_index.load_encoder", load)
 
-    def run(*words, index=index):
-        with pytest.raises(SystemExit) as stopped:
-            main(["search", "--index", str(index), *map(str, words)])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
+    return lambda *words, index=index: run(capsys, "search", "--index", index, *words)
 
 
 def test_a_question_gives_a_table_with_both_parts(dupmae):
@@ -231,17 +225,15 @@ def test_a_broken_query_file_leaves_the_old_run(dupmae, tmp_path):
 
 
 def test_the_help_has_examples(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["search", "--help"])
-    assert not stopped.value.code
-    assert "Examples:" in capsys.readouterr().out
+    code, out, _ = run(capsys, "search", "--help")
+    assert code == 0
+    assert "Examples:" in out
 
 
 def test_an_index_of_one_kind_refuses_options_of_fusion(tmp_path, capsys):
     from dupmae_toolkit.index.dense import write_faiss
 
     write_faiss(tmp_path / "faiss", ["a", "b"], ENCODER.encode_documents(["x", "y"]).dense)
-    with pytest.raises(SystemExit) as caught:
-        main(["search", "--index", str(tmp_path / "faiss"), "x", "--fusion", "rrf"])
-    assert caught.value.code == 2
-    assert "mode dense fuses nothing" in capsys.readouterr().err
+    code, _, err = run(capsys, "search", "--index", tmp_path / "faiss", "x", "--fusion", "rrf")
+    assert code == 2
+    assert "mode dense fuses nothing" in err

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 import yaml
-from dupmae_cli.main import main
 
+from tests.cli_support import run
 from tests.families import save_checkpoint, sentences
 
 COMMANDS = ["pretrain", "finetune"]
@@ -47,14 +47,6 @@ def recipe(home, tmp_path, command):
     path = tmp_path / f"{command}.yaml"
     path.write_text(yaml.safe_dump(values | lengths[command]))
     return path
-
-
-def run(capfd, *words):
-    """Exit code, stdout and stderr of a command."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        main([str(word) for word in words])
-    return (exit_.value.code, *capfd.readouterr())
 
 
 @both

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,24 +17,12 @@ from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.records import Document
+from tests.cli_support import run
 from tests.index_support import contents
 from tests.support import HashingEncoder
 from tests.tiny import save_tiny, tiny_tokenizer
 
-pytestmark = pytest.mark.java
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as raised:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return int(raised.value.code or 0), out, err
+pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
 
 
 def write(path: Path, texts: dict[str, str]) -> Path:

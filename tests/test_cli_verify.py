@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from dupmae_cli.main import main
 
+from tests.cli_support import run
 from tests.index_support import encode
 from tests.tiny import save_tiny
 
-pytestmark = pytest.mark.java
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as raised:
-        main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return int(raised.value.code or 0), out, err
+pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
 
 
 @pytest.fixture

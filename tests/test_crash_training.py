@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from dupmae_cli.main import main
 
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.pretrain import pretrain
 from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from dupmae_toolkit.training.resuming import last_checkpoint, whole_checkpoints
+from tests.cli_support import run
 from tests.families import save_checkpoint, sentences
 
 KINDS = {"pretrain": (pretrain, PretrainRecipe), "finetune": (finetune, FinetuneRecipe)}
@@ -115,14 +115,6 @@ def test_a_training_killed_at_a_random_step_ends_with_the_same_bits(home, tmp_pa
     seen = [entry["step"] for entry in history(output.parent) if "loss" in entry]
     assert seen == list(range(1, STEPS + 1))
     assert not [path for path in output.parent.iterdir() if path.name.startswith(".tmp")]
-
-
-def run(capfd, *words):
-    """Exit code, stdout and stderr of a command."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        main([str(word) for word in words])
-    return (exit_.value.code, *capfd.readouterr())
 
 
 @both_kinds

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from dupmae_cli.main import main
 from tokenizers import processors
 from transformers import (
     BertForSequenceClassification,
@@ -19,6 +19,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.training import cross_encoder
 from dupmae_toolkit.training.cross_encoder import CrossEncoder
 from dupmae_toolkit.training.examples import Example, Passage, read_examples, write_examples
+from tests.cli_support import run
 from tests.tiny import save_tiny, tiny_config, tiny_tokenizer
 
 KINDS = {
@@ -196,15 +197,7 @@ def test_what_is_no_cross_encoder_is_refused(bert, tmp_path):
 @pytest.fixture
 def dupmae(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(["teach", *map(str, words)])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
+    return partial(run, capsys, "teach")
 
 
 @pytest.fixture

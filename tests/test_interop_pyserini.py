@@ -7,10 +7,10 @@ import os
 import random
 import runpy
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
-from dupmae_cli.main import main
 
 from dupmae_toolkit import HybridIndex, Query, jvm
 from dupmae_toolkit.collection.trec import read_run
@@ -22,6 +22,7 @@ from dupmae_toolkit.interop.pyserini import (
     LexicalQueryEncoder,
     PyseriniIndex,
 )
+from tests.cli_support import run
 from tests.support import HashingEncoder
 
 pytestmark = [pytest.mark.java, pytest.mark.slow]
@@ -270,30 +271,16 @@ def test_the_command_line_searches_stock_folders(stock_faiss, tmp_path, monkeypa
         "dupmae_toolkit.interop.pyserini_index.load_encoder", lambda *_, **__: ENCODER
     )
     (tmp_path / "queries.tsv").write_text("".join(f"{t.id}\t{t.text}\n" for t in TOPICS))
-    words = ["--index", str(stock_faiss / "flat"), "--model", "any"]
-    with pytest.raises(SystemExit) as stopped:
-        main(
-            [
-                "search",
-                *words,
-                "--queries",
-                str(tmp_path / "queries.tsv"),
-                "-o",
-                str(tmp_path / "r"),
-            ]
-        )
-    assert not stopped.value.code
+    search = partial(run, capsys, "search", "--index", stock_faiss / "flat", "--model", "any")
+    assert search("--queries", tmp_path / "queries.tsv", "-o", tmp_path / "r")[0] == 0
     expected = PyseriniIndex.open(stock_faiss / "flat", ENCODER).search_batch(TOPICS)
     assert {t: r.ids for t, r in read_run(tmp_path / "r").topics.items()} == {
         topic: expected[topic].ids for topic in expected
     }
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        main(["search", *words, TOPICS[0].text, "--json", "-k", "2"])
-    assert len(json.loads(capsys.readouterr().out)["hits"]) == 2
-    with pytest.raises(SystemExit):
-        main(["search", *words, TOPICS[0].text, "--mode", "lexical"])
-    assert "holds one dense index" in capsys.readouterr().err
+    assert len(json.loads(search(TOPICS[0].text, "--json", "-k", 2)[1])["hits"]) == 2
+    code, _, err = search(TOPICS[0].text, "--mode", "lexical")
+    assert code == 2
+    assert "holds one dense index" in err
 
 
 def test_what_does_not_fit_is_refused(stock_lucene, stock_faiss, tmp_path):

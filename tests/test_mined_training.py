@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
-from dupmae_cli.main import main
 
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.training.group_files import parse_group
+from tests.cli_support import run
 from tests.families import save_checkpoint, sentences
 
 TOPICS = 8
@@ -52,38 +53,36 @@ data: [{{path: "{{data}}/mined.jsonl.gz", kind: groups}}]
     return folder
 
 
-def dupmae(*words):
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    return stopped.value.code
+@pytest.fixture
+def dupmae(capsys):
+    return partial(run, capsys)
 
 
-def test_what_is_mined_is_trained_on_and_what_is_taught_is_distilled(home, tmp_path, capsys):
+def test_what_is_mined_is_trained_on_and_what_is_taught_is_distilled(dupmae, home, tmp_path):
     mined, taught = tmp_path / "mined.jsonl.gz", tmp_path / "taught.jsonl"
     mining = ["mine", home / "set", "--run", home / "run.trec", "-n", 3, "--keep-bare"]
-    assert dupmae(*mining, "--output", mined) == 0
+    assert dupmae(*mining, "--output", mined)[0] == 0
     train = ["finetune", home / "recipe.yaml", "--data", tmp_path]
-    assert dupmae(*train) == 0
+    assert dupmae(*train)[0] == 0
     # A search's list has no score for every positive; a teacher's scores have.
     distil = ["--set", "losses={kl_joint: 1, margin_lexical: 1}", "--set", "in_batch=false"]
     distil += ["--set", f"output={tmp_path / 'second'}", "--set", f"model={tmp_path / 'out/final'}"]
-    capsys.readouterr()
-    assert dupmae(*train, *distil) == 2
-    err = capsys.readouterr().err
+    code, _, err = dupmae(*train, *distil)
+    assert code == 2
     assert "mined.jsonl.gz:1: a document without a teacher's score" in err
     assert "dupmae teach" in err
     teaching = ["teach", mined, "--encoder", home / "model", "--output", taught]
-    assert dupmae(*teaching, "--keep-bare") == 0
+    assert dupmae(*teaching, "--keep-bare")[0] == 0
     distil += ["--set", f"data.1.path={taught}", "--resume"]
-    assert dupmae(*train, *distil) == 0
+    assert dupmae(*train, *distil)[0] == 0
     encoder = DupMAEEncoder.from_pretrained(tmp_path / "second" / "final", precision="fp32")
     assert encoder.encode_queries(["river"]).dense.shape == (1, encoder.dense_dim)
 
 
-def test_every_text_and_score_that_was_taught_is_read(home, tmp_path):
+def test_every_text_and_score_that_was_taught_is_read(dupmae, home, tmp_path):
     mined, taught = tmp_path / "mined.jsonl", tmp_path / "taught.jsonl"
-    assert dupmae("mine", home / "set", "--run", home / "run.trec", "--output", mined) == 0
-    assert dupmae("teach", mined, "--encoder", home / "model", "--output", taught) == 0
+    assert dupmae("mine", home / "set", "--run", home / "run.trec", "--output", mined)[0] == 0
+    assert dupmae("teach", mined, "--encoder", home / "model", "--output", taught)[0] == 0
     encoder = DupMAEEncoder.from_pretrained(home / "model")
     texts = {}
     for line in (home / "set" / "corpus.jsonl").read_text().splitlines():

@@ -29,7 +29,7 @@ from dupmae_toolkit.locks import exclusive
 from tests.index_support import encode
 from tests.support import HashingEncoder
 
-pytestmark = pytest.mark.java
+pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
 
 ENCODER = HashingEncoder()
 WORDS = [f"w{number}" for number in range(400)]
@@ -53,11 +53,6 @@ class OtherBits(HashingEncoder):
     def encode_documents(self, texts, ids=None):
         vectors = super().encode_documents(texts, ids)
         return dataclasses.replace(vectors, dense=np.nextafter(vectors.dense, np.float32(2)))
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def build(folder: Path, **settings) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -26,18 +25,13 @@ from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.search.lookup import IndexedCorpus, Lookup
 from tests.support import HashingEncoder
 
-pytestmark = pytest.mark.java
+pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
 
 ENCODER = HashingEncoder(size=128, dim=8)
 WORDS = [f"word{i}" for i in range(150)]
 TOPICS = [Query(f"q{i}", " ".join(random.Random(i).choices(WORDS, k=5))) for i in range(6)]
 TOPICS += [Query("copies", "the very same words"), Query("none", "nothing-known-at-all")]
 MODES = ("dense", "lexical", "hybrid")
-
-
-@pytest.fixture(autouse=True)
-def _quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def document(number: int, version: int = 0) -> Document:
