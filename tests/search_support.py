@@ -24,11 +24,9 @@ class MemoryDense:
         self.size = len(vectors)
         self.exhaustive = exhaustive
         self.noise = noise
-        self.asked: list[int] = []
         self._dice = np.random.default_rng(3)
 
     def search(self, queries, k):
-        self.asked.append(k)
         found = self.scan(queries, k)
         if self.exhaustive:
             return found
@@ -65,15 +63,13 @@ class MemoryLexical:
     """What Lucene does: matching documents by float32 score, then by number."""
 
     stored = True
-    exact = quick = False
+    quick = False
 
     def __init__(self, impacts: csr_matrix) -> None:
         self.impacts = impacts.astype(np.float64)
         self.size = impacts.shape[0]
-        self.asked: list[int] = []
 
-    def search(self, queries, k, keep=None):
-        self.asked.append(k)
+    def search(self, queries, k):
         found = []
         for row in range(queries.shape[0]):
             terms = Terms.of(queries, row)
@@ -92,15 +88,14 @@ class MemoryLexical:
 class MemoryPostings(MemoryLexical):
     """The engine that holds postings, which knows the scores exactly."""
 
-    exact = quick = True
+    quick = True
 
     def __init__(self, impacts: csr_matrix) -> None:
         super().__init__(impacts)
         self.postings = Postings(impacts.astype(np.uint8))
 
-    def search(self, queries, k, keep=None):
-        self.asked.append(k)
-        return self.postings.search(queries, k, keep)
+    def search(self, queries, k):
+        return self.postings.search(queries, k)
 
     def all_scores(self, queries):
         return self.postings.all_scores(queries)

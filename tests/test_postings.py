@@ -56,8 +56,8 @@ def test_documents_and_scores_are_those_of_lucene_and_of_scipy(tmp_path, count, 
     exact = (queries.astype(np.float64) @ impacts.T.astype(np.float64)).toarray()
     postings = Postings(impacts)
     for k in (1, 7, 1000):
-        theirs, every = lucene.search(queries, k), []
-        ours = postings.search(queries, k, every)
+        theirs = lucene.search(queries, k)
+        ours, every = postings.search(queries, k), postings.all_scores(queries)
         for number, ((rows, scores), (lucenes, float32s)) in enumerate(
             zip(ours, theirs, strict=True)
         ):

@@ -57,7 +57,7 @@ def test_a_norm_that_is_no_number_is_told(row, monkeypatch):
 @pytest.mark.parametrize("k", [1, 10, 700])
 @pytest.mark.parametrize("block", [50, 2**22])
 def test_a_scan_finds_what_faiss_finds(queries, k, block, monkeypatch):
-    monkeypatch.setattr(scanning, "_SCORES", block)
+    monkeypatch.setattr(scanning, "MOST_SCORES", block)
     dice = np.random.default_rng(k)
     vectors = dice.normal(size=(700, 48)).astype(np.float32)
     asked = dice.normal(size=(queries, 48)).astype(np.float32)
@@ -76,7 +76,7 @@ def test_a_scan_finds_what_faiss_finds(queries, k, block, monkeypatch):
 
 @pytest.mark.parametrize("block", [7, 2**22])
 def test_equal_vectors_come_in_the_order_of_their_rows(block, monkeypatch):
-    monkeypatch.setattr(scanning, "_SCORES", block)
+    monkeypatch.setattr(scanning, "MOST_SCORES", block)
     vectors = np.ones((40, 8), np.float32)
     for asked in (np.ones((1, 8), np.float32), np.ones((5, 8), np.float32)):
         for places, values in scan(vectors, asked, 11):

@@ -57,14 +57,14 @@ class FaissShard:
 class LuceneShard:
     """Pyserini's Lucene index, without a forward store. ``terms`` names the queries' columns."""
 
-    stored = exact = quick = False
+    stored = quick = False
 
     def __init__(self, lucene: LuceneImpacts, terms: Sequence[str]) -> None:
         self._lucene = lucene
         self.size = len(lucene)
         self.terms = terms
 
-    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
+    def search(self, queries: csr_matrix, k: int) -> Returned:
         weighted = []
         for row in range(queries.shape[0]):
             part = slice(queries.indptr[row], queries.indptr[row + 1])

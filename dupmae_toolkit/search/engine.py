@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 BATCH = 256
 #: Queries that a thread takes at once.
 _SLICE = 16
-
-T = TypeVar("T")
 
 __all__ = ["BATCH", "MODES", "Answer", "Engine", "Request", "new_pool"]
 
@@ -106,9 +104,7 @@ class Engine:
             raise InputError(
                 f"fusion {request.fusion.method} gives a document no score of its own; use sum"
             )
-        scores = np.stack(parts)
-        fused = request.fusion.fuse(scores, np.ones(scores.shape, np.int64), completed=True)
-        return fused.astype(np.float32)
+        return request.fusion.weigh(np.stack(parts)).astype(np.float32)
 
     def _batch(
         self, dense: np.ndarray | None, lexical: csr_matrix | None, request: Request
@@ -155,12 +151,10 @@ class Engine:
         if len(dense) == 1:
             return whole.search(dense, lexical, request)
 
-        def several(start: int) -> list[Answer]:
-            part = slice(start, start + whole.slice)
+        def search(part: slice) -> list[Answer]:
             return whole.search(dense[part], lexical[part], request)
 
-        starts = range(0, len(dense), whole.slice)
-        return [answer for part in self._pool.map(several, starts) for answer in part]
+        return self._in_slices(search, len(dense), whole.slice)
 
     def _legs(
         self, asked: Sequence[tuple[Leg | None, Any]], depth: int, exact: bool
@@ -210,13 +204,19 @@ class Engine:
         legs = [(self._dense, dense), (self._lexical, lexical)]
         dense_lists, lexical_lists = self._legs(legs, depth, request.exact)
 
-        def fuse(query: int) -> Answer:
-            terms = Terms.of(lexical, query)
-            return self._fuse(
-                dense[query], terms, dense_lists[query], lexical_lists[query], request
-            )
+        def fuse(part: slice) -> list[Answer]:
+            return [
+                self._fuse(
+                    dense[query],
+                    Terms.of(lexical, query),
+                    dense_lists[query],
+                    lexical_lists[query],
+                    request,
+                )
+                for query in range(part.start, part.stop)
+            ]
 
-        return self._in_slices(fuse, len(dense))
+        return self._in_slices(fuse, len(dense), _SLICE)
 
     def _fuse(
         self,
@@ -245,10 +245,11 @@ class Engine:
             Certificate(certified, len(dense_list.documents), len(lexical_list.documents)),
         )
 
-    def _in_slices(self, function: Callable[[int], T], count: int) -> list[T]:
-        def several(start: int) -> list[T]:
-            return [function(i) for i in range(start, min(start + _SLICE, count))]
-
-        if count <= _SLICE:
-            return several(0)
-        return [one for part in self._pool.map(several, range(0, count, _SLICE)) for one in part]
+    def _in_slices(
+        self, function: Callable[[slice], list[Answer]], count: int, size: int
+    ) -> list[Answer]:
+        """What ``function`` gives for ``size`` queries at a time; several times at once."""
+        if count <= size:
+            return function(slice(0, count))
+        parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+        return [answer for part in self._pool.map(function, parts) for answer in part]

@@ -139,6 +139,11 @@ class Fusion:
             fused *= held.sum(axis=0)
         return fused
 
+    def weigh(self, scores: np.ndarray) -> np.ndarray:
+        """Σ weight × score, float64 [n], of scores [lists, n] that are all known: for ``is_sum``,
+        which asks for no ranks."""
+        return self.fuse(scores, np.ones(scores.shape, np.int64), completed=True)
+
     def _part(self, scores: np.ndarray, held: np.ndarray, completed: bool) -> np.ndarray:
         """One list's normalised scores of all candidates."""
         if not held.any() and not (completed and self.normalisation == "none"):

@@ -16,15 +16,13 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.scanning import Returned
+from dupmae_toolkit.search.scanning import MOST_SCORES, Returned, best_above_zero
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 #: What a leg asks for beyond the depth.
 SLACK = 16
-#: Scores of all documents that are kept for a slice of queries, at most.
-MOST_KEPT = 4_194_304
 _UNIT = 2.0**-24  # the unit roundoff of float32
 #: ‖x‖‖y‖ below which no sum on the way to an inner product leaves the range of float32.
 SAFE_REACH = 2.0**127
@@ -174,21 +172,18 @@ class DenseShard(Protocol):
 class LexicalShard(Protocol):
     """What the lexical leg needs of a segment. Only documents that share a term are returned.
 
-    stored: ``score`` may be called; otherwise the scores of ``search`` must do. exact: these are
-    those that ``score`` would give. quick: see ``Leg``.
+    stored: ``score`` may be called; otherwise the scores of ``search`` must do. quick: see ``Leg``;
+    ``all_scores`` may be called, and the scores of ``search`` are those that ``score`` would give.
     """
 
     size: int
     stored: bool
-    exact: bool
     quick: bool
 
-    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
-        """keep: takes the scores of all documents for each query, if the shard is quick."""
-        ...
+    def search(self, queries: csr_matrix, k: int) -> Returned: ...
 
     def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
-        """Of each query with every row, float64 [n], exact; asked of quick ones only."""
+        """Of each query with every row, float64 [n], exact."""
         ...
 
     def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
@@ -280,14 +275,17 @@ class LexicalLeg(Leg):
         returned: list[Returned] = []
         asked = []
         kept: list[list[np.ndarray]] = []
-        keeps = self.quick and queries.shape[0] * sum(s.size for s in self.shards) <= MOST_KEPT
+        keeps = self.quick and queries.shape[0] * sum(s.size for s in self.shards) <= MOST_SCORES
         for shard, live in zip(self.shards, self._numbering.live, strict=True):
             dead = 0 if live is None else int((~live).sum())
             asked.append(min(shard.size, ask + dead))
-            kept.append([])
-            returned.append(shard.search(queries, asked[-1], kept[-1] if keeps else None))
+            if keeps:
+                kept.append(shard.all_scores(queries))
+                returned.append([best_above_zero(scores, asked[-1]) for scores in kept[-1]])
+            else:
+                returned.append(shard.search(queries, asked[-1]))
         # Lucene adds up in float64 and rounds once; our own sums know more digits than its scores.
-        again = any(shard.stored and not shard.exact for shard in self.shards)
+        again = any(shard.stored and not shard.quick for shard in self.shards)
         found = []
         for query in range(queries.shape[0]):
             documents, scores = self._gather(returned, query)
@@ -301,7 +299,7 @@ class LexicalLeg(Leg):
                 values = answers[query][1]
                 if len(values) == k < shard.size:
                     complete = False
-                    more = 1 + 4 * _UNIT if shard.stored and not shard.exact else 1.0
+                    more = 1 + 4 * _UNIT if shard.stored and not shard.quick else 1.0
                     bound = max(bound, float(values[-1]) * more / self.scale)
             every = [own[query] for own in kept] if keeps else None
             found.append(_Found(documents, scores, bound, bound, complete, every))

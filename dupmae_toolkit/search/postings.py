@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError
-from dupmae_toolkit.search.scanning import Returned, best
+from dupmae_toolkit.search.scanning import Returned, best_above_zero
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -47,22 +47,12 @@ class Postings:
         """The number of documents."""
         return self._count
 
-    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
+    def search(self, queries: csr_matrix, k: int) -> Returned:
         """As ``LuceneImpacts.search``, with scores as float64, exact.
 
-        queries: CSR float32 [q, |V|], positive, rounded by ``round_weights``. keep: takes the
-        scores of all documents for each query, float64 [n].
+        queries: CSR float32 [q, |V|], positive, rounded by ``round_weights``.
         """
-        every = self.all_scores(queries)
-        if keep is not None:
-            keep += every
-        found = []
-        for scores in every:
-            rows, values = best(scores, min(k, self._count))
-            # Whatever shares a term scores more than 0, for both factors do.
-            some = int(np.searchsorted(-values, 0.0))
-            found.append((rows[:some], values[:some]))
-        return found
+        return [best_above_zero(scores, k) for scores in self.all_scores(queries)]
 
     def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
         """Of each query with every document, float64 [n]; see ``search``."""

@@ -11,8 +11,8 @@ import numpy as np
 Returned = list[tuple[np.ndarray, np.ndarray]]
 
 _ROWS = 65_536  # rows of a matrix that are looked at together
-#: Scores of several queries that are in memory at once, as float32.
-_SCORES = 4_194_304
+#: Scores of several queries with all documents that are in memory at once.
+MOST_SCORES = 4_194_304
 
 
 def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
@@ -25,7 +25,7 @@ def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
     count, wanted = len(vectors), min(k, len(vectors))
     if len(queries) == 1:
         return [best(products(vectors, queries)[0], wanted)]
-    step = max(wanted, _SCORES // max(len(queries), 1), 1)
+    step = max(wanted, MOST_SCORES // max(len(queries), 1), 1)
     found: Returned = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(queries)
     for start in range(0, count, step):
         scores = products(vectors[start : start + step], queries)
@@ -71,6 +71,13 @@ def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     values = scores[places]
     order = np.lexsort((places, -values))
     return places[order].astype(np.int32), values[order]
+
+
+def best_above_zero(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of ``best`` those that score more than 0: of lexical scores, whatever shares a term."""
+    places, values = best(scores, min(k, len(scores)))
+    some = int(np.searchsorted(-values, 0.0))
+    return places[:some], values[:some]
 
 
 def inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:

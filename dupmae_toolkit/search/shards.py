@@ -74,12 +74,12 @@ class SegmentLexical:
         self._forward = segment.forward
         self._postings = Postings(segment.forward.impacts) if in_memory else None
         self._lucene = None if in_memory or isinstance(segment, Joined) else segment.lucene
-        self.exact = self.quick = in_memory
+        self.quick = in_memory
         self.size = len(segment.forward)
 
-    def search(self, queries: csr_matrix, k: int, keep: list[np.ndarray] | None = None) -> Returned:
+    def search(self, queries: csr_matrix, k: int) -> Returned:
         if self._postings is not None:
-            return self._postings.search(queries, k, keep)
+            return self._postings.search(queries, k)
         assert self._lucene is not None
         return self._lucene.search(queries, k)
 

@@ -14,7 +14,6 @@ from scipy.sparse import csr_matrix
 from dupmae_toolkit.search.answers import Answer, Request
 from dupmae_toolkit.search.exact import Certificate
 from dupmae_toolkit.search.legs import (
-    MOST_KEPT,
     SAFE_REACH,
     SLACK,
     DenseLeg,
@@ -25,7 +24,7 @@ from dupmae_toolkit.search.legs import (
     rounding,
 )
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.scanning import best
+from dupmae_toolkit.search.scanning import MOST_SCORES, best
 
 #: Float64 arithmetic on a sum of two products: a few roundings, relative to their sizes.
 _FEW_ROUNDINGS = 2.0**-49
@@ -44,7 +43,7 @@ class Whole:
             [np.flatnonzero(own) + start for own, start in zip(dead, offsets, strict=True)]
         )
         #: So many queries are best searched together, and fit.
-        self.slice = max(1, min(dense.slice, MOST_KEPT // max(int(numbering.offsets[-1]), 1)))
+        self.slice = max(1, min(dense.slice, MOST_SCORES // max(int(numbering.offsets[-1]), 1)))
 
     @classmethod
     def of(
@@ -93,7 +92,7 @@ class Whole:
             found, rough = best(sums, min(ask, count))
             documents = found.astype(np.int64)
             scores = np.stack([self._dense.score(query, documents), overlap[documents] / scale])
-            fused = request.fusion.fuse(scores, np.ones(scores.shape, np.int64), completed=True)
+            fused = request.fusion.weigh(scores)
             check_finite(fused)
             order = self._numbering.order(documents, fused)
             falling = fused[order]
