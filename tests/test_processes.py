@@ -48,6 +48,20 @@ def home(tmp_path_factory):
     return folder
 
 
+def launch(module: str, *words: object) -> None:
+    """Let a launcher start the processes of a training on the CPU, and see that they end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.fixture(scope="module")
 def one(home):
     """The training in one process, in one piece."""
@@ -63,19 +77,7 @@ def two(home, one):
     shutil.copy(one / "log.jsonl", output / "moved" / "log.jsonl")
     words = ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", "0"]
     words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", *words),
-            *("-m", "tests.two_processes", str(home), str(output)),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch("torch.distributed.run", *words, "-m", "tests.two_processes", home, output)
     return output
 
 
@@ -202,19 +204,8 @@ def test_accelerate_starts_what_torchrun_starts(home, two, tmp_path):
     # On a machine without GPUs, too, that is how it starts several processes; --cpu wants MPI.
     words = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port"]
     words += ["0", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "accelerate.commands.launch", *words),
-            *(str(tmp_path / name) for name in ("both.py", "two.yaml", "tuned.yaml")),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    scripts = [tmp_path / name for name in ("both.py", "two.yaml", "tuned.yaml")]
+    launch("accelerate.commands.launch", *words, *scripts)
     plan = next(entry for entry in history(tmp_path / "two") if "preflight" in entry)
     assert plan["processes"] == 2
     same_training(two / "two", tmp_path / "two")
