@@ -265,6 +265,23 @@ def test_whatever_is_not_plain_is_left_to_transformers(tmp_path, change):
     assert lean_encoder.read(folder, "x", {}) is None
 
 
+def test_no_weights_are_read_where_the_tokenizer_is_left_to_transformers(tmp_path, monkeypatch):
+    folder = make_checkpoint(tmp_path / "bert")
+    read = []
+
+    def spy(path):
+        read.append(path)
+        return load_file(path)
+
+    monkeypatch.setattr("safetensors.torch.load_file", spy)
+    assert lean_encoder.read(folder, "x", {}) is not None
+    assert read == [folder / "model.safetensors"]
+    # Folders that older versions of transformers saved have it.
+    (folder / "special_tokens_map.json").write_text("{}")
+    assert lean_encoder.read(folder, "x", {}) is None
+    assert len(read) == 1
+
+
 def test_a_projection_that_is_not_there_yet_is_left_to_the_whole_encoder(checkpoint):
     assert lean_encoder.read(checkpoint, "x", {"dense_dim": 3}) is None
 

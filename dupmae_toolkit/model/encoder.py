@@ -17,10 +17,15 @@ from dupmae_toolkit.files import replace_folder
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm, named_folder, quiet
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.heads import pooled_logits
 from dupmae_toolkit.model.lean import LeanBert
 from dupmae_toolkit.model.precision import CastCopy, Fingerprint, fingerprint, has_bf16
-from dupmae_toolkit.model.text_encoder import EncoderOutput, TextEncoder, ordinary_tokens
+from dupmae_toolkit.model.text_encoder import (
+    EncoderOutput,
+    TextEncoder,
+    ordinary_tokens,
+    output_of,
+)
 from dupmae_toolkit.model.weights import (
     EXTRA_WEIGHTS,
     hash_weights,
@@ -88,18 +93,12 @@ class DupMAEEncoder(TextEncoder, nn.Module):
             hidden = lean.hidden_states(input_ids, attention_mask)
         else:
             hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
-        cls = hidden[:, 0]
-        dense = cls if self.dense_projection is None else self.dense_projection(cls)
-        dense = dense.float()
-        if self.config.normalize:
-            dense = nn.functional.normalize(dense, dim=-1)
-        lexical = None
-        if self.config.lexical_head != "none":
-            if pool_mask is None:
-                pool_mask = attention_mask.bool() & self.ordinary[input_ids]
-            logits = self._bag_of_words(hidden, pool_mask, lean)
-            lexical = activate(logits, self.config.activation)
-        return EncoderOutput(dense, lexical, cls, hidden)
+
+        def bag_of_words() -> Tensor:
+            ordinary = attention_mask.bool() & self.ordinary[input_ids]
+            return self._bag_of_words(hidden, ordinary if pool_mask is None else pool_mask, lean)
+
+        return output_of(self.config, hidden, self.dense_projection, bag_of_words)
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.heads import pooled_logits
 from dupmae_toolkit.model.lean import VOCABULARY, WORDS, Activation, LeanBert
 from dupmae_toolkit.model.plain_tokenizer import PlainTokenizer
 from dupmae_toolkit.model.plain_tokenizer import read as read_tokenizer
-from dupmae_toolkit.model.text_encoder import EncoderOutput, TextEncoder, ordinary_tokens
+from dupmae_toolkit.model.text_encoder import (
+    EncoderOutput,
+    TextEncoder,
+    ordinary_tokens,
+    output_of,
+)
 from dupmae_toolkit.model.weights import EXTRA_WEIGHTS, PROJECTION, hash_weights, read_projection
 
 _ACTIVATIONS: dict[str, Activation] = {"gelu": functional.gelu, "relu": functional.relu}
@@ -71,6 +76,9 @@ class LeanEncoder(TextEncoder):
         """weights: float32, by transformers' names; backbone: config.json."""
         self.tokenizer, self.config, self.name = tokenizer, config, name
         self._weights, self._projection = weights, projection
+        self._project = (
+            None if projection is None else partial(functional.linear, weight=projection)
+        )
         self._bert = LeanBert(
             weights,
             backbone["num_attention_heads"],
@@ -82,19 +90,15 @@ class LeanEncoder(TextEncoder):
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
         """See ``DupMAEEncoder.forward``."""
         hidden = self._bert.hidden_states(input_ids, attention_mask)
-        cls = hidden[:, 0]
-        dense = cls if self._projection is None else functional.linear(cls, self._projection)
-        if self.config.normalize:
-            dense = functional.normalize(dense, dim=-1)
-        lexical = None
-        if self.config.lexical_head != "none":
+
+        def bag_of_words() -> Tensor:
             pool_mask = attention_mask.bool() & self._ordinary[input_ids]
             whole = self.config.lexical_head == "mlm"
             features = self._bert.transform(hidden) if whole else hidden
             words, bias = self._weights[WORDS], self._weights[_BIAS]
-            logits = pooled_logits(features, words, bias, pool_mask, self._bert.logits)
-            lexical = activate(logits, self.config.activation)
-        return EncoderOutput(dense, lexical, cls, hidden)
+            return pooled_logits(features, words, bias, pool_mask, self._bert.logits)
+
+        return output_of(self.config, hidden, self._project, bag_of_words)
 
     def eval(self) -> LeanEncoder:
         return self
@@ -134,12 +138,14 @@ def read(folder: Path, name: str, changes: Mapping[str, Any]) -> LeanEncoder | N
         config = carried.but(**changes)
         if config.dense_dim != carried.dense_dim:
             return None  # a projection that is yet to be trained
-        weights = _weights(folder, backbone)
         tokenizer = read_tokenizer(folder)
+        if tokenizer is None:
+            return None  # before the weights are read, which may be large
+        weights = _weights(folder, backbone)
         projection = read_projection(folder / EXTRA_WEIGHTS) if config.dense_dim else None
     except Exception:  # whatever is wrong, DupMAEEncoder finds it too, and says it in one line
         return None
-    if weights is None or tokenizer is None:
+    if weights is None:
         return None
     if max(tokenizer.get_vocab().values(), default=0) >= len(weights[WORDS]):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import sha256_lines
 from dupmae_toolkit.model import inference
 from dupmae_toolkit.model.config import DupMAEConfig
+from dupmae_toolkit.model.heads import activate
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import EncoderInfo, Representations
 
@@ -27,6 +28,27 @@ class EncoderOutput(NamedTuple):
     lexical: Tensor | None
     cls: Tensor
     hidden: Tensor
+
+
+def output_of(
+    config: DupMAEConfig,
+    hidden: Tensor,
+    project: Callable[[Tensor], Tensor] | None,
+    bag_of_words: Callable[[], Tensor],
+) -> EncoderOutput:
+    """Both vectors of a batch from its hidden states [B, L, H].
+
+    project: [B, H] to [B, d], if the encoder has a projection. bag_of_words: gives the pooled
+    vocabulary logits, float32 [B, |V|]; asked only where there is a lexical head.
+    """
+    cls = hidden[:, 0]
+    dense = (cls if project is None else project(cls)).float()
+    if config.normalize:
+        dense = torch.nn.functional.normalize(dense, dim=-1)
+    lexical = None
+    if config.lexical_head != "none":
+        lexical = activate(bag_of_words(), config.activation)
+    return EncoderOutput(dense, lexical, cls, hidden)
 
 
 class TextEncoder:
