@@ -52,12 +52,14 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def _row(collection: Collection, work: str, peer: str, search: Search, fusion: str) -> Row:
+    count = len(collection.queries)
+    queries = [collection.one(number) for number in range(count)]
+
     def ours(number: int) -> list[int]:
-        query = collection.one(number)
+        query = queries[number]
         run = collection.index.search_batch(query, K, fusion=fusion, depth=DEPTH)
         return collection.rows(run[query.ids[0]].ids).tolist()
 
-    count = len(collection.queries)
     (mine, theirs), seconds = each_in_turn(count, ours, search)
     judge = collection.scores if fusion == "sum" else lambda n: reciprocal(collection, n)
     exact = [judge(number) for number in range(count)]

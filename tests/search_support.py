@@ -15,15 +15,25 @@ from dupmae_toolkit.search.scanning import inner_products, largest_norm, scan
 
 
 class MemoryDense:
-    """Exhaustive search whose float32 scores are as wrong as the bound on rounding allows."""
+    """Exhaustive search whose float32 scores are as wrong as the bound on rounding allows.
+
+    rough: how much more wrong those of ``all_scores`` are, and say that they are.
+    """
 
     stored = True
 
-    def __init__(self, vectors: np.ndarray, exhaustive: bool = True, noise: float = 0.0) -> None:
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        exhaustive: bool = True,
+        noise: float = 0.0,
+        rough: float = 0.0,
+    ) -> None:
         self.vectors = vectors
         self.size = len(vectors)
         self.exhaustive = exhaustive
         self.noise = noise
+        self.rough = rough
         self._dice = np.random.default_rng(3)
 
     def search(self, queries, k):
@@ -50,7 +60,9 @@ class MemoryDense:
         scores = np.empty((len(queries), self.size), np.float32)
         for own, (rows, values) in zip(scores, self.scan(queries, self.size), strict=True):
             own[rows] = values
-        return scores
+        if self.rough:
+            return scores + self._dice.choice([-self.rough, self.rough], scores.shape), self.rough
+        return scores, 0.0
 
     def largest_norm(self):
         return largest_norm(self.vectors)
@@ -113,6 +125,7 @@ class Collection:
         deleted: tuple[str, ...] = (),
         scale: float = 51.3,
         lexical: type[MemoryLexical] = MemoryLexical,
+        rough: float = 0.0,
     ) -> None:
         dice = np.random.default_rng(seed)
         total = sum(sizes)
@@ -131,7 +144,7 @@ class Collection:
         self.impacts = vstack([self.impacts[part] for part in order], format="csr")
         self.scale = scale
         self.deleted = set(deleted)
-        self.dense_shards = [MemoryDense(self.dense[p], exhaustive, noise) for p in parts]
+        self.dense_shards = [MemoryDense(self.dense[p], exhaustive, noise, rough) for p in parts]
         self.lexical_shards = [lexical(self.impacts[p]) for p in parts]
         dead = [
             np.array([i for i, name in enumerate(self.ids[p]) if name in self.deleted], np.int64)

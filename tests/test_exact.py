@@ -82,10 +82,20 @@ def test_whatever_is_called_proven_without_being_asked_is_right():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("rough", [0.0, 0.5])
 @pytest.mark.parametrize("sizes", [(700,), (400, 1, 299)])
-def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(noise, sizes):
+def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(
+    noise, rough, sizes
+):
     for seed in range(4):
-        collection = Collection(sizes, seed=seed, noise=noise, lexical=MemoryPostings)
+        collection = Collection(
+            sizes,
+            seed=seed,
+            noise=noise,
+            lexical=MemoryPostings,
+            rough=rough,
+            deleted=tuple(f"d{number}" for number in range(0, 700, 5 + seed)),
+        )
         dense, lexical = collection.queries(seed=seed)
         for weights in [(1.0, 1.0), (30.0, 0.5), (0.0, 1.0), (1.0, 0.0)]:
             request = Request(5, fusion=Fusion("sum", weights), depth=5)
@@ -96,6 +106,36 @@ def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(
                 assert ranking(collection, answer) == best
                 (alone,) = collection.engine.search(dense[[query]], lexical[query], request)
                 assert ranking(collection, alone) == best
+
+
+@pytest.mark.parametrize("rough", [0.0, 0.5])
+@pytest.mark.parametrize("sizes", [(300,), (200, 1, 99)])
+def test_one_query_alone_is_fused_by_ranks_as_it_is_in_company(rough, sizes):
+    for seed, deleted in enumerate([(), tuple(f"d{number}" for number in range(0, 300, 3))]):
+        collection = Collection(
+            sizes, seed=seed, lexical=MemoryPostings, rough=rough, deleted=deleted
+        )
+        dense, lexical = collection.queries(seed=seed)
+        for k, depth in ((1, 1), (5, 20), (300, 300)):
+            request = Request(k, fusion=Fusion("rrf"), depth=depth)
+            together = collection.engine.search(dense, lexical, request)
+            for query, answer in enumerate(together):
+                (alone,) = collection.engine.search(dense[[query]], lexical[query], request)
+                assert ranking(collection, alone) == ranking(collection, answer)
+                np.testing.assert_array_equal(alone.dense, answer.dense)
+                np.testing.assert_array_equal(alone.lexical, answer.lexical)
+                assert alone.certificate == answer.certificate
+
+
+def test_nothing_is_found_where_all_is_deleted():
+    collection = Collection(
+        (9,), lexical=MemoryPostings, deleted=tuple(f"d{number}" for number in range(9))
+    )
+    dense, lexical = collection.queries()
+    for fusion in ("sum", "rrf"):
+        request = Request(5, fusion=Fusion(fusion), depth=5)
+        (answer,) = collection.engine.search(dense[:1], lexical[0], request)
+        assert not len(answer.documents)
 
 
 def test_an_approximate_dense_leg_is_not_called_proven():

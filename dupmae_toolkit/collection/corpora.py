@@ -115,8 +115,7 @@ class FileCorpus(Corpus):
             raise InputError.at(
                 self.file,
                 number,
-                f"document {document.id} has no text; give it one, or use --skip-invalid "
-                "(skip_invalid=True)",
+                f"document {document.id} has no text; give it one, or use --skip-invalid",
             )
         return document
 

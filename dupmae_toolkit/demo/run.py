@@ -146,7 +146,9 @@ def _check_folder(folder: Path) -> None:
     if (folder / MANIFEST_FILE).exists():
         source = Manifest.load(folder).source
         if not source.startswith(_SOURCE):
-            raise InputError(f"{folder}: holds an index of {source}; name another folder")
+            raise InputError(
+                f"{folder}: holds an index of {source}; name another folder with --index"
+            )
 
 
 def _is_there(folder: Path, source: str, encoder: EncoderInfo) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex
 from dupmae_toolkit.index.lucene import LuceneImpacts
+from dupmae_toolkit.search.flat import Flat
 from dupmae_toolkit.search.legs import Returned, Terms
-from dupmae_toolkit.search.scanning import inner_products, largest_norm, products, scan
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -24,32 +23,29 @@ class FaissShard:
 
     def __init__(self, index: DenseIndex) -> None:
         self._index = index
-        self._vectors = index.vectors()
+        vectors = index.vectors()
+        self._vectors = None if vectors is None else Flat(vectors)
         self.size = len(index)
         self.dimension = index.dimension
-        self.exhaustive = self.stored = self._vectors is not None
+        self.exhaustive = self.stored = vectors is not None
 
     def search(self, queries: np.ndarray, k: int) -> Returned:
         return self.scan(queries, k) if self.exhaustive else self._index.search(queries, k)
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
-        return scan(self._matrix, queries, k)
+        return self._flat.scan(queries, k)
 
-    def all_scores(self, queries: np.ndarray) -> np.ndarray:
-        return products(self._matrix, queries)
+    def all_scores(self, queries: np.ndarray) -> tuple[np.ndarray, float]:
+        return self._flat.all_scores(queries)
 
     def largest_norm(self) -> float:
-        return self._largest_norm
-
-    @functools.cached_property
-    def _largest_norm(self) -> float:
-        return largest_norm(self._matrix)
+        return self._flat.largest_norm()
 
     def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return inner_products(self._matrix[rows], query)
+        return self._flat.score(query, rows)
 
     @property
-    def _matrix(self) -> np.ndarray:
+    def _flat(self) -> Flat:
         assert self._vectors is not None
         return self._vectors
 

@@ -156,8 +156,11 @@ class DenseShard(Protocol):
         """Like ``search`` and exhaustive."""
         ...
 
-    def all_scores(self, queries: np.ndarray) -> np.ndarray:
-        """Inner products in float32 with every row, [q, n]; asked of exhaustive ones only."""
+    def all_scores(self, queries: np.ndarray) -> tuple[np.ndarray, float]:
+        """Inner products with every row, [q, n], and how far off they may be beyond rounding.
+
+        Asked of exhaustive ones only.
+        """
         ...
 
     def largest_norm(self) -> float:

@@ -116,11 +116,18 @@ def leg_inputs(
 
 def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
     """Query weights as Lucene is given them: ``round_weights``, no zeros, indices sorted."""
-    weights = lexical.tocsr().astype(np.float32)
-    weights.sum_duplicates()
-    weights.data = round_weights(weights.data, max_impact)
-    weights.eliminate_zeros()
-    weights.sort_indices()
+    from scipy.sparse import csr_matrix
+
+    weights = lexical.tocsr()
+    if not weights.has_canonical_format:
+        weights = weights.astype(np.float32)
+        weights.sum_duplicates()
+    data = round_weights(weights.data.astype(np.float32, copy=False), max_impact)
+    # One matrix and no more: making one takes longer than all that is done with a single query.
+    weights = csr_matrix((data, weights.indices, weights.indptr), shape=weights.shape)
+    if not data.all():
+        weights = weights.copy()  # the places are still those of the matrix that was given
+        weights.eliminate_zeros()
     return weights
 
 

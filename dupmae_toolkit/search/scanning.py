@@ -80,6 +80,20 @@ def best_above_zero(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]
     return places[:some], values[:some]
 
 
+def contenders(scores: np.ndarray, k: int, error: float) -> np.ndarray:
+    """The places of all ``scores`` [n] whose true ones may be among the ``k`` largest, as float32.
+
+    error: how far a score may be from the true one. A true one that is among the k largest is at
+    least the k-th of ``scores`` less the error, and its own score at least that less it once more.
+    """
+    if k < 1 or k >= len(scores):
+        return np.arange(len(scores) if k else 0)
+    cut = float(np.partition(scores, len(scores) - k)[len(scores) - k])
+    # What is less by a rounding may be the same number as float32, and stand in front by its id.
+    off = 2 * error + (abs(cut) + 2 * error) * 2.0**-22 + 2.0**-149
+    return np.flatnonzero(~(scores < cut - off))  # NaN counts as large, so that it is seen
+
+
 def inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     """float64 [n] of float32 [n, d] and [d]; a row's is the same whatever rows stand beside it.
 

@@ -10,10 +10,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
+from dupmae_toolkit.search.flat import Flat
 from dupmae_toolkit.search.joined import Joined
 from dupmae_toolkit.search.legs import Returned, Terms
 from dupmae_toolkit.search.postings import MOST_POSTINGS, Postings
-from dupmae_toolkit.search.scanning import inner_products, largest_norm, products, scan
+from dupmae_toolkit.search.scanning import inner_products
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -40,23 +41,19 @@ class SegmentDense:
         return self._faiss.search(queries, k)
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
-        vectors = self._forward.dense_matrix
-        assert vectors is not None
-        return scan(vectors, queries, k)
+        return self._flat.scan(queries, k)
 
-    def all_scores(self, queries: np.ndarray) -> np.ndarray:
-        vectors = self._forward.dense_matrix
-        assert vectors is not None
-        return products(vectors, queries)
+    def all_scores(self, queries: np.ndarray) -> tuple[np.ndarray, float]:
+        return self._flat.all_scores(queries)
 
     def largest_norm(self) -> float:
-        return self._largest_norm
+        return self._flat.largest_norm()
 
     @functools.cached_property
-    def _largest_norm(self) -> float:
+    def _flat(self) -> Flat:
         vectors = self._forward.dense_matrix
         assert vectors is not None
-        return largest_norm(vectors)
+        return Flat(vectors)
 
     def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return inner_products(self._forward.dense(rows), query)

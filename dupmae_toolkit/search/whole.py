@@ -1,9 +1,9 @@
 """Sums over all documents: where both scores of each are computed anyway, nothing need be missed.
 
 A Flat dense index compares the query with every vector, and postings in memory are added up for
-every document. The weighted sum of the two is then known for each, the dense part up to the
-rounding of float32; so the best are picked from it with a margin, their scores computed exactly,
-and the ranking is that of all documents, proven, for less work than merging the lists of two legs.
+every document. The weighted sum of the two is then known for each, the dense part within a bound;
+so what may be among the best is picked from it, its scores computed exactly, and the ranking is
+that of all documents, proven, for less work than merging the lists of two legs.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from dupmae_toolkit.search.answers import Answer, Request
 from dupmae_toolkit.search.exact import Certificate
 from dupmae_toolkit.search.legs import (
     SAFE_REACH,
-    SLACK,
     DenseLeg,
+    LegList,
     LexicalLeg,
-    above,
     check_finite,
-    likely_rounding,
     rounding,
 )
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.scanning import MOST_SCORES, best
+from dupmae_toolkit.search.scanning import MOST_SCORES, contenders
 
 #: Float64 arithmetic on a sum of two products: a few roundings, relative to their sizes.
 _FEW_ROUNDINGS = 2.0**-49
@@ -60,52 +58,97 @@ class Whole:
         """The ranking of each query by a weighted sum; see ``Engine.search``."""
         inner = [shard.all_scores(dense) for shard in self._dense.shards]
         overlaps = [shard.all_scores(lexical) for shard in self._lexical.shards]
+        error = max((own for _, own in inner), default=0.0)
         return [
             self._best(
                 query,
-                np.concatenate([own[number] for own in inner]),
+                np.concatenate([own[number] for own, _ in inner]),
+                error,
                 np.concatenate([own[number] for own in overlaps]),
                 request,
             )
             for number, query in enumerate(dense)
         ]
 
+    def lists(self, query: np.ndarray, lexical: csr_matrix, depth: int) -> tuple[LegList, LegList]:
+        """What the two legs would return for one query, proven; for fusions that go by ranks.
+
+        query: float32 [d]; lexical: CSR [1, |V|].
+        """
+        found = [shard.all_scores(query[None]) for shard in self._dense.shards]
+        inner = np.concatenate([own[0] for own, _ in found])
+        error = max((own for _, own in found), default=0.0)
+        every = [shard.all_scores(lexical)[0] for shard in self._lexical.shards]
+        overlap = np.concatenate(every)
+        reach = self._reach(query)
+        if not reach < SAFE_REACH:
+            inner[~np.isfinite(inner)] = np.inf
+        near = self._contenders(inner, depth, rounding(len(query), reach) + error)
+        share = self._contenders(overlap, depth, 0.0)
+        share = share[overlap[share] > 0]
+        count = self._numbering.searchable
+        return (
+            self._listed(near, self._dense.score(query, near), depth, count),
+            self._listed(share, overlap[share] / self._lexical.scale, depth, count, every),
+        )
+
+    def _listed(
+        self,
+        documents: np.ndarray,
+        scores: np.ndarray,
+        depth: int,
+        count: int,
+        every: list[np.ndarray] | None = None,
+    ) -> LegList:
+        check_finite(scores)
+        order = self._numbering.order(documents, scores)[:depth]
+        complete = len(order) < depth or depth >= count
+        bound = -np.inf if complete else float(scores[order[-1]])
+        if every is not None:
+            bound = max(bound, 0.0)
+        return LegList(documents[order], scores[order], bound, complete, True, every)
+
+    def _contenders(self, scores: np.ndarray, k: int, error: float) -> np.ndarray:
+        """Living documents that may be among the best ``k``; marks the dead in ``scores``."""
+        if len(self._dead):
+            scores = scores.copy()
+            scores[self._dead] = -np.inf
+        found = contenders(scores, min(k, self._numbering.searchable), error)
+        return found[scores[found] != -np.inf] if len(self._dead) else found
+
+    def _reach(self, query: np.ndarray) -> float:
+        """‖q‖ times the largest norm of a document's vector."""
+        return float(np.linalg.norm(query.astype(np.float64))) * self._dense.largest_norm()
+
     def _best(
-        self, query: np.ndarray, inner: np.ndarray, overlap: np.ndarray, request: Request
+        self,
+        query: np.ndarray,
+        inner: np.ndarray,
+        error: float,
+        overlap: np.ndarray,
+        request: Request,
     ) -> Answer:
-        """inner: float32 [n], rounded somehow. overlap: float64 [n], exact, not yet scaled."""
+        """inner: float [n], off by ``error`` and rounding. overlap: float64 [n], not yet scaled."""
         w_dense, w_lexical = request.fusion.weights_for(2)
         scale, count = self._lexical.scale, self._numbering.searchable
-        sums = inner.astype(np.float64) * w_dense
+        sums = np.multiply(inner, w_dense, dtype=np.float64)
         sums += overlap * (w_lexical / scale)
-        reach = float(np.linalg.norm(query.astype(np.float64))) * self._dense.largest_norm()
+        reach = self._reach(query)
         most = float(overlap.max(initial=0.0)) * w_lexical / scale
         if not (reach < SAFE_REACH and w_dense * reach + most < _SAFE_SUM):
             # What overflowed tells nothing of its document, which must be looked at then.
             sums[~np.isfinite(sums)] = np.inf
-        sums[self._dead] = -np.inf
-        small = _FEW_ROUNDINGS * (w_dense * reach + most)
-        margin = w_dense * rounding(len(query), reach) + small
-        likely = w_dense * likely_rounding(len(query), reach) + small
-        ask = request.k + SLACK
-        while True:
-            found, rough = best(sums, min(ask, count))
-            documents = found.astype(np.int64)
-            scores = np.stack([self._dense.score(query, documents), overlap[documents] / scale])
-            fused = request.fusion.weigh(scores)
-            check_finite(fused)
-            order = self._numbering.order(documents, fused)
-            falling = fused[order]
-            last = float(rough[-1]) if len(rough) else 0.0
-            proven = ask >= count or above(falling, request.k, last + margin)
-            if proven or (not request.exact and above(falling, request.k, last + likely)):
-                break
-            ask *= 4
-        kept = order[: request.k]
+        margin = w_dense * (rounding(len(query), reach) + error)
+        margin += _FEW_ROUNDINGS * (w_dense * reach + most)
+        documents = self._contenders(sums, request.k, margin)
+        scores = np.stack([self._dense.score(query, documents), overlap[documents] / scale])
+        fused = request.fusion.weigh(scores)
+        check_finite(fused)
+        kept = self._numbering.order(documents, fused)[: request.k]
         return Answer(
             documents[kept],
             fused[kept].astype(np.float32),
             scores[0, kept].astype(np.float32),
             scores[1, kept].astype(np.float32),
-            Certificate(proven, count, count),
+            Certificate(True, count, count),
         )

@@ -84,8 +84,7 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError, DupMAEError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DupMAEError(
-            f"{path}: cannot be written ({reason}); make room there and go on with --resume "
-            "(resume=True)"
+            f"{path}: cannot be written ({reason}); make room there and go on with --resume"
         ) from error
 
 

@@ -1,0 +1,134 @@
+"""A first look at all vectors in one byte a number, with a bound of what that may be off by.
+
+One query against a Flat index reads every vector once, and takes as long as the memory gives them.
+A copy of whole numbers from −127 to 127 is a quarter of the bytes. With x̂ and q̂ for a row and the
+query as the copy tells them,
+
+    |q·x − q̂·x̂| ≤ ‖q̂‖ ‖x − x̂‖ + ‖q − q̂‖ ‖x‖   (Cauchy and Schwarz, twice),
+
+and the largest ‖x − x̂‖ and ‖x‖ of the rows are known. So what the copy says decides which documents
+are looked at in full, and never which are returned, or with what score.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from dupmae_toolkit.search.scanning import products
+
+#: Below so many rows there is nothing to gain, above so many bytes the copy is too dear.
+LEAST_ROWS = 4096
+MOST_BYTES = 2**30
+_ROWS = 16_384  # rows that are turned into bytes together
+_LIMIT = 127
+#: Float64 arithmetic on norms and scales: some roundings, relative.
+_SOME_ROUNDINGS = 1 + 2.0**-40
+_TRIALS = 5
+
+
+class Coarse:
+    """Vectors as bytes. Searching from several threads at once is safe.
+
+    largest_error: the largest Euclidean norm of a vector less its copy. largest_norm: of a vector.
+    """
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        """vectors: float32 [n, d]; a copy of n · d bytes is made, and kept.
+
+        Raises RuntimeError where this torch has no product of bytes, and ValueError for vectors
+        that are not finite.
+        """
+        import torch
+
+        count, width = vectors.shape
+        largest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
+        if not np.isfinite(largest):
+            raise ValueError("vectors that are not finite")
+        self.scale = largest / _LIMIT or 1.0
+        rows = np.empty((count, width), np.int8)
+        errors, norms = [0.0], [0.0]
+        for start in range(0, count, _ROWS):
+            part = vectors[start : start + _ROWS].astype(np.float64)
+            whole = np.rint(part / self.scale)
+            rows[start : start + _ROWS] = whole
+            norms.append(_longest(part))
+            errors.append(_longest(part - whole * self.scale))
+        self.largest_error = max(errors)
+        self.largest_norm = max(norms)
+        self._columns = torch.from_numpy(rows).t()
+        self._product: Callable[..., torch.Tensor] = torch._int_mm
+        self._from_numpy = torch.from_numpy
+        self._check(rows)
+
+    def _check(self, rows: np.ndarray) -> None:
+        """The product is not among what torch promises, so one is compared with numpy's, whole."""
+        query = np.resize(np.arange(-_LIMIT, _LIMIT + 1), rows.shape[1]).astype(np.int8)
+        found = self._products(query)
+        for start in range(0, len(rows), _ROWS):
+            part = slice(start, start + _ROWS)
+            # float64 holds these sums exactly.
+            if not np.array_equal(found[part], rows[part].astype(np.float64) @ query):
+                raise RuntimeError("torch._int_mm gives other products than they are")
+
+    def scores(self, query: np.ndarray) -> np.ndarray:
+        """Inner products about as they are, float64 [n]. query: float32 [d], finite."""
+        whole, step = _as_bytes(query)
+        return self._products(whole.astype(np.int8)) * (step * self.scale)
+
+    def error(self, query: np.ndarray) -> float:
+        """By how much a score of this query can be off at most."""
+        wide = query.astype(np.float64)
+        whole, step = _as_bytes(query)
+        told = whole * step
+        length = float(np.linalg.norm(told))
+        off = length * self.largest_error + float(np.linalg.norm(wide - told)) * self.largest_norm
+        # The sums themselves are whole numbers, exact; scaling them takes some roundings.
+        off += length * (self.largest_norm + self.largest_error) * 2.0**-50
+        return off * _SOME_ROUNDINGS
+
+    def _products(self, query: np.ndarray) -> np.ndarray:
+        """int32 [n] of int8 [d], exact below a width of 133,000."""
+        # reshape, not [None]: torch believes the stride of 0 that numpy gives to a new axis.
+        row = self._from_numpy(query).reshape(1, -1)
+        found: np.ndarray = self._product(row, self._columns)[0].numpy()
+        return found
+
+
+def coarse_if_faster(vectors: np.ndarray) -> Coarse | None:
+    """The copy, where there is one and it answers sooner than the vectors; found out by trying.
+
+    What is returned by a search is the same either way.
+    """
+    count, width = vectors.shape
+    if count < LEAST_ROWS or vectors.size > MOST_BYTES or width > 2**16:
+        return None
+    try:
+        coarse = Coarse(vectors)
+    except (ImportError, AttributeError, RuntimeError, ValueError):
+        return None
+    query = np.ascontiguousarray(vectors[0])
+    # One after the other, not in turns: each library's threads wait for work for a while.
+    ours = min(_seconds(lambda: coarse.scores(query)) for _ in range(_TRIALS))
+    theirs = min(_seconds(lambda: products(vectors, query[None])) for _ in range(_TRIALS))
+    return coarse if ours < theirs else None
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _as_bytes(query: np.ndarray) -> tuple[np.ndarray, float]:
+    """Whole numbers, float64 [d], and the step that they count."""
+    wide = query.astype(np.float64)
+    step = float(np.abs(wide).max(initial=0.0)) / _LIMIT or 1.0
+    return np.rint(wide / step), step
+
+
+def _longest(rows: np.ndarray) -> float:
+    """The largest Euclidean norm, float64; NaN for rows that are not finite."""
+    return float(np.sqrt(np.einsum("nd,nd->n", rows, rows).max(initial=0.0)))
