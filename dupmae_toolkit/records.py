@@ -197,7 +197,9 @@ def falling_order(ids: list[str], scores: np.ndarray) -> np.ndarray:
     same = np.flatnonzero(falling[1:] == falling[:-1])
     if not len(same):
         return order
-    tied = order[np.union1d(same, same + 1)].tolist()
-    places = np.zeros(len(ids), np.int64)
-    places[sorted(tied, key=ids.__getitem__)] = np.arange(len(tied))
-    return np.lexsort((places, -scores))
+    stand = np.zeros(len(ids), bool)
+    stand[same] = stand[same + 1] = True
+    # Where tied ones stand they stay, and are dealt out anew: by id, then by score without ado.
+    by_id = np.array(sorted(order[stand].tolist(), key=ids.__getitem__))
+    order[stand] = by_id[np.argsort(-scores[by_id], kind="stable")]
+    return order

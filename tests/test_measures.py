@@ -229,3 +229,40 @@ def test_several_runs_are_measured_against_the_same_judgements():
         "good": 1.0,
         "bad": 0.0,
     }
+
+
+def test_measures_of_small_and_large_cutoffs_together_are_those_of_ir_measures_alone():
+    import ir_measures
+
+    rng = np.random.default_rng(4)
+    names = [
+        "nDCG@10",
+        "R@100",
+        "RR@10",
+        "P@5",
+        "AP@100",
+        "AP@1000",
+        "nDCG@101",
+        "R@300",
+        "AP",
+        "RR",
+    ]
+    names += ["RR", "P(rel=2)@20", "Success@1", "Judged@10", "NumRet"]
+    documents = [f"d{number:03}" for number in range(400)]
+    qrels = {
+        f"q{topic}": {d: int(rng.integers(0, 3)) for d in rng.choice(documents, 60, replace=False)}
+        for topic in range(12)
+    }
+    run = Run()
+    for topic in qrels:
+        found = rng.permutation(documents)[: int(rng.integers(1, 350))].tolist()
+        run.topics[topic] = Ranking(found, np.arange(len(found), 0, -1, dtype=np.float32))
+    plain = {
+        topic: dict(zip(ranking.ids, ranking.scores.tolist(), strict=True))
+        for topic, ranking in run.topics.items()
+    }
+    found = evaluate(qrels, run, names).per_topic
+    for name in names:
+        measure = ir_measures.parse_measure(name)
+        for metric in ir_measures.iter_calc([measure], qrels, plain):
+            assert found[name][metric.query_id] == metric.value

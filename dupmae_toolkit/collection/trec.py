@@ -133,13 +133,14 @@ def falling_scores(scores: np.ndarray) -> np.ndarray:
     ``scores`` [n] must not rise. A score that is not below the one before becomes the next smaller
     float32. Raises DupMAEError for rising scores and for what float32 cannot hold.
     """
-    if not np.all(np.diff(scores) <= 0):
+    if not (scores[1:] <= scores[:-1]).all():
         raise DupMAEError("scores that rise or are no numbers; a ranking's scores fall")
     with np.errstate(over="ignore"):
         falling = scores.astype(np.float32)
-    if not np.all(np.isfinite(falling)):
+    # Falling numbers are finite if the first and the last are.
+    if not np.isfinite(falling[:1]).all() or not np.isfinite(falling[-1:]).all():
         raise DupMAEError("a score that is infinite or beyond float32")
-    if not np.all(falling[1:] < falling[:-1]):
+    if not (falling[1:] < falling[:-1]).all():
         # The n-th float32 above zero has the bits of n. What must lie below all before it lies, at
         # place j, at most j − i steps below the one at place i.
         bits = falling.view(np.int32).astype(np.int64)

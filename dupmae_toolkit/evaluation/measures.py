@@ -12,11 +12,12 @@ from typing import Any
 
 from dupmae_toolkit.collection.qrels import MAX_GRADE, Qrels
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import Ranking, Run
+from dupmae_toolkit.records import Run
 
 #: What is reported where nobody asks for something else: the usual four of BEIR.
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10", "AP@1000")
 _MAX_CUTOFF = 1_000_000
+_SMALL = 100
 _EXAMPLES = "write them as ir_measures does: nDCG@10, R@100, RR@10, AP@1000, P(rel=2)@5"
 
 
@@ -50,7 +51,7 @@ def evaluate(qrels: Qrels, run: Run, measures: Sequence[str] = DEFAULT_MEASURES)
     _check(qrels, run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return _calculate(_pipeline().evaluator(parsed, _safe(qrels)), parsed, qrels, run)
+        return _calculate(parsed, qrels, run)
 
 
 def mean_ndcg(qrels: Qrels, run: Run) -> dict[str, float]:
@@ -149,19 +150,28 @@ def _safe(qrels: Qrels) -> Qrels:
     }
 
 
-def _calculate(evaluator: Any, measures: list[Any], qrels: Qrels, run: Run) -> Scores:
-    # Whole numbers that fall with the rank: no ties for anybody to break, and exact as float32.
-    ranked = {
-        topic: _by_rank(topic, ranking)
-        for topic, ranking in run.topics.items()
-        if topic in qrels and len(ranking)
+def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
+    judged = {
+        topic: ranking for topic, ranking in run.topics.items() if topic in qrels and len(ranking)
     }
+    for topic, ranking in judged.items():
+        if len(set(ranking.ids)) != len(ranking.ids):
+            raise InputError(f"topic {topic}: a document comes twice in its ranking")
     values: dict[Any, dict[str, float]] = {measure: {} for measure in measures}
-    for metric in evaluator.iter_calc(ranked):
-        values[metric.measure][metric.query_id] = float(metric.value)
+    safe = _safe(qrels)
+    # Whole numbers that fall with the rank: no ties for anybody to break, and exact as float32.
+    longest = max(map(len, judged.values()), default=0)
+    falling = list(map(float, range(longest, 0, -1)))
+    for depth, group in _by_depth(measures).items():
+        ranked = {
+            topic: dict(zip(ranking.ids[:depth], falling, strict=False))
+            for topic, ranking in judged.items()
+        }
+        for metric in _pipeline().evaluator(group, safe).iter_calc(ranked):
+            values[metric.measure][metric.query_id] = float(metric.value)
     means, per_topic = {}, {}
     for measure in measures:
-        for topic in qrels.keys() - ranked.keys():
+        for topic in qrels.keys() - judged.keys():
             values[measure][topic] = _without_hits(measure, qrels[topic])
         total = measure.aggregator()
         per_topic[str(measure)] = {topic: values[measure][topic] for topic in qrels}
@@ -169,15 +179,19 @@ def _calculate(evaluator: Any, measures: list[Any], qrels: Qrels, run: Run) -> S
             total.add(value)
         means[str(measure)] = float(total.result())
     unjudged = sum(topic not in qrels for topic in run.topics)
-    return Scores(means, per_topic, len(qrels), len(ranked), unjudged)
+    return Scores(means, per_topic, len(qrels), len(judged), unjudged)
 
 
-def _by_rank(topic: str, ranking: Ranking) -> dict[str, float]:
-    count = len(ranking.ids)
-    scores = {document: float(count - place) for place, document in enumerate(ranking.ids)}
-    if len(scores) != count:
-        raise InputError(f"topic {topic}: a document comes twice in its ranking")
-    return scores
+def _by_depth(measures: list[Any]) -> dict[int | None, list[Any]]:
+    """Measures by how much of a ranking they are given: those with a small cutoff, and the others.
+
+    A measure with a cutoff looks at nothing below it, but some of what computes them sorts all that
+    it is given, a document at a time.
+    """
+    small = [m for m in measures if m.params.get("cutoff", _SMALL + 1) <= _SMALL]
+    depth = max((m.params["cutoff"] for m in small), default=0)
+    groups = {depth: small, None: [m for m in measures if m not in small]}
+    return {key: group for key, group in groups.items() if group}
 
 
 def _without_hits(measure: Any, judged: dict[str, int]) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -204,23 +205,24 @@ def fuse_runs(runs: Sequence[Run], fusion: Fusion, k: int = 1000, tag: str | Non
 
 
 def _fuse_rankings(lists: Sequence[Ranking], fusion: Fusion, k: int) -> Ranking:
-    column: dict[str, int] = {}
-    for ranking in lists:
-        new = dict.fromkeys([document for document in ranking.ids if document not in column])
-        column.update(zip(new, range(len(column), len(column) + len(new)), strict=True))
-    ids = list(column)
+    ids = list(dict.fromkeys(chain.from_iterable(ranking.ids for ranking in lists)))
+    column = dict(zip(ids, range(len(ids)), strict=True))
     scores = np.zeros((len(lists), len(ids)))
     ranks = np.zeros((len(lists), len(ids)), dtype=np.int64)
     for row, ranking in enumerate(lists):
-        columns = np.fromiter(map(column.__getitem__, ranking.ids), np.int64, len(ranking.ids))
+        count = len(ranking.ids)
+        if ids[:count] == ranking.ids:  # always so of the first
+            columns = np.arange(count)
+        else:
+            columns = np.fromiter(map(column.__getitem__, ranking.ids), np.int64, count)
         scores[row, columns] = ranking.scores
-        ranks[row, columns] = np.arange(1, len(columns) + 1)
+        ranks[row, columns] = np.arange(1, count + 1)
     with np.errstate(over="ignore"):
         final = fusion.fuse(scores, ranks).astype(np.float32)
     if not np.isfinite(final).all():
         raise InputError("the fused scores are too large for float32; use norm min-max")
     order = falling_order(ids, final)[:k]
-    return Ranking([ids[i] for i in order.tolist()], final[order])
+    return Ranking(list(map(ids.__getitem__, order.tolist())), final[order])
 
 
 def parse_weights(text: str | None) -> tuple[float, ...] | None:
