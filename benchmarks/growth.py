@@ -94,10 +94,12 @@ def search(folder: Path, topics: int) -> dict[str, Any]:
     from dupmae_toolkit import HybridIndex
 
     index = HybridIndex.open(folder)
-    queries = synthetic.query_vectors(topics)
+    index.warm()
+    batch = synthetic.query_vectors(topics)
+    queries = [synthetic.one(batch, number) for number in range(topics)]
 
     def ask(number: int, exact: bool = False) -> Any:
-        return index.search_batch(synthetic.one(queries, number), K, exact=exact)
+        return index.search_batch(queries[number], K, exact=exact)
 
     (runs,), (seconds,) = each_in_turn(topics, ask)
     resident = resident_mib()

@@ -35,6 +35,7 @@ Search = Callable[[int], list[int]]
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
     """A row for each peer: medians of as many queries, asked in turns."""
     collection = Collection.build(folder, sizes.documents, sizes.queries)
+    collection.index.warm()
     peers: dict[str, tuple[Callable[[Collection, Path], Search], str]] = {
         "pyserini": (_pyserini, "sum"),
         "milvus-lite": (_milvus, "rrf"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import numpy as np
@@ -162,12 +163,20 @@ def test_an_index_answers_the_same_before_and_after(tmp_path, always):
         ]
 
     before = answers()
-    shards = index._view._shards.dense(index._view.parts)
-    for shard in shards:
-        shard._flat.prepare()
+    index.warm()
+    for shard in index._view._shards.dense(index._view.parts):
         assert shard._flat._coarse is not None
     assert answers() == before
     index.close()
+
+
+def test_without_torch_in_the_process_it_is_not_made_unasked(always, monkeypatch):
+    vectors = VECTORS["unit"]()
+    flat = Flat(vectors)
+    monkeypatch.delitem(sys.modules, "torch")
+    for _ in range(20):
+        flat.all_scores(vectors[:1])
+    assert not flat._begun
 
 
 def test_vectors_that_are_not_finite_get_none(monkeypatch):

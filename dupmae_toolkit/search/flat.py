@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 
 import numpy as np
@@ -25,14 +26,15 @@ _MANY = 4
 class Flat:
     """float32 [n, d]. Methods are those of ``legs.DenseShard``, and may be called side by side.
 
-    Where queries keep coming one by one, a copy of the vectors in bytes is made in the background,
-    and looked at before the vectors.
+    Where queries keep coming one by one, in a process that has torch loaded, as an encoder has, a
+    copy of the vectors in bytes is made in the background, and looked at before the vectors.
     """
 
     def __init__(self, vectors: np.ndarray) -> None:
         self._vectors = vectors
         self._coarse: Coarse | None = None
         self._single = 0
+        self._begun = False
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
         """See ``scanning.scan``; the copy only says which vectors need not be looked at."""
@@ -52,12 +54,14 @@ class Flat:
             if coarse is not None:
                 return coarse.scores(queries[0])[None], coarse.error(queries[0])
             self._single += 1
-            if self._single == _MANY:
+            if self._single >= _MANY and not self._begun and "torch" in sys.modules:
+                self._begun = True
                 threading.Thread(target=self.prepare, name="dupmae-coarse").start()
         return products(self._vectors, queries), 0.0
 
     def prepare(self) -> None:
-        """Make the copy, where it is of use."""
+        """Make the copy, where it is of use; loads torch."""
+        self._begun = True
         self._coarse = coarse_if_faster(self._vectors)
 
     def largest_norm(self) -> float:

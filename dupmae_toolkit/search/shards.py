@@ -49,6 +49,12 @@ class SegmentDense:
     def largest_norm(self) -> float:
         return self._flat.largest_norm()
 
+    def warm(self) -> None:
+        """Make now what single queries are answered from."""
+        if self.exhaustive and self.stored:
+            self._flat.largest_norm()
+            self._flat.prepare()
+
     @functools.cached_property
     def _flat(self) -> Flat:
         vectors = self._forward.dense_matrix

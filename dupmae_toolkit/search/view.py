@@ -126,6 +126,12 @@ class View:
                 self._engines[mode] = Engine(self.numbering, dense, lexical, self._pool)
             return self._engines[mode]
 
+    def warm(self) -> None:
+        """Read what the legs need, and prepare it for queries that come one by one."""
+        self.engine("hybrid")
+        for shard in self._shards.dense(self.parts):
+            shard.warm()
+
     def documents(self, numbers: np.ndarray) -> list[Document]:
         """The documents of these numbers, in the order asked for."""
         found: list[Document | None] = [None] * len(numbers)
