@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 TEMPORARY_PREFIX = ".tmp-"
+CHANGED = "was changed or damaged (its checksum differs)"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -199,6 +200,14 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def wrong_contents(path: Path, sha256: str) -> str:
+    """What reading a file tells that should have this SHA-256 (hexadecimal); "" if it is right."""
+    try:
+        return "" if sha256_file(path) == sha256 else CHANGED
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def sha256_lines(lines: list[str]) -> str:

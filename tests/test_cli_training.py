@@ -90,8 +90,10 @@ def test_a_second_training_needs_resume(home, recipe, command, capfd):
     run(capfd, *words)
     code, out, err = run(capfd, *words)
     assert (code, out) == (2, "")
-    assert err == f"dupmae: {recipe.parent / 'out'}: holds a training; go on with --resume, " + (
-        "or remove it\n"
+    assert (
+        err
+        == f"dupmae: {recipe.parent / 'out'}: holds a training; go on with --resume (resume=True), "
+        + ("or remove it\n")
     )
     code, out, err = run(capfd, *words, "--resume", "--set", "steps=6")
     assert code == 0
@@ -143,7 +145,10 @@ def test_a_recipe_that_is_not_there_or_needs_data_is_named(recipe, command, capf
     assert (code, err.count("\n")) == (2, 1)
     assert "none.yaml: cannot be read (No such file or directory)" in err
     code, _, err = run(capfd, command, recipe)
-    assert (code, err) == (2, f"dupmae: {recipe}: uses {{data}}; give the folder with --data\n")
+    assert (code, err) == (
+        2,
+        f"dupmae: {recipe}: uses {{data}}; give the folder with --data (data=…)\n",
+    )
 
 
 @both

@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_stops_with_one_line_and_exit_1(
     assert (code, out) == (1, "")
     last = err.splitlines()[-1]
     assert last.startswith(f"dupmae: {tmp_path / 'out' / place}: cannot be written (")
-    assert last.endswith("make room there and go on with --resume")
+    assert last.endswith("make room there and go on with --resume (resume=True)")
     assert "No space left on device" in last
     assert "Traceback" not in err
     monkeypatch.undo()

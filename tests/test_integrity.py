@@ -6,15 +6,19 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dupmae_toolkit import HybridIndex
+from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import sha256_file
+from dupmae_toolkit.files import wrong_contents
 from dupmae_toolkit.index import integrity
-from dupmae_toolkit.index.integrity import Integrity
+from dupmae_toolkit.index.dense import write_vectors
+from dupmae_toolkit.index.integrity import LEVELS
+from dupmae_toolkit.index.manifest import Manifest, checksums
 from dupmae_toolkit.index.updates import add_corpus, compact_index, delete_documents
-from tests.reliability.world import ENCODER, PlainLucene, some
+from dupmae_toolkit.index.verify import verify_index
+from tests.reliability.world import ENCODER, PlainLucene, answers, some
 
 CHANGED = r"was changed or damaged \(its checksum differs\)"
 
@@ -62,13 +66,47 @@ def names(index: Path) -> list[str]:
 
 def test_any_bit_of_a_small_file_is_told_on_opening(whole, index):
     assert len(names(index)) == 12
+    texts = "segments/000001/documents.parquet"
     for name in names(index):
         path = flip(index, name)
+        check = "full" if name == texts else "quick"
         with pytest.raises(InputError, match=CHANGED) as caught:
-            HybridIndex.open(index, ENCODER)
+            HybridIndex.open(index, ENCODER, check=check)
         assert str(path) in str(caught.value)
         flip(index, name)
-    HybridIndex.open(index, ENCODER).close()
+    HybridIndex.open(index, ENCODER, check="full").close()
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def flip_the_footer(path: Path) -> None:
+    flip(path.parent, path.name, -40)
+
+
+@pytest.mark.parametrize("damage", [lose, cut, flip_the_footer])
+def test_an_index_that_lost_its_texts_ranks_and_says_so_when_it_is_asked_for_them(
+    whole, index, damage
+):
+    queries = [Query("1", "word1 word2")]
+    with HybridIndex.open(whole, ENCODER) as untouched:
+        expected = untouched.search_batch(queries, k=20).topics["1"]
+    path = index / "segments/000001/documents.parquet"
+    damage(path)
+    with HybridIndex.open(index, ENCODER) as opened:
+        for _ in range(2):
+            found = opened.search_batch(queries, k=20).topics["1"]
+            assert (found.ids, found.scores.tolist()) == (expected.ids, expected.scores.tolist())
+            with pytest.raises(InputError, match="its texts stand nowhere else") as caught:
+                opened.search("word1 word2")
+            assert str(caught.value).startswith(f"{path}: ")
+    with pytest.raises(InputError, match="its texts stand nowhere else"):
+        compact_index(index)
 
 
 @pytest.mark.parametrize(
@@ -117,18 +155,19 @@ def test_how_much_is_looked_at_can_be_chosen(index, monkeypatch):
 def test_contents_are_looked_at_once(index, monkeypatch):
     looked: list[str] = []
 
-    def counted(path: Path) -> str:
+    def counted(path: Path, sha256: str) -> str:
         looked.append(path.name)
-        return sha256_file(path)
+        return wrong_contents(path, sha256)
 
-    monkeypatch.setattr(integrity, "sha256_file", counted)
+    monkeypatch.setattr(integrity, "wrong_contents", counted)
     opened = HybridIndex.open(index, ENCODER)
     opened.search("word1")
     assert sorted(looked) == sorted(name.rsplit("/", 1)[-1] for name in names(index))
     looked.clear()
     opened.add(some(40, 41))
-    # The writer reads ids alone, and the searcher what is new.
-    assert looked.count("documents.parquet") == 1
+    # The writer reads ids alone, and the searcher what is new, but for texts.
+    assert looked.count("documents.parquet") == 0
+    assert looked.count("impacts-data.npy") == 1
     assert looked.count("docid") == 3  # before encoding, before adding, and the new one
     opened.close()
 
@@ -162,7 +201,75 @@ def test_other_deletions_bring_nobody_back(index):
             act()
 
 
-def test_what_the_manifest_does_not_state_is_not_looked_at(tmp_path):
-    look = Integrity(tmp_path, {}, "full")
-    look.opened("segments/000001")
-    look.read("nothing")
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_file_of_a_segment_that_the_manifest_does_not_state_is_refused(index, level):
+    # The names of what stands for Lucene here are not those of Lucene's files.
+    for name in (name for name in names(index) if "/lucene/" not in name):
+        manifest = Manifest.load(index)
+        stated = manifest.checksums.pop(name)
+        manifest.save(index)
+        unstated = rf"manifest\.json: has no checksum of {name}, .* run `dupmae verify`"
+        with pytest.raises(InputError, match=unstated):
+            HybridIndex.open(index, ENCODER, check=level)
+        if not name.endswith(("/faiss/index", "vocabulary.json")):  # which no change reads
+            with pytest.raises(InputError, match=unstated):
+                delete_documents(index, ["d5"]) if "docid" in name else compact_index(index)
+        assert name in " ".join(map(str, verify_index(index)))
+        manifest.checksums[name] = stated
+        manifest.save(index)
+    with HybridIndex.open(index, ENCODER, check=level) as opened:
+        assert len(opened) == 28
+    assert compact_index(index).merged == 28
+
+
+def test_an_index_of_format_1_is_opened_searched_and_changed(tmp_path):
+    HybridIndex.build(tmp_path / "i", some(0, 30), ENCODER, faiss="HNSW8").close()
+    manifest = Manifest.load(tmp_path / "i")
+    manifest.format_version = 1
+    manifest.save(tmp_path / "i")
+    with HybridIndex.open(tmp_path / "i", ENCODER, check="full") as opened:
+        assert len(opened.search("word1 word2", k=30)) == 30
+        opened.delete(["d1"])
+    # Who reads format 1 alone must not find d1 again.
+    assert Manifest.load(tmp_path / "i").format_version == 2
+    assert (compact_index(tmp_path / "i").merged, verify_index(tmp_path / "i")) == (29, [])
+
+
+def test_a_stray_file_is_not_taken_for_the_vectors_and_is_told(tmp_path):
+    index = tmp_path / "index"
+    HybridIndex.build(index, some(0, 30), ENCODER).close()
+    with HybridIndex.open(index, ENCODER) as opened:
+        expected = answers(opened, "dense", 30)
+    stray = index / "segments/000001/forward/dense.npy"
+    np.save(stray, np.zeros((30, ENCODER.info.dense_dim), np.float32))
+    (stray.parent / ".DS_Store").touch()
+    with HybridIndex.open(index, ENCODER) as opened:
+        assert answers(opened, "dense", 30) == expected
+        told = [problem.path for problem in verify_index(index)]
+        assert told == [f"segments/000001/forward/{name}" for name in (".DS_Store", "dense.npy")]
+        opened.delete(["d1"])
+        opened.compact()
+        kept = [[hit for hit in hits if hit[0] != "d1"] for hits in expected]
+        assert answers(opened, "dense", 29) == kept
+
+
+def test_a_later_commit_of_lucene_that_was_put_there_is_not_read(index):
+    (index / "segments/000001/lucene/segments_7").touch()
+    with pytest.raises(InputError, match=r"has no checksum of .*/lucene/segments_7, .* not used"):
+        HybridIndex.open(index, ENCODER)
+
+
+def test_segments_whose_vectors_have_other_lengths_are_refused(tmp_path):
+    index = tmp_path / "index"
+    with HybridIndex.build(index, some(0, 30), ENCODER) as opened:
+        opened.add(some(30, 40))
+        write_vectors(index / "segments/000002/faiss", np.ones((10, 5), np.float32))
+        manifest = Manifest.load(index)
+        manifest.checksums |= checksums(index, index / "segments")
+        manifest.generation += 1
+        manifest.save(index)
+        message = r"000002: its vectors have 5 dimensions, those of segments/000001 8; run `dupmae"
+        with pytest.raises(InputError, match=message):
+            HybridIndex.open(index, ENCODER)
+        with pytest.raises(InputError, match="000002: its vectors have 5 dimensions, the enc"):
+            compact_index(index)

@@ -109,11 +109,11 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
     [
         ({"setps": "5"}, "unknown key 'setps'; did you mean 'steps'?"),
         ({"zzz": "5"}, "unknown key 'zzz'; known are model, output, data, steps"),
-        ({"model.name": "x"}, "--set model.name: model has no keys of its own"),
-        ({"data.0": "x"}, "--set data.0: a list of 2 has no entry '0'; count from 1"),
-        ({"steps": "[1"}, "--set steps=[1: not YAML ("),
+        ({"model.name": "x"}, "--set model.name (changes=…): model has no keys of its own"),
+        ({"data.0": "x"}, "--set data.0 (changes=…): a list of 2 has no entry '0'; count from 1"),
+        ({"steps": "[1"}, "--set steps=[1 (changes=…): not YAML ("),
         ({"steps": "[" * 1500}, "not YAML ("),
-        ({"steps": "2001-99-99"}, "--set steps=2001-99-99: not YAML ("),
+        ({"steps": "2001-99-99"}, "--set steps=2001-99-99 (changes=…): not YAML ("),
         ({"": "5"}, "unknown key ''"),
         ({"steps": ""}, "the key 'steps' is missing"),
         ({"steps": "0"}, "steps is 0; at least 1 is needed"),
@@ -213,7 +213,7 @@ def test_a_missing_key_is_named(tmp_path, key):
 
 def test_data_in_braces_needs_a_folder(tmp_path):
     path = write(tmp_path, SMALL)
-    assert refusal(path, data="") == f"{path}: uses {{data}}; give the folder with --data"
+    assert refusal(path, data="") == f"{path}: uses {{data}}; give the folder with --data (data=…)"
 
 
 @pytest.mark.parametrize(

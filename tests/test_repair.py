@@ -224,7 +224,9 @@ def test_ids_and_impacts_come_from_lucene_where_only_it_is_left(
         flip(index / SEGMENT / name)
     done = repair_index(index)
     assert lost(done) == ["segments/000003/documents.parquet"]
-    assert "dupmae add CORPUS --replace" in done.remaining[0].message
+    assert "add its documents again with --replace (replace=True)" in done.remaining[0].message
+    assert "; it held 14 documents, " in done.remaining[0].message
+    assert "every id of it is in segments/000003/faiss/docid" in done.remaining[0].message
     assert set(sources(done).values()) == {"lucene", "the postings in lucene"}
     # What is damaged is kept, and is still damage.
     assert [problem.path for problem in verify_index(index)] == lost(done)

@@ -396,7 +396,7 @@ def test_a_training_can_go_on_with_more_steps_and_another_rate(home, tmp_path):
 
 def test_an_output_that_holds_a_training_is_refused_without_resume(home, tmp_path, undisturbed):
     folder = undisturbed["finetune"][0].parent
-    with pytest.raises(InputError, match="holds a training; go on with --resume, or remove it"):
+    with pytest.raises(InputError, match=r"holds a training; go on with --resume .*, or remove it"):
         finetune(finetune_recipe(home, folder))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.build import build_index
 from dupmae_toolkit.index.dense import write_faiss
@@ -18,7 +19,9 @@ from dupmae_toolkit.index.forward import ForwardStore
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.lucene import write_lucene
 from dupmae_toolkit.index.manifest import Manifest, checksums
+from dupmae_toolkit.index.problems import some_ids
 from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.updates import delete_documents
 from dupmae_toolkit.index.verify import verify_index
 from tests.index_support import encode
 from tests.support import HashingEncoder
@@ -88,6 +91,38 @@ def test_damage_in_one_segment_does_not_hide_damage_in_another(index: Path) -> N
     for number in (1, 2):
         (index / f"segments/00000{number}/faiss/docid").write_text("x\n")
     assert paths(index) == [f"segments/00000{number}/faiss/docid" for number in (1, 2)]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_documents_whose_texts_are_lost_are_named(index: Path, deep: bool) -> None:
+    ids = segment(index).ids
+    delete_documents(index, ids[3:5])
+    (index / SEGMENT / "documents.parquet").unlink()
+    living = ids[:3] + ids[5:]
+    (problem,) = verify_index(index, deep)
+    assert f"; it held 18 documents, {', '.join(living[:10])} and 8 more (" in problem.message
+    assert f"every id of it is in {SEGMENT}/faiss/docid, one a line" in problem.message
+    (index / SEGMENT / "faiss/docid").unlink()
+    told = {each.path: each.message for each in verify_index(index, deep)}
+    assert "it held" not in told[f"{SEGMENT}/documents.parquet"]
+
+
+def test_ids_are_named_in_a_list_that_is_bounded() -> None:
+    assert some_ids(["a"]) == "1 document, a"
+    assert some_ids(["a", "b"], {0}) == "1 document, b"
+    assert some_ids([f"{n}" for n in range(10)]) == "10 documents, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert len(some_ids(["x" * 2000] * 5000)) < 700
+    assert some_ids(["x" * 2000] * 5000).endswith("… and 4,990 more")
+
+
+def test_lucene_reads_no_file_that_the_manifest_does_not_name(index: Path) -> None:
+    manifest = Manifest.load(index)
+    name = next(name for name in manifest.checksums if "/lucene/segments_" in name)
+    manifest.checksums.pop(name)
+    manifest.save(index)
+    with pytest.raises(InputError, match=f"has no checksum of {name}"):
+        HybridIndex.open(index, HashingEncoder())
+    assert name in paths(index)
 
 
 def test_a_missing_segment_and_a_missing_manifest_are_found(index: Path) -> None:

@@ -115,7 +115,8 @@ class FileCorpus(Corpus):
             raise InputError.at(
                 self.file,
                 number,
-                f"document {document.id} has no text; give it one, or use --skip-invalid",
+                f"document {document.id} has no text; give it one, or use --skip-invalid "
+                "(skip_invalid=True)",
             )
         return document
 

@@ -146,9 +146,7 @@ def _check_folder(folder: Path) -> None:
     if (folder / MANIFEST_FILE).exists():
         source = Manifest.load(folder).source
         if not source.startswith(_SOURCE):
-            raise InputError(
-                f"{folder}: holds an index of {source}; name another folder with --index"
-            )
+            raise InputError(f"{folder}: holds an index of {source}; name another folder")
 
 
 def _is_there(folder: Path, source: str, encoder: EncoderInfo) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import read_json, sha256_file, sha256_lines
+from dupmae_toolkit.files import read_json, sha256_lines, wrong_contents
 from dupmae_toolkit.records import EncoderInfo, Representations
 
 if TYPE_CHECKING:
@@ -178,11 +178,9 @@ def check_sum(path: Path, entry: dict[str, Any]) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such file; the encoded corpus is not whole")
     stated = entry.get("sha256")
-    if stated is not None and sha256_file(path) != stated:
-        raise InputError(
-            f"{path}: its checksum is not the one in the manifest; it was changed or damaged: "
-            "delete it and run the same `dupmae encode` again"
-        )
+    message = "" if stated is None else wrong_contents(path, stated)
+    if message:
+        raise InputError(f"{path}: {message}; delete it and run the same `dupmae encode` again")
 
 
 def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:

@@ -75,7 +75,7 @@ class RunsTeacher:
         if not (np.abs(fused) <= np.finfo(np.float32).max).all():
             raise InputError(
                 f"topic {example.query_id}: the fused scores are too large for float32; normalise "
-                "with --norm min-max"
+                "by min-max (--norm min-max, norm=…)"
             )
         if self.missing == "drop":
             fused = np.where((ranks > 0).all(axis=0), fused, np.nan)

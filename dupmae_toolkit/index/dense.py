@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ SPEC_EXAMPLES = "Flat, HNSW32, IVF1024,Flat, IVF1024,PQ64 or SQ8"
 #: FAISS visits one cell of an IVF index unless told more; an eighth of the cells are visited.
 PROBED_SHARE = 8
 HNSW_CONSTRUCTION_DEPTH = 200
+_HEADER = struct.Struct("<4si")  # of every FAISS index: its kind, the length of its vectors
 _LIMITS = threading.Lock()  # FAISS has one limit for all threads
 HNSW_SEARCH_DEPTH = 128
 
@@ -85,6 +87,20 @@ def make_faiss(spec: str, dimension: int) -> Any:
 def keeps_vectors(spec: str) -> bool:
     """Whether an index of this spec gives back exactly the vectors it was given, without a copy."""
     return spec.strip() == "Flat"
+
+
+def look_at_faiss(folder: Path) -> tuple[bool, int]:
+    """Whether the FAISS index in ``folder`` is Flat, and the length of its vectors.
+
+    Reads the first bytes of its file; InputError where there are none.
+    """
+    path = folder / INDEX_FILE
+    try:
+        with path.open("rb") as file:
+            kind, width = _HEADER.unpack(file.read(_HEADER.size))
+    except (OSError, struct.error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); it should be a FAISS index") from error
+    return kind == b"IxFI", width
 
 
 class DenseIndex:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _ARRAYS = {"indptr": "i", "indices": "i", "data": "u"}  #: and the kinds of number in them
+IMPACT_FILES = tuple(f"impacts-{name}.npy" for name in (*_ARRAYS, "shape"))
 DENSE_FILE = "dense.npy"
 
 

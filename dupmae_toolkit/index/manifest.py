@@ -20,6 +20,7 @@ MANIFEST_FILE = "manifest.json"
 VOCABULARY_FILE = "vocabulary.json"
 SEGMENTS_FOLDER = "segments"
 BUILDING_FOLDER = ".building"
+REBUILD = "build the index again over it (--overwrite, overwrite=True)"
 ADDING_FOLDER = ".adding"
 DELETIONS_FOLDER = "deletions"
 
@@ -171,8 +172,7 @@ class Manifest:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"{path}: not the manifest of an index ({type(error).__name__}: {error}); "
-                "build the index again with --overwrite"
+                f"{path}: not the manifest of an index ({type(error).__name__}: {error}); {REBUILD}"
             ) from error
 
     @staticmethod
@@ -181,7 +181,7 @@ class Manifest:
         if values.get("sha256") != _own_digest(rest):
             raise InputError(
                 f"{path}: was changed or damaged since it was written (its checksum differs); "
-                "build the index again with --overwrite"
+                f"{REBUILD}"
             )
 
     def vocabulary(self, index: str | Path) -> list[str]:
@@ -234,6 +234,8 @@ def _entries(values: Any) -> list[SegmentEntry]:
                 stated.text(entry, "faiss_spec"),
             )
         )
+    if not entries:
+        raise ValueError("it lists no segments")
     if len({entry.name for entry in entries}) < len(entries):
         raise ValueError("two segments have the same name")
     return entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE
 from dupmae_toolkit.index.documents import FILE
 from dupmae_toolkit.index.forward import DENSE_FILE
-from dupmae_toolkit.index.manifest import DELETIONS_FOLDER
+from dupmae_toolkit.index.manifest import DELETIONS_FOLDER, REBUILD
 from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER, LUCENE_FOLDER
 
 # The parts of a segment, which are damaged and rebuilt as wholes. Deletions lie beside it.
@@ -18,6 +19,8 @@ VECTORS = f"{FAISS_FOLDER}/{INDEX_FILE}"
 DENSE = f"{FORWARD_FOLDER}/{DENSE_FILE}"
 IMPACTS = f"{FORWARD_FOLDER}/impacts"
 LUCENE, DOCUMENTS, DELETIONS = LUCENE_FOLDER, FILE, DELETIONS_FOLDER
+
+_IDS_SHOWN, _LONGEST_ID = 10, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,15 @@ def part_of(name: str) -> str:
     return name
 
 
+def some_ids(ids: Sequence[str], dead: Collection[int] = ()) -> str:
+    """How many of these documents live, and the first of their ids; ``dead``: rows that do not."""
+    living = [name for row, name in enumerate(ids) if row not in dead]
+    shown = [name if len(name) <= _LONGEST_ID else f"{name[:_LONGEST_ID]}…" for name in living]
+    more = len(living) - _IDS_SHOWN
+    names = ", ".join(shown[:_IDS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return f"1 document, {names}" if len(living) == 1 else f"{len(living):,} documents, {names}"
+
+
 def wrong_size(path: Path, stated: dict[str, Any]) -> str:
     """What a look at a file's size tells, "" if nothing; ``stated``: the manifest's word on it."""
     try:
@@ -67,11 +79,11 @@ def way_out(name: str) -> str:
     if name.startswith(f"{DELETIONS_FOLDER}/"):
         return (
             "which documents were deleted stands nowhere else: put the file back from a copy, or "
-            "build the index again with --overwrite"
+            f"{REBUILD}"
         )
     if name.endswith(f"/{DOCUMENTS}"):
         return (
             "its texts stand nowhere else: put the file back from a copy, or add its documents "
-            "again with `dupmae add CORPUS --replace`"
+            "again with --replace (replace=True)"
         )
     return REPAIR

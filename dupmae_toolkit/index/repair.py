@@ -18,6 +18,7 @@ from dupmae_toolkit.files import atomic_folder, sha256_lines
 from dupmae_toolkit.index.agreement import compare_parts
 from dupmae_toolkit.index.manifest import (
     MANIFEST_FILE,
+    REBUILD,
     SEGMENTS_FOLDER,
     Manifest,
     SegmentEntry,
@@ -38,7 +39,7 @@ from dupmae_toolkit.index.problems import (
 from dupmae_toolkit.index.salvage import LostError, Rebuilt, Salvage
 from dupmae_toolkit.index.state import State
 from dupmae_toolkit.index.updates import WAIT, changing
-from dupmae_toolkit.index.verify import inspect
+from dupmae_toolkit.index.verify import held_by, inspect
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import remove_folder
 from dupmae_toolkit.progress import Progress, silent
@@ -46,7 +47,7 @@ from dupmae_toolkit.records import Encoder
 
 __all__ = ["Rebuilt", "Repair", "repair_index"]
 
-_COPY = "put it back from a copy, or build the index again with --overwrite"
+_COPY = f"put it back from a copy, or {REBUILD}"
 _NEEDED = {IDS, VECTORS, LUCENE, IMPACTS, DOCUMENTS}
 
 
@@ -91,7 +92,7 @@ def repair_index(
         manifest = Manifest.load(index)
     except InputError as error:
         require_folder(index)
-        message = str(error) if "--overwrite" in str(error) else f"{error}; {_COPY}"
+        message = str(error) if REBUILD in str(error) else f"{error}; {_COPY}"
         problem = Problem(MANIFEST_FILE, message, "manifest")
         return Repair([problem], remaining=[problem])
     _check_names(index, manifest)
@@ -150,7 +151,7 @@ class _Work:
         message = problem.message
         if problem.kind == "apart":
             message += "; every file is as it was written, and nothing tells which is wrong"
-        message += "; build the index again with --overwrite"
+        message += f"; {REBUILD}"
         self.report.remaining.append(Problem(problem.path, message, problem.kind))
 
     def _remove_strays(self) -> None:
@@ -241,6 +242,8 @@ class _Work:
                 self._manifest.checksums |= sums
         for part, why in salvage.remaining.items():
             path = f"{SEGMENTS_FOLDER}/{fresh.name}/{part}"
+            if part == DOCUMENTS:
+                why += held_by(self._index, self._manifest, fresh, self._bad)
             self.report.remaining.append(Problem(path, f"is lost: {why}"))
         return fresh if made else None
 

@@ -23,7 +23,7 @@ from dupmae_toolkit.index.dense import keeps_vectors, write_ids, write_vectors
 from dupmae_toolkit.index.forward import read_dense, read_impacts, write_dense, write_impacts
 from dupmae_toolkit.index.impacts import QuantizationError, impact_dtype, quantize
 from dupmae_toolkit.index.lucene import write_lucene
-from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry, checksum
+from dupmae_toolkit.index.manifest import REBUILD, SEGMENTS_FOLDER, Manifest, SegmentEntry, checksum
 from dupmae_toolkit.index.problems import (
     DENSE,
     DOCUMENTS,
@@ -166,7 +166,7 @@ class Salvage:
             return self._old.lucene.ids(), LUCENE
         raise LostError(
             f"the ids of its documents are lost, in {DOCUMENTS} and {LUCENE} too; put one of the "
-            "three back from a copy, or build the index again with --overwrite"
+            f"three back from a copy, or {REBUILD}"
         )
 
     @cached_property
@@ -192,7 +192,7 @@ class Salvage:
         if DOCUMENTS in self._lost:
             raise LostError(
                 f"its vectors are lost, and {DOCUMENTS}, whose texts could be encoded again, is "
-                "too; put either back from a copy, or build the index again with --overwrite"
+                f"too; put either back from a copy, or {REBUILD}"
             )
         encoder, count = self._encoder(), self._entry.count
         dense, lexical = [], []

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex, keeps_vectors, write_faiss
+from dupmae_toolkit.index.dense import (
+    IDS_FILE,
+    INDEX_FILE,
+    DenseIndex,
+    keeps_vectors,
+    look_at_faiss,
+    write_faiss,
+)
 from dupmae_toolkit.index.documents import FILE, DocumentStore, write_documents
-from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.forward import DENSE_FILE, IMPACT_FILES, ForwardStore
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.progress import Progress, silent
@@ -58,11 +65,18 @@ class Segment:
         return cls(path, terms, check)
 
     def reads(self, *parts: str) -> None:
-        """Tell ``check`` that these files will be read whole, all of a part that is a folder."""
+        """Tell ``check`` that these files will be read whole; FORWARD_FOLDER: all files of it."""
         for part in parts:
-            path = self.folder / part
-            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                self._check(file.relative_to(self.folder).as_posix())
+            if part == FORWARD_FOLDER:
+                names = [*IMPACT_FILES] if self._flat else [*IMPACT_FILES, DENSE_FILE]
+                self.reads(*(f"{part}/{name}" for name in names))
+            else:
+                self._check(part)
+
+    @functools.cached_property
+    def _flat(self) -> bool:
+        """Whether FAISS keeps the dense vectors, so that none stand in the forward store."""
+        return look_at_faiss(self.folder / FAISS_FOLDER)[0]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,12 +110,14 @@ class Segment:
     def forward(self) -> ForwardStore:
         """Impacts and dense vectors by document number."""
         folder = self.folder / FORWARD_FOLDER
-        dense = None if (folder / "dense.npy").exists() else self.faiss.vectors()
+        # Whatever lies there: a Flat index has no dense.npy.
+        dense = self.faiss.vectors() if self._flat else None
         return self._accepted("the forward store", ForwardStore.open(folder, dense))
 
     @functools.cached_property
     def documents(self) -> DocumentStore:
-        """Titles and texts by document number."""
+        """Titles and texts by document number; ``check`` is told, though not all of it is read."""
+        self._check(FILE)
         return DocumentStore(self.folder / FILE)
 
     def _accepted(self, name: str, part: P) -> P:

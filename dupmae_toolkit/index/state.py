@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
 from dupmae_toolkit.index.documents import FILE
@@ -16,6 +17,7 @@ from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.integrity import Integrity
 from dupmae_toolkit.index.manifest import (
     DELETIONS_FOLDER,
+    FORMAT_VERSION,
     SEGMENTS_FOLDER,
     Manifest,
     SegmentEntry,
@@ -36,7 +38,8 @@ class State:
     def __init__(self, index: Path, manifest: Manifest) -> None:
         self.index = index
         self.manifest = manifest
-        self._integrity = Integrity(index, manifest.checksums)
+        # Files are read here to be written anew: all that is read is looked at.
+        self._integrity = Integrity(index, manifest.checksums, "full")
         self._open: dict[str, Segment] = {}
         #: Of each segment, by name, the rows that are dead; as they will be.
         self._dead: dict[str, set[int]] = {}
@@ -78,13 +81,19 @@ class State:
         segment.reads(FORWARD_FOLDER, FILE)
         keep = np.array([row for row in range(entry.count) if row not in dead], dtype=np.int64)
         documents = segment.documents.get(keep)
+        dense, length = segment.forward.dense(keep), self.manifest.encoder.dense_dim
+        if dense.shape[1] != length:
+            raise InputError(
+                f"{segment.folder}: its vectors have {dense.shape[1]} dimensions, the encoder's "
+                f"{length}; run `dupmae verify` on the index"
+            )
         from scipy.sparse import csr_matrix
 
         return Rows(
             [document.id for document in documents],
             [document.title for document in documents],
             [document.text for document in documents],
-            segment.forward.dense(keep),
+            dense,
             csr_matrix(segment.forward.impacts[keep]),
         )
 
@@ -125,6 +134,7 @@ class State:
         """Make all changes in one step: write the manifest. Then remove what it does not name."""
         manifest = self.manifest
         manifest.generation += 1
+        manifest.format_version = FORMAT_VERSION  # it may be that of an older toolkit's index
         entries = [self._settled(entry) for entry in manifest.segments]
         # A segment without a living document goes, unless nothing would be left of the index.
         living = [entry for entry in entries if entry.live]
@@ -136,6 +146,7 @@ class State:
             for name, stated in sorted(manifest.checksums.items())
             if name in files or "/".join(name.split("/")[:2]) in named
         }
+        self._integrity.stated = manifest.checksums
         manifest.save(self.index)
         self._changed.clear()
         names = {entry.name for entry in manifest.segments}

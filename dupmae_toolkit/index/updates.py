@@ -167,7 +167,7 @@ def delete_documents(
             elif not ignore_missing:
                 raise InputError(
                     f"{index}: no document {name!r} is in it; nothing was deleted (pass "
-                    "--ignore-missing to delete the others)"
+                    "--ignore-missing, ignore_missing=True, to delete the others)"
                 )
         if not places:
             return _update(state)
@@ -250,4 +250,7 @@ def _encoding_folder(index: Path, source: Source) -> Path:
 
 
 def _is_there(name: str) -> str:
-    return f"the id {name!r} is in the index already; pass --replace to put this one in its place"
+    return (
+        f"the id {name!r} is in the index already; pass --replace (replace=True) to put this one "
+        "in its place"
+    )

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import DupMAEError
-from dupmae_toolkit.files import sha256_file
+from dupmae_toolkit.files import wrong_contents
 from dupmae_toolkit.index.agreement import compare_parts
-from dupmae_toolkit.index.manifest import MANIFEST_FILE, SEGMENTS_FOLDER, Manifest
-from dupmae_toolkit.index.problems import DELETIONS, REPAIR, Problem, way_out, wrong_size
+from dupmae_toolkit.index.deletions import read_deletions
+from dupmae_toolkit.index.manifest import MANIFEST_FILE, SEGMENTS_FOLDER, Manifest, SegmentEntry
+from dupmae_toolkit.index.problems import (
+    DELETIONS,
+    DOCUMENTS,
+    IDS,
+    REPAIR,
+    Problem,
+    some_ids,
+    way_out,
+    wrong_size,
+)
+from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.progress import Advance, Progress, silent
 
@@ -58,13 +69,16 @@ def inspect(
 ) -> Inspection:
     """``verify_index`` of an index whose manifest is read."""
     found = Inspection(list(_missing_and_changed(index, manifest, deep, progress)))
-    problems = found.problems
+    problems, bad = found.problems, found.paths()
+    texts = {f"{SEGMENTS_FOLDER}/{entry.name}/{DOCUMENTS}": entry for entry in manifest.segments}
+    for number, problem in enumerate(problems):
+        if problem.path in texts and problem.kind == "damaged":
+            held = held_by(index, manifest, texts[problem.path], bad)
+            problems[number] = replace(problem, message=problem.message + held)
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
     if (index / MANIFEST_FILE).read_bytes() != text.encode():
         message = "is not as it was written, though it says the same"
         problems.append(Problem(MANIFEST_FILE, f"{message}; {REPAIR}", "form"))
-    if not manifest.segments:
-        problems.append(Problem(MANIFEST_FILE, "lists no segments", "manifest"))
     if not deep:
         return found
     try:
@@ -83,6 +97,23 @@ def inspect(
                 found.compared.add(entry.name)
             advance(1)
     return found
+
+
+def held_by(index: Path, manifest: Manifest, entry: SegmentEntry, bad: Collection[str]) -> str:
+    """What to add to a message of a segment's lost texts: whose they were; "" where none can tell.
+
+    bad: the paths of files that are damaged.
+    """
+    ids = f"{SEGMENTS_FOLDER}/{entry.name}/{IDS}"
+    if ids in bad:
+        return ""
+    try:
+        names = Segment(manifest.segment_folder(index, entry)).ids
+        dead = None if entry.deletions in bad else read_deletions(index, entry)
+    except DupMAEError:
+        return ""
+    held = some_ids(names, () if dead is None else set(dead.tolist()))
+    return f"; it held {held} (every id of it is in {ids}, one a line)"
 
 
 def _missing_and_changed(
@@ -113,11 +144,8 @@ def _missing_and_changed(
 
 def _what_is_wrong(path: Path, stated: dict[str, Any], deep: bool, advance: Advance) -> str:
     message = wrong_size(path, stated)
-    try:
-        if not message and deep and sha256_file(path) != stated["sha256"]:
-            message = "was changed or damaged (its checksum differs)"
-    except OSError as error:
-        message = f"cannot be read ({error.strerror})"
+    if not message and deep:
+        message = wrong_contents(path, stated["sha256"])
     if not message:
         advance(int(stated["bytes"]))
     return message

@@ -146,7 +146,7 @@ class CrossEncoder:
                 return None
             raise DupMAEError(
                 f"{device}: no memory left for a single pair of {ids.shape[1]} tokens; free some, "
-                "lower --max-length, or name another device"
+                "lower --max-length (max_length=…), or name another device"
             ) from error
         logits = logits.float()
         if logits.shape[1] == 1:
@@ -177,7 +177,7 @@ class CrossEncoder:
                 return 0
             raise InputError(
                 f"{self.name}: has {config.num_labels} labels, {shown}; say which one means "
-                "that the text answers, with --label"
+                "that the text answers, with --label (label=…)"
             )
         chosen = [n for n, name in names.items() if label in (str(n), name)]
         if len(chosen) != 1:

@@ -47,8 +47,8 @@ def _set(values: dict[str, Any], key: str, text: str) -> None:
         else:
             place = place.setdefault(parent, {})
         if not isinstance(place, dict | list):
-            raise InputError(f"--set {key}: {parent} has no keys of its own")
-    value = load_yaml(text, f"--set {key}={text}")
+            raise InputError(f"--set {key} (changes=…): {parent} has no keys of its own")
+    value = load_yaml(text, f"--set {key}={text} (changes=…)")
     place[_entry_number(key, last, place) if isinstance(place, list) else last] = value
 
 
@@ -56,13 +56,15 @@ def _entry_number(key: str, name: str, entries: list[Any]) -> int:
     """The position in a list that a key's part names, which counts from 1 as messages do."""
     if name.isdecimal() and 1 <= int(name) <= len(entries):
         return int(name) - 1
-    raise InputError(f"--set {key}: a list of {len(entries)} has no entry {name!r}; count from 1")
+    raise InputError(
+        f"--set {key} (changes=…): a list of {len(entries)} has no entry {name!r}; count from 1"
+    )
 
 
 def _fill(value: Any, data: str) -> Any:
     if isinstance(value, str) and "{data}" in value:
         if not data:
-            raise InputError("uses {data}; give the folder with --data")
+            raise InputError("uses {data}; give the folder with --data (data=…)")
         return value.replace("{data}", data)
     if isinstance(value, dict):
         return {key: _fill(item, data) for key, item in value.items()}

@@ -84,7 +84,8 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError, DupMAEError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DupMAEError(
-            f"{path}: cannot be written ({reason}); make room there and go on with --resume"
+            f"{path}: cannot be written ({reason}); make room there and go on with --resume "
+            "(resume=True)"
         ) from error
 
 

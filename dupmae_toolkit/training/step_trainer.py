@@ -231,7 +231,7 @@ class StepTrainer(Trainer):
 
     def _diverged(self, what: str) -> DupMAEError:
         good = last_checkpoint(Path(self.recipe.output))
-        rest = f"go on from {good} with --resume and" if good else "begin again with"
+        rest = f"go on from {good} with --resume (resume=True) and" if good else "begin again with"
         return DupMAEError(f"{what}; {rest} a lower learning_rate, or look at the data")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

@@ -145,7 +145,7 @@ def _open_part(part: Path, header: dict[str, Any], restart: bool) -> None:
         if read_json(path) != header:
             raise InputError(
                 f"{part}: scores of another teacher, or of other examples, were interrupted there; "
-                "finish that, or pass --restart to throw them away"
+                "finish that, or pass --restart (restart=True) to throw them away"
             )
         return
     make_folder(part)

@@ -122,7 +122,9 @@ def check_output(recipe: Recipe, *, resume: bool) -> None:
     if not processes.is_main() or resume or not output.is_dir():
         return
     if any(output.iterdir()):
-        raise InputError(f"{output}: holds a training; go on with --resume, or remove it")
+        raise InputError(
+            f"{output}: holds a training; go on with --resume (resume=True), or remove it"
+        )
 
 
 def check_lengths(lm: Any, recipe: Recipe, *names: str) -> None:
