@@ -92,6 +92,7 @@ def beir(
     )
     open_checked(dataset, options)  # before the time that loading a model takes
     make_folder(output)
+    console.if_interrupted(lambda: console.kept(output))
     try:
         from dupmae_toolkit.model.loading import load_encoder
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.progress import Advance
+
+
+def _nothing() -> str:
+    return ""
+
+
+_tell_what_stands: Callable[[], str] = _nothing
 
 
 @contextlib.contextmanager
@@ -52,6 +60,26 @@ def bar(description: str, total: int | None = None) -> Iterator[Advance]:
 def say(message: str) -> None:
     """A note for the person at the terminal, on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def if_interrupted(tell: Callable[[], str] = _nothing) -> None:
+    """Let ``tell`` say, should Ctrl-C end the command, what stands and how to go on."""
+    global _tell_what_stands
+    _tell_what_stands = tell
+
+
+def interrupted() -> str:
+    """The line of a command that Ctrl-C has ended."""
+    with contextlib.suppress(Exception):  # whatever it is that does not stand
+        return "; ".join(filter(None, ("interrupted", _tell_what_stands())))
+    return "interrupted"
+
+
+def kept(folder: Path) -> str:
+    """What stands of work that is kept in ``folder``, and goes on when it is called again."""
+    if folder.exists():
+        return f"what is done is kept in {folder}, and the same command goes on"
+    return "the same command begins again, or finds all done"
 
 
 def print_json(value: Any) -> None:

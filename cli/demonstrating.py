@@ -49,6 +49,7 @@ def demo(
     """
     from dupmae_toolkit.demo.run import run_demo
 
+    console.if_interrupted(lambda: console.kept(index))
     report = run_demo(
         index, model, console.bar, questions=questions, note=_silent if json else console.say
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dupmae_cli import console
-from dupmae_cli.indexing import SkipInvalid
+from dupmae_cli.indexing import CORPORA, SkipInvalid
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -37,9 +37,7 @@ def register(app: typer.Typer) -> None:
 def encode(
     corpus: Annotated[
         str,
-        typer.Argument(
-            help="A BEIR folder or zip, JSON lines (plain, .gz, .xz), a TSV, or an ir_datasets id."
-        ),
+        typer.Argument(help=f"{CORPORA}."),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder to write, or to continue.")
@@ -85,7 +83,7 @@ def encode(
 
     from dupmae_toolkit.collection.corpora import open_corpus
     from dupmae_toolkit.collection.queries import read_queries
-    from dupmae_toolkit.encoding.source import Memory, Source
+    from dupmae_toolkit.encoding.source import Memory, Source, read_beginning
     from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 
     source: Source
@@ -95,7 +93,8 @@ def encode(
         source = Memory(read_queries(corpus), corpus)
     else:
         source = open_corpus(corpus, skip_invalid=skip_invalid)
-    # Only now, because it loads torch: what is wrong with the corpus' name is said at once.
+    read_beginning(source)
+    # Only now, because it takes seconds: what is wrong with the corpus is said at once.
     from dupmae_toolkit.model.loading import load_encoder
 
     limit = "query_max_length" if queries else "max_length"
@@ -104,6 +103,7 @@ def encode(
     kept = getattr(encoder.info, limit)
     if max_length is not None and kept != max_length:
         console.say(f"{model}: has room for {kept} tokens, not {max_length}")
+    console.if_interrupted(lambda: console.kept(output))
     began = time.perf_counter()
     encoded = encode_corpus(
         source,

@@ -17,12 +17,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipInvalid = Annotated[
     bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
 ]
+CORPORA = (
+    "A BEIR folder or zip, JSON lines (plain, .gz, .xz; with _id, id, docid or doc_id; title; "
+    "text, contents or body), a TSV of id and text, an ir_datasets id"
+)
 Texts = Annotated[
     str,
     typer.Argument(
         metavar="CORPUS|ENCODED",
-        help="A BEIR folder or zip, JSON lines (plain, .gz, .xz), a TSV, an ir_datasets id, "
-        "or a folder that `dupmae encode` wrote.",
+        help=f"{CORPORA}, or a folder that `dupmae encode` wrote.",
     ),
 ]
 
@@ -81,10 +84,19 @@ def index(
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.index.build import BuildOptions
     from dupmae_toolkit.index.info import index_info
+    from dupmae_toolkit.index.manifest import BUILDING_FOLDER, MANIFEST_FILE
     from dupmae_toolkit.index.staging import check_target
 
     began = time.perf_counter()
     check_target(index, overwrite)
+    stood = (index / MANIFEST_FILE).exists()
+
+    def what_stands() -> str:
+        said = console.kept(index / BUILDING_FOLDER)
+        building = stood and (index / BUILDING_FOLDER).exists()
+        return f"{said}; the index that stands there is as it was" if building else said
+
+    console.if_interrupted(what_stands)
     options = BuildOptions(faiss, max_impact, segment_size)
     if EncodedCorpus.is_one(source):
         if max_length is not None or skip_invalid:
@@ -156,12 +168,14 @@ def _from_corpus(
     loading: dict[str, Any],
 ) -> Manifest:
     from dupmae_toolkit.collection.corpora import open_corpus
+    from dupmae_toolkit.encoding.source import read_beginning
     from dupmae_toolkit.errors import InputError
 
     if loading["precision"] not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision {loading['precision']!r}: choose one of auto, fp32, bf16")
     corpus = open_corpus(source, skip_invalid=skip_invalid)
-    # Only now, because it loads torch: what is wrong with the corpus' name is said at once.
+    read_beginning(corpus)
+    # Only now, because it takes seconds: what is wrong with the corpus is said at once.
     from dupmae_toolkit.index.corpus import index_corpus
     from dupmae_toolkit.model.loading import load_encoder
 
@@ -197,7 +211,7 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("index", f"{values['index']} (format {values['format_version']})"),
         ("documents", f"{values['documents']:,}, {values['deleted']:,} deleted"),
-        ("source", values["source"] or "not known"),
+        ("source", _source(values)),
         (
             "encoder",
             f"{encoder['name']}: {encoder['dense_dim']} dimensions, "
@@ -224,8 +238,23 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if values["truncated"]:
         lines.insert(3, ("cut", f"{values['truncated']:,} texts at the encoder's limit"))
-    if values["leftovers"]:
-        lines.append(
-            ("leftovers", f"{', '.join(values['leftovers'])}: gone with the next build; harmless")
-        )
+    lines += [("leftover", f"{name}: {_about_leftover(name)}") for name in values["leftovers"]]
     return lines
+
+
+def _source(values: dict[str, Any]) -> str:
+    source, changes = values["source"] or "not known", values["generation"]
+    if not changes:
+        return source
+    return f"{source}, for what was built; {changes:,} change{'s' * (changes > 1)} since"
+
+
+def _about_leftover(name: str) -> str:
+    """What is to be said of something in an index's folder that is no part of the index."""
+    from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER
+
+    if name == BUILDING_FOLDER:
+        return "of a build, under way or interrupted; the same `dupmae index` goes on"
+    if name == ADDING_FOLDER:
+        return "of an addition, under way or interrupted; the same `dupmae add` goes on"
+    return "of no use, unless a search that is under way reads it; gone with a later change"

@@ -9,6 +9,7 @@ import traceback
 
 import typer
 from dupmae_cli import (
+    console,
     demonstrating,
     diagnosing,
     encoding,
@@ -24,6 +25,8 @@ from dupmae_cli import (
 
 from dupmae_toolkit import __version__
 from dupmae_toolkit.errors import DupMAEError
+
+_INTERRUPTED = 130  # as shells count a process that Ctrl-C ended
 
 app = typer.Typer(
     name="dupmae",
@@ -63,7 +66,7 @@ for group in (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 refused."""
+    """Run the command line and exit: 0 done, 1 failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):
@@ -74,12 +77,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(words: list[str], debug: bool) -> int:
+    console.if_interrupted()
     try:
         code = app(words, prog_name="dupmae", standalone_mode=False) or 0
         sys.stdout.flush()  # here, where a reader that went away can be handled
-        return code
+        # Some versions of Typer end with a code where others raise.
+        return _refuse(console.interrupted(), code) if code == _INTERRUPTED else code
     except (typer.Abort, KeyboardInterrupt):
-        return _refuse("interrupted", 130)
+        return _refuse(console.interrupted(), _INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does; Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -95,7 +100,12 @@ def _run(words: list[str], debug: bool) -> int:
             if type(error).__name__ == "NoArgsIsHelpError":
                 return 2  # the help has been printed
             command = context.command_path if context else "dupmae"
-            return _refuse(f"{error.format_message()} See `{command} --help`.", 2)
+            hint = ""
+            if type(error).__name__ == "NoSuchOption":
+                hint = " What begins with a dash and is no option goes after -- at the end."
+                if command.endswith(" delete"):
+                    hint = " Ids that begin with a dash go after -- at the end, or into a --file."
+            return _refuse(f"{error.format_message()}{hint} See `{command} --help`.", 2)
         if debug:
             raise
         text = " ".join(str(error).split()) or "no message"

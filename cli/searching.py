@@ -139,6 +139,8 @@ def search(
 
     if (query is None) == (queries is None):
         raise InputError('give a question in quotes, as in "how do I parse a date", or --queries')
+    if query is not None and not query.strip():
+        raise InputError("the question has no text; give it some words")
     if query is not None and (output or tag or split):
         raise InputError("--output, --tag and --split go with --queries; a question gives a table")
     if queries is not None and output is None:

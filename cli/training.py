@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from dupmae_cli.console import print_json, say
+from dupmae_cli.console import if_interrupted, print_json, say
 
 from dupmae_toolkit.errors import InputError
 
@@ -112,6 +112,8 @@ def _train(
 ) -> None:
     from dupmae_toolkit.training import processes
 
+    if not dry_run:
+        if_interrupted(partial(_what_stands, recipe))
     heard: list[dict[str, Any]] = []
     tell = _tell(recipe)
 
@@ -138,6 +140,13 @@ def _train(
         print_json({"checkpoint": str(folder)})
     else:
         print(folder)
+
+
+def _what_stands(recipe: Recipe) -> str:
+    from dupmae_toolkit.training.resuming import last_checkpoint
+
+    newest = last_checkpoint(Path(recipe.output))
+    return f"--resume goes on from {newest}" if newest else "no checkpoint was written yet"
 
 
 def _tell(recipe: Recipe) -> Callable[[dict[str, Any]], None]:

@@ -55,10 +55,11 @@ def add(
     """
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.index.manifest import Manifest
+    from dupmae_toolkit.index.manifest import ADDING_FOLDER, Manifest
     from dupmae_toolkit.index.updates import add_corpus, add_encoded
 
     info = Manifest.load(index).encoder
+    tell_if_interrupted(index, ADDING_FOLDER)
     if EncodedCorpus.is_one(source):
         if skip_invalid or model:
             raise InputError(f"{source}: is encoded already; leave out --model, --skip-invalid")
@@ -66,9 +67,11 @@ def add(
         done = add_encoded(index, encoded, replace=replace, wait=wait, progress=console.bar)
     else:
         from dupmae_toolkit.collection.corpora import open_corpus
+        from dupmae_toolkit.encoding.source import read_beginning
 
         corpus = open_corpus(source, skip_invalid=skip_invalid)
-        # Only now, because it loads torch: what is wrong with the corpus' name is said at once.
+        read_beginning(corpus)
+        # Only now, because it takes seconds: what is wrong with the corpus is said at once.
         from dupmae_toolkit.search.queries import load_encoder
 
         encoder = load_encoder(
@@ -113,6 +116,7 @@ def delete(
         names += _read_ids(file)
     if not names:
         raise InputError("nothing to delete: give ids, or a file of ids with --file")
+    tell_if_interrupted(index)
     _tell(index, delete_documents(index, names, ignore_missing=ignore_missing, wait=wait), json)
 
 
@@ -127,7 +131,27 @@ def compact(index: IndexFolder, wait: Wait = 60.0, json: Json = False) -> None:
     """
     from dupmae_toolkit.index.updates import compact_index
 
+    tell_if_interrupted(index)
     _tell(index, compact_index(index, wait=wait, progress=console.bar), json)
+
+
+def tell_if_interrupted(index: Path, folder: str = "") -> None:
+    """Let Ctrl-C say whether a change of the index was made; ``folder``: what it keeps its work in.
+
+    Raises InputError where there is no index.
+    """
+    from dupmae_toolkit.index.manifest import Manifest
+
+    before = Manifest.load(index).generation
+
+    def tell() -> str:
+        if Manifest.load(index).generation != before:
+            return f"{index} was changed, by this command or another: `dupmae info` describes it"
+        kept = folder and (index / folder).exists()
+        how = console.kept(index / folder) if kept else "the same command begins again"
+        return f"{index} is as it was; {how}"
+
+    console.if_interrupted(tell)
 
 
 def _read_ids(file: Path) -> list[str]:
@@ -171,7 +195,10 @@ def _tell(index: Path, done: Update, json: bool) -> None:
     words = [
         f"{counts[what]:,} {what}" for what in ("added", "replaced", "deleted") if counts[what]
     ]
+    if done.missing:
+        words.append(f"{done.missing:,} not in the index")
     if done.merged:
         words.append(f"{done.merged:,} rewritten in merging")
     said = ", ".join(words) or "nothing to do"
-    console.say(f"{index}: {said}; {done.documents:,} documents, change {done.generation:,}")
+    left = "1 document" if done.documents == 1 else f"{done.documents:,} documents"
+    console.say(f"{index}: {said}; {left}, change {done.generation:,}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from dupmae_cli import console
 from dupmae_cli.indexing import IndexFolder, Json
-from dupmae_cli.updating import Wait
+from dupmae_cli.updating import Wait, tell_if_interrupted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.problems import Problem
@@ -45,7 +46,9 @@ def verify(
     stand nowhere any more are encoded again from the texts, by the index's own encoder. Texts, and
     which documents were deleted, stand in one place only: what is lost of these is told.
 
-    Ends with 0 when the index is whole, as it was or after the repair, and with 1 when it is not.
+    Ends with 0 when the index is whole, as it was or after the repair, with 1 when it was looked at
+    and is not, and with 2 when there is no index to look at. Whatever uses an index (`dupmae
+    search`, `dupmae add`) ends with 2 where damage is in its way: it could not do what was asked.
 
     [bold]Examples:[/bold]
 
@@ -84,6 +87,7 @@ def verify(
 def _repair(index: Path, wait: float, json: bool, model: str | None, **settings: Any) -> None:
     from dataclasses import asdict
 
+    from dupmae_toolkit.errors import DupMAEError
     from dupmae_toolkit.index.manifest import Manifest
     from dupmae_toolkit.index.repair import repair_index
     from dupmae_toolkit.records import Encoder
@@ -95,6 +99,8 @@ def _repair(index: Path, wait: float, json: bool, model: str | None, **settings:
         info = Manifest.load(index).encoder
         return load_encoder(model or info.name, info, remembered=model is None, **settings)
 
+    with contextlib.suppress(DupMAEError):  # a repair tells what is wrong with a manifest
+        tell_if_interrupted(index)
     done = repair_index(index, encoder, wait=wait, progress=console.bar)
     if json:
         console.print_json(

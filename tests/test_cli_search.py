@@ -54,6 +54,14 @@ def dupmae(capsys, monkeypatch, index):
     return lambda *words, index=index: run(capsys, "search", "--index", index, *words)
 
 
+@pytest.mark.parametrize("question", ["", " \t\n"])
+def test_a_question_without_words_is_refused_before_the_index_is_opened(dupmae, tmp_path, question):
+    for place in ({}, {"index": tmp_path / "nowhere"}):
+        code, out, err = dupmae(question, **place)
+        assert (code, out) == (2, "")
+        assert err == "dupmae: the question has no text; give it some words\n"
+
+
 def test_a_question_gives_a_table_with_both_parts(dupmae):
     code, out, err = dupmae("parse a date")
     assert code == 0

@@ -85,6 +85,28 @@ def test_a_dry_run_says_what_the_training_takes_and_leaves_nothing(home, recipe,
 
 
 @both
+def test_ctrl_c_says_where_a_training_goes_on(home, recipe, command, capfd, monkeypatch):
+    from dupmae_toolkit.training.step_trainer import StepTrainer
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = [command, recipe, "--data", home / "texts"]
+    with monkeypatch.context() as patch:
+        patch.setattr(StepTrainer, "check_finite", interrupt)
+        code, out, err = run(capfd, *words)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "dupmae: interrupted; no checkpoint was written yet"
+    assert run(capfd, *words, "--resume")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(StepTrainer, "training_step", interrupt)
+        code, out, err = run(capfd, *words, "--resume", "--set", "steps=6")
+    assert code == 130
+    newest = recipe.parent / "out" / "checkpoint-4"
+    assert err.splitlines()[-1] == f"dupmae: interrupted; --resume goes on from {newest}"
+
+
+@both
 def test_a_second_training_needs_resume(home, recipe, command, capfd):
     words = [command, recipe, "--data", home / "texts"]
     run(capfd, *words)

@@ -14,8 +14,12 @@ import pytest
 from dupmae_cli.main import main
 
 from dupmae_toolkit.encoding.stream import encode_corpus
+from dupmae_toolkit.index import updates
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.verify import verify_index
+from dupmae_toolkit.model import loading
+from dupmae_toolkit.model.lean_encoder import LeanEncoder
+from dupmae_toolkit.model.text_encoder import TextEncoder
 from dupmae_toolkit.records import Document
 from tests.cli_support import run
 from tests.index_support import contents
@@ -164,6 +168,108 @@ def test_a_corpus_that_cannot_be_added_changes_nothing(
     assert not (index / ".adding").exists()
 
 
+@pytest.mark.parametrize("command", ["add", "index", "encode"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("", ": no documents in it"),
+        ('{"_id": "x", "text": "a"}\n{broken\n', ":2: broken JSON"),
+        ('{"_id": "x"}\n', ":1: no text (one of text, contents, body)"),
+        ('{"_id": "x y", "text": "a"}\n', ":1: "),
+    ],
+)
+def test_a_broken_corpus_is_told_before_an_encoder_is_loaded(
+    tmp_path, index, model, capsys, monkeypatch, command, content, message
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("an encoder is loaded")
+
+    monkeypatch.setattr(loading, "load_encoder", load)
+    path = tmp_path / "bad.jsonl"
+    if content is not None:
+        path.write_text(content)
+    place = index if command == "add" else tmp_path / "new"
+    option = "--output" if command == "encode" else "--index"
+    code, out, err = run(capsys, command, path, option, place, "--model", model)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert str(path) in err
+    assert message in err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["add", "index", "encode"])
+def test_ctrl_c_says_what_stands_and_the_same_command_goes_on(
+    tmp_path, index, model, words, capsys, monkeypatch, command
+) -> None:
+    more = write(tmp_path / "more.jsonl", {"new": words[0]})
+    new = tmp_path / "new"
+    where = {"add": index / ".adding", "index": new / ".building", "encode": new}[command]
+    place = index if command == "add" else new
+    option = "--output" if command == "encode" else "--index"
+    typed = (command, more, option, place, "--model", model)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        for encoder in (TextEncoder, LeanEncoder):
+            patch.setattr(encoder, "encode_documents", interrupt)
+        code, out, err = run(capsys, *typed)
+    assert (code, out, err.strip().count("\n")) == (130, "", 0)
+    assert err.strip().startswith("dupmae: interrupted; ")
+    assert f"what is done is kept in {where}, and the same command goes on" in err
+    if command == "add":
+        assert f"{index} is as it was; " in err
+        info = run(capsys, "info", "--index", index)[1]
+        assert ".adding: of an addition, under way or interrupted; the same `dupmae add`" in info
+    assert run(capsys, *typed)[0] == 0
+    if command == "add":
+        assert len(found(capsys, index, words[0])) == 13
+
+
+def test_ctrl_c_after_the_step_says_that_the_index_was_changed(
+    tmp_path, index, words, model, capsys, monkeypatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    more = write(tmp_path / "more.jsonl", {"new": words[0]})
+    monkeypatch.setattr(updates, "_merge", interrupt)
+    code, _, err = run(capsys, "add", more, "--index", index)
+    assert code == 130
+    assert f"interrupted; {index} was changed, by this command or another: `dupmae info`" in err
+    # The next command knows nothing of it.
+    monkeypatch.setattr(Manifest, "load", interrupt)
+    code, _, err = run(capsys, "info", "--index", index)
+    assert (code, err.strip()) == (130, "dupmae: interrupted")
+
+
+def test_what_an_index_was_built_of_is_told_apart_from_what_came_later(
+    tmp_path, index, words, capsys
+) -> None:
+    built_of = Manifest.load(index).source
+    assert f"source       {built_of}\n" in run(capsys, "info", "--index", index)[1]
+    run(capsys, "add", write(tmp_path / "more.jsonl", {"new": words[0]}), "--index", index)
+    told = run(capsys, "info", "--index", index)[1]
+    assert f"source       {built_of}, for what was built; 1 change since\n" in told
+    run(capsys, "delete", "new", "--index", index)
+    assert "what was built; 2 changes since\n" in run(capsys, "info", "--index", index)[1]
+
+
+def test_ids_that_look_like_options_are_deleted_as_the_message_says(
+    tmp_path, index, words, capsys
+) -> None:
+    more = write(tmp_path / "more.jsonl", {"-x": words[0], "--y": words[1]})
+    assert run(capsys, "add", more, "--index", index)[0] == 0
+    said = refused(capsys, index, "delete", "-x", "--index", index)
+    assert "Ids that begin with a dash go after -- at the end, or into a --file." in said
+    code, _, err = run(capsys, "delete", "--index", index, "--", "-x", "--y")
+    assert (code, "2 deleted" in err) == (0, True)
+    said = refused(capsys, index, "search", "--index", index, "-flag of a compiler")
+    assert "What begins with a dash and is no option goes after -- at the end." in said
+
+
 def test_lines_that_were_left_out_are_counted(tmp_path, index, words, capsys) -> None:
     path = tmp_path / "half.jsonl"
     path.write_text(f'{{"_id": "x", "text": "{words[0]}"}}\n{{broken\n')
@@ -198,7 +304,11 @@ def test_unknown_ids_are_refused_or_passed_over(index, capsys) -> None:
     code, out, _ = run(
         capsys, "delete", "d1", "nobody", "--index", index, "--ignore-missing", "--json"
     )
-    assert (code, json.loads(out)["deleted"], json.loads(out)["documents"]) == (0, 1, 11)
+    done = json.loads(out)
+    assert (code, done["deleted"], done["missing"], done["documents"]) == (0, 1, 1, 11)
+    words = ("delete", "d1", "d2", "--index", index, "--ignore-missing")
+    assert f"{index}: 1 deleted, 1 not in the index; 10 documents" in run(capsys, *words)[2]
+    assert f"{index}: 2 not in the index; 10 documents" in run(capsys, *words)[2]
     assert "no document 'd1'" in refused(capsys, index, "delete", "d1", "--index", index)
 
 

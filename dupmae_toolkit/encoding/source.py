@@ -133,6 +133,14 @@ def windows(source: Source, size: int) -> Iterator[Window]:
         yield window
 
 
+def read_beginning(source: Source, count: int = 100) -> None:
+    """Read the first texts, as ``survey`` reads all: a source that is none of texts is told now.
+
+    For before an encoder is loaded, which takes seconds. Raises InputError as ``survey`` does.
+    """
+    next(windows(source, count), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What will be encoded: the count and the digest of each window."""

@@ -19,8 +19,9 @@ _PARTS = ("faiss", "lucene", "forward", "documents.parquet")
 def index_info(index: str | Path) -> dict[str, Any]:
     """A summary for people and programs; raises InputError where there is no whole index.
 
-    Sizes are in bytes. ``leftovers`` names what an interrupted build left, which does no harm and
-    goes with the next build.
+    Sizes are in bytes. ``source`` is that of the build; of additions none is known. ``leftovers``
+    names what lies there and is no part of the index: what a build or an addition works on or was
+    interrupted in, which the same call goes on with; and segments that a later change removes.
     """
     index = Path(index)
     manifest = Manifest.load(index)

@@ -43,12 +43,14 @@ __all__ = ["Update", "add_corpus", "add_encoded", "compact_index", "delete_docum
 class Update:
     """What a change did. documents: those that can be found after it. merged: rewritten on the way.
 
-    generation: which change of the index it was; the same as before where nothing was to do.
+    missing: ids to delete that were not there. generation: which change of the index it was; the
+    same as before where nothing was to do.
     """
 
     added: int = 0
     replaced: int = 0
     deleted: int = 0
+    missing: int = 0
     merged: int = 0
     documents: int = 0
     generation: int = 0
@@ -159,22 +161,24 @@ def delete_documents(
     if isinstance(ids, str):
         raise InputError("ids to delete come as a list of strings")
     with changing(index, wait) as state:
-        places = []
+        places, missing = [], 0
         for name in dict.fromkeys(ids):
             place = state.find(name)
             if place is not None:
                 places.append(place)
-            elif not ignore_missing:
+            elif ignore_missing:
+                missing += 1
+            else:
                 raise InputError(
                     f"{index}: no document {name!r} is in it; nothing was deleted (pass "
                     "--ignore-missing, ignore_missing=True, to delete the others)"
                 )
         if not places:
-            return _update(state)
+            return _update(state, missing=missing)
         state.kill(places)
         state.commit()
         merged = _merge(state, silent)
-        return _update(state, deleted=len(places), merged=merged)
+        return _update(state, deleted=len(places), missing=missing, merged=merged)
 
 
 def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress = silent) -> Update:
