@@ -158,6 +158,8 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
         if len(set(ranking.ids)) != len(ranking.ids):
             raise InputError(f"topic {topic}: a document comes twice in its ranking")
     values: dict[Any, dict[str, float]] = {measure: {} for measure in measures}
+    # A measure's hash is that of its name, which it puts together each time that it is asked.
+    known = {id(measure): own for measure, own in values.items()}
     safe = _safe(qrels)
     # Whole numbers that fall with the rank: no ties for anybody to break, and exact as float32.
     longest = max(map(len, judged.values()), default=0)
@@ -168,7 +170,9 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
             for topic, ranking in judged.items()
         }
         for metric in _pipeline().evaluator(group, safe).iter_calc(ranked):
-            values[metric.measure][metric.query_id] = float(metric.value)
+            own = known.get(id(metric.measure))
+            own = values[metric.measure] if own is None else own
+            own[metric.query_id] = float(metric.value)
     means, per_topic = {}, {}
     for measure in measures:
         for topic in qrels.keys() - judged.keys():

@@ -51,11 +51,13 @@ def decoder_visibility(
     pools = np.minimum(lengths, pool_size)
     masks = whole_word_masks(words, budgets(lengths, rate), int(pools.max()), rng)
     drawn = rng.integers(0, pools[:, None], size=(batch, length))
+    seen = np.logical_not(masks, out=masks)
     visible = np.empty((batch, length, length), dtype=bool)
-    for row in range(batch):
-        np.logical_not(masks[row].take(drawn[row], axis=0), out=visible[row])
-    inside = np.arange(length) < lengths[:, None]
-    visible &= inside[:, :, None] & inside[:, None, :]
+    for row, own in enumerate(lengths.tolist()):
+        # "wrap" is faster than looking whether they are in bounds, which they are.
+        np.take(seen[row], drawn[row], axis=0, out=visible[row], mode="wrap")
+        visible[row, own:] = False
+        visible[row, :, own:] = False
     diagonal = np.arange(length)
     visible[:, diagonal, diagonal] = False
     return visible
