@@ -11,6 +11,10 @@ from scipy.sparse import csr_matrix
 from dupmae_toolkit.files import sha256_lines
 from dupmae_toolkit.records import EncoderInfo, Representations
 
+#: For the environment of processes that only start Java often: it starts in less time, and says
+#: so on stderr.
+QUICK_JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+
 
 class HashingEncoder:
     """A deterministic stand-in for DupMAEEncoder: words hash to terms, and terms to directions.

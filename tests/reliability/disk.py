@@ -18,7 +18,7 @@ from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.index.info import index_info
 from tests.reliability.children import Outcome, full, run_child, scratch
 from tests.reliability.kills import judge
-from tests.reliability.scenarios import Scenario, prepared, scenarios
+from tests.reliability.scenarios import Before, Scenario, scenarios
 from tests.reliability.world import ENCODER, living, some, without_java
 
 #: The share of each kind of full disk: an error put in at a step that writes, a file system with
@@ -60,13 +60,13 @@ def _rounds(
     folder: Path, disk: Path | None, way: str, count: int, dice: random.Random, report: dict
 ) -> None:
     every = [*scenarios(), _encoding()]
-    before = prepared(folder, every)
+    before = Before(folder)
     for number in range(30 * count):
         if count <= 0:
             return
         scenario = every[number % len(every)]
         index = (disk or folder) / "index"
-        stood = before[scenario.name]
+        stood = before.of(scenario)
         if stood:
             shutil.copytree(stood, index)
         room = _bytes(index)

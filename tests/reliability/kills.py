@@ -7,6 +7,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dupmae_toolkit.index.updates import add_corpus
 from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.locks import exclusive
 from tests.reliability.children import Doom, Outcome, cut_power, marks, run_child, scratch
-from tests.reliability.scenarios import Scenario, prepared, scenarios
+from tests.reliability.scenarios import Before, Scenario, scenarios
 from tests.reliability.world import (
     ENCODER,
     Contents,
@@ -35,27 +36,40 @@ _LAST = 900  # the number of the document that is added in the end
 
 
 def run(
-    rounds: int, seed: int = 0, java: bool = True, report: dict[str, Any] | None = None
+    rounds: int,
+    seed: int = 0,
+    ways: Mapping[str, int] = WAYS,
+    report: dict[str, Any] | None = None,
+    until_wrong: bool = False,
 ) -> dict[str, Any]:
-    """So many kills, over all scenarios and ways; figures, and what was wrong."""
+    """So many kills, over all scenarios and ways; figures, and what was wrong.
+
+    ways: the share of each, as ``WAYS`` has them. until_wrong: stop at the first kill that left
+    something wrong.
+    """
     dice = random.Random(seed)
     report = {} if report is None else report
     report |= {"kills": 0, "by way": Counter(), "after": Counter(), "wrong": []}
     os.fsync = lambda descriptor: None  # what is flushed is noted, see Doom; waiting shows nothing
-    shares = {way: share for way, share in WAYS.items() if java or "Lucene" not in way}
     with scratch() as folder:
-        for way, share in sorted(shares.items(), key=lambda pair: "Lucene" not in pair[0]):
+        for way, share in sorted(ways.items(), key=lambda pair: "Lucene" not in pair[0]):
             if "Lucene" not in way:
                 without_java()
-            count = round(rounds * share / sum(shares.values()))
-            _rounds(folder / way.replace(" ", "-"), way, count, dice, report)
+            count = round(rounds * share / sum(ways.values()))
+            place = folder / way.replace(" ", "-")
+            place.mkdir()
+            for _ in _rounds(place, way, count, dice, report):
+                if until_wrong and report["wrong"]:
+                    return report
     return report
 
 
-def _rounds(folder: Path, way: str, count: int, dice: random.Random, report: dict) -> None:
-    folder.mkdir()
+def _rounds(
+    folder: Path, way: str, count: int, dice: random.Random, report: dict
+) -> Iterator[None]:
+    """Kill so many, and count in the report what became of it; yields after each."""
     every = scenarios()
-    before = prepared(folder, every)
+    before = Before(folder)
     sizes: dict[str, float] = {}
     killed = 0
     for number in range(20 * count):
@@ -64,10 +78,11 @@ def _rounds(folder: Path, way: str, count: int, dice: random.Random, report: dic
         scenario = every[number % len(every)]
         place = Path(folder, f"round-{number}")
         place.mkdir()
-        if before[scenario.name]:
-            shutil.copytree(str(before[scenario.name]), place / "index")
+        stood = before.of(scenario)
+        if stood:
+            shutil.copytree(stood, place / "index")
         if scenario.name not in sizes:
-            sizes[scenario.name] = _size(scenario, place, way, str(before[scenario.name]))
+            sizes[scenario.name] = _size(scenario, place, way, stood)
         outcome = _kill(scenario, place, way, sizes[scenario.name], dice)
         if outcome.code == 0:
             shutil.rmtree(place)
@@ -81,12 +96,13 @@ def _rounds(folder: Path, way: str, count: int, dice: random.Random, report: dic
         report["after"][state] += 1
         report["wrong"] += [f"{way}, {scenario.name}, round {number}: {each}" for each in wrong]
         shutil.rmtree(place)
+        yield
 
 
-def _size(scenario: Scenario, place: Path, way: str, before: str) -> float:
+def _size(scenario: Scenario, place: Path, way: str, before: Path | None) -> float:
     """How many steps, or seconds, the scenario takes when nothing disturbs it."""
     copy = place / "undisturbed"
-    if scenario.prepare:
+    if before:
         shutil.copytree(before, copy)
     if "step" in way:
         return run_child(lambda: _counted(scenario, copy)).value

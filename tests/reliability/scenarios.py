@@ -95,18 +95,20 @@ def scenarios() -> list[Scenario]:
     ]  # fmt: skip
 
 
-def prepared(folder: Path, wanted: list[Scenario]) -> dict[str, Path | None]:
-    """The index that stands before each scenario, built once for those that share it."""
-    made: dict[Callable[[Path], object], Path] = {}
-    for scenario in wanted:
+class Before:
+    """The index that stands before each scenario, built when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[Callable[[Path], object], Path] = {}
+
+    def of(self, scenario: Scenario) -> Path | None:
         prepare = scenario.prepare
-        if prepare is not None and prepare not in made:
-            index = folder / f"before-{len(made)}"
-
-            def work(index: Path = index, prepare: Callable = prepare) -> None:
-                prepare(index)
-
-            outcome = run_child(work)
+        if prepare is None:
+            return None
+        if prepare not in self._made:
+            index = self._folder / f"before-{len(self._made)}"
+            outcome = run_child(lambda: prepare(index) and None)
             assert outcome.code == 0, outcome
-            made[prepare] = index
-    return {each.name: made[each.prepare] if each.prepare else None for each in wanted}
+            self._made[prepare] = index
+        return self._made[prepare]
