@@ -1,10 +1,33 @@
-"""Fixtures that tests of several files ask for by name."""
+"""Where the tests' files lie, and fixtures that tests of several files ask for by name."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
+
+#: Room that the tests' files may need.
+_ROOM = 2 << 30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the tests' files lie in memory, where a disk makes every removed folder wait.
+
+    Only where there is room, and nobody said by ``TMPDIR`` or ``--basetemp`` where they shall lie.
+    """
+    memory = Path("/dev/shm")
+    if "TMPDIR" in os.environ or config.getoption("basetemp") or not os.access(memory, os.W_OK):
+        return
+    noexec = os.statvfs(memory).f_flag & os.ST_NOEXEC  # some tests write programs
+    if noexec or shutil.disk_usage(memory).free < _ROOM:
+        return
+    folder = tempfile.mkdtemp(prefix="dupmae-tests-", dir=memory)
+    # Processes that tests start inherit it, and so do the workers of xdist.
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture
