@@ -131,6 +131,7 @@ def plot(rows: Sequence[Row], path: Path) -> str:
     except ImportError:
         return "nothing drawn: pip install matplotlib"
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same drawing is the same file
     from matplotlib import pyplot
 
     counts = [p["documents"] for p in points]
@@ -141,7 +142,7 @@ def plot(rows: Sequence[Row], path: Path) -> str:
     left.set(title="building, s", yscale="log")
     for key in ("p50_ms", "p95_ms", "p99_ms"):
         middle.plot(counts, [p[key] for p in points], "o-", label=key.removesuffix("_ms"))
-    middle.set(title=f"one hybrid query, k = {K}, ms")
+    middle.set(title=f"one hybrid query, k = {K}, ms", yscale="log")
     for key in ("resident_mib", "build_peak_mib", "index_mib"):
         name = key.removesuffix("_mib").replace("_", ", ")
         right.plot(counts, [p[key] for p in points], "o-", label=name)
@@ -152,7 +153,8 @@ def plot(rows: Sequence[Row], path: Path) -> str:
         axes.minorticks_off()
         axes.legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    figure.savefig(path, dpi=120, metadata=metadata)
     pyplot.close(figure)
     return f"drew {path}"
 
