@@ -24,7 +24,10 @@ def pytest_configure(config: pytest.Config) -> None:
     noexec = os.statvfs(memory).f_flag & os.ST_NOEXEC  # some tests write programs
     if noexec or shutil.disk_usage(memory).free < _ROOM:
         return
-    folder = tempfile.mkdtemp(prefix="dupmae-tests-", dir=memory)
+    for left in memory.glob("dupmae-tests-*"):  # by a run that was killed
+        if not Path(f"/proc/{left.name.split('-')[2]}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"dupmae-tests-{os.getpid()}-", dir=memory)
     # Processes that tests start inherit it, and so do the workers of xdist.
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
