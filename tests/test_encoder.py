@@ -302,11 +302,11 @@ def test_a_batch_for_which_the_device_has_no_room_is_divided(bert, monkeypatch):
     encoder, sizes = make_encoder(), []
     original = encoder.forward
 
-    def small(input_ids, mask):
+    def small(input_ids, mask, **wanted):
         sizes.append(len(input_ids))
         if len(input_ids) > room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate\n2 GiB")
-        return original(input_ids, mask)
+        return original(input_ids, mask, **wanted)
 
     monkeypatch.setattr(encoder, "forward", small)
     room = 3

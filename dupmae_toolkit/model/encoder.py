@@ -81,12 +81,18 @@ class DupMAEEncoder(TextEncoder, nn.Module):
     # --- the network
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, pool_mask: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pool_mask: Tensor | None = None,
+        *,
+        most: int | None = None,
     ) -> EncoderOutput:
         """Both vectors of a batch.
 
         input_ids, attention_mask: int64 [B, L]. pool_mask: bool [B, L], the tokens that the lexical
-        pool sees; by default every token that is neither padding nor special.
+        pool sees; by default every token that is neither padding nor special. most: lexical weights
+        that are not among the so many largest of a text (0: all that there are) may be 0.
         """
         lean = self._lean()
         if lean is not None:
@@ -96,7 +102,8 @@ class DupMAEEncoder(TextEncoder, nn.Module):
 
         def bag_of_words() -> Tensor:
             ordinary = attention_mask.bool() & self.ordinary[input_ids]
-            return self._bag_of_words(hidden, ordinary if pool_mask is None else pool_mask, lean)
+            pool = ordinary if pool_mask is None else pool_mask
+            return self._bag_of_words(hidden, pool, lean, most)
 
         return output_of(self.config, hidden, self.dense_projection, bag_of_words)
 
@@ -104,13 +111,16 @@ class DupMAEEncoder(TextEncoder, nn.Module):
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
         return self._bag_of_words(hidden, pool_mask, self._lean())
 
-    def _bag_of_words(self, hidden: Tensor, pool_mask: Tensor, lean: LeanBert | None) -> Tensor:
+    def _bag_of_words(
+        self, hidden: Tensor, pool_mask: Tensor, lean: LeanBert | None, most: int | None = None
+    ) -> Tensor:
         lm = self._lm()
         features = hidden
         if self.config.lexical_head == "mlm":
             features = lean.transform(hidden) if lean else backbones.transform(lm, hidden)
         weight, bias = backbones.vocabulary_projection(lm)
-        return pooled_logits(features, weight, bias, pool_mask, lean.logits if lean else None)
+        few, screen = (lean.logits, lean.screening(bias, most)) if lean else (None, None)
+        return pooled_logits(features, weight, bias, pool_mask, few, screen)
 
     def _lean(self) -> LeanBert | None:
         """The backbone for inference in float32 on a CPU, where it is one that ``lean`` knows."""

@@ -30,10 +30,17 @@ ENTRIES = 704
 FEW = 64
 
 Projection = Callable[[Tensor], Tensor]
+#: See ``Screen.pooled``, which knows already how much is wanted.
+Screening = Callable[[Tensor, list[int]], Tensor | None]
 
 
 def pooled_logits(
-    features: Tensor, weight: Tensor, bias: Tensor, mask: Tensor, few: Projection | None = None
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mask: Tensor,
+    few: Projection | None = None,
+    screen: Screening | None = None,
 ) -> Tensor:
     """max over the tokens i of a text with mask_i of (features_i · weight_v + bias_v).
 
@@ -41,13 +48,14 @@ def pooled_logits(
     Returns float32 [B, V]; a text in which no token counts gets ``-inf`` everywhere. Under autocast
     the products are taken in autocast's dtype, the rest in float32.
     Where two tokens tie, the gradient goes to one of them.
-    few: gives [n, H] · weightᵀ for a query's few tokens, where there is a faster way.
+    few: gives [n, H] · weightᵀ for a query's few tokens, where there is a faster way. screen: gives
+    the largest for many tokens, and -inf for the others.
     """
     dtype = _compute_dtype(features)
     differentiated = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
     plain = features.dtype == weight.dtype == dtype == torch.float32
     if plain and not differentiated and features.device.type == "cpu":
-        return _max_in_tiles(features, weight, mask.bool(), few) + bias.float()
+        return _max_in_tiles(features, weight, mask.bool(), few, screen) + bias.float()
     filled, empty = _fill_masked(features, mask)
     if differentiated:
         pooled = _MaxProjection.apply(filled, weight, dtype)
@@ -91,7 +99,13 @@ def _max_projection(features: Tensor, weight: Tensor) -> Tensor:
     return torch.cat(chunks, dim=1)
 
 
-def _max_in_tiles(features: Tensor, weight: Tensor, mask: Tensor, few: Projection | None) -> Tensor:
+def _max_in_tiles(
+    features: Tensor,
+    weight: Tensor,
+    mask: Tensor,
+    few: Projection | None,
+    screen: Screening | None,
+) -> Tensor:
     """``_max_projection`` of float32 on a CPU, for the tokens that count and no others.
 
     A text in which no token counts gets -inf.
@@ -105,6 +119,9 @@ def _max_in_tiles(features: Tensor, weight: Tensor, mask: Tensor, few: Projectio
             if lengths[i]:
                 torch.amax(own, dim=1, out=pooled[i])
         return pooled
+    screened = None if screen is None else screen(rows, lengths)
+    if screened is not None:
+        return screened
     tile = features.new_empty(0)
     start = 0
     for texts in _groups(lengths):

@@ -67,7 +67,9 @@ class Network(Protocol):
 
     def autocast(self) -> AbstractContextManager[None]: ...
 
-    def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> EncoderOutput: ...
+    def __call__(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *, most: int | None
+    ) -> EncoderOutput: ...
 
 
 @dataclass(slots=True)
@@ -200,7 +202,7 @@ def _encode_batch(
 ) -> Iterator[_Part]:
     """Positions, dense float32 [n, d], lexical CSR [n, |V|]; in halves where memory asks for it."""
     with torch.inference_mode(), encoder.autocast():
-        output = _forward(encoder, tokens)
+        output = _forward(encoder, tokens, top_k)
     if output is None:
         half = len(positions) // 2
         for piece in (slice(half), slice(half, None)):
@@ -217,11 +219,11 @@ def _encode_batch(
     yield positions, dense, lexical
 
 
-def _forward(encoder: Network, ids: list[list[int]]) -> EncoderOutput | None:
+def _forward(encoder: Network, ids: list[list[int]], most: int) -> EncoderOutput | None:
     """Both vectors of a batch; None if the device has no room for it but may have for its half."""
     input_ids, mask = pad(ids, encoder.pad_id)
     try:
-        return encoder(input_ids.to(encoder.device), mask.to(encoder.device))
+        return encoder(input_ids.to(encoder.device), mask.to(encoder.device), most=most)
     except torch.cuda.OutOfMemoryError as error:
         if len(ids) > 1:
             return None

@@ -8,14 +8,19 @@ with half the memory to read. The results are transformers' up to the order of a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dupmae_toolkit.model.heads import Screening
+from dupmae_toolkit.model.screen import Screen
 
 #: Up to so many tokens the weights in half precision are faster than all the processor's products.
 FEW = 64
@@ -25,6 +30,8 @@ VOCABULARY = "cls.predictions.decoder.weight"
 _LAYERS = "bert.encoder.layer."
 _TRANSFORM = "cls.predictions.transform"
 _ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
+
+_SCREENING = threading.Lock()
 
 Activation: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -89,6 +96,7 @@ class LeanBert:
             self._last_norm = self._norm(weights, _TRANSFORM)
             #: Rows times the vocabulary matrix, without its bias.
             self.logits = Product(weights.get(VOCABULARY, self._words), None)
+            self._screen: tuple[Screen | None] | None = None
             if _are_halves(weights):
                 # Packing takes a good part of a second on one core, and lets other threads run.
                 with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -142,6 +150,19 @@ class LeanBert:
             x = layer.first_norm(layer.attended(seen) + x)
             x = layer.second_norm(layer.outer(self._activation(layer.inner(x))) + x)
         return x
+
+    def screening(self, bias: Tensor, most: int | None) -> Screening | None:
+        """For ``pooled_logits``; bias: that of the vocabulary. None where all logits are wanted.
+
+        most: see ``Screen.pooled``; None: all, those below 0 too.
+        """
+        if most is None:
+            return None
+        with _SCREENING:  # batches run side by side, and one copy is enough
+            if self._screen is None:
+                self._screen = (Screen.of(self.logits.weight, bias),)
+        (screen,) = self._screen
+        return None if screen is None else partial(screen.pooled, most=most)
 
     def transform(self, hidden: Tensor) -> Tensor:
         """The masked-LM head up to the vocabulary projection: [..., H] -> [..., H]."""

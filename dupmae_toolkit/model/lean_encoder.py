@@ -87,7 +87,9 @@ class LeanEncoder(TextEncoder):
         )
         self._ordinary = ordinary_tokens(tokenizer, len(weights[WORDS]))
 
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> EncoderOutput:
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, *, most: int | None = None
+    ) -> EncoderOutput:
         """See ``DupMAEEncoder.forward``."""
         hidden = self._bert.hidden_states(input_ids, attention_mask)
 
@@ -96,7 +98,8 @@ class LeanEncoder(TextEncoder):
             whole = self.config.lexical_head == "mlm"
             features = self._bert.transform(hidden) if whole else hidden
             words, bias = self._weights[WORDS], self._weights[_BIAS]
-            return pooled_logits(features, words, bias, pool_mask, self._bert.logits)
+            screen = self._bert.screening(bias, most)
+            return pooled_logits(features, words, bias, pool_mask, self._bert.logits, screen)
 
         return output_of(self.config, hidden, self._project, bag_of_words)
 
