@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dupmae_toolkit.search.completion import complete
+from dupmae_toolkit.search.completion import complete, unite
 from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg, Terms
 from dupmae_toolkit.search.scanning import inner_products, largest_norm
 from tests.search_support import Collection, MemoryLexical, MemoryPostings
@@ -23,7 +23,12 @@ def test_every_candidate_has_both_scores_of_brute_force(sizes, depth, lexical):
     lexical_lists = lexical_leg.search(lexical, depth)
     for query, (found, matched) in enumerate(zip(dense_lists, lexical_lists, strict=True)):
         terms = Terms.of(lexical, query)
-        candidates = complete(dense_leg, dense[query], found, lexical_leg, terms, matched)
+        candidates = unite(found, matched)
+        given = dense_leg, dense[query], lexical_leg, terms, matched.every
+        before = np.isnan(candidates.scores)
+        complete(candidates, *given, np.flatnonzero(before.any(axis=0))[:1])
+        assert np.isnan(candidates.scores).sum() in {0, before.sum() - 1}
+        complete(candidates, *given)
         expected = set(found.documents.tolist()) | set(matched.documents.tolist())
         assert candidates.documents.tolist() == sorted(expected)
         products, overlaps = collection.parts(dense[query], lexical[query])
@@ -45,7 +50,8 @@ def test_a_document_outside_both_lists_is_no_candidate():
     lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards)
     lists = dense_leg.search(dense, 3)[0], lexical_leg.search(lexical, 3)[0]
     terms = Terms.of(lexical, 0)
-    candidates = complete(dense_leg, dense[0], lists[0], lexical_leg, terms, lists[1])
+    candidates = unite(*lists)
+    complete(candidates, dense_leg, dense[0], lexical_leg, terms)
     assert 3 <= len(candidates.documents) <= 6
 
 

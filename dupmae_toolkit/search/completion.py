@@ -26,25 +26,40 @@ class Candidates:
     ranks: np.ndarray
 
 
-def complete(
-    dense_leg: DenseLeg,
-    dense_query: np.ndarray,
-    dense_list: LegList,
-    lexical_leg: LexicalLeg,
-    lexical_query: Terms,
-    lexical_list: LegList,
-) -> Candidates:
-    """Both lists of one query (float32 [d], and its terms) as one set, without gaps."""
+def unite(dense_list: LegList, lexical_list: LegList) -> Candidates:
+    """Both lists of one query as one set; a score that a leg did not give is NaN."""
+    lists = (dense_list, lexical_list)
     documents = np.union1d(dense_list.documents, lexical_list.documents)
-    scores = np.empty((2, len(documents)), dtype=np.float64)
+    scores = np.full((2, len(documents)), np.nan)
     ranks = np.zeros((2, len(documents)), dtype=np.int64)
-    for row, listed in enumerate((dense_list, lexical_list)):
+    for row, listed in enumerate(lists):
         columns = np.searchsorted(documents, listed.documents)
         scores[row, columns] = listed.scores
         ranks[row, columns] = np.arange(1, len(columns) + 1)
-    lacking = ranks == 0
-    scores[0, lacking[0]] = dense_leg.score(dense_query, documents[lacking[0]])
-    scores[1, lacking[1]] = lexical_leg.score(
-        lexical_query, documents[lacking[1]], lexical_list.every
-    )
     return Candidates(documents, scores, ranks)
+
+
+def complete(
+    candidates: Candidates,
+    dense_leg: DenseLeg,
+    dense_query: np.ndarray,
+    lexical_leg: LexicalLeg,
+    lexical_query: Terms,
+    every: list[np.ndarray] | None = None,
+    only: np.ndarray | None = None,
+) -> None:
+    """Fill the gaps for one query (float32 [d], and its terms).
+
+    every: of the lexical ``LegList``. only: the columns to be filled; None: all.
+    """
+    columns = np.arange(len(candidates.documents)) if only is None else only
+    lacking = candidates.ranks[:, columns] == 0
+    for row, gaps in enumerate(lacking):
+        if gaps.any():
+            places = columns[gaps]
+            documents = candidates.documents[places]
+            candidates.scores[row, places] = (
+                lexical_leg.score(lexical_query, documents, every)
+                if row
+                else dense_leg.score(dense_query, documents)
+            )

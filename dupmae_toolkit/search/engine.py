@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.search.answers import MODES, Answer, Request
-from dupmae_toolkit.search.completion import complete
+from dupmae_toolkit.search.completion import complete, unite
 from dupmae_toolkit.search.exact import Certificate, proves_sum
 from dupmae_toolkit.search.legs import DenseLeg, Leg, LegList, LexicalLeg, Terms, check_finite
 from dupmae_toolkit.search.numbering import Numbering
@@ -237,12 +238,17 @@ class Engine:
     ) -> Answer:
         assert self._dense is not None
         assert self._lexical is not None
-        candidates = complete(
-            self._dense, dense_query, dense_list, self._lexical, lexical_query, lexical_list
-        )
+        candidates = unite(dense_list, lexical_list)
+        queries = self._dense, dense_query, self._lexical, lexical_query
+        fill = partial(complete, candidates, *queries, lexical_list.every)
+        by_rank = not request.fusion.reads_scores
+        if not by_rank:
+            fill()
         fused = request.fusion.fuse(candidates.scores, candidates.ranks, completed=True)
         check_finite(fused)
         order = self._numbering.order(candidates.documents, fused)[: request.k]
+        if by_rank:
+            fill(order)  # for the answer; nothing else asks for them
         certified = request.fusion.is_sum and proves_sum(
             fused[order], request.k, request.fusion.weights_for(2), dense_list, lexical_list
         )

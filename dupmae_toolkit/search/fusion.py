@@ -88,6 +88,11 @@ class Fusion:
         """Whether the fused score is Σ weight × score with the same weights for every query."""
         return self.method in ("sum", "linear", "combsum") and self.normalisation == "none"
 
+    @property
+    def reads_scores(self) -> bool:
+        """Whether a fused score depends on more than ranks."""
+        return self.method != "rrf"
+
     def weights_for(self, lists: int) -> tuple[float, ...]:
         """The weights of ``lists`` lists; InputError where another number was given."""
         if self.weights is None:
