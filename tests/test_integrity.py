@@ -14,6 +14,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import wrong_contents
 from dupmae_toolkit.index import integrity
 from dupmae_toolkit.index.dense import write_vectors
+from dupmae_toolkit.index.forward import write_dense
 from dupmae_toolkit.index.integrity import LEVELS
 from dupmae_toolkit.index.manifest import Manifest, checksums
 from dupmae_toolkit.index.updates import add_corpus, compact_index, delete_documents
@@ -273,3 +274,26 @@ def test_segments_whose_vectors_have_other_lengths_are_refused(tmp_path):
             HybridIndex.open(index, ENCODER)
         with pytest.raises(InputError, match="000002: its vectors have 5 dimensions, the enc"):
             compact_index(index)
+
+
+@pytest.mark.parametrize(("spec", "added"), [("Flat", 0), ("Flat", 10), ("HNSW8", 0)])
+def test_vectors_of_another_length_than_the_encoders_are_told_in_one_line(tmp_path, spec, added):
+    index = tmp_path / "index"
+    HybridIndex.build(index, some(0, 30), ENCODER, faiss=spec).close()
+    if added:
+        add_corpus(index, some(30, 30 + added), ENCODER)
+    manifest = Manifest.load(index)
+    for entry in manifest.segments:
+        vectors = np.ones((entry.count, 5), np.float32)
+        write_vectors(index / "segments" / entry.name / "faiss", vectors, spec)
+        if spec != "Flat":
+            write_dense(index / "segments" / entry.name / "forward", vectors)
+    manifest.checksums |= checksums(index, index / "segments")
+    manifest.generation += 1
+    manifest.save(index)
+    for mode in ("dense", "hybrid"):
+        with (
+            HybridIndex.open(index, ENCODER) as opened,
+            pytest.raises(InputError, match=r"000001: its vectors have 5 dimensions, the enc.* 8;"),
+        ):
+            opened.search("word1 word2", mode=mode)

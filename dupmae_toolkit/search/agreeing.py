@@ -6,7 +6,9 @@ their cause, or other documents. Checksums tell damage, and not what somebody ma
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
@@ -17,6 +19,17 @@ from dupmae_toolkit.index.segment import P, Segment
 
 class AgreeingSegment(Segment):
     """A segment whose parts hold as many documents, vectors and terms as each other."""
+
+    def __init__(
+        self,
+        folder: Path,
+        terms: Sequence[str],
+        dense_dim: int,
+        check: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """dense_dim: the length of the encoder's vectors, which the stored ones must have."""
+        super().__init__(folder, terms, check)
+        self._dense_dim = dense_dim
 
     def check_ids(self, count: int, ordered: bool = True) -> None:
         """Raise InputError unless there are ``count`` ids, if ``ordered`` in their order."""
@@ -33,11 +46,14 @@ class AgreeingSegment(Segment):
             terms = forward.impacts.shape[1]
             if terms != len(self._terms):
                 raise self._disagrees(f"holds {terms} terms where {len(self._terms)} have tokens")
-        if forward is not None and forward.dense_matrix is not None and faiss is not None:
-            width = forward.dense_matrix.shape[1]
-            if width != faiss.dimension:
+        widths = [] if faiss is None else [faiss.dimension]
+        if forward is not None and forward.dense_matrix is not None:
+            widths.append(forward.dense_matrix.shape[1])
+        # Two that are the same may both be wrong: queries have the encoder's.
+        for width in widths:
+            if width != self._dense_dim:
                 raise self._disagrees(
-                    f"stores vectors of {width} dimensions, and FAISS of {faiss.dimension}"
+                    f"its vectors have {width} dimensions, the encoder's {self._dense_dim}"
                 )
         return part
 

@@ -174,7 +174,10 @@ class View:
         self._integrity.opened(name)
         integrity = self._integrity
         segment = AgreeingSegment(
-            folder, self._terms, lambda part: integrity.read(f"{name}/{part}")
+            folder,
+            self._terms,
+            self.manifest.encoder.dense_dim,
+            lambda part: integrity.read(f"{name}/{part}"),
         )
         segment.check_ids(entry.count, ordered=integrity.level != "sizes")
         return segment
