@@ -192,6 +192,7 @@ def test_several_measures_come_in_one_string():
         "nDCG(dcg='exp-log2')@10",
         "nDCG(unheard=1)@10",
         "ERR@10",
+        "Accuracy@10",
         "alpha_nDCG@10",
         "nonsense",
         "",
@@ -248,6 +249,8 @@ def test_measures_of_small_and_large_cutoffs_together_are_those_of_ir_measures_a
         "RR",
     ]
     names += ["RR", "P(rel=2)@20", "Success@1", "Judged@10", "NumRet"]
+    judged = ("P", "R", "AP", "nDCG", "Success")
+    names += [f"{name}(judged_only=True)@{cutoff}" for name in judged for cutoff in (10, 50)]
     documents = [f"d{number:03}" for number in range(400)]
     qrels = {
         f"q{topic}": {d: int(rng.integers(0, 3)) for d in rng.choice(documents, 60, replace=False)}

@@ -120,10 +120,14 @@ def _check_parameters(name: str, measure: Any) -> None:
 
 @lru_cache(maxsize=1)
 def _pipeline() -> Any:
-    """The providers that need nothing but Python and trec_eval's own code."""
+    """The providers that need nothing but Python and trec_eval's own code.
+
+    Without ir_measures' Accuracy, which has no value for a topic that lacks relevant documents in
+    its ranking, or others, and divides by zero there.
+    """
     import ir_measures as ir
 
-    return ir.providers.FallbackProvider([ir.pytrec_eval, ir.judged, ir.msmarco, ir.accuracy])
+    return ir.providers.FallbackProvider([ir.pytrec_eval, ir.judged, ir.msmarco])
 
 
 def _check(qrels: Qrels, run: Run) -> None:
@@ -164,7 +168,7 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
     # Whole numbers that fall with the rank: no ties for anybody to break, and exact as float32.
     longest = max(map(len, judged.values()), default=0)
     falling = list(map(float, range(longest, 0, -1)))
-    for depth, group in _by_depth(measures).items():
+    for depth, group in _by_depth(measures):
         ranked = {
             topic: dict(zip(ranking.ids[:depth], falling, strict=False))
             for topic, ranking in judged.items()
@@ -186,16 +190,20 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
     return Scores(means, per_topic, len(qrels), len(judged), unjudged)
 
 
-def _by_depth(measures: list[Any]) -> dict[int | None, list[Any]]:
+def _by_depth(measures: list[Any]) -> list[tuple[int | None, list[Any]]]:
     """Measures by how much of a ranking they are given: those with a small cutoff, and the others.
 
     A measure with a cutoff looks at nothing below it, but some of what computes them sorts all that
-    it is given, a document at a time.
+    it is given, a document at a time. With ``judged_only`` the cutoff counts judged documents, which
+    may stand anywhere; such measures are computed apart, for ir_measures would let NumRet count
+    judged documents only where it computes the two together.
     """
-    small = [m for m in measures if m.params.get("cutoff", _SMALL + 1) <= _SMALL]
+    apart = [m for m in measures if m.params.get("judged_only")]
+    rest = [m for m in measures if m not in apart]
+    small = [m for m in rest if m.params.get("cutoff", _SMALL + 1) <= _SMALL]
     depth = max((m.params["cutoff"] for m in small), default=0)
-    groups = {depth: small, None: [m for m in measures if m not in small]}
-    return {key: group for key, group in groups.items() if group}
+    groups = [(depth, small), (None, [m for m in rest if m not in small]), (None, apart)]
+    return [(length, group) for length, group in groups if group]
 
 
 def _without_hits(measure: Any, judged: dict[str, int]) -> float:
