@@ -56,11 +56,11 @@ class MemoryDense:
             found.append((rows.astype(np.int32), scores[rows]))
         return found
 
-    def all_scores(self, queries):
+    def all_scores(self, queries, rough=True):
         scores = np.empty((len(queries), self.size), np.float32)
         for own, (rows, values) in zip(scores, self.scan(queries, self.size), strict=True):
             own[rows] = values
-        if self.rough:
+        if rough and self.rough:
             return scores + self._dice.choice([-self.rough, self.rough], scores.shape), self.rough
         return scores, 0.0
 

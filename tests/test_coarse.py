@@ -11,6 +11,7 @@ import pytest
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.search import coarse as coarse_module
 from dupmae_toolkit.search import flat as flat_module
+from dupmae_toolkit.search import scanning
 from dupmae_toolkit.search.coarse import Coarse, coarse_if_faster
 from dupmae_toolkit.search.flat import Flat
 from dupmae_toolkit.search.scanning import contenders, scan
@@ -97,8 +98,9 @@ def test_scores_that_are_equal_as_float32_are_contenders():
 
 @pytest.fixture
 def always(monkeypatch):
-    """The copy is made for whatever number of vectors, whether or not it is faster."""
+    """The copy is made, and used, for whatever vectors, whether or not it is faster."""
     monkeypatch.setattr(flat_module, "coarse_if_faster", Coarse)
+    monkeypatch.setattr(scanning, "DEAR", 1)
 
 
 @pytest.mark.parametrize("k", [1, 10, 499, 500, 900])
@@ -199,6 +201,86 @@ def test_a_product_that_is_wrong_is_noticed(monkeypatch):
     assert coarse_if_faster(vectors) is None
     monkeypatch.delattr(torch, "_int_mm")
     assert coarse_if_faster(vectors) is None
+
+
+def test_sums_of_pairs_that_stay_in_16_bits_are_noticed_whatever_the_width(monkeypatch):
+    import torch
+
+    def saturating(row, columns):
+        # As processors do without VNNI: the row from 0 to 255, and pairs that end at 32,767.
+        pairs = (row.int() + 128).t() * columns.int()
+        pairs = (pairs[::2] + pairs[1::2]).clamp(-(2**15), 2**15 - 1)
+        return (pairs.sum(0) - 128 * columns.int().sum(0)).int()[None]
+
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    for sign in (1, -1):
+        with pytest.raises(RuntimeError, match="other products"):
+            Coarse(np.full((9, 16), sign, np.float32))
+
+
+def test_there_is_none_where_it_would_leave_too_many_documents(monkeypatch):
+    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 1)
+    monkeypatch.setattr(coarse_module, "_seconds", lambda work: next(times))
+    vectors = normal(2000, 8)
+    times = iter([1.0] * coarse_module._TRIALS + [2.0] * coarse_module._TRIALS)
+    assert coarse_if_faster(vectors) is not None
+    vectors[:, 5] += 1000  # one dimension that is larger than all others, as encoders have them
+    assert coarse_if_faster(vectors) is None
+
+
+def test_too_many_contenders_are_not_looked_at_one_by_one(tmp_path, monkeypatch):
+    index = HybridIndex.build(tmp_path / "index", documents_of(90), HashingEncoder())
+    searches = [("dense", "sum"), ("hybrid", "sum"), ("hybrid", "rrf")]
+
+    def answers():
+        return [index.search("list of words", 2, mode=m, fusion=f, depth=3) for m, f in searches]
+
+    class Useless(Coarse):
+        def error(self, query):
+            return 1e3
+
+    before, looked_at = answers(), []
+    monkeypatch.setattr(flat_module, "coarse_if_faster", Useless)
+    index.warm()
+    (shard,) = index._view._shards.dense(index._view.parts)
+    assert shard._flat.all_scores(index.encoder.encode_queries(["list"]).dense)[1] == 1e3
+    exact = type(shard).score
+    monkeypatch.setattr(
+        type(shard), "score", lambda s, q, rows: looked_at.append(len(rows)) or exact(s, q, rows)
+    )
+    assert answers() == before
+    assert max(looked_at) < 40
+    index.close()
+
+
+def test_a_search_needs_no_thread_and_no_room_for_the_copy(monkeypatch):
+    import threading
+
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    vectors = VECTORS["unit"]()
+    flat = Flat(vectors)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(9):
+        assert flat.all_scores(vectors[:1])[1] == 0.0
+
+    def full(_):
+        raise MemoryError
+
+    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 1)
+    monkeypatch.setattr(coarse_module, "Coarse", full)
+    flat.prepare()
+    assert flat.all_scores(vectors[:1])[1] == 0.0
+
+
+def test_the_copy_is_made_once_whoever_asks_for_it(monkeypatch):
+    made = []
+    monkeypatch.setattr(flat_module, "coarse_if_faster", lambda v: made.append(v) or Coarse(v))
+    flat = Flat(VECTORS["unit"]())
+    flat.prepare()
+    flat.prepare()
+    assert len(made) == 1
 
 
 def test_it_is_taken_only_where_it_is_faster(monkeypatch):

@@ -55,7 +55,7 @@ def test_a_document_outside_both_lists_is_no_candidate():
     assert 3 <= len(candidates.documents) <= 6
 
 
-@pytest.mark.parametrize("dimensions", [1, 3, 7, 16, 17, 129, 384])
+@pytest.mark.parametrize("dimensions", [1, 3, 7, 16, 17, 129, 384, 8193, 17_000])
 def test_an_inner_product_is_the_same_in_whatever_company(dimensions):
     dice = np.random.default_rng(dimensions)
     vectors = dice.normal(size=(501, dimensions)).astype(np.float32)

@@ -85,8 +85,9 @@ def test_whatever_is_called_proven_without_being_asked_is_right():
 @pytest.mark.parametrize("rough", [0.0, 0.5])
 @pytest.mark.parametrize("sizes", [(700,), (400, 1, 299)])
 def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(
-    noise, rough, sizes
+    noise, rough, sizes, monkeypatch
 ):
+    monkeypatch.setattr(scanning, "DEAR", 1)  # otherwise most queries would begin again
     for seed in range(4):
         collection = Collection(
             sizes,
@@ -110,7 +111,8 @@ def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(
 
 @pytest.mark.parametrize("rough", [0.0, 0.5])
 @pytest.mark.parametrize("sizes", [(300,), (200, 1, 99)])
-def test_one_query_alone_is_fused_by_ranks_as_it_is_in_company(rough, sizes):
+def test_one_query_alone_is_fused_by_ranks_as_it_is_in_company(rough, sizes, monkeypatch):
+    monkeypatch.setattr(scanning, "DEAR", 1)
     for seed, deleted in enumerate([(), tuple(f"d{number}" for number in range(0, 300, 3))]):
         collection = Collection(
             sizes, seed=seed, lexical=MemoryPostings, rough=rough, deleted=deleted

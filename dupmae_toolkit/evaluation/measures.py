@@ -194,9 +194,9 @@ def _by_depth(measures: list[Any]) -> list[tuple[int | None, list[Any]]]:
     """Measures by how much of a ranking they are given: those with a small cutoff, and the others.
 
     A measure with a cutoff looks at nothing below it, but some of what computes them sorts all that
-    it is given, a document at a time. With ``judged_only`` the cutoff counts judged documents, which
-    may stand anywhere; such measures are computed apart, for ir_measures would let NumRet count
-    judged documents only where it computes the two together.
+    it is given, a document at a time. With ``judged_only`` the cutoff counts judged documents,
+    which may stand anywhere; such measures are computed apart, for in their company
+    ir_measures would let NumRet count judged documents only.
     """
     apart = [m for m in measures if m.params.get("judged_only")]
     rest = [m for m in measures if m not in apart]

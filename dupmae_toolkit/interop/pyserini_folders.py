@@ -35,8 +35,8 @@ class FaissShard:
     def scan(self, queries: np.ndarray, k: int) -> Returned:
         return self._flat.scan(queries, k)
 
-    def all_scores(self, queries: np.ndarray) -> tuple[np.ndarray, float]:
-        return self._flat.all_scores(queries)
+    def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
+        return self._flat.all_scores(queries, rough)
 
     def largest_norm(self) -> float:
         return self._flat.largest_norm()

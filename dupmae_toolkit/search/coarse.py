@@ -17,16 +17,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dupmae_toolkit.search.scanning import products
+from dupmae_toolkit.search.scanning import contenders, products, too_many
 
 #: Below so many rows there is nothing to gain, above so many bytes the copy is too dear.
 LEAST_ROWS = 4096
 MOST_BYTES = 2**30
 _ROWS = 16_384  # rows that are turned into bytes together
 _LIMIT = 127
-#: Float64 arithmetic on norms and scales: some roundings, relative.
-_SOME_ROUNDINGS = 1 + 2.0**-40
+#: Float64 arithmetic on norms and scales, relative: a rounding for each of 2^16 numbers, and some.
+_SOME_ROUNDINGS = 1 + 2.0**-36
 _TRIALS = 5
+_USUAL = 10  # documents that a search returns
 
 
 class Coarse:
@@ -64,13 +65,17 @@ class Coarse:
         self._check(rows)
 
     def _check(self, rows: np.ndarray) -> None:
-        """The product is not among what torch promises, so one is compared with numpy's, whole."""
-        query = np.resize(np.arange(-_LIMIT, _LIMIT + 1), rows.shape[1]).astype(np.int8)
-        found = self._products(query)
+        """Torch does not promise this product, so some are compared with numpy's, whole."""
+        queries = np.full((3, rows.shape[1]), _LIMIT, np.int8)
+        queries[0] = np.resize(np.arange(-_LIMIT, _LIMIT + 1), rows.shape[1])
+        # On processors that add up pairs in 16 bits these two go as far beyond as any query.
+        queries[2] = -_LIMIT
+        found = np.stack([self._products(query) for query in queries])
+        wide = queries.astype(np.float64)
         for start in range(0, len(rows), _ROWS):
             part = slice(start, start + _ROWS)
             # float64 holds these sums exactly.
-            if not np.array_equal(found[part], rows[part].astype(np.float64) @ query):
+            if not np.array_equal(found[:, part], wide @ rows[part].astype(np.float64).T):
                 raise RuntimeError("torch._int_mm gives other products than they are")
 
     def scores(self, query: np.ndarray) -> np.ndarray:
@@ -100,6 +105,9 @@ class Coarse:
 def coarse_if_faster(vectors: np.ndarray) -> Coarse | None:
     """The copy, where there is one and it answers sooner than the vectors; found out by trying.
 
+    None too where it leaves too many to be looked at, as it does where one of the dimensions, or
+    one of the vectors, is much larger than the others.
+
     What is returned by a search is the same either way.
     """
     count, width = vectors.shape
@@ -107,7 +115,11 @@ def coarse_if_faster(vectors: np.ndarray) -> Coarse | None:
         return None
     try:
         coarse = Coarse(vectors)
-    except (ImportError, AttributeError, RuntimeError, ValueError):
+    except (ImportError, AttributeError, RuntimeError, ValueError, MemoryError):
+        return None
+    samples = vectors[:: -(-count // _TRIALS)]
+    found = [contenders(coarse.scores(row), _USUAL, coarse.error(row)) for row in samples]
+    if too_many(sorted(map(len, found))[len(found) // 2], _USUAL, count):
         return None
     query = np.ascontiguousarray(vectors[0])
     # One after the other, not in turns: each library's threads wait for work for a while.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import threading
@@ -17,6 +18,7 @@ from dupmae_toolkit.search.scanning import (
     largest_norm,
     products,
     scan,
+    too_many,
 )
 
 #: After so many queries that came alone, more are expected.
@@ -34,7 +36,8 @@ class Flat:
         self._vectors = vectors
         self._coarse: Coarse | None = None
         self._single = 0
-        self._begun = False
+        self._begun = self._prepared = False
+        self._lock = threading.Lock()
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
         """See ``scanning.scan``; the copy only says which vectors need not be looked at."""
@@ -45,24 +48,33 @@ class Flat:
         if not error:
             return [best(scores[0], wanted)]
         rows = contenders(scores[0], wanted, error)
+        if too_many(len(rows), wanted, len(self._vectors)):
+            return scan(self._vectors, queries, k)
         places, values = best(products(self._vectors[rows], queries)[0], wanted)
         return [(rows[places].astype(np.int32), values)]
 
-    def all_scores(self, queries: np.ndarray) -> tuple[np.ndarray, float]:
-        if len(queries) == 1:
+    def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
+        if rough and len(queries) == 1:
             coarse = self._coarse
             if coarse is not None:
                 return coarse.scores(queries[0])[None], coarse.error(queries[0])
             self._single += 1
             if self._single >= _MANY and not self._begun and "torch" in sys.modules:
-                self._begun = True
-                threading.Thread(target=self.prepare, name="dupmae-coarse").start()
+                self._begin()
         return products(self._vectors, queries), 0.0
 
-    def prepare(self) -> None:
-        """Make the copy, where it is of use; loads torch."""
+    def _begin(self) -> None:
         self._begun = True
-        self._coarse = coarse_if_faster(self._vectors)
+        with contextlib.suppress(RuntimeError):  # no more threads; the search needs none
+            threading.Thread(target=self.prepare, name="dupmae-coarse").start()
+
+    def prepare(self) -> None:
+        """Make the copy, once, where it is of use; loads torch."""
+        self._begun = True
+        with self._lock:
+            if not self._prepared:
+                self._coarse = coarse_if_faster(self._vectors)
+                self._prepared = True
 
     def largest_norm(self) -> float:
         return self._largest_norm

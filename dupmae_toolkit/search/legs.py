@@ -156,10 +156,10 @@ class DenseShard(Protocol):
         """Like ``search`` and exhaustive."""
         ...
 
-    def all_scores(self, queries: np.ndarray) -> tuple[np.ndarray, float]:
+    def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
         """Inner products with every row, [q, n], and how far off they may be beyond rounding.
 
-        Asked of exhaustive ones only.
+        Asked of exhaustive ones only. rough: whether they may be off at all.
         """
         ...
 

@@ -11,8 +11,12 @@ import numpy as np
 Returned = list[tuple[np.ndarray, np.ndarray]]
 
 _ROWS = 65_536  # rows of a matrix that are looked at together
+_WIDE_ROWS = 16_384  # and as float64
+_BUFFER = 8192  # numbers in numpy's buffers
 #: Scores of several queries with all documents that are in memory at once.
 MOST_SCORES = 4_194_304
+#: A vector that is looked at by itself, in float64, takes as long as so many products or more.
+DEAR = 16
 
 
 def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
@@ -94,13 +98,26 @@ def contenders(scores: np.ndarray, k: int, error: float) -> np.ndarray:
     return np.flatnonzero(~(scores < cut - off))  # NaN counts as large, so that it is seen
 
 
+def too_many(contenders: int, k: int, count: int) -> bool:
+    """Whether so many of ``count`` rows are more work than products with all, and then about k."""
+    return contenders > max(2 * k, count // DEAR)
+
+
 def inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     """float64 [n] of float32 [n, d] and [d]; a row's is the same whatever rows stand beside it.
 
-    einsum adds up each row by itself and in one order; BLAS does neither.
+    einsum adds up each row by itself and in one order, up to the length of its buffer, of which
+    there is one for each part here; BLAS does neither.
     """
-    wide = np.ascontiguousarray(vectors, dtype=np.float64)
-    return np.einsum("nd,d->n", wide, np.asarray(query, dtype=np.float64))
+    wide_query = np.asarray(query, dtype=np.float64)
+    sums = np.zeros(len(vectors))
+    for row in range(0, len(vectors), _WIDE_ROWS):
+        wide = np.ascontiguousarray(vectors[row : row + _WIDE_ROWS], dtype=np.float64)
+        own = sums[row : row + _WIDE_ROWS]
+        for start in range(0, wide.shape[1], _BUFFER):
+            part = slice(start, start + _BUFFER)
+            own += np.einsum("nd,d->n", wide[:, part], wide_query[part])
+    return sums
 
 
 def largest_norm(vectors: np.ndarray) -> float:

@@ -22,7 +22,7 @@ from dupmae_toolkit.search.legs import (
     rounding,
 )
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.scanning import MOST_SCORES, contenders
+from dupmae_toolkit.search.scanning import MOST_SCORES, contenders, too_many
 
 #: Float64 arithmetic on a sum of two products: a few roundings, relative to their sizes.
 _FEW_ROUNDINGS = 2.0**-49
@@ -56,19 +56,28 @@ class Whole:
 
     def search(self, dense: np.ndarray, lexical: csr_matrix, request: Request) -> list[Answer]:
         """The ranking of each query by a weighted sum; see ``Engine.search``."""
-        inner = [shard.all_scores(dense) for shard in self._dense.shards]
+        found = [shard.all_scores(dense) for shard in self._dense.shards]
         overlaps = [shard.all_scores(lexical) for shard in self._lexical.shards]
-        error = max((own for _, own in inner), default=0.0)
-        return [
-            self._best(
-                query,
-                np.concatenate([own[number] for own, _ in inner]),
-                error,
-                np.concatenate([own[number] for own in overlaps]),
-                request,
-            )
-            for number, query in enumerate(dense)
-        ]
+        error = max((own for _, own in found), default=0.0)
+        answers = []
+        for number, query in enumerate(dense):
+            inner = np.concatenate([own[number] for own, _ in found])
+            overlap = np.concatenate([own[number] for own in overlaps])
+            answer = self._best(query, inner, error, overlap, request)
+            if answer is None:
+                answer = self._best(query, self._closer(query), 0.0, overlap, request)
+                assert answer is not None
+            answers.append(answer)
+        return answers
+
+    def _closer(self, query: np.ndarray) -> np.ndarray:
+        """float32 [n]: inner products of a query [d] that are off by rounding alone."""
+        found = [shard.all_scores(query[None], rough=False)[0][0] for shard in self._dense.shards]
+        return np.concatenate(found)
+
+    def _too_many(self, documents: np.ndarray, k: int, error: float) -> bool:
+        """Whether to begin again with scores that are off by less."""
+        return error > 0 and too_many(len(documents), k, int(self._numbering.offsets[-1]))
 
     def lists(self, query: np.ndarray, lexical: csr_matrix, depth: int) -> tuple[LegList, LegList]:
         """What the two legs would return for one query, proven; for fusions that go by ranks.
@@ -81,9 +90,9 @@ class Whole:
         every = [shard.all_scores(lexical)[0] for shard in self._lexical.shards]
         overlap = np.concatenate(every)
         reach = self._reach(query)
-        if not reach < SAFE_REACH:
-            inner[~np.isfinite(inner)] = np.inf
-        near = self._contenders(inner, depth, rounding(len(query), reach) + error)
+        near = self._near(query, inner, depth, reach, error)
+        if self._too_many(near, depth, error):
+            near = self._near(query, self._closer(query), depth, reach, 0.0)
         share = self._contenders(overlap, depth, 0.0)
         share = share[overlap[share] > 0]
         count = self._numbering.searchable
@@ -91,6 +100,14 @@ class Whole:
             self._listed(near, self._dense.score(query, near), depth, count),
             self._listed(share, overlap[share] / self._lexical.scale, depth, count, every),
         )
+
+    def _near(
+        self, query: np.ndarray, inner: np.ndarray, depth: int, reach: float, error: float
+    ) -> np.ndarray:
+        """The contenders of the dense leg; changes ``inner``."""
+        if not reach < SAFE_REACH:
+            inner[~np.isfinite(inner)] = np.inf
+        return self._contenders(inner, depth, rounding(len(query), reach) + error)
 
     def _listed(
         self,
@@ -101,9 +118,15 @@ class Whole:
         every: list[np.ndarray] | None = None,
     ) -> LegList:
         check_finite(scores)
-        order = self._numbering.order(documents, scores)[:depth]
+        order = self._numbering.order(documents, scores)
+        order, left = order[:depth], order[depth:]
         complete = len(order) < depth or depth >= count
-        bound = -np.inf if complete else float(scores[order[-1]])
+        # The last one listed need not have the most of those that are the same as float32.
+        bound = (
+            -np.inf
+            if complete
+            else float(max(scores[order[-1]], scores[left].max(initial=-np.inf)))
+        )
         if every is not None:
             bound = max(bound, 0.0)
         return LegList(documents[order], scores[order], bound, complete, True, every)
@@ -127,8 +150,11 @@ class Whole:
         error: float,
         overlap: np.ndarray,
         request: Request,
-    ) -> Answer:
-        """inner: float [n], off by ``error`` and rounding. overlap: float64 [n], not yet scaled."""
+    ) -> Answer | None:
+        """inner: float [n], off by ``error`` and rounding. overlap: float64 [n], not yet scaled.
+
+        None where so large an error leaves too many documents to be looked at.
+        """
         w_dense, w_lexical = request.fusion.weights_for(2)
         scale, count = self._lexical.scale, self._numbering.searchable
         sums = np.multiply(inner, w_dense, dtype=np.float64)
@@ -141,6 +167,8 @@ class Whole:
         margin = w_dense * (rounding(len(query), reach) + error)
         margin += _FEW_ROUNDINGS * (w_dense * reach + most)
         documents = self._contenders(sums, request.k, margin)
+        if self._too_many(documents, request.k, error):
+            return None
         scores = np.stack([self._dense.score(query, documents), overlap[documents] / scale])
         fused = request.fusion.weigh(scores)
         check_finite(fused)
