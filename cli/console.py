@@ -70,7 +70,8 @@ def if_interrupted(tell: Callable[[], str] = _nothing) -> None:
 
 def interrupted() -> str:
     """The line of a command that Ctrl-C has ended."""
-    with contextlib.suppress(Exception):  # whatever it is that does not stand
+    # Whatever it is that does not stand, and whoever presses Ctrl-C once more.
+    with contextlib.suppress(Exception, KeyboardInterrupt):
         return "; ".join(filter(None, ("interrupted", _tell_what_stands())))
     return "interrupted"
 
@@ -80,6 +81,20 @@ def kept(folder: Path) -> str:
     if folder.exists():
         return f"what is done is kept in {folder}, and the same command goes on"
     return "the same command begins again, or finds all done"
+
+
+def whether_written(path: Path) -> Callable[[], str]:
+    """Tells whether a file was written since this call; of work that is kept nowhere else."""
+    before = _stamp(path)
+    return lambda: f"{path} was {'not ' if _stamp(path) == before else ''}written"
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def print_json(value: Any) -> None:

@@ -165,7 +165,7 @@ def mine(
     fusion = Fusion("sum", parse_weights(weights))
     if weights is not None and mode != Mode.HYBRID:
         raise InputError(f"mode {mode.value} has no use for --weights")
-    console.if_interrupted(lambda: f"{output} was not written")
+    console.if_interrupted(console.whether_written(output))
     loading = {"device": device, "precision": precision.value}
     with contextlib.ExitStack() as stack:
         work = MiningWork(stack, corpus, index, model, loading, skip_invalid)

@@ -142,10 +142,10 @@ def tell_if_interrupted(index: Path, folder: str = "") -> None:
     """
     from dupmae_toolkit.index.manifest import Manifest
 
-    before = Manifest.load(index).generation
+    before = Manifest.load(index)
 
     def tell() -> str:
-        if Manifest.load(index).generation != before:
+        if Manifest.load(index) != before:
             return f"{index} was changed, by this command or another: `dupmae info` describes it"
         kept = folder and (index / folder).exists()
         how = console.kept(index / folder) if kept else "the same command begins again"

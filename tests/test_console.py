@@ -1,0 +1,36 @@
+"""What a command says when Ctrl-C has ended it is so at that moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dupmae_cli import console
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_tell_afterwards():
+    yield
+    console.if_interrupted()
+
+
+def test_a_file_that_was_written_before_the_report_is_not_called_unwritten(tmp_path: Path) -> None:
+    for stood in (False, True):
+        path = tmp_path / f"{stood}.jsonl"
+        if stood:
+            path.write_text("old")
+        console.if_interrupted(console.whether_written(path))
+        assert console.interrupted() == f"interrupted; {path} was not written"
+        fresh = tmp_path / "fresh"
+        fresh.write_text("new")
+        fresh.replace(path)
+        assert console.interrupted() == f"interrupted; {path} was written"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_cannot_be_told_or_is_interrupted_once_more_ends_in_one_word(error) -> None:
+    def tell() -> str:
+        raise error
+
+    console.if_interrupted(tell)
+    assert console.interrupted() == "interrupted"
