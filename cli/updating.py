@@ -202,3 +202,8 @@ def _tell(index: Path, done: Update, json: bool) -> None:
     said = ", ".join(words) or "nothing to do"
     left = "1 document" if done.documents == 1 else f"{done.documents:,} documents"
     console.say(f"{index}: {said}; {left}, change {done.generation:,}")
+    if done.put_off:
+        console.say(
+            f"merging its segments was put off: {done.put_off}; the next change tries again, and "
+            "so does `dupmae compact`"
+        )

@@ -344,3 +344,33 @@ def test_a_score_that_is_no_number_is_refused_as_damage(tmp_path):
         queries = ENCODER.encode_queries([topic.text for topic in TOPICS])
         with pytest.raises(DupMAEError, match="dupmae verify"):
             index.search_batch(queries, k=3, mode="dense")
+
+
+def test_a_closed_index_says_so(tmp_path):
+    index = HybridIndex.build(tmp_path / "index", DOCUMENTS, ENCODER)
+    before = (tmp_path / "index" / "manifest.json").read_bytes()
+    index.close()
+    index.close()
+    for use in (
+        lambda: index.search("a"),
+        lambda: index.search_batch([Query("1", "a")]),
+        lambda: index.add([Document("new", "text")]),
+        lambda: index.delete([DOCUMENTS[0].id]),
+        lambda: index.compact(),
+        lambda: index.refresh(),
+        lambda: index.warm(),
+    ):
+        with pytest.raises(DupMAEError, match="was closed; open the index again"):
+            use()
+    assert (tmp_path / "index" / "manifest.json").read_bytes() == before
+
+
+def test_an_index_that_was_opened_before_a_fork_says_so(tmp_path, monkeypatch):
+    with HybridIndex.build(tmp_path / "index", DOCUMENTS, ENCODER) as index:
+        assert index.search("a", mode="dense")
+        # As the child sees it; forking the tests' own process would take its threads along.
+        monkeypatch.setattr("os.getpid", lambda: -1)
+        with pytest.raises(DupMAEError, match="the encoder, after forking"):
+            index.search("a")
+        monkeypatch.undo()
+        assert index.search("a", mode="dense")

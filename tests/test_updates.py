@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import random
 import weakref
@@ -409,6 +410,7 @@ def test_an_addition_that_replaces_damaged_documents_is_made_and_said_to_be(inde
     done = updates.add_corpus(index.path, some(0, before - 1), ENCODER, replace=True)
     assert (done.added, done.replaced, done.documents) == (before - 1, before - 1, before)
     assert done.merged == 0
+    assert "documents.parquet" in done.put_off
     assert name in {entry.name for entry in Manifest.load(index.path).segments}
     updates.delete_documents(index.path, [some(before - 1, before)[0].id])
     assert name not in {entry.name for entry in Manifest.load(index.path).segments}
@@ -420,3 +422,44 @@ def test_an_index_is_closed_by_leaving_it(index):
         assert opened.search(TOPICS[0].text)
     with pytest.raises(RuntimeError):
         opened._pool.submit(print)
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.ENOSPC, "No space left on device"), DupMAEError("Java is not there")]
+)
+def test_a_change_is_made_though_what_follows_it_fails(index, monkeypatch, failure):
+    for number in range(40, 40 + FAN - 1):
+        assert index.add([document(number)]).put_off == ""
+    rewrite = updates._rewrite
+
+    def failing(*given):
+        raise failure
+
+    monkeypatch.setattr(updates, "_rewrite", failing)
+    last = 40 + FAN - 1
+    done = index.add([document(last)])
+    assert (done.added, done.merged, done.documents) == (1, 0, last + 1)
+    assert done.put_off in ("No space left on device", "Java is not there")
+    assert len(index) == last + 1
+    done = index.delete([f"d{number}" for number in range(35)])
+    assert (done.deleted, done.merged) == (35, 0)
+    assert done.put_off
+    assert index_info(index.path)["leftovers"] == []
+    monkeypatch.setattr(updates, "_rewrite", rewrite)
+    done = index.add([document(last + 1)])
+    assert done.merged > 0
+    assert done.put_off == ""
+    same_as_built_at_once(
+        index,
+        {each.id: each for each in some(35, last + 2)},
+        index.path.with_name("fresh"),
+    )
+
+
+def test_whole_numbers_are_ids_to_delete_as_they_are_to_add(index):
+    index.add([{"id": 5, "text": "five"}])
+    assert index.delete([5]).deleted == 1
+    for wrong in (True, 1.5, None, ["d1"], b"d1"):
+        with pytest.raises(InputError, match="neither a string nor a whole number"):
+            index.delete([wrong] if not isinstance(wrong, list) else [tuple(wrong)])
+    assert len(index) == 40

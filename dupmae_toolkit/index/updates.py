@@ -20,7 +20,7 @@ from typing import Any
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.build import check_documents, says_why
 from dupmae_toolkit.index.corpus import encode_afresh
 from dupmae_toolkit.index.impacts import quantize
@@ -44,7 +44,8 @@ class Update:
     """What a change did. documents: those that can be found after it. merged: rewritten on the way.
 
     missing: ids to delete that were not there. generation: which change of the index it was; the
-    same as before where nothing was to do.
+    same as before where nothing was to do. put_off: why small segments were not merged, though they
+    should have been; the change is made all the same.
     """
 
     added: int = 0
@@ -54,6 +55,7 @@ class Update:
     merged: int = 0
     documents: int = 0
     generation: int = 0
+    put_off: str = ""
 
 
 @contextlib.contextmanager
@@ -162,7 +164,7 @@ def delete_documents(
         raise InputError("ids to delete come as a list of strings")
     with changing(index, wait) as state:
         places, missing = [], 0
-        for name in dict.fromkeys(ids):
+        for name in dict.fromkeys(map(_as_text, ids)):
             place = state.find(name)
             if place is not None:
                 places.append(place)
@@ -178,7 +180,7 @@ def delete_documents(
         state.kill(places)
         state.commit()
         merged = _merge(state, silent)
-        return _update(state, deleted=len(places), missing=missing, merged=merged)
+        return _update(state, merged, deleted=len(places), missing=missing)
 
 
 def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress = silent) -> Update:
@@ -193,9 +195,8 @@ def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress =
         fewest = max(1, -(-manifest.live // manifest.segment_size))
         if manifest.live == 0 or (not manifest.dead and len(manifest.segments) <= fewest):
             return _update(state)
-        return _update(
-            state, merged=_rewrite(state, range(len(manifest.segments)), fewest, progress)
-        )
+        count = _rewrite(state, range(len(manifest.segments)), fewest, progress)
+        return _update(state, (count, ""))
 
 
 def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress) -> Update:
@@ -216,23 +217,26 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
         manifest.truncated += int(encoded.manifest["truncated"] or 0)
     state.commit()
     merged = _merge(state, progress)
-    return _update(state, added=len(encoded), replaced=replaced, merged=merged)
+    return _update(state, merged, added=len(encoded), replaced=replaced)
 
 
-def _merge(state: State, progress: Progress) -> int:
-    """Merge what has become too many or too dead, a step for each merge; documents rewritten.
+def _merge(state: State, progress: Progress) -> tuple[int, str]:
+    """Merge what has become too many or too dead, a step for each merge.
 
-    The change is made by then, and stays made: damage that only merging meets is left for ``dupmae
-    verify`` to tell, and the damaged segment as it is.
+    Returns how many documents were rewritten, and why the merging stopped before its end. The
+    change is made by then, and stays made: a full disk, Java that cannot start, or damage that only
+    merging meets are no reason to say that it was not. The next change tries again.
     """
-    merged = 0
+    merged, why = 0, ""
     try:
         while group := due(state.manifest):
             merged += _rewrite(state, group, 1, progress)
-    except InputError:
+    except (DupMAEError, OSError) as error:
+        why = getattr(error, "strerror", None) or str(error)
         state.manifest = Manifest.load(state.index)
-        state.tidy()
-    return merged
+        with contextlib.suppress(OSError):
+            state.tidy()
+    return merged, why
 
 
 def _rewrite(state: State, group: Sequence[int], pieces: int, progress: Progress) -> int:
@@ -243,9 +247,25 @@ def _rewrite(state: State, group: Sequence[int], pieces: int, progress: Progress
     return count
 
 
-def _update(state: State, **counts: int) -> Update:
+def _update(state: State, merging: tuple[int, str] = (0, ""), **counts: int) -> Update:
     manifest = state.manifest
-    return Update(**counts, documents=manifest.live, generation=manifest.generation)
+    merged, put_off = merging
+    return Update(
+        **counts,
+        merged=merged,
+        documents=manifest.live,
+        generation=manifest.generation,
+        put_off=put_off,
+    )
+
+
+def _as_text(name: Any) -> str:
+    """An id as the index has it; whole numbers are their digits, as in a corpus."""
+    if isinstance(name, str):
+        return name
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name)
+    raise InputError(f"the id {name!r} is neither a string nor a whole number")
 
 
 def _encoding_folder(index: Path, source: Source) -> Path:

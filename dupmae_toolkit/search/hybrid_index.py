@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet, finalize
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import (
@@ -62,6 +63,8 @@ class HybridIndex:
         self._settings = settings
         self._pool = new_pool()
         self._lock = threading.RLock()
+        self._closed = False
+        self._process = os.getpid()
         self._view = (
             View.newest(path, self._pool, None, most_postings, check)[0]
             if manifest is None
@@ -148,6 +151,7 @@ class HybridIndex:
         Until then every search sees the state that was opened, whatever other processes do.
         Searches that are under way end in the state in which they began.
         """
+        self._check_open()
         with self._lock:
             view, changed = View.newest(self.path, self._pool, self._view)
             if changed:
@@ -174,6 +178,7 @@ class HybridIndex:
         first (a quarter of the vectors' memory; otherwise made after some queries, and only where
         torch is loaded). Answers are the same. After ``refresh`` it is to be called again.
         """
+        self._check_open()
         self._view.warm()
 
     def add(
@@ -189,6 +194,7 @@ class HybridIndex:
         """
         from dupmae_toolkit.index.updates import add_corpus
 
+        self._check_open()
         done = add_corpus(self.path, documents, self.encoder, replace=replace, progress=progress)
         self.refresh()
         return done
@@ -197,6 +203,7 @@ class HybridIndex:
         """Delete documents in one step, all or none, and open the new state."""
         from dupmae_toolkit.index.updates import delete_documents
 
+        self._check_open()
         done = delete_documents(self.path, ids, ignore_missing=ignore_missing)
         self.refresh()
         return done
@@ -205,6 +212,7 @@ class HybridIndex:
         """Write the index anew without deleted documents, in as few segments as can be."""
         from dupmae_toolkit.index.updates import compact_index
 
+        self._check_open()
         done = compact_index(self.path, progress=progress)
         self.refresh()
         return done
@@ -355,15 +363,27 @@ class HybridIndex:
     def close(self) -> None:
         """Let threads and files go; nothing can be searched afterwards."""
         with self._lock:
+            self._closed = True
             self._pool.shutdown()
             self._view.close()
             for segment in list(self._retired):
                 segment.close()
             self._close_left()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DupMAEError(f"{self.path}: this HybridIndex was closed; open the index again")
+        if self._process != os.getpid():
+            # Its threads, and those of torch and Java, are in the other process.
+            raise DupMAEError(
+                f"{self.path}: was opened in the process that this one was forked from; open the "
+                "index, and load the encoder, after forking"
+            )
+
     def _answers(
         self, view: View, vectors: Representations, request: Request, progress: Progress
     ) -> list[Answer]:
+        self._check_open()
         dense, lexical = leg_inputs(vectors, request.mode, view.manifest.max_impact)
         answers = view.engine(request.mode).search(dense, lexical, request, progress)
         for answer in answers:
@@ -371,4 +391,5 @@ class HybridIndex:
         return answers
 
     def _vectors(self, queries: Queries) -> Representations:
+        self._check_open()
         return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
