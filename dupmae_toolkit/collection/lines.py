@@ -47,6 +47,12 @@ def check_id(value: str, source: object, line: int | None, what: str = "id") -> 
     return value
 
 
+def id_text(value: Any) -> Any:
+    """An id as it is kept: a whole number is its digits. What is no id stays what it is."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole else value
+
+
 def check_text(value: str, source: object, line: int | None, what: str) -> str:
     """``value``, if it is Unicode text; JSON's escapes can make half characters that are not."""
     if not value.isascii():
@@ -110,9 +116,7 @@ class JsonLine:
         key = self._first(keys)
         if key is None:
             raise self.error(f"no id (one of {', '.join(keys)})")
-        value = self.values[key]
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
+        value = id_text(self.values[key])
         if not isinstance(value, str):
             raise self.error(f"{key} is {_kind(value)}; an id is a string")
         return check_id(value, self.source, self.line, key)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.collection.lines import id_text
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
@@ -260,11 +261,10 @@ def _update(state: State, merging: tuple[int, str] = (0, ""), **counts: int) -> 
 
 
 def _as_text(name: Any) -> str:
-    """An id as the index has it; whole numbers are their digits, as in a corpus."""
-    if isinstance(name, str):
-        return name
-    if isinstance(name, int) and not isinstance(name, bool):
-        return str(name)
+    """An id as the index has it."""
+    text = id_text(name)
+    if isinstance(text, str):
+        return text
     raise InputError(f"the id {name!r} is neither a string nor a whole number")
 
 
