@@ -10,28 +10,25 @@ from typing import Any
 import torch
 from torch import nn
 
+from dupmae_toolkit.model.processor import capabilities
+
 Fingerprint = tuple[tuple[int, int], ...]
 
 
 def has_bf16(kind: str = "cpu") -> bool:
     """Whether bf16 products are faster than float32 ones: in hardware, not emulated.
 
-    Decided by what the processor is, never by a measurement: two runs on one machine must compute
-    alike. Intel's AVX-512 instructions for bf16 do not count without AMX, which virtual machines
-    often hide: on an Emerald Rapids their products take twice the time of float32 ones.
+    Intel's AVX-512 instructions for bf16 do not count without AMX, which virtual machines often
+    hide: on an Emerald Rapids their products take twice the time of float32 ones.
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind != "cpu":
         return False
-    look = getattr(torch.cpu, "get_capabilities", None)
-    if look is not None:
-        found = look()
-        if found.get("amx_bf16") or found.get("bf16"):
-            return True
-        return bool(found.get("avx512_bf16")) and "intel" not in str(found.get("cpu_name")).lower()
-    look = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(look()) if look is not None else False
+    found = capabilities()
+    if found.get("amx_bf16") or found.get("bf16"):
+        return True
+    return bool(found.get("avx512_bf16")) and "intel" not in str(found.get("cpu_name")).lower()
 
 
 def fingerprint(module: nn.Module) -> Fingerprint:

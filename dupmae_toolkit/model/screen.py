@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dupmae_toolkit.model.processor import capabilities, multiplies_bytes_right
+
 #: Tokens, and entries of the vocabulary, whose products are in the processor's cache at a time.
 ROWS = 512
 ENTRIES = 2816
@@ -28,16 +30,9 @@ _CLOSE = 1e-5
 
 
 def has_byte_products() -> bool:
-    """Whether this processor multiplies bytes faster than float32 numbers.
-
-    Decided by what it is, not by a measurement, so that two runs on one machine compute alike.
-    """
-    look = getattr(torch.cpu, "get_capabilities", None)
-    if look is not None:
-        found = look()
-        return any(bool(found.get(key)) for key in ("avx512_vnni", "avx_vnni", "amx_int8"))
-    look = getattr(torch.cpu, "_is_avx512_vnni_supported", None)
-    return bool(look()) if look is not None else False
+    """Whether this processor multiplies bytes faster than float32 numbers."""
+    found = capabilities()
+    return any(bool(found.get(key)) for key in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 class Screen:
@@ -63,13 +58,7 @@ class Screen:
         if not bool(torch.isfinite(weight).all()) or not bool(torch.isfinite(bias).all()):
             return None
         screen = cls(weight, bias)
-        return screen if screen._is_right() else None
-
-    def _is_right(self) -> bool:
-        """The product is not among what torch promises, so one is compared."""
-        some = self._bytes[:3].contiguous()
-        whole = some.double() @ self._bytes.double().t()
-        return torch.equal(torch._int_mm(some, self._bytes.t()).double(), whole)
+        return screen if multiplies_bytes_right(screen._bytes, at_once=3) else None
 
     def pooled(self, rows: Tensor, lengths: list[int], most: int) -> Tensor | None:
         """max over the tokens of each text of h · w, float32 [B, V], without the bias.

@@ -65,18 +65,11 @@ class Coarse:
         self._check(rows)
 
     def _check(self, rows: np.ndarray) -> None:
-        """Torch does not promise this product, so some are compared with numpy's, whole."""
-        queries = np.full((3, rows.shape[1]), _LIMIT, np.int8)
-        queries[0] = np.resize(np.arange(-_LIMIT, _LIMIT + 1), rows.shape[1])
-        # On processors that add up pairs in 16 bits these two go as far beyond as any query.
-        queries[2] = -_LIMIT
-        found = np.stack([self._products(query) for query in queries])
-        wide = queries.astype(np.float64)
-        for start in range(0, len(rows), _ROWS):
-            part = slice(start, start + _ROWS)
-            # float64 holds these sums exactly.
-            if not np.array_equal(found[:, part], wide @ rows[part].astype(np.float64).T):
-                raise RuntimeError("torch._int_mm gives other products than they are")
+        """Raise RuntimeError where the products of queries, one by one, are not what they are."""
+        from dupmae_toolkit.model.processor import multiplies_bytes_right
+
+        if not multiplies_bytes_right(self._from_numpy(rows), at_once=1):
+            raise RuntimeError("torch._int_mm gives other products than they are")
 
     def scores(self, query: np.ndarray) -> np.ndarray:
         """Inner products about as they are, float64 [n]. query: float32 [d], finite."""
