@@ -124,33 +124,35 @@ def _max_in_tiles(
         return screened
     tile = features.new_empty(0)
     start = 0
-    for texts in _groups(lengths):
-        stop = start + sum(lengths[i] for i in texts)
+    for first, last, count in token_groups(lengths, ROWS):
+        group = rows[start : start + count]
         for entry in range(0, len(weight), ENTRIES):
             part = weight[entry : entry + ENTRIES]
-            needed = (stop - start) * len(part)
+            needed = count * len(part)
             if tile.numel() < needed:
                 tile = features.new_empty(needed)
-            products = tile[:needed].view(stop - start, len(part))
-            torch.mm(rows[start:stop], part.t(), out=products)
-            for i, own in zip(texts, products.split([lengths[i] for i in texts]), strict=True):
-                torch.amax(own, dim=0, out=pooled[i, entry : entry + ENTRIES])
-        start = stop
+            products = tile[:needed].view(count, len(part))
+            torch.mm(group, part.t(), out=products)
+            for i, own in enumerate(products.split(lengths[first:last]), first):
+                if len(own):
+                    torch.amax(own, dim=0, out=pooled[i, entry : entry + ENTRIES])
+        start += count
     return pooled
 
 
-def _groups(lengths: list[int]) -> list[list[int]]:
-    """The texts that have any tokens, in order, up to ``ROWS`` tokens or one text in a group."""
-    groups: list[list[int]] = []
-    room = 0
+def token_groups(lengths: list[int], most: int) -> list[tuple[int, int, int]]:
+    """Texts in a row, from the first up to the last, and their tokens: ``most``, or one text's.
+
+    Texts without any tokens may lie among them.
+    """
+    groups: list[tuple[int, int, int]] = []
+    first = count = 0
     for i, length in enumerate(lengths):
-        if length > room or not groups:
-            groups.append([])
-            room = ROWS
-        if length:
-            groups[-1].append(i)
-            room -= length
-    return [group for group in groups if group]
+        if count and count + length > most:
+            groups.append((first, i, count))
+            first, count = i, 0
+        count += length
+    return [*groups, (first, len(lengths), count)] if count else groups
 
 
 class _MaxProjection(torch.autograd.Function):

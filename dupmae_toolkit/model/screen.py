@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dupmae_toolkit.model.heads import token_groups
 from dupmae_toolkit.model.processor import capabilities, multiplies_bytes_right
 
 #: Tokens, and entries of the vocabulary, whose products are in the processor's cache at a time.
@@ -102,7 +103,7 @@ class Screen:
         found = torch.zeros(len(lengths), len(self._bytes), dtype=torch.int32)
         tile = torch.empty(0, dtype=torch.int32)
         start = 0
-        for first, last, count in _groups(lengths):
+        for first, last, count in token_groups(lengths, ROWS):
             part = rows[start : start + count]
             for entry in range(0, len(self._bytes), ENTRIES):
                 columns = self._bytes[entry : entry + ENTRIES].t()
@@ -117,18 +118,6 @@ class Screen:
                         torch.amax(own, dim=0, out=found[i, entry : entry + ENTRIES])
             start += count
         return found
-
-
-def _groups(lengths: list[int]) -> list[tuple[int, int, int]]:
-    """Texts in a row, from the first up to the last, and their tokens: ``ROWS``, or one text."""
-    groups: list[tuple[int, int, int]] = []
-    first = count = 0
-    for i, length in enumerate(lengths):
-        if count and count + length > ROWS:
-            groups.append((first, i, count))
-            first, count = i, 0
-        count += length
-    return [*groups, (first, len(lengths), count)] if count else groups
 
 
 def _largest(values: Tensor) -> Tensor:
