@@ -16,6 +16,8 @@ def _nothing() -> str:
     return ""
 
 
+#: Names of what is whole as soon as it stands: encoded texts, segments, a teacher's scores, runs.
+_PIECES = ("part-*.parquet", "segment-*.json", "segments/[0-9]*", "scores-*.npy", "*.trec")
 _tell_what_stands: Callable[[], str] = _nothing
 
 
@@ -78,8 +80,10 @@ def interrupted() -> str:
 
 def kept(folder: Path) -> str:
     """What stands of work that is kept in ``folder``, and goes on when it is called again."""
-    if folder.exists():
+    if any(next(folder.rglob(pattern), None) for pattern in _PIECES):
         return f"what is done is kept in {folder}, and the same command goes on"
+    if folder.exists():
+        return "nothing that could be kept was done yet; the same command begins again"
     return "the same command begins again, or finds all done"
 
 

@@ -55,11 +55,11 @@ def add(
     """
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.index.manifest import ADDING_FOLDER, Manifest
-    from dupmae_toolkit.index.updates import add_corpus, add_encoded
+    from dupmae_toolkit.index.manifest import Manifest
+    from dupmae_toolkit.index.updates import add_corpus, add_encoded, adding_folder
 
     info = Manifest.load(index).encoder
-    tell_if_interrupted(index, ADDING_FOLDER)
+    tell_if_interrupted(index)
     if EncodedCorpus.is_one(source):
         if skip_invalid or model:
             raise InputError(f"{source}: is encoded already; leave out --model, --skip-invalid")
@@ -70,6 +70,7 @@ def add(
         from dupmae_toolkit.encoding.source import read_beginning
 
         corpus = open_corpus(source, skip_invalid=skip_invalid)
+        tell_if_interrupted(index, adding_folder(index, corpus))
         read_beginning(corpus)
         # Only now, because it takes seconds: what is wrong with the corpus is said at once.
         from dupmae_toolkit.search.queries import load_encoder
@@ -135,8 +136,8 @@ def compact(index: IndexFolder, wait: Wait = 60.0, json: Json = False) -> None:
     _tell(index, compact_index(index, wait=wait, progress=console.bar), json)
 
 
-def tell_if_interrupted(index: Path, folder: str = "") -> None:
-    """Let Ctrl-C say whether a change of the index was made; ``folder``: what it keeps its work in.
+def tell_if_interrupted(index: Path, folder: Path | None = None) -> None:
+    """Let Ctrl-C say whether a change of the index was made; ``folder``: where it keeps its work.
 
     Raises InputError where there is no index.
     """
@@ -147,8 +148,8 @@ def tell_if_interrupted(index: Path, folder: str = "") -> None:
     def tell() -> str:
         if Manifest.load(index) != before:
             return f"{index} was changed, by this command or another: `dupmae info` describes it"
-        kept = folder and (index / folder).exists()
-        how = console.kept(index / folder) if kept else "the same command begins again"
+        kept = folder is not None and folder.exists()
+        how = console.kept(folder) if kept else "the same command begins again"
         return f"{index} is as it was; {how}"
 
     console.if_interrupted(tell)

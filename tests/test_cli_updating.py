@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import pytest
 from dupmae_cli.main import main
 
+from dupmae_toolkit.collection.corpora import open_corpus
+from dupmae_toolkit.encoding import stream
 from dupmae_toolkit.encoding.stream import encode_corpus
-from dupmae_toolkit.index import updates
+from dupmae_toolkit.index import build, updates
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.model import loading
@@ -198,27 +200,38 @@ def test_a_broken_corpus_is_told_before_an_encoder_is_loaded(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("encoded", [False, True], ids=["before-encoding", "after-encoding"])
 @pytest.mark.parametrize("command", ["add", "index", "encode"])
 def test_ctrl_c_says_what_stands_and_the_same_command_goes_on(
-    tmp_path, index, model, words, capsys, monkeypatch, command
+    tmp_path, index, model, words, capsys, monkeypatch, command, encoded
 ) -> None:
     more = write(tmp_path / "more.jsonl", {"new": words[0]})
     new = tmp_path / "new"
-    where = {"add": index / ".adding", "index": new / ".building", "encode": new}[command]
+    adding = updates.adding_folder(index, open_corpus(more))
+    where = {"add": adding, "index": new / ".building", "encode": new}[command]
     place = index if command == "add" else new
     option = "--output" if command == "encode" else "--index"
     typed = (command, more, option, place, "--model", model)
+    # What another addition keeps is not kept for this one.
+    other = index / ".adding" / "0123456789ab" / "encoded" / "part-00000.parquet"
+    other.parent.mkdir(parents=True)
+    other.write_text("of another addition")
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    after = {"add": (updates, "quantize"), "index": (build, "quantize")}
+    before = [(encoder, "encode_documents") for encoder in (TextEncoder, LeanEncoder)]
     with monkeypatch.context() as patch:
-        for encoder in (TextEncoder, LeanEncoder):
-            patch.setattr(encoder, "encode_documents", interrupt)
+        for step in [after.get(command, (stream, "_complete"))] if encoded else before:
+            patch.setattr(*step, interrupt)
         code, out, err = run(capsys, *typed)
     assert (code, out, err.strip().count("\n")) == (130, "", 0)
     assert err.strip().startswith("dupmae: interrupted; ")
-    assert f"what is done is kept in {where}, and the same command goes on" in err
+    assert len([*where.rglob("part-*.parquet")]) == encoded
+    kept = f"what is done is kept in {where}, and the same command goes on\n"
+    nothing = "nothing that could be kept was done yet; the same command begins again\n"
+    assert err.endswith(kept if encoded else nothing)
     if command == "add":
         assert f"{index} is as it was; " in err
         info = run(capsys, "info", "--index", index)[1]

@@ -34,3 +34,30 @@ def test_what_cannot_be_told_or_is_interrupted_once_more_ends_in_one_word(error)
 
     console.if_interrupted(tell)
     assert console.interrupted() == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("piece", "whole"),
+    [
+        ("encoded/part-00000.parquet", True),
+        ("segment-000001.json", True),
+        ("index/segments/000001/ids", True),
+        ("scores-000000.npy", True),
+        ("nfcorpus.hybrid.trec", True),
+        ("encoded/manifest.json", False),
+        ("build.json", False),
+        ("index/segments/.tmp-1/ids", False),
+        ("encoded/.tmp-1.parquet", False),
+        ("", False),
+    ],
+)
+def test_work_is_called_kept_where_any_of_it_is(tmp_path: Path, piece: str, whole: bool) -> None:
+    folder = tmp_path / "work"
+    assert console.kept(folder) == "the same command begins again, or finds all done"
+    (folder / piece).parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    if piece:
+        (folder / piece).write_text("x")
+    kept = f"what is done is kept in {folder}, and the same command goes on"
+    nothing = "nothing that could be kept was done yet; the same command begins again"
+    assert console.kept(folder) == (kept if whole else nothing)

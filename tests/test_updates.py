@@ -292,7 +292,7 @@ def test_a_file_cut_short_is_told_on_opening(index):
 
 def test_what_another_process_encodes_for_an_addition_is_left_alone(index):
     encoding = index.path / ".adding" / "0123456789ab"
-    started = updates._encoding_folder(index.path, Memory([]))
+    started = updates.adding_folder(index.path, Memory([]))
     for folder in (encoding, started):
         folder.mkdir(parents=True)
         (folder / "part").write_text("hours of work")

@@ -37,7 +37,14 @@ from dupmae_toolkit.records import Document, Encoder
 #: Seconds to wait for another process that is changing the index.
 WAIT = 60.0
 
-__all__ = ["Update", "add_corpus", "add_encoded", "compact_index", "delete_documents"]
+__all__ = [
+    "Update",
+    "add_corpus",
+    "add_encoded",
+    "adding_folder",
+    "compact_index",
+    "delete_documents",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ def add_corpus(
             plan = survey(source, part_size, progress, look)
     # Encoding takes long, and others may change the index meanwhile; but they must leave alone what
     # is encoded here, until it is added.
-    folder = _encoding_folder(index, source)
+    folder = adding_folder(index, source)
     with working_in(folder, wait):
         encoded = encode_afresh(
             source, encoder, folder / "encoded", part_size=part_size, plan=plan, progress=progress
@@ -268,7 +275,8 @@ def _as_text(name: Any) -> str:
     raise InputError(f"the id {name!r} is neither a string nor a whole number")
 
 
-def _encoding_folder(index: Path, source: Source) -> Path:
+def adding_folder(index: Path, source: Source) -> Path:
+    """Where ``add_corpus`` keeps what it has encoded, until the step is done."""
     digest = hashlib.sha256(str(source.source).encode("utf-8", "surrogatepass")).hexdigest()
     return index / ADDING_FOLDER / digest[:12]
 
