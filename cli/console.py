@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,18 +67,44 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def terminating() -> Iterator[list[int]]:
+    """Let SIGTERM end a command as Ctrl-C does; the list is empty until it came.
+
+    A second one ends the process at once, as it does without this. So does the first in one of
+    several processes: their launcher ends those that are left where one has failed, and says so.
+    """
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    usual = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if not (usual and alone and threading.current_thread() is threading.main_thread()):
+        yield came
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def if_interrupted(tell: Callable[[], str] = _nothing) -> None:
     """Let ``tell`` say, should Ctrl-C end the command, what stands and how to go on."""
     global _tell_what_stands
     _tell_what_stands = tell
 
 
-def interrupted() -> str:
-    """The line of a command that Ctrl-C has ended."""
+def interrupted(how: str = "interrupted") -> str:
+    """The line of a command that Ctrl-C, or what ``how`` names, has ended."""
     # Whatever it is that does not stand, and whoever presses Ctrl-C once more.
     with contextlib.suppress(Exception, KeyboardInterrupt):
-        return "; ".join(filter(None, ("interrupted", _tell_what_stands())))
-    return "interrupted"
+        return "; ".join(filter(None, (how, _tell_what_stands())))
+    return how
 
 
 def kept(folder: Path) -> str:

@@ -26,7 +26,9 @@ from dupmae_cli import (
 from dupmae_toolkit import __version__
 from dupmae_toolkit.errors import DupMAEError
 
-_INTERRUPTED = 130  # as shells count a process that Ctrl-C ended
+# As shells count a process that Ctrl-C ended, and one that SIGTERM did.
+_INTERRUPTED = 130
+_TERMINATED = 143
 
 app = typer.Typer(
     name="dupmae",
@@ -66,25 +68,30 @@ for group in (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    """Run the command line and exit.
+
+    0: done, 1: failed, 2: refused, 130: interrupted, 143: ended by SIGTERM.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every text
             stream.reconfigure(errors="replace")
     words = [word for word in words if word != "--debug"]
-    sys.exit(_run(words, debug))
+    with console.terminating() as terminated:
+        code = _run(words, debug, terminated)
+    sys.exit(code)
 
 
-def _run(words: list[str], debug: bool) -> int:
+def _run(words: list[str], debug: bool, terminated: list[int]) -> int:
     console.if_interrupted()
     try:
         code = app(words, prog_name="dupmae", standalone_mode=False) or 0
         sys.stdout.flush()  # here, where a reader that went away can be handled
         # Some versions of Typer end with a code where others raise.
-        return _refuse(console.interrupted(), code) if code == _INTERRUPTED else code
+        return _ended(terminated) if code == _INTERRUPTED else code
     except (typer.Abort, KeyboardInterrupt):
-        return _refuse(console.interrupted(), _INTERRUPTED)
+        return _ended(terminated)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does; Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,6 +117,12 @@ def _run(words: list[str], debug: bool) -> int:
             raise
         text = " ".join(str(error).split()) or "no message"
         return _refuse(f"{type(error).__name__}: {text} (--debug shows where)", 1)
+
+
+def _ended(terminated: list[int]) -> int:
+    if terminated:
+        return _refuse(console.interrupted("ended by SIGTERM"), _TERMINATED)
+    return _refuse(console.interrupted(), _INTERRUPTED)
 
 
 def _refuse(message: str, code: int) -> int:
