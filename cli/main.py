@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 
 import typer
 from dupmae_cli import (
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _run(words: list[str], debug: bool, terminated: list[int]) -> int:
+def _run(words: list[str], debug: bool, terminated: Sequence[int] = ()) -> int:
     console.if_interrupted()
     try:
         code = app(words, prog_name="dupmae", standalone_mode=False) or 0
@@ -119,7 +120,7 @@ def _run(words: list[str], debug: bool, terminated: list[int]) -> int:
         return _refuse(f"{type(error).__name__}: {text} (--debug shows where)", 1)
 
 
-def _ended(terminated: list[int]) -> int:
+def _ended(terminated: Sequence[int]) -> int:
     if terminated:
         return _refuse(console.interrupted("ended by SIGTERM"), _TERMINATED)
     return _refuse(console.interrupted(), _INTERRUPTED)
