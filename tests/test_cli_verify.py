@@ -133,3 +133,26 @@ def test_a_repair_that_needs_no_encoder_loads_no_torch(index: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("content", [None, "", "{"], ids=["missing", "empty", "cut"])
+def test_an_index_whose_manifest_is_lost_is_built_again_as_the_messages_say(
+    index: Path, tmp_path: Path, capsys, content: str | None
+) -> None:
+    manifest = index / "manifest.json"
+    if content is None:
+        manifest.unlink()
+    else:
+        manifest.write_text(content)
+    advice = "put it back from a copy, or build the index again over it (--overwrite, "
+    for words in (["verify"], ["verify", "--repair"], ["search", "w1"], ["info"], ["delete", "1"]):
+        code, out, err = run(capsys, *words, "--index", index)
+        said = [line for line in (out + err).splitlines() if advice in line]
+        assert len(said) == 1, (words, out, err)
+        assert said[0].count("--overwrite") == said[0].count("from a copy") == 1
+        assert code == (1 if words[0] == "verify" else 2)
+    encoded = tmp_path / "enc"
+    code, _, err = run(capsys, "index", encoded, "--index", index)
+    assert (code, err.count("\n"), "--overwrite" in err) == (2, 1, True)
+    assert run(capsys, "index", encoded, "--index", index, "--overwrite")[0] == 0
+    assert run(capsys, "verify", "--index", index)[0] == 0

@@ -13,6 +13,7 @@ from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.files import sha256_lines
 from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry, write_vocabulary
+from dupmae_toolkit.index.staging import check_target
 from dupmae_toolkit.records import EncoderInfo
 
 VOCABULARY = ["a", "b c", "", "\ud800", "日本", "\n"]
@@ -108,9 +109,35 @@ def test_where_there_is_no_index_the_reason_is_told(tmp_path: Path) -> None:
         Manifest.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"it has no manifest\.json"):
         Manifest.load(tmp_path)
+    (tmp_path / "segments").mkdir()
+    with pytest.raises(InputError, match=r"manifest\.json is missing, .*put it back .*overwrite"):
+        Manifest.load(tmp_path)
     (tmp_path / ".building").mkdir()
     with pytest.raises(InputError, match="its build was interrupted"):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1, 2", "[]", '{"format_version": 2}', "nothing", "\x00\xff"]
+)
+@pytest.mark.parametrize("segments", [True, False])
+def test_of_a_manifest_that_is_none_the_advice_can_be_followed(
+    tmp_path: Path, content: str, segments: bool
+) -> None:
+    (tmp_path / "manifest.json").write_text(content, "latin-1")
+    if segments:
+        (tmp_path / "segments").mkdir()
+    with pytest.raises(InputError) as raised:
+        Manifest.load(tmp_path)
+    said = str(raised.value)
+    assert str(tmp_path / "manifest.json") in said
+    assert ("put it back from a copy" in said) == ("--overwrite" in said) == segments
+    assert ("in a new folder" in said) == (not segments)
+    if segments:
+        check_target(tmp_path, overwrite=True)
+    else:
+        with pytest.raises(InputError, match="name a new folder"):
+            check_target(tmp_path, overwrite=True)
 
 
 @pytest.mark.parametrize("change", [{"weights_sha256": "9" * 64}, {"max_length": 128}])

@@ -21,6 +21,8 @@ VOCABULARY_FILE = "vocabulary.json"
 SEGMENTS_FOLDER = "segments"
 BUILDING_FOLDER = ".building"
 REBUILD = "build the index again over it (--overwrite, overwrite=True)"
+#: For what stands in an index once only.
+COPY = f"put it back from a copy, or {REBUILD}, from its texts or from what `dupmae encode` wrote"
 ADDING_FOLDER = ".adding"
 DELETIONS_FOLDER = "deletions"
 
@@ -143,7 +145,12 @@ class Manifest:
         path = Path(index) / MANIFEST_FILE
         if not path.is_file():
             raise InputError(f"{index}: {_why_no_index(Path(index))}")
-        values = read_json(path)
+        try:
+            values = read_json(path)
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):  # then it may be whole
+                raise
+            raise InputError(f"{error}; {_way_out(path)}") from error
         try:
             version = stated.whole(values, "format_version", 1)
             if version > FORMAT_VERSION:
@@ -172,7 +179,8 @@ class Manifest:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"{path}: not the manifest of an index ({type(error).__name__}: {error}); {REBUILD}"
+                f"{path}: not the manifest of an index ({type(error).__name__}: {error}); "
+                f"{_way_out(path)}"
             ) from error
 
     @staticmethod
@@ -181,7 +189,7 @@ class Manifest:
         if values.get("sha256") != _own_digest(rest):
             raise InputError(
                 f"{path}: was changed or damaged since it was written (its checksum differs); "
-                f"{REBUILD}"
+                f"{_way_out(path)}"
             )
 
     def vocabulary(self, index: str | Path) -> list[str]:
@@ -275,9 +283,17 @@ def _own_digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _way_out(manifest: Path) -> str:
+    """What to do about a manifest that is none: nothing is built over what was no index."""
+    is_index = (manifest.parent / SEGMENTS_FOLDER).is_dir()
+    return COPY if is_index else "name an index; `dupmae index` builds one in a new folder"
+
+
 def _why_no_index(index: Path) -> str:
     if not index.exists():
         return "no such index; `dupmae index` builds one"
     if (index / BUILDING_FOLDER).is_dir():
         return "its build was interrupted; run the same `dupmae index` again to finish it"
+    if (index / SEGMENTS_FOLDER).is_dir():
+        return f"its {MANIFEST_FILE} is missing, and no other file says what is in it; {COPY}"
     return f"no index (it has no {MANIFEST_FILE}); `dupmae index` builds one"

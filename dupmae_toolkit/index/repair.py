@@ -17,6 +17,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_folder, sha256_lines
 from dupmae_toolkit.index.agreement import compare_parts
 from dupmae_toolkit.index.manifest import (
+    COPY,
     MANIFEST_FILE,
     REBUILD,
     SEGMENTS_FOLDER,
@@ -47,7 +48,6 @@ from dupmae_toolkit.records import Encoder
 
 __all__ = ["Rebuilt", "Repair", "repair_index"]
 
-_COPY = f"put it back from a copy, or {REBUILD}"
 _NEEDED = {IDS, VECTORS, LUCENE, IMPACTS, DOCUMENTS}
 
 
@@ -92,7 +92,7 @@ def repair_index(
         manifest = Manifest.load(index)
     except InputError as error:
         require_folder(index)
-        message = str(error) if REBUILD in str(error) else f"{error}; {_COPY}"
+        message = str(error) if REBUILD in str(error) else f"{error}; {COPY}"
         problem = Problem(MANIFEST_FILE, message, "manifest")
         return Repair([problem], remaining=[problem])
     _check_names(index, manifest)
@@ -210,7 +210,7 @@ class _Work:
         if lost >= _NEEDED:
             message = (
                 f"nothing of it is as it was written, and its {entry.live:,} documents are lost: "
-                f"{_COPY}"
+                f"{COPY}"
             )
             self.report.remaining.append(Problem(start.rstrip("/"), message))
             return None

@@ -57,6 +57,11 @@ def check_target(index: str | Path, overwrite: bool = False) -> None:
     if not (index / MANIFEST_FILE).exists():
         ours = building.is_dir() or (overwrite and segments.is_dir())
         alien = [path for path in index.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)]
+        if alien and not ours and segments.is_dir():
+            raise InputError(
+                f"{index}: holds segments of an index, and its {MANIFEST_FILE} is missing; pass "
+                "--overwrite (overwrite=True) to build over it, or name another folder"
+            )
         if alien and not ours:
             raise InputError(f"{index}: not empty, and no index; name a new folder for the index")
         return
