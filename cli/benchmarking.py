@@ -116,7 +116,7 @@ def _summary(result: BeirResult) -> str:
     topics = next(iter(result.scores.values())).judged
     line = f"{result.dataset}, {result.split}: {result.documents:,} documents, {topics:,} topics"
     if result.skipped:
-        line += f"; {result.skipped:,} invalid lines left out"
+        line += f"; {result.left_out}"
     if result.reused:
         line += f"; used again: {', '.join(result.reused)}"
     return line

@@ -81,7 +81,7 @@ def encode(
     """
     import time
 
-    from dupmae_toolkit.collection.corpora import open_corpus
+    from dupmae_toolkit.collection.corpora import Corpus, open_corpus
     from dupmae_toolkit.collection.queries import read_queries
     from dupmae_toolkit.encoding.source import Memory, Source, read_beginning
     from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
@@ -116,8 +116,8 @@ def encode(
     )
     seconds = time.perf_counter() - began
     skipped = getattr(source, "skipped", 0)
-    if skipped:
-        console.say(f"{corpus}: {skipped:,} lines that are no documents were left out")
+    if isinstance(source, Corpus) and skipped:
+        console.say(source.left_out())
     console.say(_report(encoded, seconds, kept))
     if json:
         console.print_json(_summary(encoded, seconds) | {"skipped": skipped})

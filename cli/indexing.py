@@ -183,9 +183,8 @@ def _from_corpus(
     manifest = index_corpus(
         index, corpus, encoder, options, overwrite=overwrite, progress=console.bar
     )
-    skipped = getattr(corpus, "skipped", 0)
-    if skipped:
-        console.say(f"{source}: {skipped:,} lines that are no documents were left out")
+    if corpus.skipped:
+        console.say(corpus.left_out())
     return manifest
 
 

@@ -80,7 +80,7 @@ def add(
         )
         done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
         if corpus.skipped:
-            console.say(f"{source}: {corpus.skipped:,} lines that are no documents were left out")
+            console.say(corpus.left_out())
     _tell(index, done, json)
 
 

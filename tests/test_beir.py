@@ -284,6 +284,8 @@ def test_documents_without_text_are_refused_or_skipped_and_counted(tmp_path):
     (result,) = run_beir(path, HashingEncoder(), tmp_path / "runs", skip_invalid=True)
     assert (result.skipped, result.documents) == (1, 40)
     assert result.metrics()["about"]["skipped"] == 1
+    assert result.left_out.startswith("1 line that is no document was left out: ")
+    assert result.left_out.endswith("corpus.jsonl:41")
 
 
 @pytest.mark.parametrize("after", [0, 40])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import re
 import zipfile
 from pathlib import Path
 
@@ -190,9 +191,28 @@ def test_invalid_lines_are_skipped_and_counted_only_when_asked(tmp_path):
     assert list(corpus) == DOCUMENTS
     assert list(corpus) == DOCUMENTS
     assert corpus.skipped == 2
+    assert corpus.left_out() == (f"2 lines that are no documents were left out: {path}:2, {path}:3")
     assert corpus.count() is None
     with pytest.raises(InputError, match=r"no documents in it \(2 invalid lines skipped\)"):
         list(open_corpus(write(tmp_path / "d.jsonl", "broken\n{}\n"), skip_invalid=True))
+
+
+@pytest.mark.parametrize("bad", [0, 1, 5, 6, 3000])
+def test_the_first_lines_that_were_left_out_are_named(tmp_path, bad):
+    lines = [as_jsonl(LINES[:1])] + ["broken\n" for _ in range(bad)]
+    path = write(tmp_path / "c.jsonl", "\n" + "".join(lines))
+    corpus = open_corpus(path, skip_invalid=True)
+    assert corpus.left_out() == ""
+    for _ in range(2):
+        assert len(list(corpus)) == 1
+        assert corpus.skipped == bad
+        said = corpus.left_out()
+        named = [int(number) for number in re.findall(rf"{re.escape(str(path))}:(\d+)", said)]
+        assert named == list(range(3, 3 + bad))[:5]  # the first line is blank, the second good
+        assert said.startswith({0: "", 1: "1 line that is no"}.get(bad, f"{bad:,} lines that"))
+        more = {6: " and 1 more", 3000: " and 2,995 more"}.get(bad, "")
+        assert said.endswith(more)
+        assert ("more" in said) == bool(more)
 
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n", "\ufeff"])

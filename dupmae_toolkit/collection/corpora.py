@@ -21,6 +21,7 @@ from dupmae_toolkit.records import Document
 TEXT_KEYS = ("text", "contents", "body")
 #: Up to this many bytes on the disk, documents are counted beforehand, for the progress bar.
 COUNT_LIMIT_BYTES = 64 * 2**20
+LINES_NAMED = 5  # of those that were left out
 
 
 class Corpus(ABC):
@@ -34,6 +35,7 @@ class Corpus(ABC):
     name: str
     source: str
     skipped: int = 0
+    _first_skipped: tuple[int, ...] = ()
 
     @abstractmethod
     def numbered(self) -> Iterator[tuple[int, Document]]:
@@ -43,9 +45,29 @@ class Corpus(ABC):
         """How many documents there are, where that is cheap to know."""
         return None
 
+    def left_out(self) -> str:
+        """Which lines ``skipped`` counts: how many, and where the first stand; "" for none."""
+        if not self.skipped:
+            return ""
+        places = ", ".join(f"{self.source}:{number}" for number in self._first_skipped)
+        more = self.skipped - len(self._first_skipped)
+        if more:
+            places += f" and {more:,} more"
+        if self.skipped == 1:
+            return f"1 line that is no document was left out: {places}"
+        return f"{self.skipped:,} lines that are no documents were left out: {places}"
+
     def __iter__(self) -> Iterator[Document]:
         for _, document in self.numbered():
             yield document
+
+    def _begin(self) -> None:
+        self.skipped, self._first_skipped = 0, ()
+
+    def _skip(self, number: int) -> None:
+        self.skipped += 1
+        if self.skipped <= LINES_NAMED:
+            self._first_skipped += (number,)
 
 
 class FileCorpus(Corpus):
@@ -66,7 +88,7 @@ class FileCorpus(Corpus):
         self.skip_invalid = skip_invalid
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
-        self.skipped = 0
+        self._begin()
         empty = True
         for number, line in self.file.lines():
             try:
@@ -74,7 +96,7 @@ class FileCorpus(Corpus):
             except InputError:
                 if not self.skip_invalid:
                     raise
-                self.skipped += 1
+                self._skip(number)
                 continue
             empty = False
             yield number, document

@@ -63,7 +63,7 @@ class IrdsCorpus(Corpus):
         return None
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
-        self.skipped = 0
+        self._begin()
         place = 0
         with explained(self._id):
             for place, record in enumerate(self._dataset.docs_iter(), 1):
@@ -72,7 +72,7 @@ class IrdsCorpus(Corpus):
                 except InputError:
                     if not self.skip_invalid:
                         raise
-                    self.skipped += 1
+                    self._skip(place)
                     continue
                 yield place, document
         if place == self.skipped:

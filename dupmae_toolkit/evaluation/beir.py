@@ -33,7 +33,8 @@ class BeirResult:
     """What an encoder achieves on one data set.
 
     ``scores`` and ``runs`` are by mode: dense, lexical, hybrid, and bm25 where it was asked for.
-    ``reused`` names the steps that were found done; ``skipped`` counts invalid lines left out.
+    ``reused`` names the steps that were found done; ``skipped`` counts invalid lines left out,
+    and ``left_out`` says which.
     """
 
     dataset: str
@@ -44,6 +45,7 @@ class BeirResult:
     runs: dict[str, Path]
     about: dict[str, Any] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
+    left_out: str = ""
 
     def metrics(self) -> dict[str, Any]:
         """mode → measure → value, and under ``about`` what these are values of."""
@@ -191,6 +193,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         runs=runs,
         about=about,
         reused=experiment.reused,
+        left_out=experiment.dataset.corpus.left_out(),
     )
     write_json(experiment.folder / METRICS_FILE, result.metrics())
     return result
