@@ -13,6 +13,8 @@ import pytest
 
 from dupmae_toolkit.collection import sources
 from dupmae_toolkit.collection.corpora import open_corpus
+from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 
@@ -195,6 +197,52 @@ def test_invalid_lines_are_skipped_and_counted_only_when_asked(tmp_path):
     assert corpus.count() is None
     with pytest.raises(InputError, match=r"no documents in it \(2 invalid lines skipped\)"):
         list(open_corpus(write(tmp_path / "d.jsonl", "broken\n{}\n"), skip_invalid=True))
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        ('"_id": "a", "id": "b"', None),
+        ('"id": "b", "_id": "a"', None),
+        ('"_id": "1", "id": 2', None),
+        ('"_id": "a", "id": "A"', None),
+        ('"_id": "a", "id": ["a"]', None),
+        ('"_id": "a", "id": ""', None),
+        ('"_id": "a", "id": "a"', "a"),
+        ('"_id": 7, "id": "7"', "7"),
+        ('"_id": "a", "id": null', "a"),
+        ('"_id": "a", "docid": "b"', "a"),
+        ('"id": "a", "doc_id": "b"', "a"),
+    ],
+)
+def test_two_ids_in_a_line_are_refused_where_they_differ(tmp_path, ids, wanted):
+    path = write(tmp_path / "c.jsonl", '{"_id": "x", "text": "x"}\n{' + ids + ', "text": "y"}\n')
+    queries = write(tmp_path / "q.jsonl", path.read_text())
+    items = [json.loads(line) for line in path.read_text().splitlines()]
+    if wanted is None:
+        for name, read in (
+            (path, lambda: list(open_corpus(path))),
+            (queries, lambda: read_queries(queries)),
+            ("the documents given", lambda: list(Memory(items).numbered())),
+        ):
+            with pytest.raises(InputError) as refused:
+                read()
+            assert str(refused.value).startswith(f"{name}:2: _id is ")
+            assert " and id is " in str(refused.value)
+        corpus = open_corpus(path, skip_invalid=True)
+        assert [document.id for document in corpus] == ["x"]
+        return
+    assert [document.id for document in open_corpus(path)] == ["x", wanted]
+    assert [query.id for query in read_queries(queries)] == ["x", wanted]
+    assert [document.id for _, document in Memory(items).numbered()] == ["x", wanted]
+
+
+def test_ids_that_differ_are_quoted_in_a_line_whatever_they_are(tmp_path):
+    line = {"_id": "long " * 5000, "id": {"\x1b[31m": ["\n"] * 5000}, "text": "y"}
+    message = refusal(write(tmp_path / "c.jsonl", as_jsonl([line])))
+    assert message.startswith(f"{tmp_path / 'c.jsonl'}:1: _id is 'long long ")
+    assert message.isprintable()
+    assert len(message) < 500
 
 
 @pytest.mark.parametrize("bad", [0, 1, 5, 6, 3000])

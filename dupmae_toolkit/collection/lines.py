@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dupmae_toolkit.collection.sources import TextSource
@@ -51,6 +51,18 @@ def id_text(value: Any) -> Any:
     """An id as it is kept: a whole number is its digits. What is no id stays what it is."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole else value
+
+
+def two_ids(values: Mapping[str, Any]) -> str:
+    """What is wrong with an object whose ``_id`` and ``id`` differ; "" of any other.
+
+    Other keys of ids may differ: the ``docid`` of a passage can be that of its document.
+    """
+    one, other = id_text(values.get("_id")), id_text(values.get("id"))
+    if one is None or other is None or one == other:
+        return ""
+    found = f"_id is {repr(one)[:80]} and id is {repr(other)[:80]}"
+    return f"{found}; leave one of them out, or make them equal"
 
 
 def check_text(value: str, source: object, line: int | None, what: str) -> str:
@@ -116,6 +128,8 @@ class JsonLine:
         key = self._first(keys)
         if key is None:
             raise self.error(f"no id (one of {', '.join(keys)})")
+        if {"_id", "id"} <= set(keys) and (wrong := two_ids(self.values)):
+            raise self.error(wrong)
         value = id_text(self.values[key])
         if not isinstance(value, str):
             raise self.error(f"{key} is {_kind(value)}; an id is a string")

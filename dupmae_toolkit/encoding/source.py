@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dupmae_toolkit.collection.lines import check_id, check_text, id_text
+from dupmae_toolkit.collection.lines import check_id, check_text, id_text, two_ids
 from dupmae_toolkit.encoding.duplicates import IdRegister
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import cannot_write
@@ -86,7 +86,9 @@ class Memory:
         if not isinstance(item, Mapping):
             kind = type(item).__name__
             raise self._refuse(number, f"a {kind} is neither a Document nor a dict")
-        name = id_text(item.get("id", item.get("_id")))
+        if wrong := two_ids(item):
+            raise self._refuse(number, wrong)
+        name = id_text(item.get("_id") if item.get("id") is None else item["id"])
         title, text = item.get("title"), item.get("text", item.get("contents"))
         if not isinstance(name, str):
             raise self._refuse(number, f"its id is {name!r}; it must be a string")
