@@ -137,7 +137,11 @@ def search(
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
-    if (query is None) == (queries is None):
+    if query is not None and queries is not None:
+        raise InputError(
+            f"the question {query!r} and --queries {queries} do not go together; give one of them"
+        )
+    if query is None and queries is None:
         raise InputError('give a question in quotes, as in "how do I parse a date", or --queries')
     if query is not None and not query.strip():
         raise InputError("the question has no text; give it some words")

@@ -163,6 +163,8 @@ def _read_ids(file: Path) -> list[str]:
     from dupmae_toolkit.errors import InputError
 
     name = "standard input" if str(file) == "-" else str(file)
+    if file.is_dir():
+        raise InputError(f"{name}: is a folder; name a file of ids")
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:

@@ -191,7 +191,12 @@ def test_fusions_and_their_settings_reach_the_search(dupmae, queries, tmp_path):
         (("date", "--output", "run"), "--queries"),
         (("--queries", "nowhere.tsv", "--output", "run"), "nowhere.tsv"),
         (("--queries", "nowhere.tsv"), "--output"),
-        (("date", "--queries", "nowhere.tsv", "--output", "run"), "question"),
+        (
+            ("a date", "--queries", "nowhere.tsv", "--output", "run"),
+            "the question 'a date' and --queries nowhere.tsv do not go together; give one of them",
+        ),
+        (("--queries", "..", "--output", "run"), "..: no queries.jsonl in it; name a file"),
+        (("--queries", "nowhere.tsv", "--output", ".."), "..: is a folder; name a file for the"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(dupmae, words, message, tmp_path, monkeypatch):

@@ -367,6 +367,8 @@ def test_files_that_hold_no_ids_are_refused(tmp_path, index, capsys, data, messa
     said = refused(capsys, index, "delete", "--file", path, "--index", index)
     assert said.startswith(f"dupmae: {path}")
     assert message in said
+    said = refused(capsys, index, "delete", "--file", tmp_path, "--index", index)
+    assert said == f"dupmae: {tmp_path}: is a folder; name a file of ids\n"
 
 
 @pytest.mark.parametrize("command", ["add", "delete", "compact"])

@@ -201,16 +201,16 @@ def test_a_folder_whose_files_are_links_in_circles_is_refused(tmp_path):
         list(open_corpus(folder))
     (folder / "corpus.jsonl").unlink()
     (folder / "corpus.jsonl").mkdir()
-    with pytest.raises(InputError, match="not a file"):
+    with pytest.raises(InputError, match=r"corpus\.jsonl: this is a folder; name a file"):
         list(open_corpus(folder))
 
 
 def test_a_device_and_a_pipe_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "c.jsonl")
-    with pytest.raises(InputError, match="not a file"):
+    with pytest.raises(InputError, match="this is not a file; name a file"):
         list(open_corpus(tmp_path / "c.jsonl"))
     (tmp_path / "d.jsonl").symlink_to("/dev/zero")
-    with pytest.raises(InputError, match="not a file"):
+    with pytest.raises(InputError, match="this is not a file; name a file"):
         list(TextSource(tmp_path / "d.jsonl").lines())
 
 

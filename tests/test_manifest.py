@@ -107,6 +107,9 @@ def test_a_later_format_is_refused_with_the_way_out(tmp_path: Path) -> None:
 def test_where_there_is_no_index_the_reason_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such index"):
         Manifest.load(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file: is a file; name the folder of an index"):
+        Manifest.load(tmp_path / "file")
     with pytest.raises(InputError, match=r"it has no manifest\.json"):
         Manifest.load(tmp_path)
     (tmp_path / "segments").mkdir()

@@ -84,5 +84,5 @@ def test_what_is_no_text_file_is_refused(tmp_path):
     (tmp_path / "b.tsv").write_bytes(b"a\0b\t1\n")
     assert "NUL byte" in refusal(tmp_path / "b.tsv")
     assert "no such file" in refusal(tmp_path / "missing")
-    assert "name a split" in refusal(tmp_path)
-    assert "name a split" in refusal(tmp_path / "x.zip")
+    assert "a folder; name a file of judgements, or of a BEIR data set" in refusal(tmp_path)
+    assert "a zip; name a file of judgements, or of a" in refusal(tmp_path / "x.zip")

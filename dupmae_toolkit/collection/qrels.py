@@ -38,7 +38,10 @@ def read_qrels(source: str | Path, split: str | None = None) -> Qrels:
         return irds_qrels(str(source).removeprefix("irds:"))
     path = Path(source)
     if path.is_dir() or path.suffix.lower() == ".zip":
-        raise InputError.at(path, None, "a BEIR data set; name a split, or a file in its qrels")
+        what = "a folder" if path.is_dir() else "a zip"
+        raise InputError.at(
+            path, None, f"{what}; name a file of judgements, or of a BEIR data set the split too"
+        )
     return read_qrels_file(TextSource(path))
 
 

@@ -152,7 +152,8 @@ class TextSource:
             stream: BinaryIO
             if self.member is None:
                 if self.path.exists() and not self.path.is_file():
-                    raise InputError.at(self, None, "this is not a file")
+                    what = "a folder" if self.path.is_dir() else "not a file"
+                    raise InputError.at(self, None, f"this is {what}; name a file")
                 stream = stack.enter_context(self.path.open("rb"))
                 size = self.path.stat().st_size
             else:

@@ -187,10 +187,8 @@ class Manifest:
     def _check_whole(path: Path, values: dict[str, Any]) -> None:
         rest = {key: value for key, value in values.items() if key != "sha256"}
         if values.get("sha256") != _own_digest(rest):
-            raise InputError(
-                f"{path}: was changed or damaged since it was written (its checksum differs); "
-                f"{_way_out(path)}"
-            )
+            why = "was changed or damaged since it was written (its checksum differs)"
+            raise InputError(f"{path}: {why}; {_way_out(path)}")
 
     def vocabulary(self, index: str | Path) -> list[str]:
         """The encoder's tokens in the order of their ids, read from the index itself."""
@@ -285,13 +283,15 @@ def _own_digest(values: dict[str, Any]) -> str:
 
 def _way_out(manifest: Path) -> str:
     """What to do about a manifest that is none: nothing is built over what was no index."""
-    is_index = (manifest.parent / SEGMENTS_FOLDER).is_dir()
-    return COPY if is_index else "name an index; `dupmae index` builds one in a new folder"
+    stood = (manifest.parent / SEGMENTS_FOLDER).is_dir()
+    return COPY if stood else "name an index; `dupmae index` builds one in a new folder"
 
 
 def _why_no_index(index: Path) -> str:
     if not index.exists():
         return "no such index; `dupmae index` builds one"
+    if not index.is_dir():
+        return "is a file; name the folder of an index"
     if (index / BUILDING_FOLDER).is_dir():
         return "its build was interrupted; run the same `dupmae index` again to finish it"
     if (index / SEGMENTS_FOLDER).is_dir():
