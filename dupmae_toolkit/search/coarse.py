@@ -12,6 +12,7 @@ are looked at in full, and never which are returned, or with what score.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -71,21 +72,21 @@ class Coarse:
         if not multiplies_bytes_right(self._from_numpy(rows), at_once=1):
             raise RuntimeError("torch._int_mm gives other products than they are")
 
-    def scores(self, query: np.ndarray) -> np.ndarray:
-        """Inner products about as they are, float64 [n]. query: float32 [d], finite."""
-        whole, step = _as_bytes(query)
-        return self._products(whole.astype(np.int8)) * (step * self.scale)
+    def scores(self, query: np.ndarray) -> tuple[np.ndarray, float]:
+        """Inner products about as they are, float64 [n], and by how much they can be off at most.
 
-    def error(self, query: np.ndarray) -> float:
-        """By how much a score of this query can be off at most."""
+        query: float32 [d], finite.
+        """
         wide = query.astype(np.float64)
-        whole, step = _as_bytes(query)
+        step = float(np.abs(wide).max(initial=0.0)) / _LIMIT or 1.0
+        whole = np.rint(wide / step)
         told = whole * step
-        length = float(np.linalg.norm(told))
-        off = length * self.largest_error + float(np.linalg.norm(wide - told)) * self.largest_norm
+        length, lost = math.sqrt(told @ told), wide - told
+        off = length * self.largest_error + math.sqrt(lost @ lost) * self.largest_norm
         # The sums themselves are whole numbers, exact; scaling them takes some roundings.
         off += length * (self.largest_norm + self.largest_error) * 2.0**-50
-        return off * _SOME_ROUNDINGS
+        scores = self._products(whole.astype(np.int8)) * (step * self.scale)
+        return scores, off * _SOME_ROUNDINGS
 
     def _products(self, query: np.ndarray) -> np.ndarray:
         """int32 [n] of int8 [d], exact below a width of 133,000."""
@@ -111,7 +112,8 @@ def coarse_if_faster(vectors: np.ndarray) -> Coarse | None:
     except (ImportError, AttributeError, RuntimeError, ValueError, MemoryError):
         return None
     samples = vectors[:: -(-count // _TRIALS)]
-    found = [contenders(coarse.scores(row), _USUAL, coarse.error(row)) for row in samples]
+    told = [coarse.scores(row) for row in samples]
+    found = [contenders(scores, _USUAL, error) for scores, error in told]
     if too_many(sorted(map(len, found))[len(found) // 2], _USUAL, count):
         return None
     query = np.ascontiguousarray(vectors[0])
@@ -125,13 +127,6 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def _as_bytes(query: np.ndarray) -> tuple[np.ndarray, float]:
-    """Whole numbers, float64 [d], and the step that they count."""
-    wide = query.astype(np.float64)
-    step = float(np.abs(wide).max(initial=0.0)) / _LIMIT or 1.0
-    return np.rint(wide / step), step
 
 
 def _longest(rows: np.ndarray) -> float:

@@ -57,7 +57,8 @@ class Flat:
         if rough and len(queries) == 1:
             coarse = self._coarse
             if coarse is not None:
-                return coarse.scores(queries[0])[None], coarse.error(queries[0])
+                scores, error = coarse.scores(queries[0])
+                return scores[None], error
             self._single += 1
             if self._single >= _MANY and not self._begun and "torch" in sys.modules:
                 self._begin()

@@ -383,7 +383,6 @@ class HybridIndex:
     def _answers(
         self, view: View, vectors: Representations, request: Request, progress: Progress
     ) -> list[Answer]:
-        self._check_open()
         dense, lexical = leg_inputs(vectors, request.mode, view.manifest.max_impact)
         answers = view.engine(request.mode).search(dense, lexical, request, progress)
         for answer in answers:
