@@ -374,3 +374,36 @@ def test_an_index_that_was_opened_before_a_fork_says_so(tmp_path, monkeypatch):
             index.search("a")
         monkeypatch.undo()
         assert index.search("a", mode="dense")
+
+
+def test_its_repr_is_a_line_that_tells_what_it_is_and_reads_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "a\nfolder"
+    index = HybridIndex.build(folder, DOCUMENTS, ENCODER)
+    start = f"<HybridIndex {str(folder)!r}: "
+    assert "\n" not in start
+    assert repr(index) == start + "170 documents, open>"
+    assert repr(HybridIndex.build(tmp_path / "one", DOCUMENTS[:1], ENCODER)).endswith(
+        ": 1 document, open>"
+    )
+    index.delete([DOCUMENTS[0].id])
+    shutil.rmtree(folder)
+    assert f"{index}" == start + "169 documents, open>"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: -1)
+        assert repr(index) == start + "169 documents, opened in another process>"
+    index.close()
+    assert repr(index) == start + "169 documents, closed>"
+
+
+def test_an_index_that_could_not_be_opened_has_a_repr(tmp_path):
+    seen = []
+
+    class Watched(HybridIndex):
+        def __init__(self, *given, **settings):
+            seen.append(self)
+            super().__init__(*given, **settings)
+
+    with pytest.raises(InputError):
+        Watched.open(tmp_path / "nowhere")
+    assert repr(seen[0]) == f"<Watched {str(tmp_path / 'nowhere')!r}: not opened>"
+    assert repr(HybridIndex.__new__(HybridIndex)) == "<HybridIndex '': not opened>"

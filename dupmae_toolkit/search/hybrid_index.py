@@ -140,6 +140,16 @@ class HybridIndex:
         """The number of documents that can be found."""
         return len(self._view)
 
+    def __repr__(self) -> str:
+        """The folder, the documents of the state that is open, and whether it can be searched."""
+        name = f"{type(self).__name__} {str(getattr(self, 'path', ''))!r}"
+        view = getattr(self, "_view", None)
+        if view is None:  # a debugger may ask before __init__ has come to its end
+            return f"<{name}: not opened>"
+        state = "open" if self._process == os.getpid() else "opened in another process"
+        documents = "1 document" if len(view) == 1 else f"{len(view):,} documents"
+        return f"<{name}: {documents}, {'closed' if self._closed else state}>"
+
     @property
     def manifest(self) -> Manifest:
         """What the state of the index that is open says of itself."""
