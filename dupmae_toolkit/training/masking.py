@@ -101,8 +101,9 @@ def _choose(sizes: np.ndarray, keys: np.ndarray, room: int) -> np.ndarray:
     # The beginning that fits has no more words than tokens, but for those that have none. Of its
     # last word the key is known, so no permutation has to be undone: smaller keys are in.
     longest = min(width, room + int((sizes == 0).sum()))
-    filled = np.cumsum(_sizes_of(ordered[:, :longest], low, sizes), axis=1)
-    fitting = (filled <= room).sum(axis=1)
+    # numpy would add up in int64, which takes more than twice as long.
+    filled = np.cumsum(_sizes_of(ordered[:, :longest], low, sizes), axis=1, dtype=np.int32)
+    fitting = np.count_nonzero(filled <= room, axis=1)
     last = np.maximum(fitting, 1) - 1
     rows = np.arange(count)
     chosen = np.zeros((count, width + 1), dtype=bool)
