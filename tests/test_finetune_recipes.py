@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,53 @@ def test_each_stage_makes_a_step(home, tmp_path, stage, loss):
     assert entry["loss"] > 0
     encoder = DupMAEEncoder.from_pretrained(output)
     assert (encoder.dense_dim, encoder.config.top_k, encoder.config.normalize) == (384, 384, False)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """What the built-in encoder's recipes read: four files of texts, and a BEIR data set."""
+    folder = tmp_path_factory.mktemp("texts")
+    rows = [
+        {"title": words[:20], "text": f"{words.capitalize()}. " * 4}
+        for words in sentences(40, words=8)
+    ]
+    for name in ("arxiv-abstracts", "medline-abstracts", "medquad-pairs", "wikipedia-leads"):
+        with lzma.open(folder / f"{name}.jsonl.xz", "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    (folder / "scifact" / "qrels").mkdir(parents=True)
+    for name, key in (("corpus", "text"), ("queries", "title")):
+        lines = [json.dumps({"_id": str(i), "text": row[key]}) for i, row in enumerate(rows)]
+        (folder / "scifact" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    judged = "".join(f"{i}\t{i}\t1\n" for i in range(20))
+    (folder / "scifact" / "qrels" / "fit.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["builtin-finetune", "builtin-distil", "builtin-near"])
+def test_each_recipe_of_the_builtin_encoder_makes_a_step_from_every_kind_of_source(
+    home, texts, tmp_path, name
+):
+    path = RECIPES / f"{name}.yaml"
+    changes = {
+        "model": str(home / "model"),
+        "output": str(tmp_path / "out"),
+        "batch_size": "4",
+        "query_length": "16",
+        "document_length": "32",
+        "frozen_layers": "0",
+        "precision": "fp32",
+        "log_every": "1",
+    }
+    plain = load_recipe(path, FinetuneRecipe, changes, str(texts))
+    models = [i for i, teacher in enumerate(plain.teachers, 1) if teacher.kind != "bm25"]
+    changes |= {f"teachers.{i}.model": str(home / "model") for i in models}
+    for source in {source.kind: source for source in plain.data}.values():
+        recipe = load_recipe(path, FinetuneRecipe, changes | {"steps": "1"}, str(texts))
+        recipe.data, recipe.output = [source], str(tmp_path / source.kind)
+        finetune(recipe)
+        entry = next(e for e in history(Path(recipe.output)) if "loss" in e)
+        assert set(recipe.used_losses) <= set(entry)
+        assert entry["loss"] > 0
 
 
 def test_groups_in_chunks_go_on_as_if_nothing_had_happened(home, tmp_path):
