@@ -98,6 +98,10 @@ def test_few_rows_and_many_give_the_same_product(size):
     assert product(x[:0]).shape == (0, 300)
 
 
+def test_embeddings_without_layers_are_left_to_transformers():
+    assert lean_of(make_bert(num_hidden_layers=0)) is None
+
+
 def listening(lm):
     lm.bert.encoder.layer[1].register_forward_hook(lambda *_: None)
 

@@ -202,6 +202,8 @@ def _is_plain(lm: Any) -> bool:
 
     if type(lm) is not bert.BertForMaskedLM or lm.config.is_decoder:
         return False
+    if not len(lm.bert.encoder.layer):  # embeddings alone; nothing here is faster with them
+        return False
     if getattr(lm.config, "position_embedding_type", "absolute") != "absolute":
         return False
     activation = type(lm.cls.predictions.transform.transform_act_fn)
