@@ -117,7 +117,8 @@ def test_what_is_no_index_is_refused_in_one_line(tmp_path, capsys, command, what
         place.write_text("no index")
     code, out, err = run(capsys, command, "--index", place)
     assert (code, out) == (2, "")
-    assert err.startswith(f"dupmae: {place}: no ")
+    told = "is a file; name the folder of an index" if what == "file" else "no "
+    assert err.startswith(f"dupmae: {place}: {told}")
     assert err.count("\n") == 1
 
 

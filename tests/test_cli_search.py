@@ -200,13 +200,15 @@ def test_fusions_and_their_settings_reach_the_search(dupmae, queries, tmp_path):
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(dupmae, words, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "place"  # and nothing of other tests above it
+    place.mkdir()
+    monkeypatch.chdir(place)
     code, out, err = dupmae(*words)
     assert code == 2
     assert out == ""
     assert message in err
     assert err.count("\n") == 1
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(place) == []
 
 
 def test_a_missing_index_is_one_line(dupmae, tmp_path):
