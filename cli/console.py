@@ -10,9 +10,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.progress import Advance
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.collection.corpora import Corpus
 
 
 def _nothing() -> str:
@@ -65,6 +68,12 @@ def bar(description: str, total: int | None = None) -> Iterator[Advance]:
 def say(message: str) -> None:
     """A note for the person at the terminal, on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def say_left_out(corpus: Corpus) -> None:
+    """Name the lines that ``--skip-invalid`` has left out of a corpus, if there were any."""
+    if corpus.skipped:
+        say(corpus.left_out())
 
 
 @contextlib.contextmanager

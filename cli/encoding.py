@@ -116,8 +116,8 @@ def encode(
     )
     seconds = time.perf_counter() - began
     skipped = getattr(source, "skipped", 0)
-    if isinstance(source, Corpus) and skipped:
-        console.say(source.left_out())
+    if isinstance(source, Corpus):
+        console.say_left_out(source)
     console.say(_report(encoded, seconds, kept))
     if json:
         console.print_json(_summary(encoded, seconds) | {"skipped": skipped})

@@ -183,8 +183,7 @@ def _from_corpus(
     manifest = index_corpus(
         index, corpus, encoder, options, overwrite=overwrite, progress=console.bar
     )
-    if corpus.skipped:
-        console.say(corpus.left_out())
+    console.say_left_out(corpus)
     return manifest
 
 

@@ -176,8 +176,8 @@ def mine(
         else:
             work.search(mode.value, fusion, depth, pairs)
         report, about = work.write(output, options)
-        if work.corpus is not None and work.corpus.skipped:
-            console.say(work.corpus.left_out())
+        if work.corpus is not None:
+            console.say_left_out(work.corpus)
     if json:
         console.print_json(about)
     else:

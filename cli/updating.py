@@ -79,8 +79,7 @@ def add(
             model or info.name, info, remembered=model is None, device=device, precision=precision
         )
         done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
-        if corpus.skipped:
-            console.say(corpus.left_out())
+        console.say_left_out(corpus)
     _tell(index, done, json)
 
 

@@ -17,6 +17,7 @@ from dupmae_toolkit.search.flat import Flat
 from dupmae_toolkit.search.scanning import contenders, scan
 from tests.index_support import documents_of
 from tests.support import HashingEncoder
+from tests.test_processor import saturating
 
 DICE = np.random.default_rng(5)
 
@@ -206,12 +207,6 @@ def test_a_product_that_is_wrong_is_noticed(monkeypatch):
 
 def test_sums_of_pairs_that_stay_in_16_bits_are_noticed_whatever_the_width(monkeypatch):
     import torch
-
-    def saturating(row, columns):
-        # As processors do without VNNI: the row from 0 to 255, and pairs that end at 32,767.
-        pairs = (row.int() + 128).t() * columns.int()
-        pairs = (pairs[::2] + pairs[1::2]).clamp(-(2**15), 2**15 - 1)
-        return (pairs.sum(0) - 128 * columns.int().sum(0)).int()[None]
 
     monkeypatch.setattr(torch, "_int_mm", saturating)
     for sign in (1, -1):

@@ -47,19 +47,24 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("stage", "loss"), [(1, "joint"), (2, "joint"), (3, "kl_joint")])
-def test_each_stage_makes_a_step(home, tmp_path, stage, loss):
-    changes = {
+def one_step(home, output, **more):
+    """What makes a recipe a step of four short texts on a small model."""
+    return {
         "model": str(home / "model"),
-        "output": str(tmp_path / "out"),
+        "output": str(output),
         "steps": "1",
         "log_every": "1",
         "batch_size": "4",
-        "chunk_size": "3",
         "query_length": "16",
         "document_length": "32",
         "precision": "fp32",
+        **more,
     }
+
+
+@pytest.mark.parametrize(("stage", "loss"), [(1, "joint"), (2, "joint"), (3, "kl_joint")])
+def test_each_stage_makes_a_step(home, tmp_path, stage, loss):
+    changes = one_step(home, tmp_path / "out", chunk_size="3")
     path = RECIPES / f"finetune-stage{stage}.yaml"
     output = finetune(load_recipe(path, FinetuneRecipe, changes, str(home)))
     entry = next(e for e in history(tmp_path / "out") if "loss" in e)
@@ -94,21 +99,12 @@ def test_each_recipe_of_the_builtin_encoder_makes_a_step_from_every_kind_of_sour
     home, texts, tmp_path, name
 ):
     path = RECIPES / f"{name}.yaml"
-    changes = {
-        "model": str(home / "model"),
-        "output": str(tmp_path / "out"),
-        "batch_size": "4",
-        "query_length": "16",
-        "document_length": "32",
-        "frozen_layers": "0",
-        "precision": "fp32",
-        "log_every": "1",
-    }
+    changes = one_step(home, tmp_path / "out", frozen_layers="0")
     plain = load_recipe(path, FinetuneRecipe, changes, str(texts))
     models = [i for i, teacher in enumerate(plain.teachers, 1) if teacher.kind != "bm25"]
     changes |= {f"teachers.{i}.model": str(home / "model") for i in models}
     for source in {source.kind: source for source in plain.data}.values():
-        recipe = load_recipe(path, FinetuneRecipe, changes | {"steps": "1"}, str(texts))
+        recipe = load_recipe(path, FinetuneRecipe, changes, str(texts))
         recipe.data, recipe.output = [source], str(tmp_path / source.kind)
         finetune(recipe)
         entry = next(e for e in history(Path(recipe.output)) if "loss" in e)
