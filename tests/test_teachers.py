@@ -103,6 +103,20 @@ def test_what_several_teachers_say_is_added(folder, encoder):
     torch.testing.assert_close(scores(encoder, *sources), alone)
 
 
+def test_under_autocast_the_models_read_in_bf16_and_scores_are_float32(folder, encoder):
+    for source, moves in (
+        (TeacherSource("dense", str(folder), scale=3.0), True),
+        (TeacherSource("lexical", str(folder), scale=0.2), True),
+        (TeacherSource("bm25", scale=0.5), False),
+    ):
+        exact = scores(encoder, source)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = scores(encoder, source)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, exact) != moves
+        torch.testing.assert_close(found, exact, rtol=0.03, atol=0.03)
+
+
 def test_the_first_dense_teachers_vectors_are_handed_on(folder, encoder):
     bm25, dense = TeacherSource("bm25"), TeacherSource("dense", str(folder), scale=3.0)
     sides = side(encoder, QUERIES), side(encoder, DOCUMENTS)

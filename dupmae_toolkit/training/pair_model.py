@@ -94,8 +94,8 @@ class PairModel(nn.Module):
             )
             for name, top_k in (("query", config.query_top_k), ("document", config.top_k))
         )
+        taught = None if self.teachers is None else teach(self.teachers, batch)
         with torch.autocast(query.dense.device.type, enabled=False):
-            taught = None if self.teachers is None else teach(self.teachers, batch)
             scores = self.scores(query, document, batch, taught)
             # This process's documents that are no repetitions, [D].
             real = ~scores.absent.flatten()

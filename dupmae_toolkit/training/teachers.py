@@ -151,16 +151,20 @@ class Teachers(nn.ModuleList):
         return next((t for t in self if isinstance(t, DenseTeacher)), None)
 
     def forward(self, query: Side, document: Side) -> Teaching:
+        """The models read in autocast's dtype where it is on; scores are always float32."""
         total, vectors = torch.zeros(()), None
         for scale, teacher in zip(self.scales, self, strict=True):
-            if isinstance(teacher, BM25Teacher):
-                scores = teacher(query, document)
-            else:
-                of_queries, of_documents = teacher(query), teacher(document)
-                scores = of_queries @ of_documents.T
+            read: tuple[Any, Any] = (query, document)
+            if not isinstance(teacher, BM25Teacher):
+                read = teacher(query), teacher(document)
+            with torch.autocast(query.ids.device.type, enabled=False):
+                if isinstance(teacher, BM25Teacher):
+                    scores = teacher(*read)
+                else:
+                    scores = read[0] @ read[1].T
                 if teacher is self.dense:
-                    vectors = of_queries, of_documents
-            total = total.to(scores.device) + scale * scores
+                    vectors = read
+                total = total.to(scores.device) + scale * scores
         return Teaching(total, *(vectors or (None, None)))
 
 
