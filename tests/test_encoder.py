@@ -349,6 +349,7 @@ def test_threads_may_share_an_encoder():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_copy_cast_for_inference_changes_no_bit(family, monkeypatch):
     encoder = make_encoder(family, precision="bf16", dense_dim=8)
+    monkeypatch.setattr(encoder, "_lean", lambda: None)  # which would take BERT's place
     fast = encoder.encode_documents(TEXTS)
     assert encoder._cast is not None
     monkeypatch.setattr(encoder, "_lm", lambda: encoder.lm)
@@ -357,9 +358,13 @@ def test_the_copy_cast_for_inference_changes_no_bit(family, monkeypatch):
     assert (fast.lexical != slow.lexical).nnz == 0
 
 
-def test_the_copy_cast_for_inference_follows_the_weights():
+@pytest.mark.parametrize("lean", [False, True])
+def test_the_copy_cast_for_inference_follows_the_weights(lean, monkeypatch):
     encoder = make_encoder(precision="bf16")
+    if not lean:
+        monkeypatch.setattr(encoder, "_lean", lambda: None)
     encoder.encode_documents(TEXTS)
+    assert (encoder._cast is None) == lean
 
     def changed():
         before = encoder.info.weights_sha256, encoder.encode_documents(TEXTS).dense
@@ -367,7 +372,7 @@ def test_the_copy_cast_for_inference_follows_the_weights():
         assert encoder.info.weights_sha256 != before[0]
         now = encoder.encode_documents(TEXTS).dense
         assert (now != before[1]).any()
-        encoder._cast = None
+        encoder._cast = encoder._lean_copy = None
         assert (encoder.encode_documents(TEXTS).dense == now).all()
 
     for change in (_step, _load_another, _replace_a_layer):
@@ -398,8 +403,11 @@ def _replace_a_layer(encoder):
     ).bert.encoder.layer[0]
 
 
-def test_the_copy_is_no_part_of_the_module(tmp_path):
+@pytest.mark.parametrize("lean", [False, True])
+def test_the_copy_is_no_part_of_the_module(lean, monkeypatch):
     encoder = make_encoder(precision="bf16")
+    if not lean:
+        monkeypatch.setattr(encoder, "_lean", lambda: None)
     keys = list(encoder.state_dict())
     count = len(list(encoder.parameters()))
     encoder.encode_documents(TEXTS)

@@ -121,6 +121,17 @@ def test_a_text_in_which_nothing_counts_has_no_weight_and_no_gradient():
     assert features.grad[1].abs().sum() == 0
 
 
+@pytest.mark.parametrize(("texts", "length"), [(1, 1), (2, 20), (3, 40), (30, 60)])
+def test_with_bf16_weights_products_are_of_rounded_numbers(texts, length):
+    features, weight, bias, mask = inputs(texts, length)
+    mask[0] = False
+    found = pooled_logits(features, weight.bfloat16(), bias, mask)
+    assert found.dtype == torch.float32
+    exact = dense_way(features.bfloat16().float(), weight.bfloat16().float(), bias, mask)
+    torch.testing.assert_close(found[1:], exact[1:], rtol=2**-7, atol=2**-7)
+    assert torch.isneginf(found[0]).all()
+
+
 def test_without_any_text_there_is_nothing_to_pool():
     features, weight, bias, mask = inputs()
     empty = pooled_logits(features[:0], weight, bias, mask[:0])

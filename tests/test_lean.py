@@ -9,8 +9,9 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from dupmae_toolkit.model import lean
+from dupmae_toolkit.model import lean, lean_bf16
 from dupmae_toolkit.model.lean import LeanBert
+from dupmae_toolkit.model.lean_bf16 import HalfProduct, LeanBertBf16
 from tests.test_encoder import TEXTS, make_encoder
 
 
@@ -78,6 +79,98 @@ def test_hidden_states_transform_and_logits_are_those_of_transformers(act, half,
     torch.testing.assert_close(logits, whole, atol=2e-4, rtol=2e-4)
 
 
+def off(found, exact):
+    return (found.float() - exact).norm() / exact.norm()
+
+
+@pytest.fixture(params=[True, False], ids=["laid out", "plain"])
+def laid_out(request, monkeypatch):
+    if request.param and not lean_bf16.can_pack():
+        pytest.skip("no bf16 products on this processor")
+    monkeypatch.setattr(lean_bf16, "can_pack", lambda: request.param)
+
+
+@pytest.mark.parametrize("act", ["gelu", "relu", "gelu_new"])
+@pytest.mark.parametrize("lengths", [(1,), (11,), (96,), (7, 31, 2), (90, 96, 1, 50)])
+@torch.no_grad()
+def test_in_bf16_nothing_is_farther_from_float32_than_under_autocast(act, lengths, laid_out):
+    lm = make_bert(act)
+    ids, mask = batch(*lengths)
+    counts = mask.bool()
+    exact = lm.bert(input_ids=ids, attention_mask=mask)[0][counts]
+    features = lm.cls.predictions.transform(exact)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        usual = lm.bert(input_ids=ids, attention_mask=mask)[0][counts]
+        usual_features = lm.cls.predictions.transform(usual)
+    ours = LeanBertBf16.of(lm)
+    hidden = ours.hidden_states(ids, mask)[counts]
+    rows = ours.transform(hidden)
+    assert hidden.dtype == rows.dtype == torch.float32
+    assert 1e-5 < off(hidden, exact) < 1.2 * off(usual, exact)
+    assert 1e-5 < off(rows, features) < 1.2 * off(usual_features, features)
+    assert ours.vocabulary.dtype == torch.bfloat16
+    assert off(ours.vocabulary, lm.get_output_embeddings().weight) < 4e-3
+
+
+@torch.no_grad()
+def test_in_bf16_attention_of_long_texts_gives_what_that_of_short_ones_gives(monkeypatch):
+    ours = LeanBertBf16.of(make_bert())
+    ids, mask = batch(96, 90, 3)
+    short = ours.hidden_states(ids, mask)[mask.bool()]
+    monkeypatch.setattr(lean_bf16, "LONG", 95)
+    long = ours.hidden_states(ids, mask)[mask.bool()]
+    assert 0 < off(long, short) < 1e-2
+
+
+def test_a_bf16_product_is_the_float32_product_of_the_rounded_numbers(laid_out):
+    torch.manual_seed(0)
+    weight, bias, x, to = (torch.randn(*shape) for shape in ((30, 48), (30,), (70, 48), (70, 30)))
+    product = HalfProduct(weight, bias)
+    rounded = [part.bfloat16().double() for part in (x, weight, bias)]
+    exact = rounded[0] @ rounded[1].T + rounded[2]
+    found = product(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-5)
+    sums = product.added(x, to.clone())
+    torch.testing.assert_close(sums, found.float() + to)
+    assert product(x[:0]).shape == (0, 30)
+
+
+@pytest.mark.parametrize("missing", ["_linear_pointwise", "_reorder_linear_weight"])
+def test_weights_are_not_laid_out_where_torch_lacks_what_it_takes(monkeypatch, missing):
+    class Without:
+        def __getattr__(self, name):
+            if name == missing:
+                raise AttributeError(name)
+            return getattr(torch.ops._mkldnn, name, lambda *_: True)
+
+    monkeypatch.setattr(torch.ops, "mkldnn", Without())
+    assert lean_bf16.can_pack.__wrapped__() is False
+
+
+def test_weights_are_not_laid_out_where_their_product_is_another_or_none(monkeypatch):
+    class Wrong:
+        def __init__(self, product):
+            self._linear_pointwise = product
+
+        def _is_mkldnn_bf16_supported(self):
+            return True
+
+        def _reorder_linear_weight(self, weight, rows):
+            return weight
+
+    def refusing(*_):
+        raise RuntimeError("other arguments")
+
+    for product, right in (
+        (lambda x, w, b, *_: torch.nn.functional.linear(x, w, b), True),
+        (lambda x, w, b, *_: torch.nn.functional.linear(x, w), False),
+        (refusing, False),
+    ):
+        monkeypatch.setattr(torch.ops, "mkldnn", Wrong(product))
+        assert lean_bf16.can_pack.__wrapped__() is right
+
+
 def test_weights_are_read_in_half_precision_only_if_nothing_is_lost():
     assert are_halves(make_bert()) == ("fbgemm" in torch.backends.quantized.supported_engines)
     assert not are_halves(make_bert(half=False))
@@ -135,19 +228,30 @@ def test_other_families_decoders_and_other_dtypes_are_left_to_transformers():
     assert LeanBert.of(roberta.lm) is None
 
 
-def test_the_encoder_uses_it_and_gives_transformers_vectors(monkeypatch):
-    encoder = make_encoder()
-    assert isinstance(lean_copy(encoder), LeanBert)
+@pytest.mark.parametrize(("precision", "room"), [("fp32", 1e-5), ("bf16", 5e-2)])
+def test_the_encoder_uses_it_and_gives_transformers_vectors(monkeypatch, precision, room):
+    encoder = make_encoder(precision=precision)
+    assert type(lean_copy(encoder)) is lean_bf16.LEAN[precision]
     ours = encoder.encode_documents(TEXTS)
     monkeypatch.setattr(encoder, "_lean", lambda: None)
     theirs = encoder.encode_documents(TEXTS)
-    assert abs(ours.dense - theirs.dense).max() < 1e-5
-    assert abs(ours.lexical - theirs.lexical).max() < 1e-5
+    assert abs(ours.dense - theirs.dense).max() < room
+    assert abs(ours.lexical - theirs.lexical).max() < room
+
+
+def test_one_encoder_changes_between_precisions():
+    encoder = make_encoder(precision="fp32")
+    whole = encoder.encode_documents(TEXTS).dense
+    encoder.precision = "bf16"
+    assert 0 < abs(encoder.encode_documents(TEXTS).dense - whole).max() < 2e-2
+    encoder.precision = "fp32"
+    assert (encoder.encode_documents(TEXTS).dense == whole).all()
 
 
 @torch.no_grad()
 def lean_copy(encoder):
-    return encoder._lean()
+    with encoder.autocast():
+        return encoder._lean()
 
 
 def test_it_follows_the_weights_and_steps_aside_for_a_hook_that_comes_later():

@@ -73,7 +73,7 @@ def assert_same(lean, whole, texts=TEXTS):
     assert isinstance(whole, DupMAEEncoder)
     assert lean.info == whole.info
     assert lean.vocabulary == whole.vocabulary
-    assert lean.arithmetic == "fp32"
+    assert lean.arithmetic == whole.arithmetic
     for one, other in (
         (lean.encode_documents(texts), whole.encode_documents(texts)),
         (lean.encode_queries(texts[:3]), whole.encode_queries(texts[:3])),
@@ -87,12 +87,15 @@ def assert_same(lean, whole, texts=TEXTS):
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("lower", [False, True])
 @pytest.mark.parametrize("act", ["gelu", "relu"])
-def test_vectors_and_info_are_those_of_the_whole_encoder(tmp_path, half, lower, act):
+@pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
+def test_vectors_and_info_are_those_of_the_whole_encoder(tmp_path, half, lower, act, arithmetic):
     folder = make_checkpoint(tmp_path / "bert", half=half, lower=lower, act=act)
-    lean = lean_encoder.read(folder, str(folder), {})
-    assert_same(lean, DupMAEEncoder.from_pretrained(folder, precision="fp32"))
+    lean = lean_encoder.read(folder, str(folder), {}, arithmetic)
+    assert lean.arithmetic == arithmetic
+    assert_same(lean, DupMAEEncoder.from_pretrained(folder, precision=arithmetic))
 
 
+@pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -104,16 +107,17 @@ def test_vectors_and_info_are_those_of_the_whole_encoder(tmp_path, half, lower, 
         {"max_length": 4000, "dense_weight": 3.0},
     ],
 )
-def test_settings_change_it_as_they_change_the_whole_one(tmp_path, changes):
+def test_settings_change_it_as_they_change_the_whole_one(tmp_path, changes, arithmetic):
     folder = make_checkpoint(tmp_path / "bert", dense_dim=changes.get("dense_dim", 0))
-    lean = lean_encoder.read(folder, str(folder), changes)
-    assert_same(lean, DupMAEEncoder.from_pretrained(folder, precision="fp32", **changes))
+    lean = lean_encoder.read(folder, str(folder), changes, arithmetic)
+    assert_same(lean, DupMAEEncoder.from_pretrained(folder, precision=arithmetic, **changes))
 
 
-def test_the_built_in_encoder_is_one():
-    lean = lean_encoder.read(BUILTIN, "builtin", {})
+@pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
+def test_the_built_in_encoder_is_one(arithmetic):
+    lean = lean_encoder.read(BUILTIN, "builtin", {}, arithmetic)
     texts = [*TEXTS, "How do I parse a date?", "naïve café — “quotes” ½"]
-    assert_same(lean, DupMAEEncoder.from_pretrained("builtin", precision="fp32"), texts)
+    assert_same(lean, DupMAEEncoder.from_pretrained("builtin", precision=arithmetic), texts)
 
 
 @pytest.fixture(scope="module")
@@ -287,12 +291,14 @@ def test_a_projection_that_is_not_there_yet_is_left_to_the_whole_encoder(checkpo
 
 
 def test_the_loader_takes_it_where_it_can_and_the_whole_one_otherwise(checkpoint, monkeypatch):
-    assert isinstance(load_encoder(checkpoint, precision="fp32"), LeanEncoder)
-    assert isinstance(load_encoder(checkpoint, precision="bf16"), DupMAEEncoder)
-    monkeypatch.setattr("dupmae_toolkit.model.precision.has_bf16", lambda: True)
-    assert isinstance(load_encoder(checkpoint), DupMAEEncoder)
-    monkeypatch.setattr("dupmae_toolkit.model.precision.has_bf16", lambda: False)
-    assert isinstance(load_encoder(checkpoint), LeanEncoder)
+    for precision in ("fp32", "bf16"):
+        encoder = load_encoder(checkpoint, precision=precision)
+        assert isinstance(encoder, LeanEncoder)
+        assert encoder.arithmetic == precision
+        monkeypatch.setattr(
+            "dupmae_toolkit.model.precision.has_bf16", lambda bf16=precision == "bf16": bf16
+        )
+        assert load_encoder(checkpoint).arithmetic == precision
     assert load_encoder(checkpoint).info.name == str(checkpoint.resolve())
 
 
@@ -312,11 +318,13 @@ def test_errors_are_those_of_the_whole_encoder(tmp_path, checkpoint):
         assert str(ours.value) == str(theirs.value)
 
 
-def test_transformers_is_not_imported_for_it(checkpoint):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_transformers_is_not_imported_for_it(checkpoint, precision):
     script = (
         "import sys\n"
         "from dupmae_toolkit import load_encoder\n"
-        f"found = load_encoder({str(checkpoint)!r}, precision='fp32').encode_queries(['sun'])\n"
+        f"encoder = load_encoder({str(checkpoint)!r}, precision={precision!r})\n"
+        "found = encoder.encode_queries(['sun'])\n"
         "assert found.lexical.nnz\n"
         "assert 'transformers' not in sys.modules\n"
     )

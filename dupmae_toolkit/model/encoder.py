@@ -19,6 +19,7 @@ from dupmae_toolkit.model.checkpoints import load_masked_lm, named_folder, quiet
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import pooled_logits
 from dupmae_toolkit.model.lean import LeanBert
+from dupmae_toolkit.model.lean_bf16 import LEAN
 from dupmae_toolkit.model.precision import CastCopy, Fingerprint, fingerprint, has_bf16
 from dupmae_toolkit.model.text_encoder import (
     EncoderOutput,
@@ -75,7 +76,7 @@ class DupMAEEncoder(TextEncoder, nn.Module):
         table = ordinary_tokens(tokenizer, rows.weight.shape[0])
         self.register_buffer("ordinary", table, persistent=False)
         self._cast: CastCopy | None = None
-        self._lean_copy: tuple[Fingerprint, LeanBert | None] | None = None
+        self._lean_copy: tuple[str, Fingerprint, LeanBert | None] | None = None
         self._hashed: tuple[Fingerprint, str] | None = None
 
     # --- the network
@@ -95,44 +96,54 @@ class DupMAEEncoder(TextEncoder, nn.Module):
         that are not among the so many largest of a text (0: all that there are) may be 0.
         """
         lean = self._lean()
-        if lean is not None:
-            hidden = lean.hidden_states(input_ids, attention_mask)
-        else:
-            hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
 
         def bag_of_words() -> Tensor:
             ordinary = attention_mask.bool() & self.ordinary[input_ids]
             pool = ordinary if pool_mask is None else pool_mask
             return self._bag_of_words(hidden, pool, lean, most)
 
-        return output_of(self.config, hidden, self.dense_projection, bag_of_words)
+        if lean is None:
+            hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
+            return output_of(self.config, hidden, self.dense_projection, bag_of_words)
+        with torch.autocast(self.device.type, enabled=False):  # it knows itself what is in bf16
+            hidden = lean.hidden_states(input_ids, attention_mask)
+            return output_of(self.config, hidden, self.dense_projection, bag_of_words)
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
-        return self._bag_of_words(hidden, pool_mask, self._lean())
+        lean = self._lean()
+        if lean is None:
+            return self._bag_of_words(hidden, pool_mask, None)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._bag_of_words(hidden, pool_mask, lean)
 
     def _bag_of_words(
         self, hidden: Tensor, pool_mask: Tensor, lean: LeanBert | None, most: int | None = None
     ) -> Tensor:
-        lm = self._lm()
+        lm = self._lm() if lean is None else self.lm
+        weight, bias = backbones.vocabulary_projection(lm)
+        few = screen = None
+        if lean is not None:
+            weight, few, screen = lean.vocabulary, lean.logits, lean.screening(bias, most)
         features = hidden
         if self.config.lexical_head == "mlm":
             features = lean.transform(hidden) if lean else backbones.transform(lm, hidden)
-        weight, bias = backbones.vocabulary_projection(lm)
-        few, screen = (lean.logits, lean.screening(bias, most)) if lean else (None, None)
         return pooled_logits(features, weight, bias, pool_mask, few, screen)
 
     def _lean(self) -> LeanBert | None:
-        """The backbone for inference in float32 on a CPU, where it is one that ``lean`` knows."""
+        """The backbone for inference on a CPU, where it is one that ``lean`` knows."""
         if self.training or torch.is_grad_enabled() or self.device.type != "cpu":
             return None
+        arithmetic = "fp32"
         if torch.is_autocast_enabled("cpu"):
-            return None
+            if torch.get_autocast_dtype("cpu") != torch.bfloat16:
+                return None
+            arithmetic = "bf16"
         now = fingerprint(self.lm)
         with _CASTING:
-            if self._lean_copy is None or self._lean_copy[0] != now:
-                self._lean_copy = now, LeanBert.of(self.lm)
-            return self._lean_copy[1]
+            if self._lean_copy is None or self._lean_copy[:2] != (arithmetic, now):
+                self._lean_copy = arithmetic, now, LEAN[arithmetic].of(self.lm)
+            return self._lean_copy[2]
 
     def _lm(self) -> Any:
         """The masked LM; for inference under autocast a copy that is cast already."""

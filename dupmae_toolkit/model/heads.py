@@ -29,6 +29,8 @@ ENTRIES = 704
 #: products with a few rows on the left read it at half the speed.
 FEW = 64
 
+_IN_TILES = (torch.float32, torch.bfloat16)
+
 Projection = Callable[[Tensor], Tensor]
 #: See ``Screen.pooled``, which knows already how much is wanted.
 Screening = Callable[[Tensor, list[int]], Tensor | None]
@@ -45,6 +47,7 @@ def pooled_logits(
     """max over the tokens i of a text with mask_i of (features_i · weight_v + bias_v).
 
     features: [B, L, H], float. weight: [V, H]. bias: [V]. mask: [B, L], true where a token counts.
+    On a CPU the weights may be bf16 where the features are float32: products are then in bf16.
     Returns float32 [B, V]; a text in which no token counts gets ``-inf`` everywhere. Under autocast
     the products are taken in autocast's dtype, the rest in float32.
     Where two tokens tie, the gradient goes to one of them.
@@ -53,7 +56,7 @@ def pooled_logits(
     """
     dtype = _compute_dtype(features)
     differentiated = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
-    plain = features.dtype == weight.dtype == dtype == torch.float32
+    plain = features.dtype == dtype == torch.float32 and weight.dtype in _IN_TILES
     if plain and not differentiated and features.device.type == "cpu":
         return _max_in_tiles(features, weight, mask.bool(), few, screen) + bias.float()
     filled, empty = _fill_masked(features, mask)
@@ -106,15 +109,17 @@ def _max_in_tiles(
     few: Projection | None,
     screen: Screening | None,
 ) -> Tensor:
-    """``_max_projection`` of float32 on a CPU, for the tokens that count and no others.
+    """``_max_projection`` on a CPU, for the tokens that count and no others.
 
-    A text in which no token counts gets -inf.
+    features: float32; rounded to the weights' dtype for products with them. A text in which no
+    token counts gets -inf.
     """
     lengths = mask.sum(dim=1).tolist()
     rows = features[mask]
-    pooled = features.new_full((len(lengths), len(weight)), float("-inf"))
+    lowest, shape = float("-inf"), (len(lengths), len(weight))
     if len(rows) <= FEW:
-        products = torch.mm(weight, rows.t()) if few is None else few(rows).t()
+        products = few(rows).t() if few else torch.mm(weight, rows.to(weight.dtype).t()).float()
+        pooled = products.new_full(shape, lowest)
         for i, own in enumerate(products.split(lengths, dim=1)):
             if lengths[i]:
                 torch.amax(own, dim=1, out=pooled[i])
@@ -122,7 +127,9 @@ def _max_in_tiles(
     screened = None if screen is None else screen(rows, lengths)
     if screened is not None:
         return screened
-    tile = features.new_empty(0)
+    rows = rows.to(weight.dtype)
+    pooled = rows.new_full(shape, lowest)
+    tile = rows.new_empty(0)
     start = 0
     for first, last, count in token_groups(lengths, ROWS):
         group = rows[start : start + count]
@@ -130,14 +137,14 @@ def _max_in_tiles(
             part = weight[entry : entry + ENTRIES]
             needed = count * len(part)
             if tile.numel() < needed:
-                tile = features.new_empty(needed)
+                tile = rows.new_empty(needed)
             products = tile[:needed].view(count, len(part))
             torch.mm(group, part.t(), out=products)
             for i, own in enumerate(products.split(lengths[first:last]), first):
                 if len(own):
                     torch.amax(own, dim=0, out=pooled[i, entry : entry + ENTRIES])
         start += count
-    return pooled
+    return pooled.float()
 
 
 def token_groups(lengths: list[int], most: int) -> list[tuple[int, int, int]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.model.text_encoder import EncoderOutput
 
 TOKENS_PER_BATCH = 4096
-#: In float32 on a CPU a batch is full of work already when it is small; then its hidden states stay
+#: On a CPU a batch is full of work already when it is small; then its hidden states stay
 #: in the cache, and texts of unlike length do not meet in it.
 TOKENS_PER_BATCH_CPU = 1024
 TEXTS_PER_BATCH = 128
@@ -189,8 +189,8 @@ def encode(
 
 
 def _tokens_per_batch(encoder: Network) -> int:
-    plain = encoder.device.type == "cpu" and encoder.arithmetic == "fp32"
-    return min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if plain else TOKENS_PER_BATCH
+    on_cpu = encoder.device.type == "cpu"
+    return min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if on_cpu else TOKENS_PER_BATCH
 
 
 def _encode_batch(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +126,7 @@ class LeanBert:
                     list(pool.map(Product.pack, [self.logits, *self._products]))
 
     @classmethod
-    def of(cls, lm: Any) -> LeanBert | None:
+    def of(cls, lm: Any) -> Self | None:
         """None for anything but a plain BERT in float32 on a CPU that nobody listens to."""
         if not _is_plain(lm):
             return None
@@ -159,24 +159,31 @@ class LeanBert:
             second_norm=self._norm(weights, f"{name}.output"),
         )
 
+    @property
+    def vocabulary(self) -> Tensor:
+        """The vocabulary matrix [V, H] for many tokens, in the dtype that products are taken in."""
+        return self.logits.weight
+
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The last hidden states, float32 [B, L, H], for int64 [B, L] twice."""
         batch, length = input_ids.shape
         x = functional.embedding(input_ids, self._words)
         x = self._first_norm(x + self._type + self._places[:length]).flatten(0, 1)
-        whole = bool(attention_mask.all())
-        mask = None if whole else attention_mask.bool()[:, None, None, :]
+        mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]
         first = self._layers[0]
         room, wide_room = first.qkv.room(x), first.inner.room(x)
         for layer in self._layers:
             qkv = layer.qkv(x, room).view(batch, length, 3, self._heads, -1)
-            query, key, value = qkv.permute(2, 0, 3, 1, 4)
-            seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            seen = seen.transpose(1, 2).reshape(batch * length, -1)
-            x = layer.first_norm(layer.attended.added(seen, x))
+            x = layer.first_norm(layer.attended.added(self._attend(qkv, mask), x))
             inner = self._activate(layer.inner(x, wide_room))
             x = layer.second_norm(layer.outer.added(inner, x))
         return x.view(batch, length, -1)
+
+    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """[B·L, H] from queries, keys and values, [B, L, 3, heads, d]. mask: bool [B, 1, 1, L]."""
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return seen.transpose(1, 2).reshape(qkv.shape[0] * qkv.shape[1], -1)
 
     def screening(self, bias: Tensor, most: int | None) -> Screening | None:
         """For ``pooled_logits``; bias: that of the vocabulary. None where all logits are wanted.

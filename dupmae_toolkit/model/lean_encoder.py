@@ -1,4 +1,4 @@
-"""A BERT-like encoder for inference in float32 on a CPU, read from its files without transformers.
+"""A BERT-like encoder for inference on a CPU, read from its files without transformers.
 
 Importing transformers takes longer than everything else that a first query waits for. A folder
 that is a plain BERT in every respect can be read without it: safetensors, tokenizer.json and two
@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import pooled_logits
-from dupmae_toolkit.model.lean import VOCABULARY, WORDS, Activation, LeanBert
+from dupmae_toolkit.model.lean import VOCABULARY, WORDS, Activation
+from dupmae_toolkit.model.lean_bf16 import LEAN
 from dupmae_toolkit.model.plain_tokenizer import PlainTokenizer
 from dupmae_toolkit.model.plain_tokenizer import read as read_tokenizer
 from dupmae_toolkit.model.text_encoder import (
@@ -62,7 +63,6 @@ class LeanEncoder(TextEncoder):
 
     training = False
     device = torch.device("cpu")
-    arithmetic = "fp32"
 
     def __init__(
         self,
@@ -72,14 +72,16 @@ class LeanEncoder(TextEncoder):
         config: DupMAEConfig,
         backbone: Mapping[str, Any],
         name: str,
+        arithmetic: str = "fp32",
     ) -> None:
-        """weights: float32, by transformers' names; backbone: config.json."""
+        """weights: float32, by transformers' names; backbone: config.json; arithmetic: or bf16."""
         self.tokenizer, self.config, self.name = tokenizer, config, name
+        self.arithmetic = arithmetic
         self._weights, self._projection = weights, projection
         self._project = (
             None if projection is None else partial(functional.linear, weight=projection)
         )
-        self._bert = LeanBert(
+        self._bert = LEAN[arithmetic](
             weights,
             backbone["num_attention_heads"],
             backbone["layer_norm_eps"],
@@ -97,7 +99,7 @@ class LeanEncoder(TextEncoder):
             pool_mask = attention_mask.bool() & self._ordinary[input_ids]
             whole = self.config.lexical_head == "mlm"
             features = self._bert.transform(hidden) if whole else hidden
-            words, bias = self._weights[WORDS], self._weights[_BIAS]
+            words, bias = self._bert.vocabulary, self._weights[_BIAS]
             screen = self._bert.screening(bias, most)
             return pooled_logits(features, words, bias, pool_mask, self._bert.logits, screen)
 
@@ -128,10 +130,12 @@ class LeanEncoder(TextEncoder):
         return hash_weights(named)
 
 
-def read(folder: Path, name: str, changes: Mapping[str, Any]) -> LeanEncoder | None:
+def read(
+    folder: Path, name: str, changes: Mapping[str, Any], arithmetic: str = "fp32"
+) -> LeanEncoder | None:
     """The encoder of a checkpoint's folder; None where only DupMAEEncoder can read it, or refuse.
 
-    changes: fields of DupMAEConfig that override the checkpoint's.
+    changes: fields of DupMAEConfig that override the checkpoint's. arithmetic: fp32 or bf16.
     """
     try:
         backbone = json.loads((folder / "config.json").read_text("utf-8"))
@@ -159,7 +163,7 @@ def read(folder: Path, name: str, changes: Mapping[str, Any]) -> LeanEncoder | N
         max_length=min(config.max_length, room),
         query_max_length=min(config.query_max_length, room),
     )
-    return LeanEncoder(weights, projection, tokenizer, config, backbone, name)
+    return LeanEncoder(weights, projection, tokenizer, config, backbone, name, arithmetic)
 
 
 def _is_plain(backbone: Mapping[str, Any]) -> bool:

@@ -23,11 +23,12 @@ def load_encoder(
     from dupmae_toolkit.model.precision import has_bf16
 
     on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
-    if on_cpu and (precision == "fp32" or (precision == "auto" and not has_bf16())):
+    if on_cpu and precision in ("auto", "fp32", "bf16"):
+        arithmetic = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision
         folder, name = named_folder(source)
         check_files(folder)
         check_config(folder)
-        encoder = lean_encoder.read(folder, name, changes)
+        encoder = lean_encoder.read(folder, name, changes, arithmetic)
         if encoder is not None:
             return encoder
     from dupmae_toolkit.model.encoder import DupMAEEncoder
