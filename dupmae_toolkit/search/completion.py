@@ -29,7 +29,7 @@ class Candidates:
 def unite(dense_list: LegList, lexical_list: LegList) -> Candidates:
     """Both lists of one query as one set; a score that a leg did not give is NaN."""
     lists = (dense_list, lexical_list)
-    documents = np.union1d(dense_list.documents, lexical_list.documents)
+    documents = _union(dense_list.documents, lexical_list.documents)
     scores = np.full((2, len(documents)), np.nan)
     ranks = np.zeros((2, len(documents)), dtype=np.int64)
     for row, listed in enumerate(lists):
@@ -37,6 +37,15 @@ def unite(dense_list: LegList, lexical_list: LegList) -> Candidates:
         scores[row, columns] = listed.scores
         ranks[row, columns] = np.arange(1, len(columns) + 1)
     return Candidates(documents, scores, ranks)
+
+
+def _union(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """What stands in either, int64, ascending; for a few hundred sooner than numpy's union1d."""
+    both = np.concatenate([one, other])
+    both.sort()
+    first = np.ones(len(both), dtype=bool)
+    np.not_equal(both[1:], both[:-1], out=first[1:])
+    return both[first]
 
 
 def complete(

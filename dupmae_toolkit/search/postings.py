@@ -57,14 +57,18 @@ class Postings:
     def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
         """Of each query with every document, float64 [n]; see ``search``."""
         starts, ends = self._bounds[queries.indices], self._bounds[queries.indices + 1]
-        parts = [slice(*ends) for ends in zip(starts.tolist(), ends.tolist(), strict=True)]
-        weights = np.repeat(queries.data.astype(np.float64), ends - starts)
-        found, first = [], 0
-        for start, end in pairwise(queries.indptr.tolist()):
-            last = first + sum(part.stop - part.start for part in parts[start:end])
-            found.append(self._scores(parts[start:end], weights[first:last]))
-            first = last
-        return found
+        parts = list(map(slice, starts.tolist(), ends.tolist()))
+        counts = ends - starts
+        weights = np.repeat(queries.data.astype(np.float64), counts)
+        if queries.shape[0] == 1:
+            return [self._scores(parts, weights)]
+        lasts = np.concatenate([[0], np.cumsum(counts)])[queries.indptr].tolist()
+        return [
+            self._scores(parts[start:end], weights[first:last])
+            for (start, end), (first, last) in zip(
+                pairwise(queries.indptr.tolist()), pairwise(lasts), strict=True
+            )
+        ]
 
     def _scores(self, parts: list[slice], weights: np.ndarray) -> np.ndarray:
         if not parts:
