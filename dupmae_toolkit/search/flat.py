@@ -50,7 +50,7 @@ class Flat:
         rows = contenders(scores[0], wanted, error)
         if too_many(len(rows), wanted, len(self._vectors)):
             return scan(self._vectors, queries, k)
-        places, values = best(products(self._vectors[rows], queries)[0], wanted)
+        places, values = best(products(self._vectors.take(rows, axis=0), queries)[0], wanted)
         return [(rows[places].astype(np.int32), values)]
 
     def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
@@ -85,4 +85,4 @@ class Flat:
         return largest_norm(self._vectors)
 
     def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return inner_products(self._vectors[rows], query)
+        return inner_products(self._vectors.take(rows, axis=0), query)

@@ -8,10 +8,12 @@ the products of rounded query weights and impacts are added up in float64, where
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csc_matrix
 
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.search.scanning import Returned, best_above_zero
@@ -42,6 +44,7 @@ class Postings:
         self._count = impacts.shape[0]
         self._bounds = turned.indptr
         self._rows, self._impacts = turned.indices, turned.data
+        self._empty: dict[int, csc_matrix] = {}
 
     def __len__(self) -> int:
         """The number of documents."""
@@ -58,21 +61,29 @@ class Postings:
         """Of each query with every document, float64 [n]; see ``search``."""
         starts, ends = self._bounds[queries.indices], self._bounds[queries.indices + 1]
         parts = list(map(slice, starts.tolist(), ends.tolist()))
-        counts = ends - starts
-        weights = np.repeat(queries.data.astype(np.float64), counts)
-        if queries.shape[0] == 1:
-            return [self._scores(parts, weights)]
-        lasts = np.concatenate([[0], np.cumsum(counts)])[queries.indptr].tolist()
+        counts, weights = ends - starts, queries.data.astype(np.float64)
         return [
-            self._scores(parts[start:end], weights[first:last])
-            for (start, end), (first, last) in zip(
-                pairwise(queries.indptr.tolist()), pairwise(lasts), strict=True
-            )
+            self._scores(parts[first:last], counts[first:last], weights[first:last])
+            for first, last in pairwise(queries.indptr.tolist())
         ]
 
-    def _scores(self, parts: list[slice], weights: np.ndarray) -> np.ndarray:
+    def _scores(self, parts: list[slice], counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Σ weight × impact over some terms, whose postings are ``counts`` many each."""
         if not parts:
             return np.zeros(self._count)
-        rows = np.concatenate([self._rows[part] for part in parts])
-        impacts = np.concatenate([self._impacts[part] for part in parts])
-        return np.bincount(rows, impacts * weights, self._count)
+        # The columns of these terms as a matrix: its product with the weights is one loop in C
+        # over what is here. numpy's bincount would have the rows as int64, and every product.
+        columns = copy.copy(self._columns(len(parts)))
+        columns.indices = np.concatenate([self._rows[part] for part in parts])
+        columns.data = np.concatenate([self._impacts[part] for part in parts], dtype=np.float64)
+        columns.indptr = np.zeros(len(parts) + 1, columns.indices.dtype)
+        np.cumsum(counts, out=columns.indptr[1:])
+        scores: np.ndarray = columns @ weights
+        return scores
+
+    def _columns(self, count: int) -> csc_matrix:
+        """An empty matrix [n, count], kept: making one takes as long as filling it."""
+        found = self._empty.get(count)
+        if found is None:
+            found = self._empty[count] = csc_matrix((self._count, count), dtype=np.float64)
+        return found
