@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -194,12 +195,23 @@ def falling_order(ids: list[str], scores: np.ndarray) -> np.ndarray:
     """
     order = np.argsort(-scores, kind="stable")
     falling = scores[order]
-    same = np.flatnonzero(falling[1:] == falling[:-1])
-    if not len(same):
+    same = falling[1:] == falling[:-1]
+    if not same.any():
         return order
-    stand = np.zeros(len(ids), bool)
-    stand[same] = stand[same + 1] = True
-    # Where tied ones stand they stay, and are dealt out anew: by id, then by score without ado.
-    by_id = np.array(sorted(order[stand].tolist(), key=ids.__getitem__))
-    order[stand] = by_id[np.argsort(-scores[by_id], kind="stable")]
+    # Most ties are of two, as of ranks in two lists: they are compared, not sorted.
+    alone = same.copy()
+    alone[1:] &= ~same[:-1]
+    alone[:-1] &= ~same[1:]
+    firsts = np.flatnonzero(alone)
+    pairs = order[firsts], order[firsts + 1]
+    names = [map(ids.__getitem__, side.tolist()) for side in pairs]
+    turned = firsts[np.fromiter(map(operator.gt, *names), bool, len(firsts))]
+    order[turned], order[turned + 1] = order[turned + 1], order[turned]
+    more = np.flatnonzero(same & ~alone)
+    if len(more):
+        stand = np.zeros(len(ids), bool)
+        stand[more] = stand[more + 1] = True
+        # Where tied ones stand they stay, and are dealt out anew: by id, then by score without ado.
+        by_id = np.array(sorted(order[stand].tolist(), key=ids.__getitem__))
+        order[stand] = by_id[np.argsort(-scores[by_id], kind="stable")]
     return order

@@ -134,14 +134,21 @@ def block_of(
     import pyarrow.compute as pc
 
     text = pa.large_string()
-    names = pa.array(documents, text)
-    if pc.max(pc.binary_length(names)).as_py() > MAX_ID_LENGTH:
+    # Each id with the space behind it: that they lie in one row already spares Arrow the reading of
+    # every string, which takes a third of all.
+    row = np.frombuffer(f"{together} ".encode("ascii"), np.uint8)
+    bounds = np.zeros(len(documents) + 1, np.int64)
+    bounds[1:] = np.flatnonzero(row == ord(" ")) + 1
+    if np.diff(bounds).max() - 1 > MAX_ID_LENGTH:
         return None
+    names = pa.LargeStringArray.from_buffers(
+        len(documents), pa.py_buffer(bounds), pa.py_buffer(row)
+    )
     counts = np.array([len(own) for own in ids])
     owners = np.repeat(np.arange(len(counts)), counts)
     ranks = np.arange(len(documents)) - np.repeat(np.cumsum(counts) - counts, counts)
     heads = pa.array([f"{topic} Q0 " for topic in topics], text)
-    places = pa.array([f" {rank} " for rank in range(1, int(counts.max()) + 1)], text)
+    places = pa.array([f"{rank} " for rank in range(1, int(counts.max()) + 1)], text)
     lines: Any = pc.binary_join_element_wise(
         heads.take(pa.array(owners)),
         names,

@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -157,17 +158,25 @@ def falling_scores(scores: np.ndarray) -> np.ndarray:
 
 def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
     topics, rankings = list(run.topics), list(run.topics.values())
-    for chunk in run_blocks.chunks([len(ranking) for ranking in rankings]):
-        scores = [
-            _written_scores(topic, ranking)
-            for topic, ranking in zip(topics[chunk], rankings[chunk], strict=True)
-        ]
-        ids = [ranking.ids for ranking in rankings[chunk]]
-        block = run_blocks.block_of(topics[chunk], ids, scores, tag)
+
+    def write(names: list[str], ids: list[list[str]], scores: list[np.ndarray]) -> None:
+        block = run_blocks.block_of(names, ids, scores, tag)
         if block is None:
-            lines = map(_topic_lines, topics[chunk], ids, scores, repeat(tag))
+            lines = map(_topic_lines, names, ids, scores, repeat(tag))
             block = "".join(lines).encode("utf-8")
         file.write(block)
+
+    # While one block is joined and written, which holds no lock of Python's, the next is checked.
+    with ThreadPoolExecutor(1, "dupmae-write") as pool:
+        written: Future[None] | None = None
+        for chunk in run_blocks.chunks([len(ranking) for ranking in rankings]):
+            names, own = topics[chunk], rankings[chunk]
+            scores = [_written_scores(*each) for each in zip(names, own, strict=True)]
+            if written is not None:
+                written.result()
+            written = pool.submit(write, names, [ranking.ids for ranking in own], scores)
+        if written is not None:
+            written.result()
 
 
 def _written_scores(topic: str, ranking: Ranking) -> np.ndarray:
