@@ -113,11 +113,22 @@ def test_in_bf16_nothing_is_farther_from_float32_than_under_autocast(act, length
 
 
 @torch.no_grad()
+def test_in_bf16_a_text_of_padding_alone_moves_no_other_and_is_finite():
+    ours = LeanBertBf16.of(make_bert())
+    ids, mask = batch(40, 40, 40)
+    whole = ours.hidden_states(ids, mask)
+    mask[1] = 0
+    found = ours.hidden_states(ids, mask)
+    assert torch.isfinite(found).all()
+    assert off(found[[0, 2]], whole[[0, 2]]) < 1e-2
+
+
+@torch.no_grad()
 def test_in_bf16_attention_of_long_texts_gives_what_that_of_short_ones_gives(monkeypatch):
     ours = LeanBertBf16.of(make_bert())
     ids, mask = batch(96, 90, 3)
     short = ours.hidden_states(ids, mask)[mask.bool()]
-    monkeypatch.setattr(lean_bf16, "LONG", 95)
+    monkeypatch.setattr(lean_bf16, "MOST_SCORES", 3 * 4 * 96**2 - 1)
     long = ours.hidden_states(ids, mask)[mask.bool()]
     assert 0 < off(long, short) < 1e-2
 
@@ -136,39 +147,51 @@ def test_a_bf16_product_is_the_float32_product_of_the_rounded_numbers(laid_out):
     assert product(x[:0]).shape == (0, 30)
 
 
+class Products:
+    """In the place of what torch keeps for its compiler."""
+
+    def __init__(self, product):
+        self._linear_pointwise = lambda x, weight, bias, *_: product(x, weight, bias)
+        self._reorder_linear_weight = lambda weight, rows: weight
+        self._is_mkldnn_bf16_supported = lambda: True
+
+
 @pytest.mark.parametrize("missing", ["_linear_pointwise", "_reorder_linear_weight"])
 def test_weights_are_not_laid_out_where_torch_lacks_what_it_takes(monkeypatch, missing):
-    class Without:
-        def __getattr__(self, name):
-            if name == missing:
-                raise AttributeError(name)
-            return getattr(torch.ops._mkldnn, name, lambda *_: True)
-
-    monkeypatch.setattr(torch.ops, "mkldnn", Without())
+    plain = Products(torch.nn.functional.linear)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops, "mkldnn", plain)
+    assert lean_bf16.can_pack.__wrapped__() is True
+    delattr(plain, missing)
     assert lean_bf16.can_pack.__wrapped__() is False
 
 
 def test_weights_are_not_laid_out_where_their_product_is_another_or_none(monkeypatch):
-    class Wrong:
-        def __init__(self, product):
-            self._linear_pointwise = product
-
-        def _is_mkldnn_bf16_supported(self):
-            return True
-
-        def _reorder_linear_weight(self, weight, rows):
-            return weight
-
     def refusing(*_):
         raise RuntimeError("other arguments")
 
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    linear = torch.nn.functional.linear
     for product, right in (
-        (lambda x, w, b, *_: torch.nn.functional.linear(x, w, b), True),
-        (lambda x, w, b, *_: torch.nn.functional.linear(x, w), False),
+        (linear, True),
+        (lambda x, w, b: linear(x, w), False),
         (refusing, False),
     ):
-        monkeypatch.setattr(torch.ops, "mkldnn", Wrong(product))
+        monkeypatch.setattr(torch.ops, "mkldnn", Products(product))
         assert lean_bf16.can_pack.__wrapped__() is right
+
+
+def test_a_product_whose_weights_cannot_be_laid_out_is_the_plain_one(monkeypatch):
+    def refusing(*_):
+        raise RuntimeError("not of this shape")
+
+    weight, bias, x = torch.randn(30, 48), torch.randn(30), torch.randn(5, 48)
+    monkeypatch.setattr(lean_bf16, "can_pack", lambda: True)
+    products = Products(torch.nn.functional.linear)
+    products._reorder_linear_weight = refusing
+    monkeypatch.setattr(torch.ops, "mkldnn", products)
+    found = HalfProduct(weight, bias)(x)
+    torch.testing.assert_close(found.float(), x @ weight.T + bias, rtol=0.05, atol=0.2)
 
 
 def test_weights_are_read_in_half_precision_only_if_nothing_is_lost():

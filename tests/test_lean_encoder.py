@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +120,20 @@ def test_the_built_in_encoder_is_one(arithmetic):
     lean = lean_encoder.read(BUILTIN, "builtin", {}, arithmetic)
     texts = [*TEXTS, "How do I parse a date?", "naïve café — “quotes” ½"]
     assert_same(lean, DupMAEEncoder.from_pretrained("builtin", precision=arithmetic), texts)
+
+
+@pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
+@pytest.mark.parametrize("lean", [True, False])
+def test_an_encoder_that_has_encoded_can_be_copied_and_pickled(checkpoint, arithmetic, lean):
+    load = load_encoder if lean else DupMAEEncoder.from_pretrained
+    encoder = load(checkpoint, precision=arithmetic)
+    expected = encoder.encode_documents(TEXTS)
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        assert type(other) is type(encoder)
+        assert other.info == encoder.info
+        found = other.encode_documents(TEXTS)
+        np.testing.assert_array_equal(found.dense, expected.dense)
+        assert (found.lexical != expected.lexical).nnz == 0
 
 
 @pytest.fixture(scope="module")

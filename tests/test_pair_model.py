@@ -15,7 +15,7 @@ from dupmae_toolkit.training.groups import Draw, Group, Pair, Passage
 from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe, Source, TeacherSource
-from dupmae_toolkit.training.teachers import Teachers
+from dupmae_toolkit.training.teachers import Teachers, Teaching
 from tests.tiny import save_tiny, tiny_encoder
 
 WORDS = [f"w{i}" for i in range(50)]
@@ -202,6 +202,27 @@ def test_the_documents_that_fill_up_short_groups_count_nowhere(tmp_path):
     logits = 4.0 * tq @ td.T
     expected = sum(divergence(joint[i], logits[i]) for i in range(4)) / 4
     assert parts["teacher_joint"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_teachers_read_in_the_precision_of_the_training(bf16):
+    encoder = encoder_of()
+    recipe = recipe_of(
+        losses={"teacher_joint": 1.0}, teachers=[TeacherSource("bm25"), TeacherSource("bm25")]
+    )
+    batch = PairCollator(encoder, recipe)([draw(f"w{i}", f"w{i} w{i + 1}", []) for i in (2, 5)])
+    seen = []
+
+    def teachers(query, document):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return Teaching(torch.zeros(len(query.ids), len(document.ids)), None, None)
+
+    model = PairModel(encoder, recipe)
+    model.teachers = teachers
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        loss, _ = model(batch, 1, 4)
+    assert seen == [bf16]
+    assert loss.dtype == torch.float32
 
 
 def plain_vectors(encoder, texts):

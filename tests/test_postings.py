@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix, random
+from scipy.sparse import csr_array, csr_matrix, random
 
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.search.legs import Terms
 from dupmae_toolkit.search.postings import Postings
+from dupmae_toolkit.search.queries import rounded
 from dupmae_toolkit.search.shards import Shards
 from tests.index_support import documents_of
 from tests.support import HashingEncoder
@@ -66,6 +68,41 @@ def test_documents_and_scores_are_those_of_lucene_and_of_scipy(tmp_path, count, 
             np.testing.assert_array_equal(scores, exact[number][rows])
             np.testing.assert_array_equal(every[number], exact[number])
     lucene.close()
+
+
+def test_queries_of_as_many_terms_are_added_up_side_by_side():
+    impacts = impacts_of(3000)
+    postings = Postings(impacts)
+    rng = np.random.default_rng(3)
+    terms = [np.sort(rng.choice(len(TERMS), 9, replace=False)) for _ in range(400)]
+    queries = csr_matrix(
+        (np.ones(9 * 400, np.float32), np.concatenate(terms), np.arange(0, 9 * 401, 9)),
+        shape=(400, len(TERMS)),
+    )
+    expected = (queries @ impacts.astype(np.float64).T).toarray()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: postings.all_scores(queries[i])[0], range(400)))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, csr_array])
+@pytest.mark.parametrize("numbers", [np.int8, np.int16, np.int64])
+def test_queries_in_other_forms_of_csr_give_the_same(kind, numbers):
+    postings = Postings(impacts_of(40))
+    plain = queries_of(5)
+    other = kind(plain)
+    other.indices = other.indices.astype(numbers)
+    given = rounded(other)
+    assert type(given) is csr_matrix
+    for mine, theirs in zip(postings.all_scores(given), postings.all_scores(plain), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert postings.all_scores(given[3])[0].any()
+    # The last number that eight bits hold: what lies behind it is not its negative.
+    wide = csr_matrix((np.ones(1, np.float32), np.array([127], np.int32), [0, 1]), shape=(1, 200))
+    narrow = csr_matrix(wide)
+    narrow.indices = narrow.indices.astype(np.int8)
+    impacts = csr_matrix((np.full(1, 7, np.uint8), ([0], [127])), shape=(2, 200))
+    assert Postings(impacts).all_scores(rounded(narrow))[0].tolist() == [7, 0]
 
 
 def test_a_query_without_a_known_term_finds_nothing():

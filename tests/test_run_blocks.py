@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from dupmae_toolkit.collection import run_blocks, trec
 from dupmae_toolkit.collection.run_blocks import chunks, read_columns
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.trec import read_run, write_run
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Ranking, Run, falling_order
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -143,6 +144,65 @@ def test_chunks_hold_all_topics_in_order(sizes, monkeypatch):
     slices = list(chunks(sizes))
     assert [i for own in slices for i in range(len(sizes))[own]] == list(range(len(sizes)))
     assert all(sum(sizes[own]) <= 6 or own.stop - own.start == 1 for own in slices)
+
+
+def blocks_of(monkeypatch, **rankings):
+    """A run of which each topic is a block."""
+    monkeypatch.setattr(run_blocks, "WRITE_LINES", 1)
+    return Run({name: Ranking(*of) for name, of in rankings.items()}, tag="t")
+
+
+GOOD = (["a", "b"], np.array([2.0, 1.0], np.float32))
+RISING = (["a", "b"], np.array([1.0, 2.0], np.float32))
+SPACED = (["a", "b c"], np.array([2.0, 1.0], np.float32))
+
+
+@pytest.mark.parametrize("name", ["run.trec", "run.trec.gz"])
+@pytest.mark.parametrize(
+    ("rankings", "fault"),
+    [
+        ({"q0": GOOD, "q1": GOOD, "q2": SPACED}, "'b c'"),
+        ({"q0": GOOD, "q1": RISING, "q2": GOOD}, "topic q1"),
+        ({"q0": SPACED, "q1": RISING}, "'b c'"),
+    ],
+)
+def test_of_many_blocks_the_first_fault_is_told_and_nothing_stays(
+    tmp_path, monkeypatch, name, rankings, fault
+):
+    before = threading.active_count()
+    with pytest.raises(DupMAEError, match=fault):
+        write_run(blocks_of(monkeypatch, **rankings), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == before
+
+
+def test_a_block_that_cannot_be_written_ends_the_writing(monkeypatch):
+    written = []
+
+    class Full:
+        def write(self, block):
+            if written:
+                raise OSError(28, "No space left on device")
+            written.append(bytes(block))
+
+    run = blocks_of(monkeypatch, q0=GOOD, q1=GOOD, q2=GOOD)
+    with pytest.raises(OSError, match="No space left"):
+        trec._write_topics(Full(), run, "t")
+    assert written == [b"q0 Q0 a 1 2 t\nq0 Q0 b 2 1 t\n"]
+
+
+def test_without_another_thread_the_blocks_are_written_all_the_same(tmp_path, monkeypatch):
+    run = blocks_of(monkeypatch, q0=GOOD, q1=GOOD, q2=GOOD)
+    write_run(run, tmp_path / "usual.trec")
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    write_run(run, tmp_path / "alone.trec")
+    usual, alone = ((tmp_path / f"{name}.trec").read_bytes() for name in ("usual", "alone"))
+    assert usual == alone
+    assert alone.count(b"\n") == 6
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(-3, 3)), max_size=30))

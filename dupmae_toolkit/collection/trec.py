@@ -7,7 +7,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -166,17 +166,38 @@ def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
             block = "".join(lines).encode("utf-8")
         file.write(block)
 
+    def checked(chunk: slice) -> tuple[list[str], list[list[str]], list[np.ndarray]]:
+        names, own = topics[chunk], rankings[chunk]
+        scores = [_written_scores(*each) for each in zip(names, own, strict=True)]
+        return names, [ranking.ids for ranking in own], scores
+
+    chunks = list(run_blocks.chunks([len(ranking) for ranking in rankings]))
+    pool = _one_thread() if len(chunks) > 1 else None
+    if pool is None:
+        for chunk in chunks:
+            write(*checked(chunk))
+        return
     # While one block is joined and written, which holds no lock of Python's, the next is checked.
-    with ThreadPoolExecutor(1, "dupmae-write") as pool:
-        written: Future[None] | None = None
-        for chunk in run_blocks.chunks([len(ranking) for ranking in rankings]):
-            names, own = topics[chunk], rankings[chunk]
-            scores = [_written_scores(*each) for each in zip(names, own, strict=True)]
-            if written is not None:
-                written.result()
-            written = pool.submit(write, names, [ranking.ids for ranking in own], scores)
-        if written is not None:
-            written.result()
+    with pool:
+        written = pool.submit(write, *checked(chunks[0]))
+        for chunk in chunks[1:]:
+            try:
+                block = checked(chunk)
+            finally:
+                written.result()  # what is wrong with the block before is to be told first
+            written = pool.submit(write, *block)
+        written.result()
+
+
+def _one_thread() -> ThreadPoolExecutor | None:
+    """A pool whose thread runs; None where the system gives no more threads."""
+    pool = ThreadPoolExecutor(1, "dupmae-write")
+    try:
+        pool.submit(int)
+    except RuntimeError:
+        pool.shutdown(wait=False, cancel_futures=True)
+        return None
+    return pool
 
 
 def _written_scores(topic: str, ranking: Ranking) -> np.ndarray:

@@ -124,7 +124,8 @@ class DupMAEEncoder(TextEncoder, nn.Module):
         weight, bias = backbones.vocabulary_projection(lm)
         few = screen = None
         if lean is not None:
-            weight, few, screen = lean.vocabulary, lean.logits, lean.screening(bias, most)
+            few, screen = lean.logits, lean.screening(bias, most)
+            weight = lean.vocabulary if screen is None else few.weight
         features = hidden
         if self.config.lexical_head == "mlm":
             features = lean.transform(hidden) if lean else backbones.transform(lm, hidden)
@@ -155,6 +156,10 @@ class DupMAEEncoder(TextEncoder, nn.Module):
             if self._cast is None or not self._cast.fits(self.lm, dtype):
                 self._cast = CastCopy.of(self.lm, dtype)
             return self._cast.module
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copies for inference, which whoever copies or loads it makes again."""
+        return self.__dict__ | {"_cast": None, "_lean_copy": None}
 
     def train(self, mode: bool = True) -> DupMAEEncoder:
         """As in any module; copies for inference are given up, since training outdates them."""

@@ -161,7 +161,7 @@ class LeanBert:
 
     @property
     def vocabulary(self) -> Tensor:
-        """The vocabulary matrix [V, H] for many tokens, in the dtype that products are taken in."""
+        """The vocabulary matrix [V, H] for many tokens whose logits nothing screens."""
         return self.logits.weight
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 The products take bf16 numbers and give them; they are added up in float32. All else is in float32:
 what the layers add to one another, normalisation, the shares of attention, and the logits that
-count. Transformers under autocast rounds more of it: its term weights are twice as far from those
-of float32, and its dense vectors as far.
+count, if the processor has products of bytes that say which these are. Transformers under autocast
+rounds more: its term weights are twice as far from those of float32, and its dense vectors as far.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import cache, cached_property
 
@@ -18,8 +19,8 @@ from torch.nn import functional
 from dupmae_toolkit.model.lean import FEW, LeanBert, Product
 
 BF16 = torch.bfloat16
-#: Tokens above which a text's scores of attention, heads · L · L, are not held at once.
-LONG = 1024
+#: Scores of attention, B · heads · L · L, that are held at once at most.
+MOST_SCORES = 1 << 24
 
 
 class HalfProduct(Product):
@@ -32,7 +33,8 @@ class HalfProduct(Product):
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__(weight.detach().to(BF16), bias.detach().to(BF16))
         if can_pack():
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+            with contextlib.suppress(RuntimeError):  # then the plain product serves
+                self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
 
     def __call__(self, x: Tensor, room: Tensor | None = None) -> Tensor:
         x = x.to(BF16)
@@ -86,6 +88,7 @@ class LeanBertBf16(LeanBert):
 
     @cached_property
     def vocabulary(self) -> Tensor:
+        """In bf16, as the layers' weights are."""
         with torch.inference_mode(False), torch.no_grad():
             return self.logits.weight.detach().to(BF16)
 
@@ -93,7 +96,8 @@ class LeanBertBf16(LeanBert):
         """See ``LeanBert._attend``; all bf16, and the queries are scaled."""
         batch, length, _, heads, _ = qkv.shape
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        if batch * length <= FEW or length > LONG:
+        few = batch * length <= FEW
+        if few or batch * heads * length**2 > MOST_SCORES:
             fused = functional.scaled_dot_product_attention
             seen = fused(query, key, value, attn_mask=mask, scale=1.0)
         else:
@@ -101,7 +105,9 @@ class LeanBertBf16(LeanBert):
             query, key, value = (part.flatten(0, 1) for part in (query, key, value))
             scores = torch.bmm(query, key.transpose(1, 2))
             if mask is not None:
-                away = torch.zeros(mask.shape).masked_fill_(~mask, float("-inf"))
+                # A text of nothing but padding has all shares alike, as a minimum leaves them.
+                least = torch.finfo(torch.float32).min
+                away = torch.zeros(mask.shape).masked_fill_(~mask, least)
                 apart = scores.view(batch, heads, length, length)
                 scores = torch.add(apart, away).view_as(scores)
             shares = torch.softmax(scores, dim=-1, dtype=torch.float32).to(BF16)

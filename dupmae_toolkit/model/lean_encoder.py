@@ -77,7 +77,7 @@ class LeanEncoder(TextEncoder):
         """weights: float32, by transformers' names; backbone: config.json; arithmetic: or bf16."""
         self.tokenizer, self.config, self.name = tokenizer, config, name
         self.arithmetic = arithmetic
-        self._weights, self._projection = weights, projection
+        self._weights, self._projection, self._backbone = weights, projection, backbone
         self._project = (
             None if projection is None else partial(functional.linear, weight=projection)
         )
@@ -99,11 +99,18 @@ class LeanEncoder(TextEncoder):
             pool_mask = attention_mask.bool() & self._ordinary[input_ids]
             whole = self.config.lexical_head == "mlm"
             features = self._bert.transform(hidden) if whole else hidden
-            words, bias = self._bert.vocabulary, self._weights[_BIAS]
+            bias, few = self._weights[_BIAS], self._bert.logits
             screen = self._bert.screening(bias, most)
-            return pooled_logits(features, words, bias, pool_mask, self._bert.logits, screen)
+            words = self._bert.vocabulary if screen is None else few.weight
+            return pooled_logits(features, words, bias, pool_mask, few, screen)
 
         return output_of(self.config, hidden, self._project, bag_of_words)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To be copied and sent to other processes: what is laid out for products is made again."""
+        texts = self.tokenizer, self.config
+        weights = self._weights, self._projection
+        return LeanEncoder, (*weights, *texts, self._backbone, self.name, self.arithmetic)
 
     def eval(self) -> LeanEncoder:
         return self
