@@ -279,6 +279,9 @@ def test_a_string_instead_of_a_list_and_odd_ids_are_refused(bert):
         bert.encode_documents(["river", None])
     with pytest.raises(InputError, match="2 texts to encode have 1 ids"):
         bert.encode_documents(["river", "star"], ids=["1"])
+    for other in (None, 5, [None], b"war"):
+        with pytest.raises(InputError, match="list of strings"):
+            bert.encode_documents(other)
 
 
 def test_vectors_that_are_not_finite_are_an_error_naming_the_text():

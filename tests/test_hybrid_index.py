@@ -216,6 +216,12 @@ def test_encoded_queries_give_the_run_of_their_texts(index, tmp_path):
         assert [pairs(found[t]) for t in found] == [pairs(expected[t]) for t in expected]
 
 
+@pytest.mark.parametrize("asked", [None, 5, b"war", [None], ["war", 5], {"war": 1}])
+def test_what_is_no_text_and_no_list_of_texts_is_refused(index, asked):
+    with pytest.raises(InputError, match="takes a text, or a list of texts"):
+        index.search(asked)
+
+
 def test_searching_with_vectors_imports_no_torch(index, tmp_path):
     encode_corpus(TOPICS, ENCODER, tmp_path / "queries", kind="queries")
     program = (

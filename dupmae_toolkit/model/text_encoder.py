@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -89,7 +89,8 @@ class TextEncoder:
         top_k: int,
         progress: Progress,
     ) -> Representations:
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        listed = isinstance(texts, Iterable) and not isinstance(texts, str)
+        if not listed or not all(isinstance(text, str) for text in texts):
             raise InputError("texts to encode come as a list of strings, one for each text")
         if ids is None:
             ids = [str(i) for i in range(len(texts))]

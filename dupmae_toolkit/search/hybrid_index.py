@@ -286,6 +286,8 @@ class HybridIndex:
         if isinstance(query, str) and not query.strip():
             raise InputError("the question has no text; give it some words")
         texts = [query] if isinstance(query, str) else query
+        if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
+            raise InputError("a search takes a text, or a list of texts")
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
         request = self.request(k, mode, fusion, depth, exact)
         answers = self._answers(self._view, self._vectors(topics), request, silent)
