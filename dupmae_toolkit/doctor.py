@@ -166,7 +166,7 @@ def _torch() -> Iterator[Check]:
         yield Check("accelerator", FINE, ", ".join(devices))
     else:
         yield Check("accelerator", NOTE, "none; encoding runs on the CPU", "a GPU encodes faster")
-    from dupmae_toolkit.model.encoder import has_bf16
+    from dupmae_toolkit.model.precision import has_bf16
 
     for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         if has_bf16(kind):

@@ -126,7 +126,7 @@ def test_a_package_that_is_not_installed_is_missing(monkeypatch) -> None:
 
 def test_bf16_without_hardware_is_noted_not_missing(monkeypatch) -> None:
     pytest.importorskip("torch")
-    monkeypatch.setattr("dupmae_toolkit.model.encoder.has_bf16", lambda kind="cpu": False)
+    monkeypatch.setattr("dupmae_toolkit.model.precision.has_bf16", lambda kind="cpu": False)
     checks = {check.name: check for check in doctor._torch()}
     assert checks["torch"].state == FINE
     assert checks["bf16 on cpu"].state == NOTE

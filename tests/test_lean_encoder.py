@@ -312,7 +312,7 @@ def test_the_loader_takes_it_where_it_can_and_the_whole_one_otherwise(checkpoint
         assert isinstance(encoder, LeanEncoder)
         assert encoder.arithmetic == precision
         monkeypatch.setattr(
-            "dupmae_toolkit.model.precision.has_bf16", lambda bf16=precision == "bf16": bf16
+            "dupmae_toolkit.model.precision.has_bf16", lambda _, bf16=precision == "bf16": bf16
         )
         assert load_encoder(checkpoint).arithmetic == precision
     assert load_encoder(checkpoint).info.name == str(checkpoint.resolve())

@@ -20,7 +20,13 @@ from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import pooled_logits
 from dupmae_toolkit.model.lean import LeanBert
 from dupmae_toolkit.model.lean_bf16 import LEAN
-from dupmae_toolkit.model.precision import CastCopy, Fingerprint, fingerprint, has_bf16
+from dupmae_toolkit.model.precision import (
+    PRECISIONS,
+    CastCopy,
+    Fingerprint,
+    fingerprint,
+    takes_bf16,
+)
 from dupmae_toolkit.model.text_encoder import (
     EncoderOutput,
     TextEncoder,
@@ -35,7 +41,6 @@ from dupmae_toolkit.model.weights import (
     stored_weights,
 )
 
-PRECISIONS = ("auto", "fp32", "bf16")
 _CASTING = threading.Lock()
 
 
@@ -102,34 +107,35 @@ class DupMAEEncoder(TextEncoder, nn.Module):
             pool = ordinary if pool_mask is None else pool_mask
             return self._bag_of_words(hidden, pool, lean, most)
 
-        if lean is None:
-            hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
-            return output_of(self.config, hidden, self.dense_projection, bag_of_words)
-        with torch.autocast(self.device.type, enabled=False):  # it knows itself what is in bf16
-            hidden = lean.hidden_states(input_ids, attention_mask)
+        with self._dtypes_of(lean):
+            if lean is not None:
+                hidden = lean.hidden_states(input_ids, attention_mask)
+            else:
+                hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
             return output_of(self.config, hidden, self.dense_projection, bag_of_words)
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
         lean = self._lean()
-        if lean is None:
-            return self._bag_of_words(hidden, pool_mask, None)
-        with torch.autocast(self.device.type, enabled=False):
+        with self._dtypes_of(lean):
             return self._bag_of_words(hidden, pool_mask, lean)
 
     def _bag_of_words(
         self, hidden: Tensor, pool_mask: Tensor, lean: LeanBert | None, most: int | None = None
     ) -> Tensor:
-        lm = self._lm() if lean is None else self.lm
+        lm, features = self._lm(), hidden
         weight, bias = backbones.vocabulary_projection(lm)
-        few = screen = None
-        if lean is not None:
-            few, screen = lean.logits, lean.screening(bias, most)
-            weight = lean.vocabulary if screen is None else few.weight
-        features = hidden
         if self.config.lexical_head == "mlm":
             features = lean.transform(hidden) if lean else backbones.transform(lm, hidden)
-        return pooled_logits(features, weight, bias, pool_mask, few, screen)
+        if lean is not None:
+            return lean.pooled_logits(features, bias, pool_mask, most)
+        return pooled_logits(features, weight, bias, pool_mask)
+
+    def _dtypes_of(self, lean: LeanBert | None) -> contextlib.AbstractContextManager[None]:
+        """Without autocast where the layers know themselves what is in bf16."""
+        if lean is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, enabled=False)
 
     def _lean(self) -> LeanBert | None:
         """The backbone for inference on a CPU, where it is one that ``lean`` knows."""
@@ -177,7 +183,7 @@ class DupMAEEncoder(TextEncoder, nn.Module):
     def autocast(self) -> Iterator[None]:
         """Products in bf16 where the precision says so and, under ``auto``, the hardware has it."""
         kind = self.device.type
-        wanted = self.precision == "bf16" or (self.precision == "auto" and has_bf16(kind))
+        wanted = takes_bf16(self.precision, kind)
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=wanted):
             yield
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dupmae_toolkit.model.heads import Screening
+from dupmae_toolkit.model.heads import Screening, pooled_logits
 from dupmae_toolkit.model.screen import Screen
 
 #: Up to so many tokens the weights in half precision are faster than all the processor's products.
@@ -185,7 +185,15 @@ class LeanBert:
         seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return seen.transpose(1, 2).reshape(qkv.shape[0] * qkv.shape[1], -1)
 
-    def screening(self, bias: Tensor, most: int | None) -> Screening | None:
+    def pooled_logits(
+        self, features: Tensor, bias: Tensor, mask: Tensor, most: int | None
+    ) -> Tensor:
+        """``heads.pooled_logits`` of the vocabulary; bias: its own; most: see ``_screening``."""
+        screen = self._screening(bias, most)
+        weight = self.vocabulary if screen is None else self.logits.weight
+        return pooled_logits(features, weight, bias, mask, self.logits, screen)
+
+    def _screening(self, bias: Tensor, most: int | None) -> Screening | None:
         """For ``pooled_logits``; bias: that of the vocabulary. None where all logits are wanted.
 
         most: see ``Screen.pooled``; None: all, those below 0 too.

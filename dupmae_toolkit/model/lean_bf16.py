@@ -78,8 +78,8 @@ class LeanBertBf16(LeanBert):
     """``LeanBert`` with products in bf16; hidden states come out in float32."""
 
     def _product(self, weights: Mapping[str, Tensor], *names: str) -> HalfProduct:
-        weight = [weights[f"{name}.weight"].float() for name in names]
-        bias = [weights[f"{name}.bias"].float() for name in names]
+        weight = [weights[f"{name}.weight"] for name in names]
+        bias = [weights[f"{name}.bias"] for name in names]
         if names[0].endswith(".query"):
             # The scores' scale is part of the queries, which spares a pass over the scores.
             scale = (len(weight[0]) // self._heads) ** -0.5

@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.heads import pooled_logits
 from dupmae_toolkit.model.lean import VOCABULARY, WORDS, Activation
 from dupmae_toolkit.model.lean_bf16 import LEAN
 from dupmae_toolkit.model.plain_tokenizer import PlainTokenizer
@@ -99,18 +98,21 @@ class LeanEncoder(TextEncoder):
             pool_mask = attention_mask.bool() & self._ordinary[input_ids]
             whole = self.config.lexical_head == "mlm"
             features = self._bert.transform(hidden) if whole else hidden
-            bias, few = self._weights[_BIAS], self._bert.logits
-            screen = self._bert.screening(bias, most)
-            words = self._bert.vocabulary if screen is None else few.weight
-            return pooled_logits(features, words, bias, pool_mask, few, screen)
+            return self._bert.pooled_logits(features, self._weights[_BIAS], pool_mask, most)
 
         return output_of(self.config, hidden, self._project, bag_of_words)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To be copied and sent to other processes: what is laid out for products is made again."""
-        texts = self.tokenizer, self.config
-        weights = self._weights, self._projection
-        return LeanEncoder, (*weights, *texts, self._backbone, self.name, self.arithmetic)
+        return LeanEncoder, (
+            self._weights,
+            self._projection,
+            self.tokenizer,
+            self.config,
+            self._backbone,
+            self.name,
+            self.arithmetic,
+        )
 
     def eval(self) -> LeanEncoder:
         return self

@@ -20,11 +20,11 @@ def load_encoder(
     from dupmae_toolkit.model import lean_encoder
     from dupmae_toolkit.model.checkpoints import check_files, named_folder
     from dupmae_toolkit.model.plausible import check_config
-    from dupmae_toolkit.model.precision import has_bf16
+    from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
 
     on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
-    if on_cpu and precision in ("auto", "fp32", "bf16"):
-        arithmetic = ("bf16" if has_bf16() else "fp32") if precision == "auto" else precision
+    if on_cpu and precision in PRECISIONS:
+        arithmetic = "bf16" if takes_bf16(precision) else "fp32"
         folder, name = named_folder(source)
         check_files(folder)
         check_config(folder)

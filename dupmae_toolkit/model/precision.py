@@ -12,6 +12,8 @@ from torch import nn
 
 from dupmae_toolkit.model.processor import capabilities
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
 Fingerprint = tuple[tuple[int, int], ...]
 
 
@@ -29,6 +31,11 @@ def has_bf16(kind: str = "cpu") -> bool:
     if found.get("amx_bf16") or found.get("bf16"):
         return True
     return bool(found.get("avx512_bf16")) and "intel" not in str(found.get("cpu_name")).lower()
+
+
+def takes_bf16(precision: str, kind: str = "cpu") -> bool:
+    """Whether products are in bf16 on this kind of device, for one of ``PRECISIONS``."""
+    return precision == "bf16" or (precision == "auto" and has_bf16(kind))
 
 
 def fingerprint(module: nn.Module) -> Fingerprint:

@@ -15,7 +15,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.classifiers import load_classifier
 from dupmae_toolkit.model.inference import CHARACTERS_PER_TOKEN, batches, beginning, pad
-from dupmae_toolkit.model.precision import has_bf16
+from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
 from dupmae_toolkit.model.weights import hash_weights
 from dupmae_toolkit.training.examples import Example
 
@@ -46,7 +46,7 @@ class CrossEncoder:
         device: str | None = None,
         precision: str = "auto",
     ) -> None:
-        if precision not in ("auto", "fp32", "bf16"):
+        if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r}: choose one of auto, fp32, bf16")
         self.name = str(source)
         self.model, self.tokenizer = load_classifier(source)
@@ -61,7 +61,7 @@ class CrossEncoder:
             reason = str(error).splitlines()[0]
             raise InputError(f"device {device!r} cannot be used: {reason}") from error
         kind = self.model.device.type
-        self.bf16 = precision == "bf16" or (precision == "auto" and has_bf16(kind))
+        self.bf16 = takes_bf16(precision, kind)
         self.cut = 0  # pairs that were longer than max_length
 
     def describe(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from transformers import TrainingArguments as Arguments
 
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.files import replace_folder
-from dupmae_toolkit.model.precision import has_bf16
+from dupmae_toolkit.model.precision import takes_bf16
 from dupmae_toolkit.training import processes
 from dupmae_toolkit.training.preflight import Plan, memory_knobs
 from dupmae_toolkit.training.recipe import Recipe
@@ -74,9 +74,7 @@ class StepTrainer(Trainer):
         self._seen: Iterator[dict[str, Any]] | None = None
         self._piece = 0
         self._finite = True
-        bf16 = recipe.precision == "bf16" or (
-            recipe.precision == "auto" and has_bf16("cuda" if torch.cuda.is_available() else "cpu")
-        )
+        bf16 = takes_bf16(recipe.precision, "cuda" if torch.cuda.is_available() else "cpu")
         arguments = Arguments(
             output_dir=folder,
             max_steps=recipe.steps,

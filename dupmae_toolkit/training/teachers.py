@@ -115,7 +115,7 @@ class BM25Teacher(Frozen):
         counts, lengths = self._counts(document), document.mask.sum(1, keepdim=True).float()
         saturation = K1 * (1 - B + B * lengths / self.length)
         impact = counts * (K1 + 1) / (counts + saturation)
-        return (self._counts(query) * self.idf) @ impact.T
+        return _products(self._counts(query) * self.idf, impact)
 
     def _counts(self, side: Side) -> Tensor:
         counts = torch.zeros(len(side.ids), len(self.idf), device=side.ids.device)
@@ -154,18 +154,21 @@ class Teachers(nn.ModuleList):
         """The models read in autocast's dtype where it is on; scores are always float32."""
         total, vectors = torch.zeros(()), None
         for scale, teacher in zip(self.scales, self, strict=True):
-            read: tuple[Any, Any] = (query, document)
-            if not isinstance(teacher, BM25Teacher):
-                read = teacher(query), teacher(document)
-            with torch.autocast(query.ids.device.type, enabled=False):
-                if isinstance(teacher, BM25Teacher):
-                    scores = teacher(*read)
-                else:
-                    scores = read[0] @ read[1].T
+            if isinstance(teacher, BM25Teacher):
+                scores = teacher(query, document)
+            else:
+                of_queries, of_documents = teacher(query), teacher(document)
+                scores = _products(of_queries, of_documents)
                 if teacher is self.dense:
-                    vectors = read
-                total = total.to(scores.device) + scale * scores
+                    vectors = of_queries, of_documents
+            total = total.to(scores.device) + scale * scores
         return Teaching(total, *(vectors or (None, None)))
+
+
+def _products(one: Tensor, other: Tensor) -> Tensor:
+    """Inner products of float32 rows, [n, m]; in float32 under autocast too."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other.T
 
 
 def _load(source: TeacherSource, tokenizer: Any, head: bool = False) -> Any:
