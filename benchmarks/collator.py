@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.rows import Row
 from dupmae_toolkit.model.presets import PreTrainingConfig
-from dupmae_toolkit.training.collator import PreTrainingCollator
+from dupmae_toolkit.training.data.collator import PreTrainingCollator
 
 if TYPE_CHECKING:
     from benchmarks.__main__ import Sizes

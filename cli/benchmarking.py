@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from dupmae_cli import console
 from dupmae_cli.searching import Method, Precision
 

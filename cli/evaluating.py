@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from dupmae_cli import console
 from dupmae_cli.benchmarking import beir
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 import typer
+
 from dupmae_cli import (
     console,
     demonstrating,
@@ -23,7 +24,6 @@ from dupmae_cli import (
     updating,
     verifying,
 )
-
 from dupmae_toolkit import __version__
 from dupmae_toolkit.errors import DupMAEError
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from dupmae_cli import console
 from dupmae_cli.indexing import SkipInvalid
 from dupmae_cli.mining_report import show
@@ -138,8 +139,8 @@ def mine(
       dupmae mine scifact.zip --run bm25.trec --output mined.jsonl --pick top
     """
     from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.mining.negatives import MiningOptions
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
-    from dupmae_toolkit.training.mining import MiningOptions
 
     if to_rank is not None and depth is not None and to_rank > depth:
         raise InputError(f"--to-rank {to_rank} lies behind --depth {depth}; ask for more depth")
@@ -196,7 +197,6 @@ def _check(
 ) -> None:
     """Refuse, before the work, options that do not go together, and a place for no file."""
     from dupmae_cli.places import check_examples_output
-
     from dupmae_toolkit.errors import InputError
 
     check_examples_output(output)

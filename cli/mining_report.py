@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dupmae_cli import console
 
 if TYPE_CHECKING:
-    from dupmae_toolkit.training.mining_report import MiningReport
+    from dupmae_toolkit.mining.report import MiningReport
 
 
 def show(report: MiningReport, output: Path) -> None:
@@ -16,7 +16,7 @@ def show(report: MiningReport, output: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from dupmae_toolkit.training.mining_report import REASONS
+    from dupmae_toolkit.mining.report import REASONS
 
     values = report.to_dict()
     table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False)

@@ -12,10 +12,10 @@ from dupmae_cli import console
 
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.corpora import Corpus
+    from dupmae_toolkit.mining.negatives import Fetch, MiningOptions, Search
+    from dupmae_toolkit.mining.report import MiningReport
+    from dupmae_toolkit.mining.topics import Topic
     from dupmae_toolkit.search.lookup import Lookup
-    from dupmae_toolkit.training.mining import Fetch, MiningOptions, Search
-    from dupmae_toolkit.training.mining_report import MiningReport
-    from dupmae_toolkit.training.topics import Topic
 
 
 @dataclass(slots=True)
@@ -65,8 +65,8 @@ class MiningWork:
         from dupmae_toolkit.collection.beir import open_beir
         from dupmae_toolkit.collection.qrels import read_qrels
         from dupmae_toolkit.collection.queries import read_queries
+        from dupmae_toolkit.mining.topics import TitleTopics, judged_topics, split_topics
         from dupmae_toolkit.search.lookup import IndexedCorpus
-        from dupmae_toolkit.training.topics import TitleTopics, judged_topics, split_topics
 
         self.about |= {"corpus": self.corpus_name, "grade": grade}
         if pairs:
@@ -94,7 +94,7 @@ class MiningWork:
 
     def read_teacher(self, path: Path | None) -> None:
         from dupmae_toolkit.collection.trec import read_run
-        from dupmae_toolkit.search.candidates import run_scores
+        from dupmae_toolkit.mining.candidates import run_scores
 
         self.about["teacher_run"] = None if path is None else str(path)
         if path is not None:
@@ -105,7 +105,7 @@ class MiningWork:
         """The lists of a run; their documents from the index, or else from the corpus."""
         from dupmae_toolkit.collection.store import DocumentStore
         from dupmae_toolkit.collection.trec import read_run
-        from dupmae_toolkit.search.candidates import RunCandidates
+        from dupmae_toolkit.mining.candidates import RunCandidates
 
         run = read_run(path)
         self.candidates = RunCandidates(run, depth)
@@ -123,7 +123,7 @@ class MiningWork:
     def search(self, mode: str, fusion: Any, depth: int, pairs: bool) -> None:
         """The index's search; without an index, one of the corpus is built for it first."""
         from dupmae_toolkit.collection.store import DocumentStore
-        from dupmae_toolkit.search.candidates import IndexCandidates
+        from dupmae_toolkit.mining.candidates import IndexCandidates
 
         if self.lookup is None:
             self._build(texts_only=pairs)
@@ -148,10 +148,10 @@ class MiningWork:
     def _build(self, texts_only: bool) -> None:
         import tempfile
 
+        from dupmae_toolkit.mining.topics import TextsOnly
         from dupmae_toolkit.model.loading import load_encoder
         from dupmae_toolkit.search.hybrid_index import HybridIndex
         from dupmae_toolkit.search.lookup import Lookup
-        from dupmae_toolkit.training.topics import TextsOnly
 
         assert self.corpus is not None
         corpus = TextsOnly(self.corpus) if texts_only else self.corpus
@@ -165,9 +165,9 @@ class MiningWork:
         from dataclasses import asdict, replace
 
         from dupmae_toolkit.errors import InputError
-        from dupmae_toolkit.training.examples import write_examples
-        from dupmae_toolkit.training.mining import mine as work
-        from dupmae_toolkit.training.mining_report import MiningReport
+        from dupmae_toolkit.mining.examples import write_examples
+        from dupmae_toolkit.mining.negatives import mine as work
+        from dupmae_toolkit.mining.report import MiningReport
 
         assert self.candidates is not None
         assert self.fetch is not None

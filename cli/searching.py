@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from dupmae_cli import console
 from dupmae_cli.hits import print_table
 
@@ -312,7 +313,6 @@ def _as_dict(hit: Hit) -> dict[str, Any]:
 def _check_output(path: Path, tag: str | None) -> None:
     """Refuse, before the work, a file or a tag that could not be written after it."""
     from dupmae_cli.places import check_file_output
-
     from dupmae_toolkit.collection.lines import check_id
 
     if tag is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from dupmae_cli import console
 from dupmae_cli.searching import (
     JsonOption,
@@ -19,7 +20,7 @@ from dupmae_cli.searching import (
 )
 
 if TYPE_CHECKING:
-    from dupmae_toolkit.training.teaching import Teacher
+    from dupmae_toolkit.mining.teaching import Teacher
 
 
 class Part(StrEnum):
@@ -120,10 +121,9 @@ def teach(
       dupmae teach mined.jsonl.gz --output taught.jsonl.gz --encoder builtin --part dense
     """
     from dupmae_cli.places import check_examples_output
-
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.training.teaching import TeachingOptions
-    from dupmae_toolkit.training.teaching import teach as work
+    from dupmae_toolkit.mining.teaching import TeachingOptions
+    from dupmae_toolkit.mining.teaching import teach as work
 
     given = {"--cross-encoder": cross_encoder, "--run": run, "--bm25": bm25, "--encoder": encoder}
     chosen = [name for name, value in given.items() if value]
@@ -152,11 +152,11 @@ def teach(
     with contextlib.ExitStack() as stack:
         teacher: Teacher
         if cross_encoder:
-            from dupmae_toolkit.training.cross_encoder import CrossEncoder
+            from dupmae_toolkit.mining.teachers.cross_encoder import CrossEncoder
 
             teacher = CrossEncoder(cross_encoder, label=label, max_length=max_length, **loading)
         elif run:
-            from dupmae_toolkit.evaluation.teachers import RunsTeacher
+            from dupmae_toolkit.mining.teachers.runs import RunsTeacher
 
             teacher = RunsTeacher(run, _fusion(len(run), method, weights, norm, rrf_k), missing)
         elif bm25:
@@ -200,7 +200,7 @@ def _bm25(stack: contextlib.ExitStack, source: str, folder: Path | None) -> Teac
     import tempfile
 
     from dupmae_toolkit.collection.corpora import open_corpus
-    from dupmae_toolkit.evaluation.teachers import Bm25Teacher
+    from dupmae_toolkit.mining.teachers.runs import Bm25Teacher
 
     corpus = open_corpus(source)
     if folder is None:
@@ -212,8 +212,8 @@ def _bm25(stack: contextlib.ExitStack, source: str, folder: Path | None) -> Teac
 
 
 def _encoder(name: str, part: Part, loading: dict[str, Any]) -> Teacher:
+    from dupmae_toolkit.mining.teachers.encoder import EncoderTeacher
     from dupmae_toolkit.model.encoder import DupMAEEncoder
-    from dupmae_toolkit.training.encoder_teacher import EncoderTeacher
 
     return EncoderTeacher(DupMAEEncoder.from_pretrained(name, **loading), part.value)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from dupmae_cli.console import if_interrupted, print_json, say
 
+from dupmae_cli.console import if_interrupted, print_json, say
 from dupmae_toolkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _changes(given: list[str] | None) -> dict[str, str]:
 def _train(
     work: Callable[..., Path], recipe: Recipe, *, resume: bool, dry_run: bool, json: bool
 ) -> None:
-    from dupmae_toolkit.training import processes
+    from dupmae_toolkit.training.running import processes
 
     if not dry_run:
         if_interrupted(partial(_what_stands, recipe))
@@ -143,7 +143,7 @@ def _train(
 
 
 def _what_stands(recipe: Recipe) -> str:
-    from dupmae_toolkit.training.resuming import last_checkpoint
+    from dupmae_toolkit.training.running.resuming import last_checkpoint
 
     newest = last_checkpoint(Path(recipe.output))
     return f"--resume goes on from {newest}" if newest else "no checkpoint was written yet"

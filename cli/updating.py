@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from dupmae_cli import console
 from dupmae_cli.indexing import IndexFolder, Json, SkipInvalid, Texts
 
@@ -147,8 +148,9 @@ def tell_if_interrupted(index: Path, folder: Path | None = None) -> None:
     def tell() -> str:
         if Manifest.load(index) != before:
             return f"{index} was changed, by this command or another: `dupmae info` describes it"
-        kept = folder is not None and folder.exists()
-        how = console.kept(folder) if kept else "the same command begins again"
+        how = "the same command begins again"
+        if folder is not None and folder.exists():
+            how = console.kept(folder)
         return f"{index} is as it was; {how}"
 
     console.if_interrupted(tell)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from dupmae_cli import console
 from dupmae_cli.indexing import IndexFolder, Json
 from dupmae_cli.updating import Wait, tell_if_interrupted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.index.health.repair import Repair
     from dupmae_toolkit.index.problems import Problem
-    from dupmae_toolkit.index.repair import Repair
 
 
 def register(app: typer.Typer) -> None:
@@ -59,8 +60,8 @@ def verify(
       dupmae verify --index indexes/scifact --repair
     """
     from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.index.health.verify import verify_index
     from dupmae_toolkit.index.manifest import require_folder
-    from dupmae_toolkit.index.verify import verify_index
 
     require_folder(index)
     if repair:
@@ -88,8 +89,8 @@ def _repair(index: Path, wait: float, json: bool, model: str | None, **settings:
     from dataclasses import asdict
 
     from dupmae_toolkit.errors import DupMAEError
+    from dupmae_toolkit.index.health.repair import repair_index
     from dupmae_toolkit.index.manifest import Manifest
-    from dupmae_toolkit.index.repair import repair_index
     from dupmae_toolkit.records import Encoder
 
     def encoder() -> Encoder:

@@ -17,11 +17,11 @@ from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
 from dupmae_toolkit.index import segment as segment_module
 from dupmae_toolkit.index.build import BuildOptions, build_index
 from dupmae_toolkit.index.corpus import index_corpus
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.segment import Segment
-from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.records import Document

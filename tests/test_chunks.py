@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from dupmae_toolkit.training.chunks import encode
+from dupmae_toolkit.training.running.chunks import encode
 from tests.tiny import tiny_encoder
 
 CHUNKS = [1, 3, 4, 10, 64]

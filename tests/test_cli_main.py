@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from dupmae_cli.main import app, main
 
 QRELS = "query-id\tcorpus-id\tscore\n1\tétoile😀\t1\n"

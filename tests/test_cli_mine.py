@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit import HybridIndex, Query
-from dupmae_toolkit.training.examples import read_about, read_examples
+from dupmae_toolkit.mining.examples import read_about, read_examples
 from tests.cli_support import run
 from tests.support import HashingEncoder
 

@@ -11,11 +11,11 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from dupmae_cli import console
 from dupmae_cli.main import main
-
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
-from dupmae_toolkit.index.verify import verify_index
 from tests.cli_support import run
 from tests.tiny import save_tiny
 

@@ -86,7 +86,7 @@ def test_a_dry_run_says_what_the_training_takes_and_leaves_nothing(home, recipe,
 
 @both
 def test_ctrl_c_says_where_a_training_goes_on(home, recipe, command, capfd, monkeypatch):
-    from dupmae_toolkit.training.step_trainer import StepTrainer
+    from dupmae_toolkit.training.running.step_trainer import StepTrainer
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

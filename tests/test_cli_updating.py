@@ -11,16 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from dupmae_cli.main import main
 
+from dupmae_cli.main import main
 from dupmae_toolkit.collection.corpora import open_corpus
 from dupmae_toolkit.encoding import stream
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.index import build, updates
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
-from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.model import loading
-from dupmae_toolkit.model.lean_encoder import LeanEncoder
+from dupmae_toolkit.model.lean.encoder import LeanEncoder
 from dupmae_toolkit.model.text_encoder import TextEncoder
 from dupmae_toolkit.records import Document
 from tests.cli_support import run

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.presets import PreTrainingConfig
-from dupmae_toolkit.training.collator import PreTrainingCollator, bag_of_words
-from dupmae_toolkit.training.masking import budgets, decoder_visibility, whole_word_masks
-from dupmae_toolkit.training.words import Words
+from dupmae_toolkit.training.data.collator import PreTrainingCollator, bag_of_words
+from dupmae_toolkit.training.data.masking import budgets, decoder_visibility, whole_word_masks
+from dupmae_toolkit.training.data.words import Words
 from tests.tiny import SIZE, tiny_tokenizer
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]

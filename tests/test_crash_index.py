@@ -28,8 +28,8 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index import segment
 from dupmae_toolkit.index.build import BuildOptions
 from dupmae_toolkit.index.corpus import index_corpus
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
-from dupmae_toolkit.index.verify import verify_index
 from tests.index_support import contents, documents_of
 from tests.support import QUICK_JAVA, HashingEncoder
 

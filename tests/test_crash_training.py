@@ -20,10 +20,10 @@ import torch
 import yaml
 
 from dupmae_toolkit.training.finetune import finetune
-from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.pretrain import pretrain
 from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
-from dupmae_toolkit.training.resuming import last_checkpoint, whole_checkpoints
+from dupmae_toolkit.training.running.history import history
+from dupmae_toolkit.training.running.resuming import last_checkpoint, whole_checkpoints
 from tests.cli_support import run
 from tests.families import save_checkpoint, sentences
 
@@ -75,7 +75,7 @@ SLOWLY = """
 import sys, time
 from dupmae_cli.main import main
 from transformers import TrainerCallback
-from dupmae_toolkit.training.history import LogCallback
+from dupmae_toolkit.training.running.history import LogCallback
 LogCallback.on_step_begin = lambda *a, **o: time.sleep(0.05)
 main(sys.argv[1:])
 """

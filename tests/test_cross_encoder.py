@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.training import cross_encoder
-from dupmae_toolkit.training.cross_encoder import CrossEncoder
-from dupmae_toolkit.training.examples import Example, Passage, read_examples, write_examples
+from dupmae_toolkit.mining.examples import Example, Passage, read_examples, write_examples
+from dupmae_toolkit.mining.teachers import cross_encoder
+from dupmae_toolkit.mining.teachers.cross_encoder import CrossEncoder
 from tests.cli_support import run
 from tests.tiny import save_tiny, tiny_config, tiny_tokenizer
 

@@ -8,11 +8,11 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import multiprocessing
 
-from dupmae_toolkit.training.distributed import batch_mean, gather
-from dupmae_toolkit.training.frequencies import TermFrequencies
-from dupmae_toolkit.training.pair_collator import PairCollator
+from dupmae_toolkit.training.data.frequencies import TermFrequencies
+from dupmae_toolkit.training.data.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import TeacherSource
+from dupmae_toolkit.training.running.distributed import batch_mean, gather
 from dupmae_toolkit.training.teachers import Teachers
 from tests.test_pair_model import BATCH, EVERY, encoder_of, recipe_of
 

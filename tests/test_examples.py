@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.examples import (
+from dupmae_toolkit.mining.examples import (
     Example,
     Passage,
     quantiles,

@@ -10,8 +10,8 @@ import pytest
 
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.training.finetune import finetune
-from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.recipe import FinetuneRecipe, Source, load_recipe
+from dupmae_toolkit.training.running.history import history
 from tests.families import save_checkpoint, sentences
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -11,12 +11,12 @@ import pytest
 
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.group_files import parse_group, parse_texts
-from dupmae_toolkit.training.group_sources import Opened, document_texts
-from dupmae_toolkit.training.groups import Draw, Group, Pair, Passage, document_of
-from dupmae_toolkit.training.line_files import LineFile
+from dupmae_toolkit.training.data.group_files import parse_group, parse_texts
+from dupmae_toolkit.training.data.group_sources import Opened, document_texts
+from dupmae_toolkit.training.data.groups import Draw, Group, Pair, Passage, document_of
+from dupmae_toolkit.training.data.line_files import LineFile
+from dupmae_toolkit.training.data.streams import Batches, check_sources, pairs
 from dupmae_toolkit.training.recipe import Source
-from dupmae_toolkit.training.streams import Batches, check_sources, pairs
 
 OURS = {
     "query_id": "7",
@@ -262,7 +262,7 @@ def test_lines_of_a_plain_file_are_those_of_a_reader(tmp_path):
 
 
 def test_texts_are_found_by_id_whatever_their_hashes(tmp_path, monkeypatch):
-    from dupmae_toolkit.training import line_files
+    from dupmae_toolkit.training.data import line_files
 
     monkeypatch.setattr(line_files, "_MASK", 3)  # four different hashes
     write(tmp_path / "c.tsv", [f"d{i}\ttext {i}" for i in range(50)])

@@ -15,10 +15,10 @@ from dupmae_toolkit.files import wrong_contents
 from dupmae_toolkit.index import integrity
 from dupmae_toolkit.index.dense import write_vectors
 from dupmae_toolkit.index.forward import write_dense
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.integrity import LEVELS
 from dupmae_toolkit.index.manifest import Manifest, checksums
 from dupmae_toolkit.index.updates import add_corpus, compact_index, delete_documents
-from dupmae_toolkit.index.verify import verify_index
 from tests.reliability.world import ENCODER, PlainLucene, answers, some
 
 CHANGED = r"was changed or damaged \(its checksum differs\)"

@@ -9,9 +9,10 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
-from dupmae_toolkit.model import lean, lean_bf16
-from dupmae_toolkit.model.lean import LeanBert
-from dupmae_toolkit.model.lean_bf16 import HalfProduct, LeanBertBf16
+from dupmae_toolkit.model.lean import bert as lean
+from dupmae_toolkit.model.lean import bf16 as lean_bf16
+from dupmae_toolkit.model.lean.bert import LeanBert
+from dupmae_toolkit.model.lean.bf16 import HalfProduct, LeanBertBf16
 from tests.test_encoder import TEXTS, make_encoder
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from dupmae_toolkit import DupMAEEncoder
-from dupmae_toolkit.training.group_files import parse_group
+from dupmae_toolkit.training.data.group_files import parse_group
 from tests.cli_support import run
 from tests.families import save_checkpoint, sentences
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.mining.negatives import Candidates, MiningOptions, mine
+from dupmae_toolkit.mining.report import MiningReport
+from dupmae_toolkit.mining.topics import Topic, judged_topics
 from dupmae_toolkit.records import Document, Query, Ranking
-from dupmae_toolkit.training.mining import Candidates, MiningOptions, mine
-from dupmae_toolkit.training.mining_report import MiningReport
-from dupmae_toolkit.training.topics import Topic, judged_topics
 
 ODD = ["é", "日本", '"', "d\\0", "NA", "001", "1e5", "-"]
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from dupmae_toolkit.training.neighbours import near_batches, word_vectors
+from dupmae_toolkit.training.data.neighbours import near_batches, word_vectors
 
 THEMES = {
     "sea": ["whale", "harbour", "anchor", "sailor", "tide", "vessel"],

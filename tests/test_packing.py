@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.packing import Packer
+from dupmae_toolkit.training.data.packing import Packer
 from tests.families import make_tokenizer, sentences
 
 KINDS = ("wordpiece", "bytes", "unigram")

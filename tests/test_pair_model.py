@@ -11,8 +11,8 @@ from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.groups import Draw, Group, Pair, Passage
-from dupmae_toolkit.training.pair_collator import PairCollator
+from dupmae_toolkit.training.data.groups import Draw, Group, Pair, Passage
+from dupmae_toolkit.training.data.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe, Source, TeacherSource
 from dupmae_toolkit.training.teachers import Teachers, Teaching
@@ -303,7 +303,7 @@ def test_inner_products_are_not_scaled_unless_asked():
 
 def test_what_a_line_of_a_file_holds_arrives_in_the_batch(tmp_path):
     """What a line of a file holds arrives in the batch: text by text, score by score."""
-    from dupmae_toolkit.training.streams import Batches, pairs
+    from dupmae_toolkit.training.data.streams import Batches, pairs
 
     rows = [
         {

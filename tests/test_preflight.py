@@ -12,26 +12,26 @@ from torch.utils.checkpoint import checkpoint
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
-from dupmae_toolkit.training import free_memory, preflight
+from dupmae_toolkit.training.data.streams import Pair
 from dupmae_toolkit.training.finetune import PairCollator, PairModel
-from dupmae_toolkit.training.free_memory import available_bytes
-from dupmae_toolkit.training.preflight import (
+from dupmae_toolkit.training.pretrain import StepModel, TextCollator
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
+from dupmae_toolkit.training.running import free_memory, preflight
+from dupmae_toolkit.training.running.free_memory import available_bytes
+from dupmae_toolkit.training.running.preflight import (
     Plan,
     examine,
     memory_knobs,
     refuse_what_cannot_fit,
 )
-from dupmae_toolkit.training.pretrain import StepModel, TextCollator
-from dupmae_toolkit.training.probing import lengthen, probe
-from dupmae_toolkit.training.processes import Shares
-from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
-from dupmae_toolkit.training.speed import (
+from dupmae_toolkit.training.running.probing import lengthen, probe
+from dupmae_toolkit.training.running.processes import Shares
+from dupmae_toolkit.training.running.speed import (
     Speedometer,
     known_peak,
     measured_product,
     tokens_of,
 )
-from dupmae_toolkit.training.streams import Pair
 from tests.tiny import tiny_encoder
 
 CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.losses import bag_of_words_loss, linear_cross_entropy
 from dupmae_toolkit.model.presets import PRESETS, PreTrainingConfig
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
-from dupmae_toolkit.training.collator import PreTrainingCollator
+from dupmae_toolkit.training.data.collator import PreTrainingCollator
 from tests.pretraining_reference import losses_reference, randomise
 from tests.tiny import FAMILIES, save_tiny, tiny_encoder, tiny_tokenizer
 

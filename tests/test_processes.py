@@ -16,14 +16,14 @@ import yaml
 from safetensors.torch import load_file
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.training import processes
 from dupmae_toolkit.training.finetune import finetune
-from dupmae_toolkit.training.history import history
-from dupmae_toolkit.training.preflight import check_share
 from dupmae_toolkit.training.pretrain import StepModel, pretrain
-from dupmae_toolkit.training.processes import Shares
 from dupmae_toolkit.training.recipe import FinetuneRecipe, Source
-from dupmae_toolkit.training.resuming import whole_checkpoints
+from dupmae_toolkit.training.running import processes
+from dupmae_toolkit.training.running.history import history
+from dupmae_toolkit.training.running.preflight import check_share
+from dupmae_toolkit.training.running.processes import Shares
+from dupmae_toolkit.training.running.resuming import whole_checkpoints
 from tests.families import save_checkpoint, sentences
 from tests.two_processes import STEPS, pairs_recipe, recipe, refused
 

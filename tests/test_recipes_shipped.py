@@ -84,7 +84,7 @@ def test_epochs_are_as_many_steps_as_the_examples_fill(home, tmp_path, packing):
     pretrain(recipe, listen=heard.append)
     count = 60
     if packing == "corpus":
-        from dupmae_toolkit.training.packing import Packer
+        from dupmae_toolkit.training.data.packing import Packer
         from tests.families import make_tokenizer
 
         texts = [" ".join(sentences(4, seed=i)) for i in range(60)]

@@ -20,11 +20,11 @@ from dupmae_toolkit.files import write_json
 from dupmae_toolkit.index.build import build_index
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.health.repair import Repair, repair_index
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest, checksums
-from dupmae_toolkit.index.repair import Repair, repair_index
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.updates import delete_documents
-from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.locks import exclusive
 from tests.index_support import encode
 from tests.support import HashingEncoder

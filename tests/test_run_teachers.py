@@ -7,11 +7,11 @@ import pytest
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.bm25 import bm25_run
-from dupmae_toolkit.evaluation.teachers import Bm25Teacher, RunsTeacher
+from dupmae_toolkit.mining.examples import Example, Passage
+from dupmae_toolkit.mining.teachers.encoder import EncoderTeacher
+from dupmae_toolkit.mining.teachers.runs import Bm25Teacher, RunsTeacher
 from dupmae_toolkit.records import Document, Query
 from dupmae_toolkit.search.fusion import Fusion
-from dupmae_toolkit.training.encoder_teacher import EncoderTeacher
-from dupmae_toolkit.training.examples import Example, Passage
 from tests.support import HashingEncoder
 
 

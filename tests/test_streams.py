@@ -13,9 +13,8 @@ import pytest
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
-from dupmae_toolkit.training import streams
-from dupmae_toolkit.training.recipe import Source
-from dupmae_toolkit.training.streams import (
+from dupmae_toolkit.training.data import streams
+from dupmae_toolkit.training.data.streams import (
     Batches,
     Pair,
     check_sources,
@@ -26,6 +25,7 @@ from dupmae_toolkit.training.streams import (
     title_pair,
     training_texts,
 )
+from dupmae_toolkit.training.recipe import Source
 
 TEXT = (
     "The river rose in the night of snow. A small city by the river lost its light. "

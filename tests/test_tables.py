@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.recipe import Source
-from dupmae_toolkit.training.streams import (
+from dupmae_toolkit.training.data.streams import (
     Batches,
     check_sources,
     is_held_out,
@@ -21,6 +20,7 @@ from dupmae_toolkit.training.streams import (
     shuffled,
     training_texts,
 )
+from dupmae_toolkit.training.recipe import Source
 
 ROWS = {"title": ["A", None, ""], "text": ["b", "only text", "c"], "other": [1, 2, 3]}
 EXPECTED = ["A b", "only text", "c"]

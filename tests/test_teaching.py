@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.training import teaching
-from dupmae_toolkit.training.examples import (
-    Example,
-    Passage,
-    read_examples,
-    short,
-    write_examples,
-)
-from dupmae_toolkit.training.teaching import TeachingOptions, teach
+from dupmae_toolkit.mining import teaching
+from dupmae_toolkit.mining.examples import Example, Passage, read_examples, short, write_examples
+from dupmae_toolkit.mining.teaching import TeachingOptions, teach
 
 
 class Hashing:

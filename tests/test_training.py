@@ -21,11 +21,10 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training import finetune as finetuning
+from dupmae_toolkit.training.data.frequencies import TermFrequencies
+from dupmae_toolkit.training.data.groups import Pair
+from dupmae_toolkit.training.data.pair_collator import PairCollator
 from dupmae_toolkit.training.finetune import finetune
-from dupmae_toolkit.training.frequencies import TermFrequencies
-from dupmae_toolkit.training.groups import Pair
-from dupmae_toolkit.training.history import history
-from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.pretrain import pretrain
 from dupmae_toolkit.training.recipe import (
@@ -34,7 +33,8 @@ from dupmae_toolkit.training.recipe import (
     Source,
     TeacherSource,
 )
-from dupmae_toolkit.training.resuming import last_checkpoint, whole_checkpoints
+from dupmae_toolkit.training.running.history import history
+from dupmae_toolkit.training.running.resuming import last_checkpoint, whole_checkpoints
 from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint, sentences
 

@@ -15,14 +15,14 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.measures import evaluate, mean_ndcg
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.records import Ranking, Run
-from dupmae_toolkit.training import evaluation, retrieval
-from dupmae_toolkit.training import streams as training_streams
-from dupmae_toolkit.training.evaluation import collapse, untouched
+from dupmae_toolkit.training.data import streams as training_streams
 from dupmae_toolkit.training.finetune import finetune
-from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.pretrain import StepModel, TextCollator, pretrain
 from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
-from dupmae_toolkit.training.retrieval import SmallCollection, evaluate_retrieval
+from dupmae_toolkit.training.running import evaluation, retrieval
+from dupmae_toolkit.training.running.evaluation import collapse, untouched
+from dupmae_toolkit.training.running.history import history
+from dupmae_toolkit.training.running.retrieval import SmallCollection, evaluate_retrieval
 from tests.families import save_checkpoint, sentences
 
 

@@ -11,13 +11,13 @@ from transformers import AutoModelForMaskedLM
 
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.training import streams
+from dupmae_toolkit.training.data import streams
 from dupmae_toolkit.training.finetune import finetune
-from dupmae_toolkit.training.history import history
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.pretrain import StepModel, pretrain
 from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
-from dupmae_toolkit.training.resuming import whole_checkpoints
+from dupmae_toolkit.training.running.history import history
+from dupmae_toolkit.training.running.resuming import whole_checkpoints
 from tests.families import save_checkpoint, sentences
 
 SPECIAL = "[SEP] [MASK] [CLS]"

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dupmae_toolkit.model import backbones, heads, losses
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
-from dupmae_toolkit.training.chunks import encode
-from dupmae_toolkit.training.collator import PreTrainingCollator
+from dupmae_toolkit.training.data.collator import PreTrainingCollator
+from dupmae_toolkit.training.running.chunks import encode
 from tests.tiny import tiny_encoder
 
 BATCH, LENGTH, TERMS, WIDTH = 8, 40, 8192, 16

@@ -12,9 +12,9 @@ import pytest
 import torch
 import typer
 import yaml
-from dupmae_cli.main import app, main
 from transformers import BertConfig, BertForSequenceClassification
 
+from dupmae_cli.main import app, main
 from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PRESETS

@@ -17,11 +17,11 @@ from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import BusyError, DupMAEError, EncoderMismatchError, InputError
 from dupmae_toolkit.index import build, updates
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.merging import FAN, tier_of
 from dupmae_toolkit.index.updates import add_corpus, add_encoded, compact_index, delete_documents
-from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.search.lookup import IndexedCorpus, Lookup
 from tests.support import HashingEncoder

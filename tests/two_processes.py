@@ -12,7 +12,6 @@ import torch
 
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
-from dupmae_toolkit.training import processes
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pretrain import pretrain
 from dupmae_toolkit.training.recipe import (
@@ -21,6 +20,7 @@ from dupmae_toolkit.training.recipe import (
     Source,
     TeacherSource,
 )
+from dupmae_toolkit.training.running import processes
 
 STEPS = 4
 

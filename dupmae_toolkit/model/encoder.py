@@ -18,8 +18,8 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm, named_folder, quiet
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import pooled_logits
-from dupmae_toolkit.model.lean import LeanBert
-from dupmae_toolkit.model.lean_bf16 import LEAN
+from dupmae_toolkit.model.lean.bert import LeanBert
+from dupmae_toolkit.model.lean.bf16 import LEAN
 from dupmae_toolkit.model.precision import (
     PRECISIONS,
     CastCopy,

@@ -17,8 +17,8 @@ def load_encoder(
     """
     import torch
 
-    from dupmae_toolkit.model import lean_encoder
     from dupmae_toolkit.model.checkpoints import check_files, named_folder
+    from dupmae_toolkit.model.lean import encoder as lean_encoder
     from dupmae_toolkit.model.plausible import check_config
     from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dupmae_toolkit.model.processor import capabilities
+from dupmae_toolkit.processor import capabilities
 
 PRECISIONS = ("auto", "fp32", "bf16")
 

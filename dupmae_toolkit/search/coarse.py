@@ -67,7 +67,7 @@ class Coarse:
 
     def _check(self, rows: np.ndarray) -> None:
         """Raise RuntimeError where the products of queries, one by one, are not what they are."""
-        from dupmae_toolkit.model.processor import multiplies_bytes_right
+        from dupmae_toolkit.processor import multiplies_bytes_right
 
         if not multiplies_bytes_right(self._from_numpy(rows), at_once=1):
             raise RuntimeError("torch._int_mm gives other products than they are")

@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from dupmae_toolkit.index.joined import Joined
 from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
 from dupmae_toolkit.search.flat import Flat
-from dupmae_toolkit.search.joined import Joined
 from dupmae_toolkit.search.legs import Returned, Terms
 from dupmae_toolkit.search.postings import MOST_POSTINGS, Postings
 from dupmae_toolkit.search.scanning import inner_products

@@ -16,6 +16,7 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.integrity import Integrity
+from dupmae_toolkit.index.joined import Joined, small_ones
 from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
@@ -23,7 +24,6 @@ from dupmae_toolkit.locks import share
 from dupmae_toolkit.records import Document
 from dupmae_toolkit.search.agreeing import AgreeingSegment
 from dupmae_toolkit.search.engine import Engine
-from dupmae_toolkit.search.joined import Joined, small_ones
 from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.postings import MOST_POSTINGS

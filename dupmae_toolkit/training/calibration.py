@@ -16,7 +16,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import pad, tokenize
-from dupmae_toolkit.training.frequencies import TermFrequencies
+from dupmae_toolkit.training.data.frequencies import TermFrequencies
 
 PRIOR_TEXTS = 8192
 SHIFT_TEXTS = 64

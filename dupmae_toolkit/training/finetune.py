@@ -13,24 +13,24 @@ from typing import Any
 
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, SHIFT_TEXTS, calibrate_head
-from dupmae_toolkit.training.evaluation import Evaluation, HeldOut
+from dupmae_toolkit.training.data.frequencies import FILE, TermFrequencies
+from dupmae_toolkit.training.data.group_sources import Opened
+from dupmae_toolkit.training.data.groups import document_of
+from dupmae_toolkit.training.data.neighbours import near_batches
+from dupmae_toolkit.training.data.pair_collator import PairCollator
+from dupmae_toolkit.training.data.streams import Batches, check_sources, pairs
 from dupmae_toolkit.training.finetune_checks import check_ordinary, warnings
 from dupmae_toolkit.training.freezing import freeze_layers, set_dropout
-from dupmae_toolkit.training.frequencies import FILE, TermFrequencies
-from dupmae_toolkit.training.group_sources import Opened
-from dupmae_toolkit.training.groups import document_of
-from dupmae_toolkit.training.history import Listen
-from dupmae_toolkit.training.neighbours import near_batches
-from dupmae_toolkit.training.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
-from dupmae_toolkit.training.processes import heard_once
 from dupmae_toolkit.training.recipe import FinetuneRecipe
-from dupmae_toolkit.training.resuming import agreed_checkpoint, continuing
-from dupmae_toolkit.training.retrieval import Measure
+from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
+from dupmae_toolkit.training.running.history import Listen
+from dupmae_toolkit.training.running.processes import heard_once
+from dupmae_toolkit.training.running.resuming import agreed_checkpoint, continuing
+from dupmae_toolkit.training.running.retrieval import Measure
+from dupmae_toolkit.training.running.trainer import check_lengths, check_output, run
 from dupmae_toolkit.training.sources import Source
-from dupmae_toolkit.training.streams import Batches, check_sources, pairs
 from dupmae_toolkit.training.teachers import Teachers
-from dupmae_toolkit.training.trainer import check_lengths, check_output, run
 
 
 class Sample:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import tokenize
-from dupmae_toolkit.training.group_sources import Opened
-from dupmae_toolkit.training.groups import Draw, document_of
+from dupmae_toolkit.training.data.group_sources import Opened
+from dupmae_toolkit.training.data.groups import Draw, document_of
+from dupmae_toolkit.training.data.streams import pairs_once
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.sources import Source
-from dupmae_toolkit.training.streams import pairs_once
 
 ENOUGH = 64  # pairs or groups of a source that are looked at
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training import losses
-from dupmae_toolkit.training.chunks import Vectors, encode
-from dupmae_toolkit.training.distributed import batch_mean, gather, rank
 from dupmae_toolkit.training.recipe import LEXICAL_LOSSES, FinetuneRecipe
+from dupmae_toolkit.training.running.chunks import Vectors, encode
+from dupmae_toolkit.training.running.distributed import batch_mean, gather, rank
 from dupmae_toolkit.training.teachers import Side, Teachers, Teaching
 
 COSINE_SCALE = 20.0  #: where the recipe leaves dense_scale open and the vectors have length one

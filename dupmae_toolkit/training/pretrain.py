@@ -21,20 +21,15 @@ from dupmae_toolkit.model.losses import bag_of_words_loss
 from dupmae_toolkit.model.mean_layer import add_mean_layer
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
-from dupmae_toolkit.training.collator import PreTrainingCollator
-from dupmae_toolkit.training.evaluation import Evaluation, HeldOut
-from dupmae_toolkit.training.history import Listen
-from dupmae_toolkit.training.packing import Packer
-from dupmae_toolkit.training.processes import heard_once
+from dupmae_toolkit.training.data.collator import PreTrainingCollator
+from dupmae_toolkit.training.data.packing import Packer
+from dupmae_toolkit.training.data.streams import Batches, check_sources, shuffled, training_texts
 from dupmae_toolkit.training.recipe import PretrainRecipe, Source
-from dupmae_toolkit.training.retrieval import Measure
-from dupmae_toolkit.training.streams import (
-    Batches,
-    check_sources,
-    shuffled,
-    training_texts,
-)
-from dupmae_toolkit.training.trainer import check_lengths, check_output, run
+from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
+from dupmae_toolkit.training.running.history import Listen
+from dupmae_toolkit.training.running.processes import heard_once
+from dupmae_toolkit.training.running.retrieval import Measure
+from dupmae_toolkit.training.running.trainer import check_lengths, check_output, run
 
 
 class Examples:

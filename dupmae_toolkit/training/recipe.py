@@ -9,7 +9,7 @@ from typing import Any
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PreTrainingConfig
-from dupmae_toolkit.training.checks import at_least, one_of, refuse_unknown, share
+from dupmae_toolkit.training.recipe_checks import at_least, one_of, refuse_unknown, share
 from dupmae_toolkit.training.recipe_files import load_recipe
 from dupmae_toolkit.training.sources import PAIR_KINDS, Source, TeacherSource
 

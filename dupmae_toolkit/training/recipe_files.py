@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.checks import refuse_unknown, typed
+from dupmae_toolkit.training.recipe_checks import refuse_unknown, typed
 from dupmae_toolkit.training.sources import Source, TeacherSource
 from dupmae_toolkit.training.yaml_files import load_yaml, read_yaml
 

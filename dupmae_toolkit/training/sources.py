@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.checks import at_least, one_of
+from dupmae_toolkit.training.recipe_checks import at_least, one_of
 
 #: What a source of fine-tuning makes of its file: pairs out of single texts, or groups.
 TEXT_KINDS = ("title", "sentence", "phrase")

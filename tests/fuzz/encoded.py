@@ -15,7 +15,7 @@ from dupmae_toolkit.encoding.parquet import read_ids, read_metadata
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.records import Document
-from dupmae_toolkit.training.tables import open_table
+from dupmae_toolkit.training.data.tables import open_table
 from tests.fuzz.readers import Reader
 from tests.support import HashingEncoder
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from dupmae_toolkit import HybridIndex
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest, _own_digest, checksum
 from dupmae_toolkit.index.updates import add_corpus, compact_index, delete_documents
-from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.interop.pyserini_index import PyseriniIndex
 from dupmae_toolkit.records import Document, Query
 from tests.fuzz.encoded import DOCUMENTS, ENCODER

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from dupmae_cli.updating import _read_ids
 
+from dupmae_cli.updating import _read_ids
 from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.collection.corpora import open_corpus
 from dupmae_toolkit.collection.lines import check_id, check_text
@@ -21,10 +21,10 @@ from dupmae_toolkit.collection.queries import read_queries
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.files import read_json
+from dupmae_toolkit.mining.examples import read_about, read_examples
 from dupmae_toolkit.records import Document, Query, Ranking, Run
-from dupmae_toolkit.training.examples import read_about, read_examples
-from dupmae_toolkit.training.group_files import parse_group, parse_texts
-from dupmae_toolkit.training.line_files import TextStore
+from dupmae_toolkit.training.data.group_files import parse_group, parse_texts
+from dupmae_toolkit.training.data.line_files import TextStore
 from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from tests.fuzz.readers import Reader
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.errors import DupMAEError
-from dupmae_toolkit.index.repair import repair_index
+from dupmae_toolkit.index.health.repair import repair_index
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.updates import add_corpus, compact_index, delete_documents
-from dupmae_toolkit.index.verify import verify_index
 from tests.reliability.children import scratch
 from tests.reliability.world import ENCODER, MODES, answers, some
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.errors import BusyError
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.updates import add_corpus
-from dupmae_toolkit.index.verify import verify_index
 from dupmae_toolkit.locks import exclusive
 from tests.reliability.children import Doom, Outcome, cut_power, marks, run_child, scratch
 from tests.reliability.scenarios import Before, Scenario, scenarios

@@ -15,10 +15,10 @@ from dupmae_toolkit import Document, HybridIndex
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import BusyError
 from dupmae_toolkit.index import build
+from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.updates import add_corpus, compact_index, delete_documents
-from dupmae_toolkit.index.verify import verify_index
 from tests.reliability.children import scratch
 from tests.reliability.journal import History, Journal
 from tests.reliability.world import (

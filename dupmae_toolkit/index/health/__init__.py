@@ -1,0 +1,1 @@
+"""Damage to an index: found, told, repaired."""

@@ -1,0 +1,290 @@
+"""Rebuilding what an index holds twice, where one of the two is damaged.
+
+A repaired segment is a new one under a new name, which takes the place of the damaged one in the
+step that writes the manifest, as in every change: nothing that a searcher has open is touched, and
+killed before that step, an index is what it was. What stands nowhere else, texts, deletions and
+the manifest, cannot be rebuilt, and is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from dupmae_toolkit import jvm
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.files import atomic_folder, sha256_lines
+from dupmae_toolkit.index.health.agreement import compare_parts
+from dupmae_toolkit.index.health.salvage import LostError, Rebuilt, Salvage
+from dupmae_toolkit.index.health.verify import held_by, inspect
+from dupmae_toolkit.index.manifest import (
+    COPY,
+    MANIFEST_FILE,
+    REBUILD,
+    SEGMENTS_FOLDER,
+    Manifest,
+    SegmentEntry,
+    checksum,
+    require_folder,
+    write_vocabulary,
+)
+from dupmae_toolkit.index.problems import (
+    DELETIONS,
+    DOCUMENTS,
+    IDS,
+    IMPACTS,
+    LUCENE,
+    VECTORS,
+    Problem,
+    part_of,
+)
+from dupmae_toolkit.index.state import State
+from dupmae_toolkit.index.updates import WAIT, changing
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.locks import remove_folder
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Encoder
+
+__all__ = ["Rebuilt", "Repair", "repair_index"]
+
+_NEEDED = {IDS, VECTORS, LUCENE, IMPACTS, DOCUMENTS}
+
+
+@dataclass(slots=True)
+class Repair:
+    """What a repair found, what it did, and what is left to do.
+
+    found: as ``verify_index`` tells it. removed: files that the manifest did not name. remaining:
+    what could not be repaired, a line for each part of a segment, with what to do.
+    """
+
+    found: list[Problem] = field(default_factory=list)
+    rebuilt: list[Rebuilt] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    remaining: list[Problem] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the index has no damage now."""
+        return not self.remaining
+
+
+def repair_index(
+    index: str | Path,
+    encoder: Encoder | Callable[[], Encoder] | None = None,
+    *,
+    wait: float = WAIT,
+    progress: Progress = silent,
+) -> Repair:
+    """Look through all of an index, and rebuild what can be rebuilt, in one step.
+
+    encoder: the index's own, or a function that loads it, called when it is needed: for vectors
+    that stand nowhere any more, which are then encoded again, and for the vocabulary. wait: seconds
+    that another process may take until it is done with the index.
+
+    Where all checksums are right and the parts of a segment disagree nevertheless, nothing tells
+    which of them is wrong, and nothing is done. Raises InputError where no index is, and while
+    another process changes it; EncoderMismatchError for another encoder.
+    """
+    index = Path(index)
+    try:
+        manifest = Manifest.load(index)
+    except InputError as error:
+        require_folder(index)
+        message = str(error) if REBUILD in str(error) else f"{error}; {COPY}"
+        problem = Problem(MANIFEST_FILE, message, "manifest")
+        return Repair([problem], remaining=[problem])
+    _check_names(index, manifest)
+    if encoder is not None and not callable(encoder):
+        manifest.check_encoder(index, encoder.info)
+    jvm.start()  # without Java an index cannot be looked through; told now, and as what it is
+    with changing(index, wait) as state:
+        _check_names(index, state.manifest)
+        work = _Work(state, encoder, progress)
+        work.run()
+        return work.report
+
+
+class _Work:
+    """One repair of an index that is held alone."""
+
+    def __init__(
+        self, state: State, encoder: Encoder | Callable[[], Encoder] | None, progress: Progress
+    ) -> None:
+        self._state, self._manifest, self._index = state, state.manifest, state.index
+        self._given = encoder
+        self._encoder: Encoder | LostError | None = None
+        self._progress = progress
+        self._found = inspect(self._index, self._manifest, True, progress)
+        self._bad = set(self._found.paths())
+        self.report = Repair(list(self._found.problems))
+
+    def run(self) -> None:
+        if not self._found.problems:
+            return
+        for problem in self._found.problems:
+            if problem.kind in ("manifest", "apart"):
+                self._leave(problem)
+            elif problem.path.startswith(f"{DELETIONS}/"):
+                self.report.remaining.append(problem)
+        stated = self._manifest.checksums.get(self._manifest.vocabulary_file)
+        self._remove_strays()
+        self._terms = self._vocabulary()
+        old, new = [], []
+        for number, entry in enumerate(self._manifest.segments):
+            made = self._mend(entry)
+            if made is not None:
+                old.append(number)
+                new.append(made)
+        if old:
+            self._state.exchange(old, new)
+            self._state.commit()
+        elif (
+            "form" in {problem.kind for problem in self._found.problems}
+            or self._manifest.checksums.get(self._manifest.vocabulary_file) != stated
+        ):
+            self._manifest.save(self._index)
+
+    def _leave(self, problem: Problem) -> None:
+        """Leave a problem as it is: nothing tells what is right."""
+        message = problem.message
+        if problem.kind == "apart":
+            message += "; every file is as it was written, and nothing tells which is wrong"
+        message += f"; {REBUILD}"
+        self.report.remaining.append(Problem(problem.path, message, problem.kind))
+
+    def _remove_strays(self) -> None:
+        """Remove what the manifest does not name: it could be taken for a part."""
+        named: dict[str, set[str]] = {}
+        for name in self._manifest.checksums:
+            if name.startswith(f"{SEGMENTS_FOLDER}/"):
+                _, segment, inner = name.split("/", 2)
+                named.setdefault(segment, set()).add(part_of(inner))
+        for problem in self._found.problems:
+            if problem.kind != "stray":
+                continue
+            if not named.get(problem.path.split("/")[1], set()) >= _NEEDED:
+                # Then it is the manifest that is wrong, and this may be the only copy.
+                self._leave(Problem(problem.path, "is not in the manifest", "stray"))
+                continue
+            (self._index / problem.path).unlink()
+            self.report.removed.append(problem.path)
+
+    def _vocabulary(self) -> list[str] | None:
+        """Lucene's terms, from the vocabulary, which is written anew where it is damaged."""
+        name, manifest = self._manifest.vocabulary_file, self._manifest
+        try:
+            if name not in self._bad:
+                return lucene_terms(manifest.vocabulary(self._index))
+            try:
+                # Its tokens have a digest of their own, so they may be known to be right.
+                tokens, source = manifest.vocabulary(self._index), "its own tokens"
+            except DupMAEError:
+                tokens, source = self._load_encoder().vocabulary, "the encoder's tokenizer"
+            if sha256_lines(tokens) != manifest.encoder.vocabulary_sha256:
+                raise LostError("the encoder's tokenizer has other tokens than the index")
+        except LostError as why:
+            self.report.remaining.append(Problem(name, f"is lost: {why}"))
+            return None
+        except DupMAEError as error:
+            self._leave(Problem(name, str(error), "manifest"))
+            return None
+        if (self._index / name).is_dir():  # which no file can replace
+            remove_folder(self._index / name, self._index)
+        write_vocabulary(self._index / name, tokens)
+        manifest.checksums[name] = checksum(self._index / name)
+        self.report.rebuilt.append(Rebuilt(name, name, source))
+        return lucene_terms(tokens)
+
+    def _mend(self, entry: SegmentEntry) -> SegmentEntry | None:
+        """A new segment for one that is damaged; None where there is none to be made."""
+        start = f"{SEGMENTS_FOLDER}/{entry.name}/"
+        lost = {part_of(name.removeprefix(start)) for name in self._bad if name.startswith(start)}
+        without = {DELETIONS} if entry.deletions in self._bad else set()
+        if not lost:
+            if entry.name not in self._found.compared:
+                for problem in self._compare(entry, without):
+                    self._leave(problem)
+            return None
+        if lost >= _NEEDED:
+            message = (
+                f"nothing of it is as it was written, and its {entry.live:,} documents are lost: "
+                f"{COPY}"
+            )
+            self.report.remaining.append(Problem(start.rstrip("/"), message))
+            return None
+        salvage = Salvage(
+            self._index,
+            self._manifest,
+            entry,
+            lost,
+            self._terms,
+            self._load_encoder,
+            self._progress,
+        )
+        folder = self._state.free_folder()
+        with atomic_folder(folder) as temporary:
+            made = salvage.write(temporary)
+        if not made:
+            remove_folder(folder, self._index)
+        fresh, sums = salvage.settle(folder) if made else (entry, {})
+        if made:
+            apart = self._compare(fresh, without | set(salvage.remaining))
+            if apart:
+                remove_folder(folder, self._index)
+                for problem in apart:
+                    path = problem.path.replace(folder.name, entry.name)
+                    self._leave(Problem(path, f"rebuilt, {problem.message}", problem.kind))
+                fresh, made = entry, False
+            else:
+                self.report.rebuilt += salvage.report(folder)
+                self._manifest.checksums |= sums
+        for part, why in salvage.remaining.items():
+            path = f"{SEGMENTS_FOLDER}/{fresh.name}/{part}"
+            if part == DOCUMENTS:
+                why += held_by(self._index, self._manifest, fresh, self._bad)
+            self.report.remaining.append(Problem(path, f"is lost: {why}"))
+        return fresh if made else None
+
+    def _compare(self, entry: SegmentEntry, without: set[str]) -> list[Problem]:
+        homes = self._found.homes
+        return compare_parts(self._index, self._manifest, entry, self._terms, homes, without)
+
+    def _load_encoder(self) -> Encoder:
+        """The index's encoder; LostError where it is not to be had."""
+        if self._encoder is None:
+            self._encoder = self._loaded()
+        if isinstance(self._encoder, LostError):
+            raise self._encoder
+        return self._encoder
+
+    def _loaded(self) -> Encoder | LostError:
+        name = self._manifest.encoder.name
+        if self._given is None:
+            return LostError(f"its encoder {name!r} could make it again, and was not given")
+        try:
+            encoder = self._given() if callable(self._given) else self._given
+            self._manifest.check_encoder(self._index, encoder.info)
+        except DupMAEError as error:
+            return LostError(
+                f"its encoder {name!r} could make it again, and is not to be had: {error}"
+            )
+        return encoder
+
+
+def _check_names(index: Path, manifest: Manifest) -> None:
+    """Refuse a manifest by which files outside of the index would be written or removed."""
+    for name in _names(manifest):
+        if PurePosixPath(name).is_absolute() or {"..", "", "."} & set(name.split("/")):
+            raise InputError(
+                f"{index}: its manifest names {name!r}, which lies outside of the index; the index "
+                "is not repaired: do not trust it"
+            )
+
+
+def _names(manifest: Manifest) -> Iterator[str]:
+    yield manifest.vocabulary_file
+    yield from manifest.checksums
+    yield from (f"{SEGMENTS_FOLDER}/{entry.name}" for entry in manifest.segments)
+    yield from (entry.deletions for entry in manifest.segments if entry.deletions)

@@ -1,0 +1,151 @@
+"""Looking through an index for damage: what is missing, what was changed, what does not agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.errors import DupMAEError
+from dupmae_toolkit.files import wrong_contents
+from dupmae_toolkit.index.deletions import read_deletions
+from dupmae_toolkit.index.health.agreement import compare_parts
+from dupmae_toolkit.index.manifest import MANIFEST_FILE, SEGMENTS_FOLDER, Manifest, SegmentEntry
+from dupmae_toolkit.index.problems import (
+    DELETIONS,
+    DOCUMENTS,
+    IDS,
+    REPAIR,
+    Problem,
+    some_ids,
+    way_out,
+    wrong_size,
+)
+from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.progress import Advance, Progress, silent
+
+
+@dataclass(slots=True)
+class Inspection:
+    """What was found.
+
+    compared: the segments whose parts were compared. homes: of the ids seen, the segment that each
+    lives in.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    compared: set[str] = field(default_factory=set)
+    homes: dict[str, str] = field(default_factory=dict)
+
+    def paths(self, kind: str = "damaged") -> list[str]:
+        """The paths of problems of a kind."""
+        return [problem.path for problem in self.problems if problem.kind == kind]
+
+
+def verify_index(
+    index: str | Path, deep: bool = True, progress: Progress = silent
+) -> list[Problem]:
+    """All problems of an index; none in a whole one.
+
+    Always: the manifest is as it was written, every file that it names stands with its size, and
+    no other file lies in a segment. ``deep``: checksums too, and in segments whose files are as
+    they were written, that the parts agree: the same ids in the same order in FAISS, Lucene and the
+    documents, counts, and the score of every document in Lucene equal to that of the forward store
+    for a query of all terms with random weights, which sees every posting.
+    """
+    index = Path(index)
+    try:
+        manifest = Manifest.load(index)
+    except DupMAEError as error:
+        return [Problem(MANIFEST_FILE, str(error), "manifest")]
+    return inspect(index, manifest, deep, progress).problems
+
+
+def inspect(
+    index: Path, manifest: Manifest, deep: bool = True, progress: Progress = silent
+) -> Inspection:
+    """``verify_index`` of an index whose manifest is read."""
+    found = Inspection(list(_missing_and_changed(index, manifest, deep, progress)))
+    problems, bad = found.problems, found.paths()
+    texts = {f"{SEGMENTS_FOLDER}/{entry.name}/{DOCUMENTS}": entry for entry in manifest.segments}
+    for number, problem in enumerate(problems):
+        if problem.path in texts and problem.kind == "damaged":
+            held = held_by(index, manifest, texts[problem.path], bad)
+            problems[number] = replace(problem, message=problem.message + held)
+    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    if (index / MANIFEST_FILE).read_bytes() != text.encode():
+        message = "is not as it was written, though it says the same"
+        problems.append(Problem(MANIFEST_FILE, f"{message}; {REPAIR}", "form"))
+    if not deep:
+        return found
+    try:
+        terms = lucene_terms(manifest.vocabulary(index))
+    except DupMAEError as error:
+        if manifest.vocabulary_file not in found.paths():
+            problems.append(Problem(manifest.vocabulary_file, str(error)))
+        return found
+    damaged = {problem.path.split("/")[1] for problem in problems if "/" in problem.path}
+    lost = set(found.paths())
+    with progress("comparing the parts of segments", len(manifest.segments)) as advance:
+        for entry in manifest.segments:
+            if entry.name not in damaged:
+                without = {DELETIONS} if entry.deletions in lost else set()
+                problems += compare_parts(index, manifest, entry, terms, found.homes, without)
+                found.compared.add(entry.name)
+            advance(1)
+    return found
+
+
+def held_by(index: Path, manifest: Manifest, entry: SegmentEntry, bad: Collection[str]) -> str:
+    """What to add to a message of a segment's lost texts: whose they were; "" where none can tell.
+
+    bad: the paths of files that are damaged.
+    """
+    ids = f"{SEGMENTS_FOLDER}/{entry.name}/{IDS}"
+    if ids in bad:
+        return ""
+    try:
+        names = Segment(manifest.segment_folder(index, entry)).ids
+        dead = None if entry.deletions in bad else read_deletions(index, entry)
+    except DupMAEError:
+        return ""
+    held = some_ids(names, () if dead is None else set(dead.tolist()))
+    return f"; it held {held} (every id of it is in {ids}, one a line)"
+
+
+def _missing_and_changed(
+    index: Path, manifest: Manifest, deep: bool, progress: Progress
+) -> Iterator[Problem]:
+    for entry in manifest.segments:
+        if not manifest.segment_folder(index, entry).is_dir():
+            yield Problem(f"{SEGMENTS_FOLDER}/{entry.name}", "is missing")
+    if manifest.vocabulary_file not in manifest.checksums:
+        message = f"has no checksum of {manifest.vocabulary_file}"
+        yield Problem(MANIFEST_FILE, message, "manifest")
+    total = sum(int(entry["bytes"]) for entry in manifest.checksums.values())
+    with progress("reading every file" if deep else "looking at files", total) as advance:
+        for name, stated in manifest.checksums.items():
+            message = _what_is_wrong(index / name, stated, deep, advance)
+            if message:
+                yield Problem(name, f"{message}; {way_out(name)}")
+    for entry in manifest.segments:
+        folder = manifest.segment_folder(index, entry)
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(index).as_posix()
+            if path.is_file() and name not in manifest.checksums:
+                message = f"is not in the manifest; it was put there later: delete it, or {REPAIR}"
+                yield Problem(name, message, "stray")
+        if entry.deletions and entry.deletions not in manifest.checksums:
+            yield Problem(MANIFEST_FILE, f"has no checksum of {entry.deletions}", "manifest")
+
+
+def _what_is_wrong(path: Path, stated: dict[str, Any], deep: bool, advance: Advance) -> str:
+    message = wrong_size(path, stated)
+    if not message and deep:
+        message = wrong_contents(path, stated["sha256"])
+    if not message:
+        advance(int(stated["bytes"]))
+    return message

@@ -1,0 +1,1 @@
+"""Training examples made with a search in hand: hard negatives, and teachers' scores."""

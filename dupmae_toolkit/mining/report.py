@@ -1,0 +1,95 @@
+"""What a mining took: how many candidates it saw, why it left some out, where the rest stood."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from dupmae_toolkit.mining.examples import quantiles
+
+#: Why a candidate is left out; the first that applies counts.
+REASONS = {
+    "rank": "outside the ranks asked for",
+    "positive": "judged to answer the query",
+    "self": "the query's own document",
+    "margin": "too near to the positive's score",
+    "teacher": "too near to the positive by the teacher's scores",
+    "blank": "a title alone, where titles are the queries",
+    "same_text": "the text of a positive, or of the query",
+    "same_title": "the title of a positive, or the query as title",
+    "duplicate": "the text of another negative",
+}
+
+
+@dataclass(slots=True)
+class MiningReport:
+    """Counts and distributions; see ``to_dict``.
+
+    candidates = dropped + not_needed (there were enough before them) + negatives.
+    """
+
+    queries: int = 0
+    written: int = 0
+    without_positives: int = 0
+    without_negatives: int = 0
+    with_fewer: int = 0
+    positives: int = 0
+    positives_not_found: int = 0
+    positives_without_score: int = 0
+    unknown_to_teacher: int = 0
+    candidates: int = 0
+    not_needed: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    positives_not_listed: int = 0
+    _ranks: array[int] = field(default_factory=lambda: array("q"))
+    _margins: array[float] = field(default_factory=lambda: array("d"))
+    _scores: array[float] = field(default_factory=lambda: array("d"))
+    _positive_ranks: array[int] = field(default_factory=lambda: array("q"))
+
+    def drop(self, reason: str) -> None:
+        """A candidate was left out."""
+        self.dropped[reason] += 1
+
+    def positive_rank(self, rank: int | None) -> None:
+        """Where the list has a positive; None: nowhere."""
+        if rank is None:
+            self.positives_not_listed += 1
+        else:
+            self._positive_ranks.append(rank)
+
+    def negative(self, rank: int, score: float, positive: float | None) -> None:
+        """A negative was taken; ``positive``: the best score of its query's positives."""
+        self._ranks.append(rank)
+        self._scores.append(score)
+        if positive is not None:
+            self._margins.append(positive - score)
+
+    @property
+    def negatives(self) -> int:
+        return len(self._ranks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For NAME.json. margins: best positive's score minus negative's, where it is known."""
+        return {
+            "queries": self.queries,
+            "written": self.written,
+            "without_positives": self.without_positives,
+            "without_negatives": self.without_negatives,
+            "with_fewer_negatives": self.with_fewer,
+            "positives": self.positives,
+            "positives_not_in_corpus": self.positives_not_found,
+            "positives_not_listed": self.positives_not_listed,
+            "queries_without_positive_score": self.positives_without_score,
+            "queries_unknown_to_teacher": self.unknown_to_teacher,
+            "negatives": self.negatives,
+            "candidates": self.candidates,
+            "dropped": {reason: self.dropped[reason] for reason in REASONS},
+            "not_needed": self.not_needed,
+            "positive_ranks": quantiles(self._positive_ranks),
+            "ranks": quantiles(self._ranks),
+            "scores": quantiles(self._scores),
+            "margins": quantiles(self._margins),
+            "negatives_above_positive": sum(margin < 0 for margin in self._margins),
+        }

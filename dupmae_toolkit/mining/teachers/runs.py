@@ -1,0 +1,111 @@
+"""Teachers that stand on ready-made rankings and on BM25: scores by topic and document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dupmae_toolkit.collection.trec import read_run
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.bm25 import SETTINGS, Bm25Searcher, build_index
+from dupmae_toolkit.files import read_json, sha256_file
+from dupmae_toolkit.mining.examples import Example
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Document, Ranking
+from dupmae_toolkit.search.fusion import Fusion
+
+#: What is done with a text that one of the runs does not list for the query.
+MISSING = ("min", "drop")
+
+
+class RunsTeacher:
+    """A fusion of TREC runs, or the scores of a single one.
+
+    Each list is normalised over all that it holds for the query. missing: ``min``, a text that a
+    run lacks counts there as the smallest that the run has for the query, after normalisation (by
+    rank fusion it adds nothing); ``drop``, it is left out. A query that no run has is left out.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], fusion: Fusion | None = None, missing: str = "min"
+    ) -> None:
+        if missing not in MISSING:
+            raise InputError(f"missing {missing!r}: choose one of {', '.join(MISSING)}")
+        chosen = fusion or Fusion("linear" if len(paths) > 1 else "sum")
+        self.fusion = Fusion(chosen.method, chosen.weights, chosen.norm, "min", chosen.rrf_k)
+        self.missing = missing
+        self.paths = [Path(path) for path in paths]
+        described = self.fusion.describe(len(paths), completed=False)  # refuses wrong weights
+        self._fusion = {key: value for key, value in described.items() if key != "ties"}
+        if missing == "drop":
+            self._fusion["missing"] = "left out"
+        self._runs = [read_run(path) for path in self.paths]
+        self._hashes = [sha256_file(path) for path in self.paths]
+
+    def describe(self) -> dict[str, Any]:
+        runs = [
+            {"path": str(path), "tag": run.tag, "sha256": digest}
+            for path, run, digest in zip(self.paths, self._runs, self._hashes, strict=True)
+        ]
+        return {"kind": "runs", "runs": runs, "fusion": self._fusion}
+
+    def score(self, examples: Sequence[Example]) -> np.ndarray:
+        """float64 [passages], NaN for what is left out; see ``Teacher``."""
+        return np.concatenate([np.zeros(0), *map(self._score_one, examples)])
+
+    def _score_one(self, example: Example) -> np.ndarray:
+        nothing = Ranking([], np.empty(0))
+        lists = [run.topics.get(example.query_id, nothing) for run in self._runs]
+        asked = [passage.id for passage in example.passages]
+        if not any(len(ranking) for ranking in lists):
+            return np.full(len(asked), np.nan)
+        names = sorted({name for ranking in lists for name in ranking.ids} | set(asked))
+        column = {name: number for number, name in enumerate(names)}
+        scores = np.zeros((len(lists), len(names)))
+        ranks = np.zeros((len(lists), len(names)), dtype=np.int64)
+        for row, ranking in enumerate(lists):
+            columns = [column[name] for name in ranking.ids]
+            scores[row, columns] = ranking.scores
+            ranks[row, columns] = np.arange(1, len(columns) + 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            fused = self.fusion.fuse(scores, ranks)
+        if not (np.abs(fused) <= np.finfo(np.float32).max).all():
+            raise InputError(
+                f"topic {example.query_id}: the fused scores are too large for float32; normalise "
+                "by min-max (--norm min-max, norm=…)"
+            )
+        if self.missing == "drop":
+            fused = np.where((ranks > 0).all(axis=0), fused, np.nan)
+        return fused[[column[name] for name in asked]]
+
+
+class Bm25Teacher:
+    """Lucene's BM25 over a corpus. A text without a word of the query scores 0.
+
+    The index is kept in ``workdir``, and used again for the same documents; see ``build_index``. A
+    document that is not in the corpus is left out.
+    """
+
+    def __init__(
+        self, documents: Iterable[Document], workdir: str | Path, progress: Progress = silent
+    ) -> None:
+        folder = build_index(documents, workdir, progress=progress)
+        self._documents = read_json(folder / "manifest.json")["documents"]
+        self._searcher = Bm25Searcher(folder)
+
+    def describe(self) -> dict[str, Any]:
+        return {**SETTINGS, "documents_sha256": self._documents}
+
+    def score(self, examples: Sequence[Example]) -> np.ndarray:
+        """float64 [passages], NaN for documents that are not there; see ``Teacher``."""
+        found = [
+            self._searcher.score(example.query, [passage.id for passage in example.passages])
+            for example in examples
+        ]
+        return np.concatenate([np.zeros(0), *found])
+
+    def close(self) -> None:
+        self._searcher.close()

@@ -1,0 +1,269 @@
+"""A teacher's scores put into training examples, block by block, so that killed work goes on.
+
+The scores of a block of examples are kept beside the output, in ``OUTPUT.part``, as soon as they
+are known. When all are there, the output is written in one step and the folder goes. What a block's
+scores are depends on its own examples alone, so work that was interrupted ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.files import (
+    atomic_file,
+    make_folder,
+    read_json,
+    remove_leftovers,
+    sha256_file,
+    write_json,
+)
+from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.mining.examples import (
+    Example,
+    Passage,
+    quantiles,
+    read_about,
+    read_examples,
+    short,
+    write_examples,
+)
+from dupmae_toolkit.mining.negatives import ceiling, check_margins
+from dupmae_toolkit.progress import Progress, silent
+
+#: Examples that are scored, and kept, together.
+BLOCK = 64
+_HEADER = "teaching.json"
+_VERSION = 1
+
+
+class Teacher(Protocol):
+    """What gives scores: a model, runs, BM25."""
+
+    def describe(self) -> dict[str, Any]:
+        """What makes its scores what they are, for NAME.json; all of it as JSON can say it."""
+        ...
+
+    def score(self, examples: Sequence[Example]) -> np.ndarray:
+        """float64 [passages], example by example, positives first; NaN: it does not know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TeachingOptions:
+    """What is left out afterwards.
+
+    margin, margin_ratio: as in mining, by the teacher's scores: a negative that scores more than
+    the best positive minus the margin is taken for a false negative. keep_bare: keep examples
+    whose negatives are all left out.
+    """
+
+    margin: float | None = None
+    margin_ratio: float | None = None
+    keep_bare: bool = False
+
+    def __post_init__(self) -> None:
+        check_margins(self.margin, self.margin_ratio)
+
+
+def teach(
+    source: str | Path,
+    output: str | Path,
+    teacher: Teacher,
+    options: TeachingOptions | None = None,
+    *,
+    restart: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write the examples of ``source`` with the teacher's scores; returns what lies beside them.
+
+    ``output`` may be ``source``. A passage that the teacher does not know is left out, and with it
+    an example that has no positive left, or no negative where it had one. Interrupted work of the
+    same teacher on the same file goes on; that of another one is refused unless ``restart``.
+    Raises InputError with file and line for what is no example, before anything is scored.
+    """
+    source, output = Path(source), Path(output)
+    options = options or TeachingOptions()
+    with progress(f"reading {source}", None) as advance:
+        total = 0
+        for _ in read_examples(source):
+            total += 1
+            advance(1)
+    header = {
+        "version": _VERSION,
+        "examples_sha256": sha256_file(source),
+        "examples": total,
+        "block": BLOCK,
+        "teacher": teacher.describe(),
+    }
+    make_folder(output.parent)
+    part = output.with_name(f"{output.name}.part")
+    _open_part(part, header, restart)
+    with exclusive(part):
+        remove_leftovers(part)
+        _score_blocks(source, part, teacher, total, progress)
+        report = _Report()
+        examples = _taught(source, part, options, report)
+        beside = read_about(source)
+
+        def about() -> dict[str, Any]:
+            if not report.written:
+                raise InputError(
+                    f"{source}: nothing is left of {total:,} examples; the teacher knows too "
+                    "little of them, or the margin is too wide"
+                )
+            return {
+                "kind": "taught examples",
+                "source": str(source),
+                "teacher": header["teacher"],
+                "options": asdict(options),
+                "report": report.to_dict(),
+                "mined": beside,
+            }
+
+        metadata = write_examples(output, examples, about)
+    shutil.rmtree(part, ignore_errors=True)
+    return metadata
+
+
+def _open_part(part: Path, header: dict[str, Any], restart: bool) -> None:
+    """The folder of the scores that are known; that of other work gives way only if asked."""
+    path = part / _HEADER
+    if restart and path.exists():
+        shutil.rmtree(part, ignore_errors=True)
+    if part.exists() and not path.exists() and any(part.iterdir()):
+        raise InputError(f"{part}: holds something else; remove it, or name another output")
+    if path.exists():
+        if read_json(path) != header:
+            raise InputError(
+                f"{part}: scores of another teacher, or of other examples, were interrupted there; "
+                "finish that, or pass --restart (restart=True) to throw them away"
+            )
+        return
+    make_folder(part)
+    write_json(path, header)
+
+
+def _blocks(source: Path) -> Iterator[list[Example]]:
+    examples = (example for _, example in read_examples(source))
+    while block := list(itertools.islice(examples, BLOCK)):
+        yield block
+
+
+def _block_path(part: Path, number: int) -> Path:
+    return part / f"scores-{number:06}.npy"
+
+
+def _score_blocks(
+    source: Path, part: Path, teacher: Teacher, total: int, progress: Progress
+) -> None:
+    with progress("scoring", total) as advance:
+        for number, block in enumerate(_blocks(source)):
+            path = _block_path(part, number)
+            size = sum(len(example.passages) for example in block)
+            if _read_block(path, size) is None:
+                scores = np.asarray(teacher.score(block), dtype=np.float64)
+                if scores.shape != (size,) or np.isinf(scores).any():
+                    raise DupMAEError(f"the teacher gave no finite score for each of {size} texts")
+                with atomic_file(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, scores, allow_pickle=False)
+            advance(len(block))
+
+
+def _read_block(path: Path, size: int) -> np.ndarray | None:
+    try:
+        scores = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return scores if scores.shape == (size,) and scores.dtype == np.float64 else None
+
+
+def _taught(
+    source: Path, part: Path, options: TeachingOptions, report: _Report
+) -> Iterator[Example]:
+    for number, block in enumerate(_blocks(source)):
+        size = sum(len(example.passages) for example in block)
+        scores = _read_block(_block_path(part, number), size)
+        if scores is None:
+            raise DupMAEError(f"{_block_path(part, number)}: was changed; run the command again")
+        place = 0
+        for example in block:
+            own = scores[place : place + len(example.passages)]
+            place += len(own)
+            taught = _with_scores(example, own, options, report)
+            if taught is not None:
+                yield taught
+
+
+def _with_scores(
+    example: Example, scores: np.ndarray, options: TeachingOptions, report: _Report
+) -> Example | None:
+    """The example with these scores; None where nothing is left to learn from."""
+    report.examples += 1
+    cut = len(example.positives)
+    positives = _known(example.positives, scores[:cut], report)
+    negatives = _known(example.negatives, scores[cut:], report)
+    best = max((p.score for p in positives if p.score is not None), default=None)
+    if best is not None:
+        limit = ceiling(best, options.margin, options.margin_ratio)
+        assert limit is not None  # the best positive has a score
+        kept = [n for n in negatives if n.score is not None and n.score <= limit]
+        report.too_near += len(negatives) - len(kept)
+        negatives = kept
+    emptied = bool(example.negatives) and not negatives and not options.keep_bare
+    if best is None or emptied:
+        report.left_out += 1
+        return None
+    report.written += 1
+    report.positives.extend(p.score for p in positives if p.score is not None)
+    for negative in negatives:
+        assert negative.score is not None
+        report.negatives.append(negative.score)
+        report.margins.append(best - negative.score)
+    return Example(example.query_id, example.query, positives, negatives, example.extra)
+
+
+def _known(passages: Sequence[Passage], scores: np.ndarray, report: _Report) -> list[Passage]:
+    kept = []
+    for passage, score in zip(passages, scores.tolist(), strict=True):
+        if np.isnan(score):
+            report.unknown += 1
+            continue
+        passage.score = short(score)
+        kept.append(passage)
+    return kept
+
+
+@dataclass(slots=True)
+class _Report:
+    examples: int = 0
+    written: int = 0
+    left_out: int = 0
+    unknown: int = 0
+    too_near: int = 0
+    positives: array[float] = field(default_factory=lambda: array("d"))
+    negatives: array[float] = field(default_factory=lambda: array("d"))
+    margins: array[float] = field(default_factory=lambda: array("d"))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "examples": self.examples,
+            "written": self.written,
+            "left_out": self.left_out,
+            "texts_unknown_to_teacher": self.unknown,
+            "negatives_too_near": self.too_near,
+            "positives": len(self.positives),
+            "negatives": len(self.negatives),
+            "positive_scores": quantiles(self.positives),
+            "negative_scores": quantiles(self.negatives),
+            "margins": quantiles(self.margins),
+            "negatives_above_positive": sum(margin < 0 for margin in self.margins),
+        }

@@ -1,0 +1,244 @@
+"""BERT for inference in float32 on a CPU, without what transformers does around the products.
+
+A query of a dozen tokens costs little arithmetic: what takes time is reading the weights, and
+calling a hundred small modules. Here query, key and value are one product, and for a few tokens the
+weights are read in half precision if that is what they are: float32 arithmetic on the same numbers,
+with half the memory to read. The results are transformers' up to the order of additions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dupmae_toolkit.model.heads import Screening, pooled_logits
+from dupmae_toolkit.model.lean.screen import Screen
+
+#: Up to so many tokens the weights in half precision are faster than all the processor's products.
+FEW = 64
+#: The names of the word embeddings, and of the vocabulary matrix where it is another one.
+WORDS = "bert.embeddings.word_embeddings.weight"
+VOCABULARY = "cls.predictions.decoder.weight"
+_LAYERS = "bert.encoder.layer."
+_TRANSFORM = "cls.predictions.transform"
+_ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
+
+_SCREENING = threading.Lock()
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
+#: The same functions written over what they are given.
+_IN_PLACE: dict[Activation, Activation] = {
+    functional.gelu: torch.ops.aten.gelu_,
+    functional.relu: torch.relu_,
+}
+
+
+class Product:
+    """x · weightᵀ + bias, for x of shape [..., in]: float32 [..., out]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight = weight
+        self.bias = bias
+        self._packed: Any = None
+
+    def pack(self) -> None:
+        """Keep the weights in half precision too, which they must be in already."""
+        bias = None if self.bias is None else self.bias.detach()
+        self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.detach(), bias)
+
+    def __call__(self, x: Tensor, room: Tensor | None = None) -> Tensor:
+        """room: float32 [n, out], which the result of x [n, in] may be written into."""
+        if self._packed is not None and 0 < x.numel() <= FEW * x.shape[-1]:
+            return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        if room is None or self.bias is None:
+            return functional.linear(x, self.weight, self.bias)
+        return torch.addmm(self.bias, x, self.weight.t(), out=room)
+
+    def added(self, x: Tensor, to: Tensor) -> Tensor:
+        """The sum of ``to`` [n, out], which may be written over, and the product with x [n, in]."""
+        if self.bias is None or len(x) <= FEW:
+            return self(x) + to
+        return to.addmm_(x, self.weight.t()).add_(self.bias)
+
+    def room(self, x: Tensor) -> Tensor:
+        """For the results of many calls one after another.
+
+        A new place each time comes from the system as pages that are yet to be cleared, which takes
+        a third of the time of the product itself.
+        """
+        return x.new_empty(len(x), len(self.weight))
+
+
+class Norm:
+    """A LayerNorm over the last dimension."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, eps: float) -> None:
+        self._of = weight.shape, weight, bias, eps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, *self._of)
+
+
+@dataclass(slots=True)
+class _Layer:
+    qkv: Product
+    attended: Product
+    first_norm: Norm
+    inner: Product
+    outer: Product
+    second_norm: Norm
+
+
+class LeanBert:
+    """The layers of one BertForMaskedLM, ready for inference, from nothing but its weights."""
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], heads: int, eps: float, activation: Activation
+    ) -> None:
+        """weights: float32, by transformers' names. eps: of the LayerNorms."""
+        self._heads, self._activation = heads, activation
+        self._activate = _IN_PLACE.get(activation, activation)
+        self._products: list[Product] = []
+        self._eps = eps
+        with torch.inference_mode(False), torch.no_grad():
+            self._words = weights[WORDS]
+            self._places = weights["bert.embeddings.position_embeddings.weight"]
+            self._type = weights["bert.embeddings.token_type_embeddings.weight"][0]
+            self._first_norm = self._norm(weights, "bert.embeddings")
+            count = len({name.split(".")[3] for name in weights if name.startswith(_LAYERS)})
+            self._layers = [self._layer(weights, f"{_LAYERS}{i}") for i in range(count)]
+            self._dense = self._product(weights, f"{_TRANSFORM}.dense")
+            self._last_norm = self._norm(weights, _TRANSFORM)
+            #: Rows times the vocabulary matrix, without its bias.
+            self.logits = Product(weights.get(VOCABULARY, self._words), None)
+            self._screen: tuple[Screen | None] | None = None
+            if _are_halves(weights):
+                # Packing takes a good part of a second on one core, and lets other threads run.
+                with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                    list(pool.map(Product.pack, [self.logits, *self._products]))
+
+    @classmethod
+    def of(cls, lm: Any) -> Self | None:
+        """None for anything but a plain BERT in float32 on a CPU that nobody listens to."""
+        if not _is_plain(lm):
+            return None
+        weights = dict(lm.named_parameters(remove_duplicate=False))
+        activation = lm.cls.predictions.transform.transform_act_fn
+        activation = getattr(activation, "act", activation)  # transformers' GELU has it inside
+        c = lm.config
+        return cls(weights, c.num_attention_heads, c.layer_norm_eps, activation)
+
+    def _product(self, weights: Mapping[str, Tensor], *names: str) -> Product:
+        weight = [weights[f"{name}.weight"] for name in names]
+        bias = [weights[f"{name}.bias"] for name in names]
+        one = len(names) == 1
+        product = Product(*(part[0] if one else torch.cat(part) for part in (weight, bias)))
+        self._products.append(product)
+        return product
+
+    def _norm(self, weights: Mapping[str, Tensor], name: str) -> Norm:
+        name = f"{name}.LayerNorm"
+        return Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], self._eps)
+
+    def _layer(self, weights: Mapping[str, Tensor], name: str) -> _Layer:
+        attention = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
+        return _Layer(
+            qkv=self._product(weights, *attention),
+            attended=self._product(weights, f"{name}.attention.output.dense"),
+            first_norm=self._norm(weights, f"{name}.attention.output"),
+            inner=self._product(weights, f"{name}.intermediate.dense"),
+            outer=self._product(weights, f"{name}.output.dense"),
+            second_norm=self._norm(weights, f"{name}.output"),
+        )
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """The vocabulary matrix [V, H] for many tokens whose logits nothing screens."""
+        return self.logits.weight
+
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The last hidden states, float32 [B, L, H], for int64 [B, L] twice."""
+        batch, length = input_ids.shape
+        x = functional.embedding(input_ids, self._words)
+        x = self._first_norm(x + self._type + self._places[:length]).flatten(0, 1)
+        mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]
+        first = self._layers[0]
+        room, wide_room = first.qkv.room(x), first.inner.room(x)
+        for layer in self._layers:
+            qkv = layer.qkv(x, room).view(batch, length, 3, self._heads, -1)
+            x = layer.first_norm(layer.attended.added(self._attend(qkv, mask), x))
+            inner = self._activate(layer.inner(x, wide_room))
+            x = layer.second_norm(layer.outer.added(inner, x))
+        return x.view(batch, length, -1)
+
+    def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """[B·L, H] from queries, keys and values, [B, L, 3, heads, d]. mask: bool [B, 1, 1, L]."""
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return seen.transpose(1, 2).reshape(qkv.shape[0] * qkv.shape[1], -1)
+
+    def pooled_logits(
+        self, features: Tensor, bias: Tensor, mask: Tensor, most: int | None
+    ) -> Tensor:
+        """``heads.pooled_logits`` of the vocabulary; bias: its own; most: see ``_screening``."""
+        screen = self._screening(bias, most)
+        weight = self.vocabulary if screen is None else self.logits.weight
+        return pooled_logits(features, weight, bias, mask, self.logits, screen)
+
+    def _screening(self, bias: Tensor, most: int | None) -> Screening | None:
+        """For ``pooled_logits``; bias: that of the vocabulary. None where all logits are wanted.
+
+        most: see ``Screen.pooled``; None: all, those below 0 too.
+        """
+        if most is None:
+            return None
+        with _SCREENING:  # batches run side by side, and one copy is enough
+            if self._screen is None:
+                self._screen = (Screen.of(self.logits.weight, bias),)
+        (screen,) = self._screen
+        return None if screen is None else partial(screen.pooled, most=most)
+
+    def transform(self, hidden: Tensor) -> Tensor:
+        """The masked-LM head up to the vocabulary projection: [..., H] -> [..., H]."""
+        return self._last_norm(self._activation(self._dense(hidden)))
+
+
+def _is_plain(lm: Any) -> bool:
+    """Whether it is transformers' own BERT, module by module: no adapter, no hook, no decoder."""
+    from transformers.models.bert import modeling_bert as bert
+
+    if type(lm) is not bert.BertForMaskedLM or lm.config.is_decoder:
+        return False
+    if not len(lm.bert.encoder.layer):  # embeddings alone; nothing here is faster with them
+        return False
+    if getattr(lm.config, "position_embedding_type", "absolute") != "absolute":
+        return False
+    activation = type(lm.cls.predictions.transform.transform_act_fn)
+    own = {kind for kind in vars(bert).values() if isinstance(kind, type)}
+    own |= {nn.Linear, nn.LayerNorm, nn.Dropout, nn.Embedding, nn.ModuleList}
+    for module in lm.modules():
+        kind = type(module)
+        if kind not in own and kind.__module__ not in _ACTIVATIONS:
+            return False
+        if kind.__module__ in _ACTIVATIONS and kind is not activation:
+            return False
+        if module._forward_hooks or module._forward_pre_hooks:
+            return False
+    weights = [*lm.parameters()]
+    return all(w.dtype == torch.float32 and w.device.type == "cpu" for w in weights)
+
+
+@torch.inference_mode()
+def _are_halves(weights: Mapping[str, Tensor]) -> bool:
+    """Whether every matrix is one of float16 numbers, and this machine can read it as that."""
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        return False
+    return all(torch.equal(w, w.half().float()) for w in weights.values() if w.dim() == 2)

@@ -1,0 +1,132 @@
+"""The vocabulary head for who wants only the largest logits: bytes first, then those that count.
+
+Of a document's 30,522 logits the 256 largest are kept, and the products of its tokens with all
+rows of the vocabulary matrix are half of the work of encoding it. Products of bytes take a quarter
+of the time where the processor has instructions for them, and they say which terms can be among
+the largest: for a token h and a row w, as bytes ĥ and ŵ,
+
+    |h·w − ĥ·ŵ| ≤ ‖h‖ ‖w − ŵ‖ + ‖h − ĥ‖ ‖ŵ‖   (Cauchy and Schwarz, twice).
+
+The logits of those, a hundredth of all, are computed as ever. What is kept is the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dupmae_toolkit.model.heads import token_groups
+from dupmae_toolkit.processor import capabilities, multiplies_bytes_right
+
+#: Tokens, and entries of the vocabulary, whose products are in the processor's cache at a time.
+ROWS = 512
+ENTRIES = 2816
+_LIMIT = 127
+#: Above this share of the vocabulary the plain way is faster.
+_MOST_SHARE = 0.25
+#: What float32 arithmetic on logits can be off by, relative to ‖h‖‖w‖ and to the logit, and by how
+#: much logits can differ that are equal after the activation; with room to spare.
+_ROUNDINGS = 1e-4
+_CLOSE = 1e-5
+
+
+def has_byte_products() -> bool:
+    """Whether this processor multiplies bytes faster than float32 numbers."""
+    found = capabilities()
+    return any(bool(found.get(key)) for key in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+class Screen:
+    """A vocabulary matrix as bytes. Several threads may use it at once."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """weight: float32 [V, H]; bias: float32 [V]; both finite. Another V · H bytes are kept."""
+        with torch.inference_mode(False), torch.no_grad():
+            self._weight, self._bias = weight.detach(), bias.detach().float()
+            self._scale = _not_zero(self._weight.abs().amax(dim=1) / _LIMIT)
+            whole = torch.round(self._weight / self._scale[:, None])
+            self._bytes = whole.to(torch.int8)
+            told = whole * self._scale[:, None]
+            norms = self._weight.norm(dim=1)
+            self._told = told.norm(dim=1)
+            self._lost = (self._weight - told).norm(dim=1) + _ROUNDINGS * norms
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor) -> Screen | None:
+        """None where it is of no use: a processor without such products, damaged weights."""
+        if not has_byte_products() or not hasattr(torch, "_int_mm"):
+            return None
+        if not bool(torch.isfinite(weight).all()) or not bool(torch.isfinite(bias).all()):
+            return None
+        screen = cls(weight, bias)
+        return screen if multiplies_bytes_right(screen._bytes, at_once=3) else None
+
+    def pooled(self, rows: Tensor, lengths: list[int], most: int) -> Tensor | None:
+        """max over the tokens of each text of h · w, float32 [B, V], without the bias.
+
+        rows: float32 [Σ lengths, H], the tokens of one text after the other. most: with the bias,
+        what is not among so many largest of a text (0: all) that are above 0 may be -inf.
+        None where the plain way is better: too much is wanted, or numbers are not finite.
+        """
+        texts = rows.split(lengths)
+        largest = torch.stack([_largest(own.abs().flatten()) for own in texts])
+        if not bool(torch.isfinite(largest).all()):
+            return None
+        scale = _not_zero(largest / _LIMIT)
+        steps = scale.repeat_interleave(torch.tensor(lengths))[:, None]
+        whole = torch.round(rows / steps)
+        lost = _largest_of(torch.linalg.vector_norm(rows - whole * steps, dim=1), lengths)
+        norms = _largest_of(torch.linalg.vector_norm(rows, dim=1), lengths)
+        rough = self._rough(whole.to(torch.int8), lengths) * (scale[:, None] * self._scale)
+        rough += self._bias
+        off = norms[:, None] * self._lost + lost[:, None] * self._told
+        off += _ROUNDINGS * self._bias.abs()
+        highest = rough + off
+        if not bool(torch.isfinite(highest).all()):
+            return None
+        least = torch.zeros(len(lengths))
+        if 0 < most < rough.shape[1]:
+            least = (rough - off).topk(most, dim=1).values[:, -1].clamp(min=0)
+        wanted = highest >= (least - _CLOSE * (1 + least))[:, None]
+        counts = wanted.sum(dim=1)
+        if int(counts.max()) > _MOST_SHARE * rough.shape[1]:
+            return None
+        pooled = torch.full_like(rough, float("-inf"))
+        for own, terms, into in zip(texts, wanted, pooled, strict=True):
+            if len(own):
+                places = terms.nonzero()[:, 0]
+                into[places] = torch.mm(own, self._weight[places].t()).amax(dim=0)
+        return pooled
+
+    def _rough(self, rows: Tensor, lengths: list[int]) -> Tensor:
+        """The largest products of bytes of each text, int32 [B, V]; of one without tokens, 0."""
+        found = torch.zeros(len(lengths), len(self._bytes), dtype=torch.int32)
+        tile = torch.empty(0, dtype=torch.int32)
+        start = 0
+        for first, last, count in token_groups(lengths, ROWS):
+            part = rows[start : start + count]
+            for entry in range(0, len(self._bytes), ENTRIES):
+                columns = self._bytes[entry : entry + ENTRIES].t()
+                needed = count * columns.shape[1]
+                if len(tile) < needed:
+                    tile = torch.empty(needed, dtype=torch.int32)
+                products = tile[:needed].view(count, -1)
+                torch._int_mm(part, columns, out=products)
+                owned = products.split(lengths[first:last])
+                for i, own in enumerate(owned, first):
+                    if len(own):
+                        torch.amax(own, dim=0, out=found[i, entry : entry + ENTRIES])
+            start += count
+        return found
+
+
+def _largest(values: Tensor) -> Tensor:
+    return values.max() if len(values) else torch.zeros(())
+
+
+def _largest_of(values: Tensor, lengths: list[int]) -> Tensor:
+    return torch.stack([_largest(own) for own in values.split(lengths)])
+
+
+def _not_zero(scale: Tensor) -> Tensor:
+    return torch.where(scale > 0, scale, torch.ones_like(scale))

@@ -1,0 +1,119 @@
+"""Lines of training data to groups: JSON in three forms, pairs and triples of texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dupmae_toolkit.collection.lines import JsonLine, check_text
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Document
+from dupmae_toolkit.training.data.groups import Group, Passage
+
+QUERY_KEYS = ("query", "anchor", "question")
+DOCUMENT_KEYS = ("positive", "document", "passage", "answer", "text")
+NEGATIVE_KEYS = ("negative",)
+#: Positives and negatives as lists of objects: ours, and Tevatron's names for them.
+_OBJECTS = (("positives", "negatives"), ("positive_passages", "negative_passages"))
+
+
+def parse_group(text: str, source: object, number: int) -> Group:
+    """A group from a line of JSON, in any of these forms.
+
+    - ours, as ``dupmae mine`` and ``dupmae teach`` write it: ``query``; ``positives`` and
+      ``negatives``, lists of objects with ``text`` and perhaps ``title`` and ``score``;
+    - Tevatron's: the same as ``positive_passages`` and ``negative_passages``;
+    - FlagEmbedding's: ``query``; ``pos`` and ``neg``, lists of texts; perhaps ``pos_scores`` and
+      ``neg_scores``.
+
+    Raises InputError with file and line for a line that is none of these, for an empty text, for a
+    score that float32 cannot hold, and for a group without a positive.
+    """
+    line = JsonLine(text, source, number)
+    query = _filled(line.get_text(QUERY_KEYS, required=True), line, "the query")
+    for names in _OBJECTS:
+        if names[0] in line.values:
+            positives, negatives = (_objects(line, name) for name in names)
+            break
+    else:
+        if "pos" not in line.values:
+            raise line.error(
+                "no positives; expected a list under positives, positive_passages or pos"
+            )
+        positives, negatives = (_texts(line, name) for name in ("pos", "neg"))
+    if not positives:
+        raise line.error("no positive for the query; remove the line")
+    return Group(query, positives, negatives, f"{source}:{number}")
+
+
+def parse_texts(text: str, source: object, number: int, *, json: bool, columns: int) -> Group:
+    """A pair (2 columns) or a triple (3): query, positive and perhaps negative.
+
+    json: an object with a key of ``QUERY_KEYS``, ``DOCUMENT_KEYS`` and, for a triple,
+    ``NEGATIVE_KEYS``; else TAB-separated columns. Raises InputError with file and line.
+    """
+    if json:
+        line = JsonLine(text, source, number)
+        keys = (QUERY_KEYS, DOCUMENT_KEYS, NEGATIVE_KEYS)[:columns]
+        values = [line.get_text(names, required=True) for names in keys]
+    else:
+        values = split_columns(text, source, number, columns)
+    for what, value in zip(("query", "positive", "negative"), values, strict=False):
+        if not value.strip():
+            raise InputError.at(source, number, f"the {what} is empty; remove the line")
+    negatives = [Passage(value) for value in values[2:]]
+    return Group(values[0], [Passage(values[1])], negatives, f"{source}:{number}")
+
+
+def split_columns(text: str, source: object, number: int, columns: int) -> list[str]:
+    """The TAB-separated columns of a line. Raises InputError if they are fewer or more."""
+    values = text.split("\t")
+    if len(values) != columns:
+        count = f"{len(values)} column{'s' if len(values) > 1 else ''}"
+        expected = " TAB ".join(("query", "positive", "negative")[:columns])
+        raise InputError.at(source, number, f"{count}; expected {expected}")
+    return values
+
+
+def _list(line: JsonLine, name: str) -> list[Any]:
+    value = line.values.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise line.error(f"{name} is no list")
+    return value
+
+
+def _objects(line: JsonLine, name: str) -> list[Passage]:
+    passages = []
+    for place, item in enumerate(_list(line, name), start=1):
+        what = f"{name}, number {place}"
+        if not isinstance(item, dict):
+            raise line.error(f"{what}: not an object with a text")
+        title, text = item.get("title"), item.get("text")
+        if not isinstance(text, str) or not isinstance(title, str | None):
+            raise line.error(f"{what}: text and title are strings, and text is needed")
+        contents = Document("", title or "", text).contents
+        contents = check_text(_filled(contents, line, what), line.source, line.line, what)
+        passages.append(Passage(contents, line.score(item.get("score"), f"{what}: score")))
+    return passages
+
+
+def _texts(line: JsonLine, name: str) -> list[Passage]:
+    texts, scores = _list(line, name), _list(line, f"{name}_scores")
+    if scores and len(scores) != len(texts):
+        raise line.error(f"{name} has {len(texts)} texts and {name}_scores {len(scores)} numbers")
+    passages = []
+    for i, text in enumerate(texts):
+        what = f"{name}, number {i + 1}"
+        if not isinstance(text, str):
+            raise line.error(f"{what}: not a string")
+        text = check_text(_filled(text.strip(), line, what), line.source, line.line, what)
+        score = scores[i] if scores else None
+        passages.append(Passage(text, line.score(score, f"{what}: score")))
+    return passages
+
+
+def _filled(text: str, line: JsonLine, what: str) -> str:
+    if not text.strip():
+        raise line.error(f"{what} is empty; remove it")
+    return text

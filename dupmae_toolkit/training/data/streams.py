@@ -1,0 +1,255 @@
+"""Endless, shuffled, resumable streams of training texts and pairs.
+
+Batch n of a stream depends on the seed and on n alone, so a resumed training sees what an
+undisturbed one would have seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import IterableDataset
+
+from dupmae_toolkit.collection.corpora import TEXT_KEYS, open_corpus
+from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
+from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Document
+from dupmae_toolkit.training.data.group_sources import Opened
+from dupmae_toolkit.training.data.groups import Draw, Pair
+from dupmae_toolkit.training.data.tables import is_table, open_table
+from dupmae_toolkit.training.sources import GROUP_KINDS, PAIR_KINDS, Source
+
+BUFFER = 8192  # documents held for shuffling
+PACKED_BUFFER = 512  # groups with hundreds of documents each, where only their texts can be held
+MOST_MISSES = 1_000_000  # documents in a row that give no pair
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(\"'])")
+
+
+class Batches(IterableDataset):
+    """Batches drawn from weighted sources; each batch comes from one source.
+
+    Texts of one source are closer to each other, so in-batch negatives are harder.
+    ``deal`` makes them harder still: a source's stream is then taken ``pool`` batches at a time,
+    and ``deal(items, batch_size, rng)`` says which items make a batch (see neighbours.py).
+    ``skip`` batches are drawn and thrown away before the first, without being collated.
+    """
+
+    def __init__(
+        self,
+        sources: list[Source],
+        batch_size: int,
+        seed: int,
+        make: Callable[[Source, random.Random], Iterator[Any]],
+        collate: Callable[[list[Any]], Any],
+        *,
+        pool: int = 0,
+        deal: Callable[[list[Any], int, random.Random], list[list[int]]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.deal = deal
+        self.sources = sources
+        self.batch_size = batch_size
+        self.seed = seed
+        self.make = make
+        self.collate = collate
+        self.skip = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        chooser = random.Random(f"{self.seed} sources")
+        streams = [
+            self._batches(source, random.Random(f"{self.seed} {number}"))
+            for number, source in enumerate(self.sources)
+        ]
+        weights = [source.weight for source in self.sources]
+        number = 0
+        while True:
+            (stream,) = chooser.choices(streams, weights)
+            batch = next(stream)
+            number += 1
+            if number > self.skip:
+                yield self.collate(batch)
+
+    def _batches(self, source: Source, rng: random.Random) -> Iterator[list[Any]]:
+        """Endless batches of one source, not collated yet."""
+        stream = self.make(source, rng)
+        if self.pool < 1 or self.deal is None:
+            while True:
+                yield list(itertools.islice(stream, self.batch_size))
+        dealer = random.Random(rng.random())
+        while True:
+            items = list(itertools.islice(stream, self.pool * self.batch_size))
+            for positions in self.deal(items, self.batch_size, dealer):
+                yield [items[i] for i in positions]
+
+
+def check_sources(
+    sources: list[Source], *, need_pairs: bool = False, opened: Opened | None = None
+) -> None:
+    """Raise InputError for the first source that cannot be read or gives nothing.
+
+    It is read to its first text, pair or group; what is broken further on is found when it is
+    reached. opened: keeps what was opened for it.
+    """
+    opened = opened or Opened()
+    for source in sources:
+        found = pairs_once(source, opened) if need_pairs else training_texts(source.path)
+        first = next(iter(found), None)
+        if isinstance(first, Draw):
+            first.read()
+        if first is None:
+            what = f"pair of kind {source.kind!r}" if need_pairs else "text"
+            raise InputError(f"{source.path}: not one {what} in it")
+
+
+def shuffled(
+    open_once: Callable[[], Iterable[Any]],
+    rng: random.Random,
+    name: str = "a source",
+    size: int | None = None,
+) -> Iterator[Any]:
+    """The items of an iterable, over and over, each time shuffled through a buffer.
+
+    size: of the buffer, BUFFER by default. Raises InputError, which calls the iterable ``name``,
+    if it has none.
+    """
+    size = size or BUFFER
+    while True:
+        buffer: list[Any] = []
+        for item in open_once():
+            if len(buffer) < size:
+                buffer.append(item)
+                continue
+            position = rng.randrange(size)
+            buffer[position], item = item, buffer[position]
+            yield item
+        if not buffer:
+            raise InputError(f"{name}: no training data in it")
+        rng.shuffle(buffer)
+        yield from buffer
+
+
+def open_texts(path: str) -> Iterator[Document]:
+    """The documents of a corpus, or of a file of training texts, which need no ids.
+
+    JSON lines with ``text`` and perhaps ``title``, or ``.txt`` with a text on each line; plain,
+    ``.gz`` or ``.xz``. Also what ``open_table`` reads: Parquet files, data sets.
+    """
+    if is_table(path):
+        yield from open_table(path)
+        return
+    file = TextSource(Path(path))
+    if not file.path.is_file() or file.suffix not in (*JSON_SUFFIXES, ".txt"):
+        yield from open_corpus(path)
+        return
+    bare = file.suffix == ".txt"
+    for number, line in file.lines():
+        if bare:
+            yield Document(str(number), "", line)
+            continue
+        parsed = JsonLine(line, file, number)
+        title = parsed.get_text(("title",), required=False)
+        yield Document(str(number), title, parsed.get_text(TEXT_KEYS, required=True))
+
+
+def training_texts(path: str, share: float = 0.0, *, held_out: bool = False) -> Iterator[str]:
+    """Title and text of each document, once, without empty ones.
+
+    share: of the texts that are held out of training. Which these are follows from what they say
+    alone, so equal texts are on the same side. held_out: these and not the others.
+    """
+    for document in open_texts(path):
+        contents = document.contents
+        if contents and (is_held_out(contents, share) if share else False) == held_out:
+            yield contents
+
+
+def is_held_out(contents: str, share: float) -> bool:
+    """Whether a text belongs to the share that training does not see."""
+    return zlib.crc32(contents.encode("utf-8", "surrogatepass")) < share * (1 << 32)
+
+
+def pairs_once(source: Source, opened: Opened) -> Iterator[Pair | Draw]:
+    """The first round of a source in its own order, to look at: pairs, or draws from its groups."""
+    rng = random.Random(0)
+    if source.kind in GROUP_KINDS:
+        yield from opened(source).draws(rng)
+        return
+    make = _pair_maker(source)
+    for document in open_texts(source.path):
+        pair = make(document, rng)
+        if pair is not None:
+            yield pair
+
+
+def pairs(
+    source: Source, rng: random.Random, opened: Opened | None = None
+) -> Iterator[Pair | Draw]:
+    """Pairs of a source, or draws from its groups, as its ``kind`` says, endlessly."""
+    if source.kind in GROUP_KINDS:
+        groups = (opened or Opened())(source)
+        size = PACKED_BUFFER if groups.packed else BUFFER
+        yield from shuffled(lambda: groups.draws(rng), rng, groups.name, size)
+        return
+    make = _pair_maker(source)
+    misses = 0
+    for document in shuffled(lambda: open_texts(source.path), rng, source.path):
+        pair = make(document, rng)
+        if pair is not None:
+            misses = 0
+            yield pair
+        elif (misses := misses + 1) > MOST_MISSES:
+            raise InputError(f"{source.path}: {misses:,} documents without a {source.kind!r} pair")
+
+
+def _pair_maker(source: Source) -> Callable[[Document, random.Random], Pair | None]:
+    makers = {"title": title_pair, "sentence": sentence_pair, "phrase": phrase_pair}
+    if source.kind not in makers:
+        raise InputError(f"{source.path}: kind {source.kind!r}: choose one of {list(PAIR_KINDS)}")
+    return makers[source.kind]
+
+
+def title_pair(document: Document, rng: random.Random) -> Pair | None:
+    """The title as the query of the text."""
+    if not document.title.strip() or not document.text.strip():
+        return None
+    return Pair(document.title.strip(), document.text.strip())
+
+
+def sentence_pair(document: Document, rng: random.Random) -> Pair | None:
+    """A sentence of 5 to 40 words as the query of the rest, which keeps the title.
+
+    One time in five the sentence also stays in the document, as exact matches do occur.
+    """
+    sentences = _SENTENCE_END.split(document.text.strip())
+    fitting = [i for i, s in enumerate(sentences) if 5 <= len(s.split()) <= 40]
+    if len(sentences) < 3 or not fitting:
+        return None
+    chosen = rng.choice(fitting)
+    rest = sentences if rng.random() < 0.2 else sentences[:chosen] + sentences[chosen + 1 :]
+    # Later parts of a long text would never be seen if the document always began at its start.
+    start = rng.randrange(max(1, len(rest) - 3)) if rng.random() < 0.3 else 0
+    body = " ".join(rest[start:])
+    return Pair(sentences[chosen], f"{document.title} {body}".strip())
+
+
+def phrase_pair(document: Document, rng: random.Random) -> Pair | None:
+    """Two to seven words in a row, from anywhere in the text, as the query of the whole.
+
+    What people type is often no sentence. Such a query fits other texts as well: a teacher's scores
+    tell how well.
+    """
+    words = document.text.split()
+    if len(words) < 12:
+        return None
+    length = rng.randint(2, 7)
+    start = rng.randrange(len(words) - length)
+    query = " ".join(words[start : start + length]).strip(".,;:()[]\"' ")
+    return Pair(query, document.contents) if len(query) > 3 else None

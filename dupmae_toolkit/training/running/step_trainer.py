@@ -1,0 +1,274 @@
+"""transformers' Trainer, with our batches, checkpoints, per-step randomness and logs."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import TrainingArguments as Arguments
+
+from dupmae_toolkit.errors import DupMAEError
+from dupmae_toolkit.files import replace_folder
+from dupmae_toolkit.model.precision import takes_bf16
+from dupmae_toolkit.training.data.streams import Batches
+from dupmae_toolkit.training.recipe import Recipe
+from dupmae_toolkit.training.running import processes
+from dupmae_toolkit.training.running.preflight import Plan, memory_knobs
+from dupmae_toolkit.training.running.resuming import (
+    continuing,
+    last_checkpoint,
+    whole_checkpoints,
+    writing,
+)
+from dupmae_toolkit.training.running.speed import Speedometer
+
+KEPT = 2  # checkpoints
+
+#: Saves the model, or more of a training's state, into a folder.
+Save = Callable[[Path], None]
+#: Loads the model's weights from a folder that ``Save`` wrote.
+Load = Callable[[Path], None]
+
+
+class StepTrainer(Trainer):
+    """Trains a module whose forward takes a batch and the share of steps done, and returns parts.
+
+    forward(batch, step, steps) -> (loss, {name: float}). Each step seeds torch with the recipe's
+    seed and the step's number, so dropout after a resume is what it would have been without.
+
+    A batch may be worked off in pieces: by several processes, and one after another in each
+    (``accumulation``). The step's gradient is the mean of the pieces'. A module whose loss is a
+    plain mean over texts, or whose negatives come from all processes, needs nothing more. One whose
+    parts are means over other things has ``counts(batch) -> {part: number of them}`` and takes
+    ``scales`` as forward's fourth argument: what to multiply each part with, so that the mean over
+    the pieces is the mean over the whole batch, whichever piece holds more.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        module: nn.Module,
+        batches: Batches,
+        save: Save,
+        load: Load,
+        keep: Save,
+        folder: str,
+    ) -> None:
+        self.recipe = recipe
+        self.module = module
+        self.batches = batches
+        self._save_module = save
+        self._load_module = load
+        self._keep = keep
+        self.plan: Plan | None = None
+        self.speed = Speedometer()
+        self._parts: dict[str, list[float]] = {}
+        self._scales: Iterator[dict[str, float]] = itertools.repeat({})
+        self._seen: Iterator[dict[str, Any]] | None = None
+        self._piece = 0
+        self._finite = True
+        bf16 = takes_bf16(recipe.precision, "cuda" if torch.cuda.is_available() else "cpu")
+        arguments = Arguments(
+            output_dir=folder,
+            max_steps=recipe.steps,
+            per_device_train_batch_size=recipe.batch_size
+            // (recipe.accumulation * processes.world()),
+            gradient_accumulation_steps=recipe.accumulation,
+            learning_rate=recipe.learning_rate,
+            warmup_steps=round(recipe.warmup * recipe.steps),
+            weight_decay=recipe.weight_decay,
+            max_grad_norm=recipe.max_grad_norm,
+            lr_scheduler_type="linear",
+            seed=recipe.seed,
+            bf16=bf16,
+            use_cpu=not torch.cuda.is_available(),
+            logging_steps=recipe.log_every,
+            logging_nan_inf_filter=False,
+            save_steps=recipe.save_every,
+            report_to=[],
+            disable_tqdm=True,
+            log_level="error",
+            log_level_replica="error",
+            remove_unused_columns=False,
+            dataloader_num_workers=0,
+            ignore_data_skip=True,
+        )
+        # More devices than one would each get a part of a batch, and its negatives with it.
+        arguments._n_gpu = min(1, arguments.n_gpu)
+        super().__init__(model=module, args=arguments, train_dataset=batches)
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        # Autocast, but no wrapper that averages gradients behind each backward pass: we do it.
+        prepare = self.accelerator.prepare_model
+        self.accelerator.prepare_model = lambda model, **options: prepare(
+            model, **{**options, "evaluation_mode": True}
+        )
+
+    def look_ahead(self) -> list[dict[str, Any]]:
+        """This process's pieces of the first batch, which are not lost for the training."""
+        pieces = self._pieces()
+        first = list(itertools.islice(pieces, self.recipe.accumulation))
+        self._seen = itertools.chain(first, pieces)
+        return first
+
+    def _pieces(self) -> Iterator[dict[str, Any]]:
+        for pieces in DataLoader(self.batches, batch_size=None, num_workers=0):
+            yield from pieces
+
+    def get_train_dataloader(self) -> Any:
+        return _Endless(self._seen or self._pieces())
+
+    def get_batch_samples(self, *arguments: Any, **options: Any) -> Any:
+        samples, count = super().get_batch_samples(*arguments, **options)
+        self.speed.count(samples)
+        self._scales = iter(self._weigh(samples))
+        self._piece = 0
+        return samples, count
+
+    def _weigh(self, pieces: list[dict[str, Any]]) -> list[dict[str, float]]:
+        """What each piece's parts are multiplied with; see the class."""
+        counts_of: Any = getattr(self.module, "counts", None)
+        number = len(pieces) * processes.world()
+        if counts_of is None or number == 1:
+            return [{} for _ in pieces]
+        counts = [counts_of(piece) for piece in pieces]
+        names = list(counts[0])
+        totals = processes.sums(sum(count[name] for count in counts) for name in names)
+        return [
+            {
+                name: number * count[name] / max(total, 1)
+                for name, total in zip(names, totals, strict=True)
+            }
+            for count in counts
+        ]
+
+    def training_step(self, *arguments: Any, **options: Any) -> Tensor:
+        try:
+            loss = super().training_step(*arguments, **options)
+        except torch.cuda.OutOfMemoryError as error:
+            raise DupMAEError(
+                f"the device has no memory left at step {self.state.global_step}; "
+                f"{memory_knobs(self.recipe)}"
+            ) from error
+        if self.accelerator.sync_gradients:
+            # Every process learns of it, or those without it would wait for this one for ever.
+            if processes.anywhere(not self._finite):
+                raise self._diverged(f"the loss is not finite at step {self.state.global_step}")
+            processes.average_gradients(self.module.parameters())
+        return loss
+
+    def compute_loss(  # type: ignore[override]
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        step, scales = self.state.global_step, next(self._scales)
+        piece = self._piece * processes.world() + processes.rank()
+        self._piece += 1
+        # The piece's number in the upper bits: two pieces must not draw the same dropout.
+        torch.manual_seed((self.recipe.seed * 1_000_003 + step) ^ (piece << 53))
+        if scales:
+            loss, parts = model(inputs, step, self.recipe.steps, scales)
+        else:
+            loss, parts = model(inputs, step, self.recipe.steps)
+        if not torch.isfinite(loss):
+            if processes.world() == 1:
+                raise self._diverged(f"the loss is {loss.item()} at step {step}")
+            self._finite = False
+        for name, value in parts.items():
+            self._parts.setdefault(name, []).append(float(value) * scales.get(name, 1.0))
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        means = {name: sum(values) / len(values) for name, values in self._parts.items()}
+        self._parts.clear()
+        totals = processes.sums(means.values())
+        means = {n: t / processes.world() for n, t in zip(means, totals, strict=True)}
+        if "loss" in logs:
+            means |= self.speed.read(self.plan, self.state.global_step, self.recipe.steps)
+        super().log({**logs, **means}, start_time)
+
+    def store_flos(self) -> None:
+        """Nothing: Trainer's count knows only its own models, and asks the other processes."""
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """The checkpoint as Trainer writes it, but whole or not at all."""
+        self.check_finite()
+        with self.speed.paused():
+            processes.only_main(lambda: self._write_checkpoint(model, trial))
+
+    def _write_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        output = Path(self.recipe.output)
+        name = f"checkpoint-{self.state.global_step}"
+        try:
+            with writing(output / name), replace_folder(output / name) as temporary:
+                self.args.output_dir = str(temporary)
+                super()._save_checkpoint(model, trial)
+                for path in (temporary / name).iterdir():
+                    path.rename(temporary / path.name)
+                (temporary / name).rmdir()
+        finally:
+            self.args.output_dir = self.recipe.output
+        for path in whole_checkpoints(output)[:-KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def check_finite(self) -> None:
+        """Raise DupMAEError rather than save weights that are none."""
+        for name, weight in self.module.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise self._diverged(f"{name} is not finite after step {self.state.global_step}")
+
+    def _diverged(self, what: str) -> DupMAEError:
+        good = last_checkpoint(Path(self.recipe.output))
+        rest = f"go on from {good} with --resume (resume=True) and" if good else "begin again with"
+        return DupMAEError(f"{what}; {rest} a lower learning_rate, or look at the data")
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.recipe.output)
+        self._save_module(folder)
+        self._keep(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with continuing(resume_from_checkpoint):
+            self._load_module(Path(resume_from_checkpoint))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing: every step seeds torch itself."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Take up the optimizer's state, but with the rates that the recipe says now."""
+        decays = [group["weight_decay"] for group in self._groups()]
+        with continuing(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        for group, decay in zip(self._groups(), decays, strict=True):
+            group["weight_decay"] = decay
+        scheduler: Any = self.lr_scheduler
+        if self.recipe.learning_rate not in scheduler.base_lrs:
+            scheduler.base_lrs = [self.recipe.learning_rate] * len(scheduler.base_lrs)
+            for group, change in zip(self._groups(), scheduler.lr_lambdas, strict=True):
+                group["initial_lr"] = self.recipe.learning_rate
+                group["lr"] = self.recipe.learning_rate * change(scheduler.last_epoch)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups if self.optimizer is not None else []
+
+
+class _Endless:
+    """What Trainer takes for a data loader: it can be iterated, and has no length."""
+
+    def __init__(self, pieces: Iterator[dict[str, Any]]) -> None:
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.pieces
