@@ -21,7 +21,7 @@ from benchmarks.collection import TERM, LexicalQueries
 from benchmarks.rows import Row, against, peer_import, timed
 from dupmae_toolkit import jvm
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
-from dupmae_toolkit.search.postings import Postings
+from dupmae_toolkit.search.lexical import Postings
 
 if TYPE_CHECKING:
     from benchmarks.__main__ import Sizes

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.mining.negatives import Fetch, MiningOptions, Search
     from dupmae_toolkit.mining.report import MiningReport
     from dupmae_toolkit.mining.topics import Topic
-    from dupmae_toolkit.search.lookup import Lookup
+    from dupmae_toolkit.search.hybrid_index import HybridIndex
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class MiningWork:
     skip_invalid: bool
     about: dict[str, Any] = field(default_factory=dict)
     corpus: Corpus | None = None
-    lookup: Lookup | None = None
+    lookup: HybridIndex | None = None
     topics: Iterable[Topic] = ()
     total: int | None = None
     drops_self: bool = False
@@ -48,11 +48,10 @@ class MiningWork:
 
     def _open_index(self, path: Path) -> None:
         from dupmae_toolkit.search.hybrid_index import HybridIndex
-        from dupmae_toolkit.search.lookup import Lookup
 
         index = HybridIndex.open(path, self.model, **self.loading)
         self.stack.callback(index.close)
-        self.lookup = Lookup(index)
+        self.lookup = index
 
     def choose_topics(
         self,
@@ -66,14 +65,13 @@ class MiningWork:
         from dupmae_toolkit.collection.qrels import read_qrels
         from dupmae_toolkit.collection.queries import read_queries
         from dupmae_toolkit.mining.topics import TitleTopics, judged_topics, split_topics
-        from dupmae_toolkit.search.lookup import IndexedCorpus
 
         self.about |= {"corpus": self.corpus_name, "grade": grade}
         if pairs:
             source = self.corpus
             if source is None:
                 assert self.lookup is not None
-                source = IndexedCorpus(self.lookup.index)
+                source = self.lookup.corpus()
             self.topics, self.total = TitleTopics(source), source.count()
             self.about["queries"] = "titles"
         elif qrels is not None:
@@ -111,7 +109,7 @@ class MiningWork:
         self.candidates = RunCandidates(run, depth)
         self.about |= {"run": str(path), "run_tag": run.tag, "scores": "those of the run"}
         if self.lookup is not None:
-            self.fetch = self.lookup.documents
+            self.fetch = self.lookup.get
             return
         assert self.corpus is not None
         wanted = {name for ranking in run.topics.values() for name in ranking.ids[:depth]}
@@ -133,10 +131,10 @@ class MiningWork:
                 self.stack.callback(store.close)
                 self.fetch = store.documents
         assert self.lookup is not None
-        index = self.lookup.index
+        index = self.lookup
         request = index.request(depth, mode, fusion)
         self.candidates = IndexCandidates(self.lookup, request)
-        self.fetch = self.fetch or self.lookup.documents
+        self.fetch = self.fetch or self.lookup.get
         self.about |= {
             "index": None if self.index_path is None else str(self.index_path),
             "encoder": index.manifest.encoder.to_dict(),
@@ -151,7 +149,6 @@ class MiningWork:
         from dupmae_toolkit.mining.topics import TextsOnly
         from dupmae_toolkit.model.loading import load_encoder
         from dupmae_toolkit.search.hybrid_index import HybridIndex
-        from dupmae_toolkit.search.lookup import Lookup
 
         assert self.corpus is not None
         corpus = TextsOnly(self.corpus) if texts_only else self.corpus
@@ -159,7 +156,7 @@ class MiningWork:
         folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-mine-"))
         index = HybridIndex.build(Path(folder, "index"), corpus, encoder, progress=console.bar)
         self.stack.callback(index.close)
-        self.lookup = Lookup(index)
+        self.lookup = index
 
     def write(self, output: Path, options: MiningOptions) -> tuple[MiningReport, dict[str, Any]]:
         from dataclasses import asdict, replace

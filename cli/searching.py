@@ -12,10 +12,9 @@ from dupmae_cli import console
 from dupmae_cli.hits import print_table
 
 if TYPE_CHECKING:
-    from dupmae_toolkit.interop.pyserini_index import PyseriniIndex
     from dupmae_toolkit.records import Hit, Run
-    from dupmae_toolkit.search.engine import Request
-    from dupmae_toolkit.search.hybrid_index import HybridIndex
+    from dupmae_toolkit.search.answers import Request
+    from dupmae_toolkit.search.searcher import Searcher
 
 
 class Mode(StrEnum):
@@ -136,6 +135,7 @@ def search(
       dupmae search --index lucene-index.impact --model my-model "a folder of stock Pyserini's"
     """
     from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.interop.pyserini_index import open_searcher
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
     if query is not None and queries is not None:
@@ -156,7 +156,7 @@ def search(
     fuses = how != Fusion(rrf_k=rrf_k) or depth is not None
     if mode is not None:
         _check_fuses(mode.value, fuses)
-    opened = _open(index, model, device=device, precision=precision.value)
+    opened = open_searcher(index, model, device=device, precision=precision.value)
     chosen = mode.value if mode else opened.mode
     _check_fuses(chosen, fuses)
     hits = k if k is not None else (10 if query is not None else 1000)
@@ -226,22 +226,7 @@ def _check_fuses(mode: str, fuses: bool) -> None:
         )
 
 
-def _open(index: Path, model: str | None, **settings: Any) -> HybridIndex | PyseriniIndex:
-    from dupmae_toolkit.index.manifest import MANIFEST_FILE
-    from dupmae_toolkit.interop.pyserini_folders import is_faiss_folder, is_lucene_folder
-    from dupmae_toolkit.search.hybrid_index import HybridIndex
-
-    foreign = is_faiss_folder(index) or is_lucene_folder(index)
-    if foreign and not (index / MANIFEST_FILE).exists():
-        from dupmae_toolkit.interop.pyserini_index import PyseriniIndex
-
-        return PyseriniIndex.open(index, model, **settings)
-    return HybridIndex.open(index, model, **settings)
-
-
-def _search_one(
-    index: HybridIndex | PyseriniIndex, query: str, request: Request, json: bool
-) -> None:
+def _search_one(index: Searcher, query: str, request: Request, json: bool) -> None:
     answer = index.answer(query, request)
     hits = index.hits(answer)
     proven = answer.certificate.certified
@@ -266,7 +251,7 @@ def _search_one(
 
 
 def _search_many(
-    index: HybridIndex | PyseriniIndex,
+    index: Searcher,
     source: str,
     split: str | None,
     request: Request,

@@ -7,11 +7,11 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix, random, vstack
 
+from dupmae_toolkit.search.arithmetic import inner_products, largest_norm, rounding, scan
+from dupmae_toolkit.search.dense import DenseLeg
 from dupmae_toolkit.search.engine import Engine
-from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg, Terms, rounding
+from dupmae_toolkit.search.lexical import LexicalLeg, Postings, Terms
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.postings import Postings
-from dupmae_toolkit.search.scanning import inner_products, largest_norm, scan
 
 
 class MemoryDense:
@@ -75,7 +75,7 @@ class MemoryLexical:
     """What Lucene does: matching documents by float32 score, then by number."""
 
     stored = True
-    quick = False
+    in_memory = False
 
     def __init__(self, impacts: csr_matrix) -> None:
         self.impacts = impacts.astype(np.float64)
@@ -100,7 +100,7 @@ class MemoryLexical:
 class MemoryPostings(MemoryLexical):
     """The engine that holds postings, which knows the scores exactly."""
 
-    quick = True
+    in_memory = True
 
     def __init__(self, impacts: csr_matrix) -> None:
         super().__init__(impacts)
@@ -151,10 +151,17 @@ class Collection:
             for p in parts
         ]
         self.numbering = Numbering([self.ids[p] for p in parts], dead)
-        self.engine = Engine(
-            self.numbering,
-            DenseLeg(self.numbering, self.dense_shards),
-            LexicalLeg(self.numbering, self.lexical_shards, scale),
+        legs = {
+            "dense": DenseLeg(self.numbering, self.dense_shards),
+            "lexical": LexicalLeg(self.numbering, self.lexical_shards, scale),
+        }
+        self.engine = Engine(self.numbering, legs)
+
+    def search(self, dense, lexical, request):
+        """The engine's answers; what the mode does not use may be None."""
+        queries = {"dense": dense, "lexical": lexical}
+        return self.engine.search(
+            {part: own for part, own in queries.items() if own is not None}, request
         )
 
     def queries(self, count: int = 20, seed: int = 1) -> tuple[np.ndarray, csr_matrix]:

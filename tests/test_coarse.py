@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit import HybridIndex
+from dupmae_toolkit.search import arithmetic
 from dupmae_toolkit.search import coarse as coarse_module
-from dupmae_toolkit.search import flat as flat_module
-from dupmae_toolkit.search import scanning
+from dupmae_toolkit.search import dense as dense_module
+from dupmae_toolkit.search.arithmetic import contenders, scan
 from dupmae_toolkit.search.coarse import Coarse, coarse_if_faster
-from dupmae_toolkit.search.flat import Flat
-from dupmae_toolkit.search.scanning import contenders, scan
+from dupmae_toolkit.search.dense import DenseShard
 from tests.index_support import documents_of
 from tests.support import HashingEncoder
 from tests.test_processor import saturating
@@ -101,15 +101,15 @@ def test_scores_that_are_equal_as_float32_are_contenders():
 @pytest.fixture
 def always(monkeypatch):
     """The copy is made, and used, for whatever vectors, whether or not it is faster."""
-    monkeypatch.setattr(flat_module, "coarse_if_faster", Coarse)
-    monkeypatch.setattr(scanning, "DEAR", 1)
+    monkeypatch.setattr(dense_module, "coarse_if_faster", Coarse)
+    monkeypatch.setattr(arithmetic, "EXACT_COST", 1)
 
 
 @pytest.mark.parametrize("k", [1, 10, 499, 500, 900])
 def test_a_scan_finds_the_same_with_it(always, k):
     vectors = VECTORS["unit"]()
     vectors[7:40] = vectors[6]
-    quick = Flat(vectors)
+    quick = DenseShard(vectors)
     assert quick.all_scores(vectors[:1])[1] == 0.0
     quick.prepare()
     for query in (vectors[6], *normal(5, 384)):
@@ -125,7 +125,7 @@ def test_a_scan_finds_the_same_with_it(always, k):
 
 def test_several_queries_at_once_do_not_use_it(always):
     vectors = VECTORS["unit"]()
-    flat = Flat(vectors)
+    flat = DenseShard(vectors)
     flat.prepare()
     scores, error = flat.all_scores(vectors[:3])
     assert error == 0.0
@@ -134,7 +134,7 @@ def test_several_queries_at_once_do_not_use_it(always):
 
 def test_it_is_made_when_queries_keep_coming_alone(always):
     vectors = VECTORS["unit"]()
-    flat = Flat(vectors)
+    flat = DenseShard(vectors)
     for _ in range(3):
         flat.all_scores(vectors[:1])
         flat.all_scores(vectors[:2])
@@ -168,15 +168,15 @@ def test_an_index_answers_the_same_before_and_after(tmp_path, always):
 
     before = answers()
     index.warm()
-    for shard in index._view._shards.dense(index._view.parts):
-        assert shard._flat._coarse is not None
+    for shard in index._snapshot._shards.dense(index._snapshot.searched):
+        assert shard._coarse is not None
     assert answers() == before
     index.close()
 
 
 def test_without_torch_in_the_process_it_is_not_made_unasked(always, monkeypatch):
     vectors = VECTORS["unit"]()
-    flat = Flat(vectors)
+    flat = DenseShard(vectors)
     monkeypatch.delitem(sys.modules, "torch")
     for _ in range(20):
         flat.all_scores(vectors[:1])
@@ -236,10 +236,10 @@ def test_too_many_contenders_are_not_looked_at_one_by_one(tmp_path, monkeypatch)
             return super().scores(query)[0], 1e3
 
     before, looked_at = answers(), []
-    monkeypatch.setattr(flat_module, "coarse_if_faster", Useless)
+    monkeypatch.setattr(dense_module, "coarse_if_faster", Useless)
     index.warm()
-    (shard,) = index._view._shards.dense(index._view.parts)
-    assert shard._flat.all_scores(index.encoder.encode_queries(["list"]).dense)[1] == 1e3
+    (shard,) = index._snapshot._shards.dense(index._snapshot.searched)
+    assert shard.all_scores(index.encoder.encode_queries(["list"]).dense)[1] == 1e3
     exact = type(shard).score
     monkeypatch.setattr(
         type(shard), "score", lambda s, q, rows: looked_at.append(len(rows)) or exact(s, q, rows)
@@ -256,7 +256,7 @@ def test_a_search_needs_no_thread_and_no_room_for_the_copy(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     vectors = VECTORS["unit"]()
-    flat = Flat(vectors)
+    flat = DenseShard(vectors)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     for _ in range(9):
         assert flat.all_scores(vectors[:1])[1] == 0.0
@@ -272,8 +272,8 @@ def test_a_search_needs_no_thread_and_no_room_for_the_copy(monkeypatch):
 
 def test_the_copy_is_made_once_whoever_asks_for_it(monkeypatch):
     made = []
-    monkeypatch.setattr(flat_module, "coarse_if_faster", lambda v: made.append(v) or Coarse(v))
-    flat = Flat(VECTORS["unit"]())
+    monkeypatch.setattr(dense_module, "coarse_if_faster", lambda v: made.append(v) or Coarse(v))
+    flat = DenseShard(VECTORS["unit"]())
     flat.prepare()
     flat.prepare()
     assert len(made) == 1

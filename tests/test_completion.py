@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dupmae_toolkit.search.completion import complete, unite
-from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg, Terms
-from dupmae_toolkit.search.scanning import inner_products, largest_norm
+from dupmae_toolkit.search.arithmetic import inner_products, largest_norm
+from dupmae_toolkit.search.dense import DenseLeg
+from dupmae_toolkit.search.engine import complete, unite
+from dupmae_toolkit.search.lexical import LexicalLeg
 from tests.search_support import Collection, MemoryLexical, MemoryPostings
 
 
@@ -17,14 +18,16 @@ from tests.search_support import Collection, MemoryLexical, MemoryPostings
 def test_every_candidate_has_both_scores_of_brute_force(sizes, depth, lexical):
     collection = Collection(sizes, lexical=lexical)
     dense, lexical = collection.queries()
-    dense_leg = DenseLeg(collection.numbering, collection.dense_shards)
-    lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards, collection.scale)
-    dense_lists = dense_leg.search(dense, depth)
-    lexical_lists = lexical_leg.search(lexical, depth)
+    dense_leg = DenseLeg(collection.numbering, collection.dense_shards).ask(dense)
+    lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards, collection.scale).ask(
+        lexical
+    )
+    rows = np.arange(len(dense))
+    dense_lists = dense_leg.search(rows, depth)
+    lexical_lists = lexical_leg.search(rows, depth)
     for query, (found, matched) in enumerate(zip(dense_lists, lexical_lists, strict=True)):
-        terms = Terms.of(lexical, query)
-        candidates = unite(found, matched)
-        given = dense_leg, dense[query], lexical_leg, terms, matched.every
+        candidates = unite([found, matched])
+        given = [dense_leg, lexical_leg], query
         before = np.isnan(candidates.scores)
         complete(candidates, *given, np.flatnonzero(before.any(axis=0))[:1])
         assert np.isnan(candidates.scores).sum() in {0, before.sum() - 1}
@@ -46,12 +49,12 @@ def test_every_candidate_has_both_scores_of_brute_force(sizes, depth, lexical):
 def test_a_document_outside_both_lists_is_no_candidate():
     collection = Collection()
     dense, lexical = collection.queries(1)
-    dense_leg = DenseLeg(collection.numbering, collection.dense_shards)
-    lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards)
-    lists = dense_leg.search(dense, 3)[0], lexical_leg.search(lexical, 3)[0]
-    terms = Terms.of(lexical, 0)
-    candidates = unite(*lists)
-    complete(candidates, dense_leg, dense[0], lexical_leg, terms)
+    legs = [
+        DenseLeg(collection.numbering, collection.dense_shards).ask(dense),
+        LexicalLeg(collection.numbering, collection.lexical_shards).ask(lexical),
+    ]
+    candidates = unite([leg.search(np.arange(1), 3)[0] for leg in legs])
+    complete(candidates, legs, 0)
     assert 3 <= len(candidates.documents) <= 6
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.search import scanning
-from dupmae_toolkit.search.engine import Request
+from dupmae_toolkit.search import arithmetic
+from dupmae_toolkit.search.answers import Request
 from dupmae_toolkit.search.fusion import Fusion
 from tests.search_support import Collection, MemoryLexical, MemoryPostings
 
@@ -41,7 +41,7 @@ def test_exact_hybrid_search_equals_brute_force(name, k):
     dense, lexical = collection.queries()
     for weights in [(1.0, 1.0), (0.3, 2.0), (0.0, 1.0), (1.0, 0.0)]:
         request = Request(k, "hybrid", Fusion("sum", weights), max(k, 16), exact=True)
-        answers = collection.engine.search(dense, lexical, request)
+        answers = collection.search(dense, lexical, request)
         for query, answer in enumerate(answers):
             d, s = collection.parts(dense[query], lexical[query])
             assert ranking(collection, answer) == collection.best(
@@ -56,7 +56,7 @@ def test_exact_search_of_one_leg_equals_brute_force(name, mode):
     collection = Collection(**COLLECTIONS[name])
     dense, lexical = collection.queries()
     for k in (1, 10, 500):
-        answers = collection.engine.search(dense, lexical, Request(k, mode, depth=k, exact=True))
+        answers = collection.search(dense, lexical, Request(k, mode, depth=k, exact=True))
         for query, answer in enumerate(answers):
             d, s = collection.parts(dense[query], lexical[query])
             expected = collection.best(d if mode == "dense" else s, k)
@@ -72,7 +72,7 @@ def test_whatever_is_called_proven_without_being_asked_is_right():
         collection = Collection((400, 300), seed=seed, noise=0.99)
         dense, lexical = collection.queries(seed=seed)
         for depth in (5, 20, 80):
-            answers = collection.engine.search(dense, lexical, Request(5, depth=depth))
+            answers = collection.search(dense, lexical, Request(5, depth=depth))
             for query, answer in enumerate(answers):
                 if answer.certificate.certified:
                     d, s = collection.parts(dense[query], lexical[query])
@@ -87,7 +87,7 @@ def test_whatever_is_called_proven_without_being_asked_is_right():
 def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(
     noise, rough, sizes, monkeypatch
 ):
-    monkeypatch.setattr(scanning, "DEAR", 1)  # otherwise most queries would begin again
+    monkeypatch.setattr(arithmetic, "EXACT_COST", 1)  # otherwise most queries would begin again
     for seed in range(4):
         collection = Collection(
             sizes,
@@ -100,19 +100,19 @@ def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(
         dense, lexical = collection.queries(seed=seed)
         for weights in [(1.0, 1.0), (30.0, 0.5), (0.0, 1.0), (1.0, 0.0)]:
             request = Request(5, fusion=Fusion("sum", weights), depth=5)
-            together = collection.engine.search(dense, lexical, request)
+            together = collection.search(dense, lexical, request)
             for query, answer in enumerate(together):
                 d, s = collection.parts(dense[query], lexical[query])
                 best = collection.best(weights[0] * d + weights[1] * s, 5)
                 assert ranking(collection, answer) == best
-                (alone,) = collection.engine.search(dense[[query]], lexical[query], request)
+                (alone,) = collection.search(dense[[query]], lexical[query], request)
                 assert ranking(collection, alone) == best
 
 
 @pytest.mark.parametrize("rough", [0.0, 0.5])
 @pytest.mark.parametrize("sizes", [(300,), (200, 1, 99)])
 def test_one_query_alone_is_fused_by_ranks_as_it_is_in_company(rough, sizes, monkeypatch):
-    monkeypatch.setattr(scanning, "DEAR", 1)
+    monkeypatch.setattr(arithmetic, "EXACT_COST", 1)
     for seed, deleted in enumerate([(), tuple(f"d{number}" for number in range(0, 300, 3))]):
         collection = Collection(
             sizes, seed=seed, lexical=MemoryPostings, rough=rough, deleted=deleted
@@ -120,12 +120,12 @@ def test_one_query_alone_is_fused_by_ranks_as_it_is_in_company(rough, sizes, mon
         dense, lexical = collection.queries(seed=seed)
         for k, depth in ((1, 1), (5, 20), (300, 300)):
             request = Request(k, fusion=Fusion("rrf"), depth=depth)
-            together = collection.engine.search(dense, lexical, request)
+            together = collection.search(dense, lexical, request)
             for query, answer in enumerate(together):
-                (alone,) = collection.engine.search(dense[[query]], lexical[query], request)
+                (alone,) = collection.search(dense[[query]], lexical[query], request)
                 assert ranking(collection, alone) == ranking(collection, answer)
-                np.testing.assert_array_equal(alone.dense, answer.dense)
-                np.testing.assert_array_equal(alone.lexical, answer.lexical)
+                np.testing.assert_array_equal(alone.parts["dense"], answer.parts["dense"])
+                np.testing.assert_array_equal(alone.parts["lexical"], answer.parts["lexical"])
                 assert alone.certificate == answer.certificate
 
 
@@ -136,7 +136,7 @@ def test_nothing_is_found_where_all_is_deleted():
     dense, lexical = collection.queries()
     for fusion in ("sum", "rrf"):
         request = Request(5, fusion=Fusion(fusion), depth=5)
-        (answer,) = collection.engine.search(dense[:1], lexical[0], request)
+        (answer,) = collection.search(dense[:1], lexical[0], request)
         assert not len(answer.documents)
 
 
@@ -144,20 +144,20 @@ def test_an_approximate_dense_leg_is_not_called_proven():
     collection = Collection(exhaustive=False)
     dense, lexical = collection.queries()
     for mode in ("dense", "hybrid"):
-        answers = collection.engine.search(dense, lexical, Request(5, mode, depth=20))
+        answers = collection.search(dense, lexical, Request(5, mode, depth=20))
         assert not any(answer.certificate.certified for answer in answers)
 
 
 def test_a_query_is_searched_deeper_only_where_needed():
     collection = Collection((4000,))
     dense, lexical = collection.queries()
-    shallow = collection.engine.search(dense, lexical, Request(5, depth=20))
-    deep = collection.engine.search(dense, lexical, Request(5, depth=20, exact=True))
+    shallow = collection.search(dense, lexical, Request(5, depth=20))
+    deep = collection.search(dense, lexical, Request(5, depth=20, exact=True))
     for before, after in zip(shallow, deep, strict=True):
         if before.certificate.certified:
-            assert after.certificate.dense_depth == before.certificate.dense_depth
+            assert after.certificate.depths["dense"] == before.certificate.depths["dense"]
         else:
-            assert after.certificate.dense_depth > before.certificate.dense_depth
+            assert after.certificate.depths["dense"] > before.certificate.depths["dense"]
 
 
 def test_equal_documents_at_the_cut_are_returned_in_the_order_of_ids():
@@ -165,7 +165,7 @@ def test_equal_documents_at_the_cut_are_returned_in_the_order_of_ids():
     collection.dense[:] = collection.dense[0]
     collection.dense_shards[0].vectors[:] = collection.dense[0]
     dense, lexical = collection.queries(1)
-    answer = collection.engine.search(dense, lexical, Request(7, "dense", depth=7))[0]
+    answer = collection.search(dense, lexical, Request(7, "dense", depth=7))[0]
     assert collection.numbering.ids(answer.documents) == sorted(collection.ids)[:7]
 
 
@@ -174,8 +174,8 @@ def test_a_query_without_terms_finds_nothing_lexically_and_is_ranked_by_the_dens
     dense, lexical = collection.queries()
     empty = np.flatnonzero(np.diff(lexical.indptr) == 0)
     assert len(empty)
-    lexical_only = collection.engine.search(None, lexical, Request(10, "lexical"))
-    hybrid = collection.engine.search(dense, lexical, Request(10, exact=True))
+    lexical_only = collection.search(None, lexical, Request(10, "lexical"))
+    hybrid = collection.search(dense, lexical, Request(10, exact=True))
     for query in empty:
         assert len(lexical_only[query].documents) == 0
         assert lexical_only[query].certificate.certified
@@ -190,7 +190,7 @@ def test_vectors_that_are_no_numbers_are_told_and_not_left_out(k, exact):
     collection.dense_shards[0].vectors[7] = np.nan
     dense, _ = collection.queries(3)
     with pytest.raises(DupMAEError, match="dupmae verify"):
-        collection.engine.search(dense, None, Request(k, "dense", depth=k, exact=exact))
+        collection.search(dense, None, Request(k, "dense", depth=k, exact=exact))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_fusions_that_depend_on_the_candidates_cannot_be_exact(fusion):
         Request(fusion=fusion, exact=True)
     collection = Collection()
     dense, lexical = collection.queries()
-    answers = collection.engine.search(dense, lexical, Request(5, fusion=fusion))
+    answers = collection.search(dense, lexical, Request(5, fusion=fusion))
     assert not any(answer.certificate.certified for answer in answers)
 
 
@@ -228,7 +228,7 @@ def added_up_in_order(monkeypatch):
         with np.errstate(over="ignore"):
             return np.add.accumulate(queries[:, None] * vectors, axis=-1)[..., -1]
 
-    monkeypatch.setattr(scanning, "products", products)
+    monkeypatch.setattr(arithmetic, "products", products)
 
 
 @pytest.mark.parametrize("lexical", [MemoryLexical, MemoryPostings])
@@ -243,7 +243,7 @@ def test_products_that_overflow_on_the_way_are_not_left_out(k, mode, lexical):
     vectors[70, :5] = [-3e38, -3e38, 3e38, 3e38, 1e38]
     terms = csr_matrix(np.eye(1, 60, dtype=np.float32))
     request = Request(k, mode, Fusion("sum", (1.0, 1.0)), depth=k, exact=True)
-    (answer,) = collection.engine.search(np.ones((1, 12), np.float32), terms, request)
+    (answer,) = collection.search(np.ones((1, 12), np.float32), terms, request)
     assert answer.certificate.certified
     assert answer.documents[0] == 70
 
@@ -256,5 +256,5 @@ def test_a_deleted_document_is_not_returned_in_the_place_of_one_that_overflowed(
     living = np.flatnonzero(collection.numbering.live[0])
     vectors[living[-1], :4] = [-3e38, -3e38, 3e38, 2e38]
     terms = csr_matrix(np.eye(1, 60, dtype=np.float32))
-    (answer,) = collection.engine.search(np.ones((1, 12), np.float32), terms, Request(30, depth=30))
+    (answer,) = collection.search(np.ones((1, 12), np.float32), terms, Request(30, depth=30))
     assert sorted(answer.documents.tolist()) == living.tolist()

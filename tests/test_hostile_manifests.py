@@ -19,7 +19,7 @@ from dupmae_toolkit.index.arrays import read_array
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry, _own_digest
 from dupmae_toolkit.index.staging import _read_plan
 from dupmae_toolkit.records import Document, EncoderInfo
-from dupmae_toolkit.search.postings import Postings
+from dupmae_toolkit.search.lexical import Postings
 from tests.support import HashingEncoder
 
 VOCABULARY = ["a", "b", "c"]

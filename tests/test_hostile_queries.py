@@ -80,7 +80,7 @@ def test_a_k_beyond_the_corpus_gives_all_there_is(index, k, mode):
 
 
 def test_a_k_beyond_the_corpus_is_fine_for_lucene_too(index):
-    other = HybridIndex.open(index.path, ENCODER, most_postings=0)
+    other = HybridIndex.open(index.path, ENCODER, max_postings=0)
     for k in (8, 2**31, 10**30):
         assert len(other.search("word", k=k, mode="lexical")) == 8
     other.close()
@@ -111,7 +111,7 @@ def test_an_index_whose_documents_are_all_deleted_finds_nothing_and_takes_new_on
     index.delete([document.id for document in DOCUMENTS])
     assert len(index) == 0
     for most in (0, None):
-        settings_ = {} if most is None else {"most_postings": most}
+        settings_ = {} if most is None else {"max_postings": most}
         again = HybridIndex.open(tmp_path / "ix", ENCODER, **settings_)
         for mode in MODES:
             for exact in (False, True):

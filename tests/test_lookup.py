@@ -13,7 +13,6 @@ from dupmae_toolkit.collection.store import DocumentStore
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 from dupmae_toolkit.search.fusion import Fusion
-from dupmae_toolkit.search.lookup import IndexedCorpus, Lookup
 from tests.index_support import documents_of
 from tests.support import HashingEncoder
 
@@ -27,26 +26,25 @@ def documents():
 
 
 @pytest.fixture(scope="module")
-def lookup(documents, tmp_path_factory):
+def index(documents, tmp_path_factory):
     """Over an index of two segments."""
     path = tmp_path_factory.mktemp("lookup") / "index"
     index = HybridIndex.build(path, documents, ENCODER, segment_size=40)
-    yield Lookup(index)
+    yield index
     index.close()
 
 
 @pytest.mark.java
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
-def test_named_documents_get_the_scores_of_a_search_that_lists_all(lookup, documents, mode):
-    index = lookup.index
+def test_named_documents_get_the_scores_of_a_search_that_lists_all(index, documents, mode):
     fusion = Fusion("sum", (0.7, 1.9)) if mode == "hybrid" else Fusion()
     names = ["日本", "d3", "ghost", "d41", "é"]
     short = index.request(2, mode, fusion)
     everything = index.request(len(index), mode, fusion)
     deep = index.run(QUERIES, everything)
-    for query, (ranking, scores) in zip(
-        QUERIES, lookup.search(QUERIES, [names] * 3, short), strict=True
-    ):
+    rankings = index.run(QUERIES, short)
+    for query, scores in zip(QUERIES, index.scores(QUERIES, [names] * 3, short), strict=True):
+        ranking = rankings[query.id]
         expected = dict(zip(deep[query.id].ids, deep[query.id].scores.tolist(), strict=True))
         assert ranking.ids == deep[query.id].ids[:2]
         np.testing.assert_array_equal(ranking.scores, deep[query.id].scores[:2])
@@ -59,38 +57,37 @@ def test_named_documents_get_the_scores_of_a_search_that_lists_all(lookup, docum
     dense = float(query.dense[0] @ vectors.dense[row])
     lexical = float((query.lexical @ vectors.lexical[row].T).toarray()[0, 0])
     plain = {"hybrid": 0.7 * dense + 1.9 * lexical, "dense": dense, "lexical": lexical}[mode]
-    (_, scores), *_ = lookup.search(QUERIES, [["d3"]] * 3, short)
+    scores, *_ = index.scores(QUERIES, [["d3"]] * 3, short)
     assert scores["d3"] == pytest.approx(plain, abs=0.05)  # impacts are rounded
 
 
 @pytest.mark.java
-def test_fusions_by_rank_give_a_document_no_score(lookup):
-    request = lookup.index.request(2, "hybrid", Fusion("rrf"))
+def test_fusions_by_rank_give_a_document_no_score(index):
+    request = index.request(2, "hybrid", Fusion("rrf"))
     with pytest.raises(InputError, match="no score of its own"):
-        lookup.search(QUERIES, [["d3"]] * 3, request)
+        index.scores(QUERIES, [["d3"]] * 3, request)
 
 
 @pytest.mark.java
-def test_documents_are_found_by_id(lookup, documents):
+def test_documents_are_found_by_id(index, documents):
     by_id = {document.id: document for document in documents}
-    assert lookup.documents(["é", "d0", "nobody", "", "zzz"]) == {n: by_id[n] for n in ("é", "d0")}
-    assert lookup.documents([]) == {}
-    assert lookup.documents(by_id) == by_id
-    corpus = IndexedCorpus(lookup.index)
+    assert index.get(["é", "d0", "nobody", "", "zzz"]) == {n: by_id[n] for n in ("é", "d0")}
+    assert index.get([]) == {}
+    assert index.get(by_id) == by_id
+    corpus = index.corpus()
     assert {document.id: document for document in corpus} == by_id
     assert corpus.count() == 60
 
 
 @pytest.mark.java
-def test_what_is_deleted_is_not_there(lookup, documents, tmp_path):
-    shutil.copytree(lookup.index.path, tmp_path / "marked")
+def test_what_is_deleted_is_not_there(index, documents, tmp_path):
+    shutil.copytree(index.path, tmp_path / "marked")
     marked = HybridIndex.open(tmp_path / "marked", ENCODER)
     marked.delete(["d3"])
-    without = Lookup(marked)
-    assert list(without.documents(["d3", "d4"])) == ["d4"]
-    (_, scores), *_ = without.search(QUERIES, [["d3", "d4"]] * 3, marked.request(2))
+    assert list(marked.get(["d3", "d4"])) == ["d4"]
+    scores, *_ = marked.scores(QUERIES, [["d3", "d4"]] * 3, marked.request(2))
     assert list(scores) == ["d4"]
-    assert len(list(IndexedCorpus(marked))) == 59
+    assert len(list(marked.corpus())) == 59
     marked.close()
 
 

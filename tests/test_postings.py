@@ -14,10 +14,9 @@ from scipy.sparse import csr_array, csr_matrix, random
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
-from dupmae_toolkit.search.legs import Terms
-from dupmae_toolkit.search.postings import Postings
+from dupmae_toolkit.search.lexical import Postings, Terms
 from dupmae_toolkit.search.queries import rounded
-from dupmae_toolkit.search.shards import Shards
+from dupmae_toolkit.search.snapshot import Shards
 from tests.index_support import documents_of
 from tests.support import HashingEncoder
 
@@ -137,7 +136,7 @@ def test_an_index_answers_the_same_with_lucene_and_in_memory(index, mode, exact,
     found = []
     # All in memory, the smallest segment alone, and none.
     for most in (10**9, 400, 0):
-        opened = HybridIndex.open(index, HashingEncoder(), most_postings=most)
+        opened = HybridIndex.open(index, HashingEncoder(), max_postings=most)
         for k, depth in ((1, 100), (10, 100), (60, 100)):
             hits = opened.search(texts, k, mode=mode, exact=exact, depth=depth, fusion=fusion)
             one_by_one = [
@@ -153,13 +152,15 @@ def test_an_index_answers_the_same_with_lucene_and_in_memory(index, mode, exact,
 
 def test_the_smaller_segments_are_held_in_memory(index):
     opened = HybridIndex.open(index, HashingEncoder())
-    segments = opened._view.segments
+    segments = opened._snapshot.segments
     sizes = [segment.forward.impacts.nnz for segment in segments]
-    assert [shard.quick for shard in Shards().lexical(segments, sum(sizes))] == [True] * len(sizes)
+    assert [shard.in_memory for shard in Shards().lexical(segments, sum(sizes))] == [True] * len(
+        sizes
+    )
     most = sum(sizes) - 1
     shards = Shards().lexical(segments, most)
-    assert sum(shard.quick for shard in shards) == len(sizes) - 1
-    assert not shards[int(np.argmax(sizes))].quick
+    assert sum(shard.in_memory for shard in shards) == len(sizes) - 1
+    assert not shards[int(np.argmax(sizes))].in_memory
     query = Terms(np.array([0, 3]), np.float32([1, 2]))
     assert [len(shard.score(query, np.arange(2))) for shard in shards] == [2] * len(sizes)
     opened.close()

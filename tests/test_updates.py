@@ -23,7 +23,6 @@ from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.merging import FAN, tier_of
 from dupmae_toolkit.index.updates import add_corpus, add_encoded, compact_index, delete_documents
 from dupmae_toolkit.locks import exclusive
-from dupmae_toolkit.search.lookup import IndexedCorpus, Lookup
 from tests.support import HashingEncoder
 
 pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
@@ -137,15 +136,15 @@ def test_small_segments_are_searched_as_one_with_the_results_of_each_by_itself(i
     index.add([document(3, 9), document(44, 9)], replace=True)
     assert len(index.manifest.segments) > 2
     together = HybridIndex.open(index.path, ENCODER)
-    apart = HybridIndex.open(index.path, ENCODER, most_postings=0)
-    assert len(together._view.parts) == 1
-    assert len(apart._view.parts) == len(index.manifest.segments)
+    apart = HybridIndex.open(index.path, ENCODER, max_postings=0)
+    assert len(together._snapshot.searched) == 1
+    assert len(apart._snapshot.searched) == len(index.manifest.segments)
     assert len(together) == len(apart) == 45
     assert results(together) == results(apart)
     for topic in TOPICS[:3]:
         assert together.search(topic.text, k=45) == apart.search(topic.text, k=45)
-    assert {d.id: d for d in IndexedCorpus(together)} == {d.id: d for d in IndexedCorpus(apart)}
-    assert Lookup(together).documents(["d44", "d41"]) == {"d44": document(44, 9)}
+    assert {d.id: d for d in together.corpus()} == {d.id: d for d in apart.corpus()}
+    assert together.get(["d44", "d41"]) == {"d44": document(44, 9)}
     together.close()
     apart.close()
 
@@ -337,7 +336,7 @@ def test_states_that_are_left_are_forgotten(index):
     states = []
     for number in range(40, 50):
         index.search(TOPICS[0].text)
-        states.append(weakref.ref(index._view))
+        states.append(weakref.ref(index._snapshot))
         index.add(some(number, number + 1))
     gc.collect()
     assert [state() for state in states] == [None] * 10
@@ -346,10 +345,10 @@ def test_states_that_are_left_are_forgotten(index):
 
 @pytest.mark.parametrize("most", [0, 10**6])
 def test_segments_that_were_merged_away_are_let_go_when_no_search_needs_them(index, most):
-    reader = HybridIndex.open(index.path, ENCODER, most_postings=most)
+    reader = HybridIndex.open(index.path, ENCODER, max_postings=most)
     topic = TOPICS[0].text
     answer = reader.answer(topic, reader.request(3))
-    segment = weakref.ref(reader._view.segments[0])
+    segment = weakref.ref(reader._snapshot.segments[0])
     opened = list(segment().opened)
     index.delete(["d1"])
     index.compact()

@@ -84,12 +84,11 @@ class DocumentStore:
                 # search.
                 if len(rows) > _FEW:
                     columns = [column.to_pylist() for column in columns]
-                    values = [[column[row] for column in columns] for row in rows]
+                    values = [[column[row] for row in rows] for column in columns]
                 else:
-                    values = [[column[row].as_py() for column in columns] for row in rows]
-            for number, own in zip(here.tolist(), values, strict=True):
-                found[number] = Document(*own)
-        return [found[number] for number in wanted.tolist()]
+                    values = [[column[row].as_py() for row in rows] for column in columns]
+            found.update(zip(here.tolist(), map(Document, *values), strict=True))
+        return list(map(found.__getitem__, wanted.tolist()))
 
     def ids(self) -> list[str]:
         """The ids of all documents, by number."""

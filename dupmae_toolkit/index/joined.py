@@ -74,11 +74,11 @@ class Joined:
         return [found[place] for place in range(len(places))]
 
 
-def small_ones(manifest: Manifest, most_postings: int) -> list[int]:
+def small_ones(manifest: Manifest, max_postings: int) -> list[int]:
     """The segments to be joined, by position; none where that would join nothing.
 
-    most_postings: what they may have together; beyond it Lucene serves them, which cannot join.
+    max_postings: what they may have together; beyond it Lucene serves them, which cannot join.
     """
     found = [n for n, e in enumerate(manifest.segments) if e.count <= SMALL and e.live]
     weights = sum(manifest.segments[number].weights for number in found)
-    return found if len(found) > 1 and weights <= most_postings else []
+    return found if len(found) > 1 and weights <= max_postings else []

@@ -6,75 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE, DenseIndex
+from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE
 from dupmae_toolkit.index.lucene import LuceneImpacts
-from dupmae_toolkit.search.flat import Flat
-from dupmae_toolkit.search.legs import Returned, Terms
+from dupmae_toolkit.search.arithmetic import Returned
+from dupmae_toolkit.search.lexical import LuceneShard, Terms
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-class FaissShard:
-    """Pyserini's FAISS index; exact scores where it holds the vectors as they were given."""
-
-    def __init__(self, index: DenseIndex) -> None:
-        self._index = index
-        vectors = index.vectors()
-        self._vectors = None if vectors is None else Flat(vectors)
-        self.size = len(index)
-        self.dimension = index.dimension
-        self.exhaustive = self.stored = vectors is not None
-
-    def search(self, queries: np.ndarray, k: int) -> Returned:
-        return self.scan(queries, k) if self.exhaustive else self._index.search(queries, k)
-
-    def scan(self, queries: np.ndarray, k: int) -> Returned:
-        return self._flat.scan(queries, k)
-
-    def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
-        return self._flat.all_scores(queries, rough)
-
-    def largest_norm(self) -> float:
-        return self._flat.largest_norm()
-
-    def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return self._flat.score(query, rows)
-
-    @property
-    def _flat(self) -> Flat:
-        assert self._vectors is not None
-        return self._vectors
-
-
-class LuceneShard:
+class TermsShard(LuceneShard):
     """Pyserini's Lucene index, without a forward store. ``terms`` names the queries' columns."""
 
-    stored = quick = False
-
     def __init__(self, lucene: LuceneImpacts, terms: Sequence[str]) -> None:
-        self._lucene = lucene
-        self.size = len(lucene)
+        super().__init__(lucene, None)
         self.terms = terms
 
     def search(self, queries: csr_matrix, k: int) -> Returned:
+        """As Lucene scores them: float64 sums, rounded once to float32."""
         weighted = []
         for row in range(queries.shape[0]):
-            part = slice(queries.indptr[row], queries.indptr[row + 1])
-            columns, weights = queries.indices[part].tolist(), queries.data[part].tolist()
-            weighted.append(
-                {self.terms[c]: weight for c, weight in zip(columns, weights, strict=True)}
-            )
+            columns, weights = Terms.of(queries, row)
+            named = zip(columns.tolist(), weights.tolist(), strict=True)
+            weighted.append({self.terms[column]: weight for column, weight in named})
         return self._lucene.search_terms(weighted, k)
-
-    def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
-        raise NotImplementedError("Lucene gives no scores of all documents")
-
-    def score(self, query: Terms, rows: np.ndarray) -> np.ndarray:
-        raise NotImplementedError("Lucene gives no scores of single documents here")
 
 
 def is_faiss_folder(path: Path) -> bool:

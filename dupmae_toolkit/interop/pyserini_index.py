@@ -11,29 +11,33 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.dense import IDS_FILE, DenseIndex
 from dupmae_toolkit.index.lucene import LuceneImpacts
+from dupmae_toolkit.index.manifest import MANIFEST_FILE
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.interop.pyserini_folders import (
-    FaissShard,
-    LuceneShard,
+    TermsShard,
     check_ids,
     is_faiss_folder,
     is_lucene_folder,
     read_ids,
 )
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Encoder, Hit, Query, Ranking, Representations, Run
-from dupmae_toolkit.search.engine import Answer, Engine, Request, new_pool
-from dupmae_toolkit.search.fusion import TIES, Fusion
-from dupmae_toolkit.search.legs import DenseLeg, LexicalLeg
+from dupmae_toolkit.records import Document, Encoder, Representations, Run
+from dupmae_toolkit.search.answers import Request
+from dupmae_toolkit.search.dense import DenseLeg, dense_shard
+from dupmae_toolkit.search.engine import Engine, new_pool
+from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.hybrid_index import HybridIndex
+from dupmae_toolkit.search.lexical import LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.queries import Queries, query_vectors, rounded
-from dupmae_toolkit.search.report import proof
+from dupmae_toolkit.search.ranking import Leg
+from dupmae_toolkit.search.searcher import Answers, Searcher, metadata_of
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+    pass
 
 
-class PyseriniIndex:
+class PyseriniIndex(Searcher):
     """A FAISS folder or a Lucene impact index that stock Pyserini wrote.
 
     ``mode`` is ``dense`` or ``lexical``. Ties break by document id, whatever the order in which the
@@ -45,16 +49,18 @@ class PyseriniIndex:
         run = index.search_terms({"1": {"parse": 2.5, "date": 3.0}}, k=1000)
     """
 
+    tag = "pyserini"
+
     def __init__(self, path: Path, encoder: Encoder | None = None) -> None:
         self.path = path
         self._encoder = encoder
         self._pool = new_pool()
         if is_faiss_folder(path):
             self.mode = "dense"
-            shard = FaissShard(DenseIndex(path))
-            self._width = shard.dimension
-            self._numbering = Numbering([read_ids(path / IDS_FILE, shard.size)])
-            self._dense = DenseLeg(self._numbering, [shard])
+            index = DenseIndex(path)
+            self._width = index.dimension
+            self._numbering = Numbering([read_ids(path / IDS_FILE, len(index))])
+            self._dense = DenseLeg(self._numbering, [dense_shard(index, index.vectors())])
         elif is_lucene_folder(path):
             self.mode = "lexical"
             self._lucene = LuceneImpacts(path)
@@ -80,24 +86,6 @@ class PyseriniIndex:
         """The number of documents that can be found."""
         return len(self._lucene) if self.mode == "lexical" else self._numbering.searchable
 
-    def search(self, text: str, k: int = 10) -> list[Hit]:
-        """The ``k`` best documents for a text; titles and texts are not in such an index."""
-        return self.hits(self.answer(text, self.request(k)))
-
-    def search_batch(
-        self,
-        queries: Queries,
-        k: int = 1000,
-        exact: bool = False,
-        tag: str | None = None,
-        progress: Progress = silent,
-    ) -> Run:
-        """A run of many queries: texts, or both their vectors, in memory or in a folder.
-
-        exact: the order and the cut are proven.
-        """
-        return self.run(queries, self.request(k, exact=exact), tag, progress)
-
     def request(
         self,
         k: int = 10,
@@ -110,17 +98,6 @@ class PyseriniIndex:
         if mode not in (None, self.mode):
             raise InputError(f"{self.path}: holds one {self.mode} index; use mode {self.mode}")
         return Request(k, self.mode, depth=k, exact=exact)
-
-    def run(
-        self,
-        queries: Queries,
-        request: Request,
-        tag: str | None = None,
-        progress: Progress = silent,
-    ) -> Run:
-        """``search_batch`` with a ready-made request."""
-        topics, answers = self._answers(queries, request, progress)
-        return self._run(topics, answers, request, tag)
 
     def search_terms(
         self, queries: Mapping[str, Mapping[str, float]], k: int = 1000, tag: str | None = None
@@ -146,44 +123,38 @@ class PyseriniIndex:
             raise InputError("a query's weights hold negative numbers or NaN")
         matrix = csr_matrix((values, (rows, indices)), shape=(len(queries), len(terms)))
         request = self.request(k)
-        answers = self._lexical(rounded(matrix), terms, request, silent)
-        return self._run(list(queries), answers, request, tag)
+        leg = self._lexical(terms)
+        found = self._search(list(queries), leg, rounded(matrix), request, silent)
+        return self.run_of(found, request, tag)
 
-    def answer(self, text: str, request: Request) -> Answer:
-        """The answer to one text as documents by number, with its certificate."""
-        return self._answers([Query("0", text)], request, silent)[1][0]
-
-    def hits(self, answer: Answer) -> list[Hit]:
-        """An answer with ids."""
-        names = self._numbering.ids(answer.documents)
-        return [
-            Hit(
-                rank,
-                name,
-                score,
-                score if self.mode == "dense" else None,
-                score if self.mode == "lexical" else None,
-            )
-            for rank, (name, score) in enumerate(zip(names, answer.scores.tolist(), strict=True), 1)
-        ]
-
-    def _answers(
-        self, queries: Queries, request: Request, progress: Progress
-    ) -> tuple[list[str], list[Answer]]:
+    def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
+        """The answers as documents by number, with their certificates."""
         vectors = query_vectors(queries, None, self.path, self._named_encoder)
         if self.mode == "lexical":
             terms, lexical = self._terms(queries), rounded(vectors.lexical)
             if lexical.shape[1] != len(terms):
                 raise InputError(f"queries over {lexical.shape[1]} terms for {len(terms)} tokens")
-            return vectors.ids, self._lexical(lexical, terms, request, progress)
+            return self._search(vectors.ids, self._lexical(terms), lexical, request, progress)
         if vectors.dense.shape[1] != self._width:
             raise InputError(
                 f"{self.path}: holds vectors of {self._width} dimensions, not of "
                 f"{vectors.dense.shape[1]} as the queries; use the encoder that made it"
             )
         dense = np.ascontiguousarray(vectors.dense, np.float32)
-        engine = Engine(self._numbering, self._dense, None, self._pool)
-        return vectors.ids, engine.search(dense, None, request, progress)
+        return self._search(vectors.ids, self._dense, dense, request, progress)
+
+    def metadata(self, request: Request, searched: Any) -> dict[str, Any]:
+        """How the scores come about, as far as such a folder tells."""
+        encoder = self._encoder.info if self._encoder else None
+        return metadata_of(request, self.path, len(self), encoder)
+
+    def ids(self, numbers: np.ndarray) -> list[str]:
+        """The ids of documents by number."""
+        return self._numbering.ids(numbers)
+
+    def documents(self, numbers: np.ndarray) -> list[Document]:
+        """Documents by number: ids only, since titles and texts are not in such a folder."""
+        return [Document(name) for name in self._numbering.ids(numbers)]
 
     def _named_encoder(self) -> Encoder:
         if self._encoder is None:
@@ -199,30 +170,29 @@ class PyseriniIndex:
             stored = queries.vocabulary()
         return lucene_terms(stored or self._named_encoder().vocabulary)
 
-    def _lexical(
-        self, queries: csr_matrix, terms: list[str], request: Request, progress: Progress
-    ) -> list[Answer]:
-        leg = LexicalLeg(self._numbering, [LuceneShard(self._lucene, terms)])
-        engine = Engine(self._numbering, None, leg, self._pool)
-        return engine.search(None, queries, request, progress)
+    def _lexical(self, terms: list[str]) -> LexicalLeg:
+        """terms: Lucene's, which the columns of the queries stand for."""
+        return LexicalLeg(self._numbering, [TermsShard(self._lucene, terms)])
 
-    def _run(
-        self, topics: list[str], answers: list[Answer], request: Request, tag: str | None
-    ) -> Run:
-        run = Run(tag=tag or f"pyserini-{self.mode}")
-        for topic, answer in zip(topics, answers, strict=True):
-            run.topics[topic] = Ranking(self._numbering.ids(answer.documents), answer.scores)
-        run.metadata = {
-            "mode": self.mode,
-            "k": request.k,
-            "index": str(self.path),
-            "documents": len(self),
-            "encoder": self._encoder.info.to_dict() if self._encoder else None,
-            "exact": request.exact,
-            "ties": TIES,
-            "certificate": proof(topics, answers),
-        }
-        return run
+    def _search(
+        self, topics: list[str], leg: Leg, queries: Any, request: Request, progress: Progress
+    ) -> Answers:
+        engine = Engine(self._numbering, {self.mode: leg}, self._pool)
+        answers = engine.search({self.mode: queries}, request, progress)
+        for answer in answers:
+            answer.snapshot = self
+        return Answers(topics, answers, self)
+
+
+def open_searcher(
+    path: str | Path, encoder: Encoder | str | None = None, **settings: Any
+) -> Searcher:
+    """An index of ours, or a folder of Pyserini's, whichever ``path`` is; see their ``open``."""
+    folder = Path(path)
+    foreign = is_faiss_folder(folder) or is_lucene_folder(folder)
+    if foreign and not (folder / MANIFEST_FILE).exists():
+        return PyseriniIndex.open(folder, encoder, **settings)
+    return HybridIndex.open(folder, encoder, **settings)
 
 
 def load_encoder(encoder: Encoder | str, **settings: Any) -> Encoder:

@@ -9,21 +9,24 @@ import numpy as np
 from dupmae_toolkit.mining.negatives import Candidates
 from dupmae_toolkit.mining.topics import Topic
 from dupmae_toolkit.records import Ranking, Run
-from dupmae_toolkit.search.engine import Request
-from dupmae_toolkit.search.lookup import Lookup
+from dupmae_toolkit.search.answers import Request
+from dupmae_toolkit.search.hybrid_index import HybridIndex
 
 
 class IndexCandidates:
     """The search of an index; positives get the scores that it gives them, listed or not."""
 
-    def __init__(self, lookup: Lookup, request: Request) -> None:
-        self._lookup, self._request = lookup, request
+    def __init__(self, index: HybridIndex, request: Request) -> None:
+        self._index, self._request = index, request
 
     def __call__(self, topics: Sequence[Topic]) -> list[Candidates]:
-        found = self._lookup.search(
-            [topic.query for topic in topics], [topic.positives for topic in topics], self._request
-        )
-        return [Candidates(ranking, scores) for ranking, scores in found]
+        vectors = self._index.vectors([topic.query for topic in topics])
+        run = self._index.run(vectors, self._request)
+        positives = [topic.positives for topic in topics]
+        scores = self._index.scores(vectors, positives, self._request)
+        return [
+            Candidates(run[topic.query.id], own) for topic, own in zip(topics, scores, strict=True)
+        ]
 
 
 class RunCandidates:

@@ -8,26 +8,41 @@ from typing import Any
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.search.exact import Certificate
 from dupmae_toolkit.search.fusion import Fusion
 
-MODES = ("hybrid", "dense", "lexical")
+#: The parts of a score, in the order in which they are weighted and added up.
+PARTS = ("dense", "lexical")
+MODES = ("hybrid", *PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Whether one query's ranking is proven to be that of all documents, and how deep it took.
+
+    depths: of each part that was asked, the number of documents read from its leg.
+    """
+
+    certified: bool
+    depths: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        depths = {f"{part}_depth": self.depths.get(part) for part in PARTS}
+        return {"certified": self.certified} | depths
 
 
 @dataclass(slots=True)
 class Answer:
     """The ranking of one query: n documents by number, best first, scores as float32 [n].
 
-    dense, lexical: the completed parts, float32 [n]; None where the mode has no such part.
-    view: the state of the index whose numbers these are, for who may meet several.
+    parts: each part's completed scores by name, float32 [n]. snapshot: the state of the index in
+    which the documents have these numbers.
     """
 
     documents: np.ndarray
     scores: np.ndarray
-    dense: np.ndarray | None
-    lexical: np.ndarray | None
+    parts: dict[str, np.ndarray]
     certificate: Certificate
-    view: Any = None
+    snapshot: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +63,18 @@ class Request:
             raise InputError(f"depth is {self.depth}; it must be at least k, which is {self.k}")
         if self.mode != "hybrid":
             return
-        self.fusion.weights_for(2)
+        self.fusion.weights_for(len(PARTS))
         if self.exact and not self.fusion.is_sum:
             raise InputError(
                 f"fusion {self.fusion.method} with norm {self.fusion.normalisation} depends on "
                 "which documents are looked at and cannot be certified exact; use sum, or linear "
                 "or combsum with norm none"
             )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the score that the mode asks for."""
+        return PARTS if self.mode == "hybrid" else (self.mode,)
 
 
 def check_k(k: Any) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dupmae_toolkit.search.scanning import contenders, products, too_many
+from dupmae_toolkit.search.arithmetic import contenders, products, too_many
 
 #: Below so many rows there is nothing to gain, above so many bytes the copy is too dear.
 LEAST_ROWS = 4096

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.search.answers import MODES, Answer, Request
-from dupmae_toolkit.search.completion import complete, unite
-from dupmae_toolkit.search.exact import Certificate, proves_sum
-from dupmae_toolkit.search.legs import DenseLeg, Leg, LegList, LexicalLeg, Terms, check_finite
+from dupmae_toolkit.search.answers import Answer, Certificate, Request
+from dupmae_toolkit.search.exhaustive import Exhaustive
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.whole import Whole
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+from dupmae_toolkit.search.ranking import Asked, Leg, RankedList, check_finite, proves_sum
 
 #: Queries that are searched at once.
 BATCH = 256
-#: Queries that a thread takes at once.
+#: Queries that a thread fuses at once.
 _SLICE = 16
-
-__all__ = ["BATCH", "MODES", "Answer", "Engine", "Request", "new_pool"]
 
 
 def new_pool() -> ThreadPoolExecutor:
@@ -36,228 +29,164 @@ def new_pool() -> ThreadPoolExecutor:
 
 
 class Engine:
-    """Searches with ready-made query vectors. Safe to use from several threads."""
+    """Searches with ready-made query vectors. Safe to use from several threads.
+
+    Queries are given by part, as the leg of that name takes them.
+    """
 
     def __init__(
         self,
         numbering: Numbering,
-        dense_leg: DenseLeg | None,
-        lexical_leg: LexicalLeg | None,
+        legs: Mapping[str, Leg],
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
+        """legs: by the name of their part of the score, in the order of ``answers.PARTS``."""
         self._numbering = numbering
-        self._dense = dense_leg
-        self._lexical = lexical_leg
-        self._whole = Whole.of(numbering, dense_leg, lexical_leg)
+        self._legs = legs
+        everything = len(legs) > 1 and all(leg.gives_all_scores for leg in legs.values())
+        self._exhaustive = Exhaustive(numbering, legs) if everything else None
         self._pool = pool or new_pool()
 
     def search(
-        self,
-        dense: np.ndarray | None,
-        lexical: csr_matrix | None,
-        request: Request,
-        progress: Progress = silent,
+        self, queries: Mapping[str, Any], request: Request, progress: Progress = silent
     ) -> list[Answer]:
         """The ranking of each query.
 
-        dense: float32 [q, d]; lexical: CSR float32 [q, |V|], non-negative, rounded as the lexical
-        leg wants it. What the mode does not use may be None.
+        queries: of each part that the request asks for, q queries.
         """
-        first = lexical if request.mode == "lexical" else dense
-        if first is None:
-            raise DupMAEError(f"mode {request.mode} got no such query vectors")
+        parts = request.parts
+        for part in parts:
+            if part not in queries:
+                raise DupMAEError(f"mode {request.mode} got no such query vectors")
+            if part not in self._legs:
+                raise DupMAEError("this index has no such leg")
+        count = queries[parts[0]].shape[0]
         answers: list[Answer] = []
-        with progress("searching", first.shape[0]) as advance:
-            if first.shape[0] <= BATCH:  # spared a copy, which takes a tenth of a single query
-                answers = self._batch(dense, lexical, request)
-                advance(len(answers))
+        with progress("searching", count) as advance:
+            if count <= BATCH:  # spared a copy, which takes a tenth of a single query
+                answers = self._batch(queries, count, request)
+                advance(count)
                 return answers
-            for start in range(0, first.shape[0], BATCH):
-                batch = slice(start, start + BATCH)
-                answers += self._batch(
-                    None if dense is None else dense[batch],
-                    None if lexical is None else lexical[batch],
-                    request,
-                )
+            for start in range(0, count, BATCH):
+                batch = _rows(queries, slice(start, start + BATCH))
+                answers += self._batch(batch, min(BATCH, count - start), request)
                 advance(len(answers) - start)
         return answers
 
     def score(
-        self,
-        dense: np.ndarray | None,
-        lexical: csr_matrix | None,
-        documents: np.ndarray,
-        request: Request,
+        self, queries: Mapping[str, Any], row: int, documents: np.ndarray, request: Request
     ) -> np.ndarray:
-        """What one query gives to documents by number, found or not, float32 [n].
+        """What the query in ``row`` gives to documents by number, found or not, float32 [n].
 
-        dense: float32 [d]; lexical: CSR [1, |V|]. The numbers are those of ``search``. Raises
-        InputError for a fusion whose scores depend on what else was found.
+        The numbers are those of ``search``. Raises InputError for a fusion whose scores depend on
+        what else was found.
         """
-        parts = []
-        if request.mode != "lexical":
-            assert self._dense is not None
-            assert dense is not None
-            parts.append(self._dense.score(dense, documents))
-        if request.mode != "dense":
-            assert self._lexical is not None
-            assert lexical is not None
-            parts.append(self._lexical.score(Terms.of(lexical, 0), documents))
-        if request.mode != "hybrid":
+        parts = [self._legs[part].score(queries[part], row, documents) for part in request.parts]
+        if len(parts) == 1:
             return parts[0].astype(np.float32)
         if not request.fusion.is_sum:
             raise InputError(
                 f"fusion {request.fusion.method} gives a document no score of its own; use sum"
             )
-        return request.fusion.weigh(np.stack(parts)).astype(np.float32)
+        return request.fusion.weigh(parts).astype(np.float32)
 
-    def _batch(
-        self, dense: np.ndarray | None, lexical: csr_matrix | None, request: Request
-    ) -> list[Answer]:
-        k, depth = request.k, request.depth
-        if request.mode == "dense":
-            lists = self._legs([(self._dense, dense)], k, request.exact)[0]
-            return [self._single(listed, "dense") for listed in lists]
-        if request.mode == "lexical":
-            lists = self._legs([(self._lexical, lexical)], k, request.exact)[0]
-            return [self._single(listed, "lexical") for listed in lists]
-        assert dense is not None
-        assert lexical is not None
-        if self._whole is not None and request.fusion.is_sum:
-            return self._sums(self._whole, dense, lexical, request)
-        answers: list[Answer | None] = [None] * dense.shape[0]
-        pending = np.arange(len(answers))
+    def _batch(self, queries: Mapping[str, Any], count: int, request: Request) -> list[Answer]:
+        parts = request.parts
+        if len(parts) > 1 and self._exhaustive is not None and request.fusion.is_sum:
+            if count == 1:
+                return self._exhaustive.search(queries, request)
+            return self._sums(self._exhaustive, queries, count, request)
+        asked = {part: self._legs[part].ask(queries[part]) for part in parts}
+        everything = np.arange(count)
+        if len(parts) == 1:
+            (lists,) = self._lists(asked, everything, request.k, request.exact).values()
+            return [_answer_of(parts[0], listed) for listed in lists]
+        answers: list[Answer | None] = [None] * count
+        pending, depth = everything, request.depth
         while len(pending):
-            every = len(pending) == len(answers)
-            found = self._hybrid(
-                dense if every else dense[pending],
-                lexical if every else lexical[pending],
-                request,
-                depth,
-            )
-            for query, answer in zip(pending, found, strict=True):
-                answers[query] = answer
+            found = self._fused(asked, pending, request, depth)
+            for row, answer in zip(pending, found, strict=True):
+                answers[row] = answer
             if not request.exact or depth >= self._numbering.searchable:
                 break
-            pending = np.array(
-                [
-                    query
-                    for query, answer in zip(pending, found, strict=True)
-                    if not answer.certificate.certified
-                ],
-                dtype=np.int64,
-            )
+            unproven = [not answer.certificate.certified for answer in found]
+            pending = pending[np.array(unproven, dtype=bool)]
             depth *= 4
         return [answer for answer in answers if answer is not None]
 
     def _sums(
-        self, whole: Whole, dense: np.ndarray, lexical: csr_matrix, request: Request
+        self, exhaustive: Exhaustive, queries: Mapping[str, Any], count: int, request: Request
     ) -> list[Answer]:
-        if len(dense) == 1:
-            return whole.search(dense, lexical, request)
+        def search(rows: slice) -> list[Answer]:
+            return exhaustive.search(_rows(queries, rows), request)
 
-        def search(part: slice) -> list[Answer]:
-            return whole.search(dense[part], lexical[part], request)
+        return self._in_slices(search, count, exhaustive.batch)
 
-        return self._in_slices(search, len(dense), whole.slice)
+    def _lists(
+        self, asked: Mapping[str, Asked], rows: np.ndarray, depth: int, exact: bool
+    ) -> dict[str, list[RankedList]]:
+        """Each leg's lists of some queries, by row; all legs at once, the queries in slices."""
+        tasks = [
+            (part, own, rows[start : start + own.leg.batch])
+            for part, own in asked.items()
+            for start in range(0, len(rows), own.leg.batch)
+        ]
 
-    def _legs(
-        self, asked: Sequence[tuple[Leg | None, Any]], depth: int, exact: bool
-    ) -> list[list[LegList]]:
-        """Each leg's lists, all legs at once, the queries in slices."""
-        parts: list[tuple[int, Leg, Any]] = []
-        for number, (leg, queries) in enumerate(asked):
-            if leg is None:
-                raise DupMAEError("this index has no such leg")
-            count = queries.shape[0]
-            if count <= leg.slice:
-                parts.append((number, leg, queries))
-                continue
-            for start in range(0, count, leg.slice):
-                parts.append((number, leg, queries[start : start + leg.slice]))
+        def search(task: tuple[str, Asked, np.ndarray]) -> list[RankedList]:
+            return task[1].search(task[2], depth, exact)
 
-        def search(part: tuple[int, Leg, Any]) -> list[LegList]:
-            return part[1].search(part[2], depth, exact)
-
-        slow = [1 for _, leg, queries in parts if not leg.quick or queries.shape[0] > 1]
+        slow = [1 for _, own, some in tasks if not own.leg.in_memory or len(some) > 1]
         if len(slow) < 2:
-            found = [search(part) for part in parts]
+            found = [search(task) for task in tasks]
         else:
-            tasks = [self._pool.submit(search, part) for part in parts[:-1]]
-            last = search(parts[-1])  # this thread would only wait
-            found = [*(task.result() for task in tasks), last]
-        lists: list[list[LegList]] = [[] for _ in asked]
-        for (number, *_), own in zip(parts, found, strict=True):
-            lists[number] += own
+            waiting = [self._pool.submit(search, task) for task in tasks[:-1]]
+            last = search(tasks[-1])  # this thread would only wait
+            found = [*(task.result() for task in waiting), last]
+        lists: dict[str, list[RankedList]] = {part: [] for part in asked}
+        for (part, *_), own in zip(tasks, found, strict=True):
+            lists[part] += own
         return lists
 
-    def _single(self, listed: LegList, mode: str) -> Answer:
-        depth = len(listed.documents)
-        is_dense = mode == "dense"
-        scores = listed.scores.astype(np.float32)
-        return Answer(
-            listed.documents,
-            scores,
-            scores if is_dense else None,
-            None if is_dense else scores,
-            Certificate(listed.proven, depth if is_dense else None, None if is_dense else depth),
-        )
-
-    def _hybrid(
-        self, dense: np.ndarray, lexical: csr_matrix, request: Request, depth: int
+    def _fused(
+        self, asked: Mapping[str, Asked], rows: np.ndarray, request: Request, depth: int
     ) -> list[Answer]:
-        if self._whole is not None and len(dense) == 1:
-            dense_lists, lexical_lists = (
-                [listed] for listed in self._whole.lists(dense[0], lexical, depth)
-            )
+        if self._exhaustive is not None and len(rows) == 1:
+            lists = self._exhaustive.lists(asked, depth)
         else:
-            legs = [(self._dense, dense), (self._lexical, lexical)]
-            dense_lists, lexical_lists = self._legs(legs, depth, request.exact)
+            lists = self._lists(asked, rows, depth, request.exact)
 
         def fuse(part: slice) -> list[Answer]:
             return [
-                self._fuse(
-                    dense[query],
-                    Terms.of(lexical, query),
-                    dense_lists[query],
-                    lexical_lists[query],
-                    request,
-                )
-                for query in range(part.start, part.stop)
+                self._fuse(asked, int(row), [own[place] for own in lists.values()], request)
+                for place, row in enumerate(rows[part], part.start)
             ]
 
-        return self._in_slices(fuse, len(dense), _SLICE)
+        return self._in_slices(fuse, len(rows), _SLICE)
 
     def _fuse(
-        self,
-        dense_query: np.ndarray,
-        lexical_query: Terms,
-        dense_list: LegList,
-        lexical_list: LegList,
-        request: Request,
+        self, asked: Mapping[str, Asked], row: int, lists: Sequence[RankedList], request: Request
     ) -> Answer:
-        assert self._dense is not None
-        assert self._lexical is not None
-        candidates = unite(dense_list, lexical_list)
-        queries = self._dense, dense_query, self._lexical, lexical_query
-        fill = partial(complete, candidates, *queries, lexical_list.every)
+        """Fuse the lists of one query."""
+        candidates = unite(lists)
+        legs = list(asked.values())
         by_rank = not request.fusion.reads_scores
         if not by_rank:
-            fill()
+            complete(candidates, legs, row)
         fused = request.fusion.fuse(candidates.scores, candidates.ranks, completed=True)
         check_finite(fused)
         order = self._numbering.order(candidates.documents, fused)[: request.k]
         if by_rank:
-            fill(order)  # for the answer; nothing else asks for them
+            complete(candidates, legs, row, order)  # for the answer; nothing else asks for them
         certified = request.fusion.is_sum and proves_sum(
-            fused[order], request.k, request.fusion.weights_for(2), dense_list, lexical_list
+            fused[order], request.k, request.fusion.weights_for(len(lists)), lists
         )
+        scores = candidates.scores[:, order].astype(np.float32)
+        depths = [len(listed.documents) for listed in lists]
         return Answer(
             candidates.documents[order],
             fused[order].astype(np.float32),
-            candidates.scores[0, order].astype(np.float32),
-            candidates.scores[1, order].astype(np.float32),
-            Certificate(certified, len(dense_list.documents), len(lexical_list.documents)),
+            dict(zip(asked, scores, strict=True)),
+            Certificate(certified, dict(zip(asked, depths, strict=True))),
         )
 
     def _in_slices(
@@ -268,3 +197,61 @@ class Engine:
             return function(slice(0, count))
         parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
         return [answer for part in self._pool.map(function, parts) for answer in part]
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The n documents that any leg returned for one query.
+
+    documents: int64 [n], ascending by number. scores: float64 [parts, n], NaN where not known yet.
+    ranks: int64 [parts, n], from 1; 0 where the leg did not return the document.
+    """
+
+    documents: np.ndarray
+    scores: np.ndarray
+    ranks: np.ndarray
+
+
+def unite(lists: Sequence[RankedList]) -> Candidates:
+    """All lists of one query as one set; a score that a leg did not give is NaN."""
+    documents = np.concatenate([listed.documents for listed in lists])
+    documents.sort()  # np.unique takes longer for a few hundred
+    first = np.ones(len(documents), dtype=bool)
+    np.not_equal(documents[1:], documents[:-1], out=first[1:])
+    documents = documents[first]
+    scores = np.full((len(lists), len(documents)), np.nan)
+    ranks = np.zeros((len(lists), len(documents)), dtype=np.int64)
+    for part, listed in enumerate(lists):
+        columns = np.searchsorted(documents, listed.documents)
+        scores[part, columns] = listed.scores
+        ranks[part, columns] = np.arange(1, len(columns) + 1)
+    return Candidates(documents, scores, ranks)
+
+
+def complete(
+    candidates: Candidates, legs: Sequence[Asked], row: int, only: np.ndarray | None = None
+) -> None:
+    """Compute the scores that are not known, of the query in ``row``.
+
+    A document that only one leg returned gets its other scores from the stored vectors, by the
+    arithmetic that scored the documents which that leg did return. only: the columns to fill;
+    None: all.
+    """
+    columns = np.arange(len(candidates.documents)) if only is None else only
+    lacking = candidates.ranks[:, columns] == 0
+    for part, (leg, gaps) in enumerate(zip(legs, lacking, strict=True)):
+        if gaps.any():
+            places = columns[gaps]
+            candidates.scores[part, places] = leg.score(row, candidates.documents[places])
+
+
+def _answer_of(part: str, listed: RankedList) -> Answer:
+    """The answer to a query that asks for one part of the score."""
+    scores = listed.scores.astype(np.float32)
+    certificate = Certificate(listed.proven, {part: len(listed.documents)})
+    return Answer(listed.documents, scores, {part: scores}, certificate)
+
+
+def _rows(queries: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """The same rows of the queries of every part."""
+    return {part: own[rows] for part, own in queries.items()}

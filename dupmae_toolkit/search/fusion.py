@@ -70,7 +70,7 @@ class Fusion:
         if self.weights is not None:
             if self.method not in _WEIGHTED:
                 raise InputError(f"fusion {self.method} takes no weights; use linear")
-            good = all(math.isfinite(weight) and weight >= 0 for weight in self.weights)
+            good = all(map(math.isfinite, self.weights)) and min(self.weights, default=0) >= 0
             if not good or not any(self.weights):
                 raise InputError(
                     f"weights {_list(self.weights)}: each must be a finite number of at least 0, "
@@ -145,10 +145,15 @@ class Fusion:
             fused *= held.sum(axis=0)
         return fused
 
-    def weigh(self, scores: np.ndarray) -> np.ndarray:
-        """Σ weight × score, float64 [n], of scores [lists, n] that are all known: for ``is_sum``,
-        which asks for no ranks."""
-        return self.fuse(scores, np.ones(scores.shape, np.int64), completed=True)
+    def weigh(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+        """Σ weight × score, float64 [n], of each list's scores, float64 [n]; for ``is_sum`` only.
+
+        Added up in the order in which ``fuse`` does it: the same bits.
+        """
+        fused = np.zeros(len(scores[0]))
+        for own, weight in zip(scores, self.weights_for(len(scores)), strict=True):
+            fused += weight * own
+        return fused
 
     def _part(self, scores: np.ndarray, held: np.ndarray, completed: bool) -> np.ndarray:
         """One list's normalised scores of all candidates."""

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
 
+import numpy as np
+
+from dupmae_toolkit.collection.corpora import Corpus
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import (
-    Document,
-    Encoder,
-    Hit,
-    Query,
-    Ranking,
-    Representations,
-    Run,
-)
-from dupmae_toolkit.search.answers import check_k
-from dupmae_toolkit.search.engine import Answer, Request, new_pool
+from dupmae_toolkit.records import Document, Encoder, Representations
+from dupmae_toolkit.search.answers import Request, check_k
+from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.fusion import Fusion
-from dupmae_toolkit.search.postings import MOST_POSTINGS
+from dupmae_toolkit.search.lexical import MAX_POSTINGS
 from dupmae_toolkit.search.queries import Queries, leg_inputs, load_encoder, query_vectors
-from dupmae_toolkit.search.report import describe, proof
-from dupmae_toolkit.search.view import View
+from dupmae_toolkit.search.searcher import Answers, Searched, Searcher, metadata_of
+from dupmae_toolkit.search.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.lucene import LuceneImpacts
@@ -39,7 +34,7 @@ if TYPE_CHECKING:
 LEAST_DEPTH, MOST_DEPTH = 100, 1000
 
 
-class HybridIndex:
+class HybridIndex(Searcher):
     """Both indexes of a collection as one.
 
     Example:
@@ -53,7 +48,7 @@ class HybridIndex:
         path: Path,
         manifest: Manifest | None,
         encoder: Encoder | None,
-        most_postings: int = MOST_POSTINGS,
+        max_postings: int = MAX_POSTINGS,
         check: str = "quick",
         **settings: Any,
     ) -> None:
@@ -65,10 +60,10 @@ class HybridIndex:
         self._lock = threading.RLock()
         self._closed = False
         self._process = os.getpid()
-        self._view = (
-            View.newest(path, self._pool, None, most_postings, check)[0]
+        self._snapshot = (
+            Snapshot.newest(path, self._pool, None, max_postings, check)[0]
             if manifest is None
-            else View(path, manifest, self._pool, None, most_postings, check)
+            else Snapshot(path, manifest, self._pool, None, max_postings, check)
         )
         #: Segments that are no part of the index any more; searches under way may need them yet.
         self._retired: WeakSet[Segment] = WeakSet()
@@ -81,14 +76,14 @@ class HybridIndex:
         path: str | Path,
         encoder: Encoder | str | None = None,
         *,
-        most_postings: int = MOST_POSTINGS,
+        max_postings: int = MAX_POSTINGS,
         check: str = "quick",
         **settings: Any,
     ) -> HybridIndex:
         """Open an index.
 
         encoder: an encoder, or the name or folder of one; None: the one that the manifest names,
-        loaded when a text is first searched. Queries that are vectors need none. most_postings: so
+        loaded when a text is first searched. Queries that are vectors need none. max_postings: so
         many pairs of document and term are held in memory, 5 bytes each, which searches faster than
         Lucene with the same results; beyond them, or with 0, Lucene is asked. check: ``quick``
         compares the sizes of all files with the manifest, and the checksums of small files and of
@@ -97,7 +92,7 @@ class HybridIndex:
         ``device`` and ``precision`` of an encoder that is loaded here. Raises EncoderMismatchError,
         with both names, for another encoder than the index was built with.
         """
-        index = cls(Path(path), None, None, most_postings, check, **settings)
+        index = cls(Path(path), None, None, max_postings, check, **settings)
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, index.manifest.encoder, **settings)
         if encoder is not None:
@@ -133,27 +128,27 @@ class HybridIndex:
         )
         return cls(Path(path), manifest, encoder)
 
-    #: The mode of a search that names none.
     mode = "hybrid"
+    tag = "dupmae"
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
-        return len(self._view)
+        return len(self._snapshot)
 
     def __repr__(self) -> str:
         """The folder, the documents of the state that is open, and whether it can be searched."""
         name = f"{type(self).__name__} {str(getattr(self, 'path', ''))!r}"
-        view = getattr(self, "_view", None)
-        if view is None:  # a debugger may ask before __init__ has come to its end
+        snapshot = getattr(self, "_snapshot", None)
+        if snapshot is None:  # a debugger may ask before __init__ has come to its end
             return f"<{name}: not opened>"
         state = "open" if self._process == os.getpid() else "opened in another process"
-        documents = "1 document" if len(view) == 1 else f"{len(view):,} documents"
+        documents = "1 document" if len(snapshot) == 1 else f"{len(snapshot):,} documents"
         return f"<{name}: {documents}, {'closed' if self._closed else state}>"
 
     @property
     def manifest(self) -> Manifest:
         """What the state of the index that is open says of itself."""
-        return self._view.manifest
+        return self._snapshot.manifest
 
     def refresh(self) -> bool:
         """Open the newest state of the index; returns whether it is another one.
@@ -163,16 +158,16 @@ class HybridIndex:
         """
         self._check_open()
         with self._lock:
-            view, changed = View.newest(self.path, self._pool, self._view)
+            snapshot, changed = Snapshot.newest(self.path, self._pool, self._snapshot)
             if changed:
                 if self._encoder is not None:
-                    view.manifest.check_encoder(self.path, self._encoder.info)
-                for segment in set(self._view.segments).difference(view.segments):
+                    snapshot.manifest.check_encoder(self.path, self._encoder.info)
+                for segment in set(self._snapshot.segments).difference(snapshot.segments):
                     self._retired.add(segment)
                     # Closed later: Java is not to be called while Python collects its garbage.
                     finalize(segment, self._left.append, segment.opened)
                 # It is released when the last search or answer that knows it is gone.
-                self._view = view
+                self._snapshot = snapshot
             self._close_left()
             return changed
 
@@ -189,7 +184,7 @@ class HybridIndex:
         torch is loaded). Answers are the same. After ``refresh`` it is to be called again.
         """
         self._check_open()
-        self._view.warm()
+        self._snapshot.warm()
 
     def add(
         self,
@@ -244,127 +239,98 @@ class HybridIndex:
                 self._encoder = encoder
             return self._encoder
 
-    @overload
-    def search(
-        self,
-        query: str,
-        k: int = 10,
-        mode: str = "hybrid",
-        fusion: str | Fusion = "sum",
-        exact: bool = False,
-        depth: int | None = None,
-    ) -> list[Hit]: ...
-
-    @overload
-    def search(
-        self,
-        query: list[str],
-        k: int = 10,
-        mode: str = "hybrid",
-        fusion: str | Fusion = "sum",
-        exact: bool = False,
-        depth: int | None = None,
-    ) -> list[list[Hit]]: ...
-
-    def search(
-        self,
-        query: str | list[str],
-        k: int = 10,
-        mode: str = "hybrid",
-        fusion: str | Fusion = "sum",
-        exact: bool = False,
-        depth: int | None = None,
-    ) -> list[Hit] | list[list[Hit]]:
-        """The ``k`` best documents for a text, or for each of a list of texts.
-
-        mode: hybrid, dense or lexical. fusion: how hybrid scores come about, by name or in detail.
-        exact: look deeper until the ranking is proven. depth: what each leg returns at first; by
-        default four times ``k``, from 100 to 1000, and at least ``k``; a sum is over all documents
-        anyway where the vectors are Flat and the postings in memory (``open``). A lexical search
-        returns only documents that share a term with the query.
-        """
-        if isinstance(query, str) and not query.strip():
-            raise InputError("the question has no text; give it some words")
-        texts = [query] if isinstance(query, str) else query
-        if not isinstance(texts, list | tuple) or not all(isinstance(t, str) for t in texts):
-            raise InputError("a search takes a text, or a list of texts")
-        topics = [Query(str(number), text) for number, text in enumerate(texts)]
-        request = self.request(k, mode, fusion, depth, exact)
-        answers = self._answers(self._view, self._vectors(topics), request, silent)
-        found = [self.hits(answer) for answer in answers]
-        return found[0] if isinstance(query, str) else found
-
-    def search_batch(
-        self,
-        queries: Queries,
-        k: int = 1000,
-        mode: str = "hybrid",
-        fusion: str | Fusion = "sum",
-        depth: int | None = None,
-        exact: bool = False,
-        tag: str | None = None,
-        progress: Progress = silent,
-    ) -> Run:
-        """A run: the ``k`` best documents for each of many queries. See ``search``.
-
-        Queries that are encoded already need no encoder. How the run came about stands in its
-        metadata, with the certificate: how many topics' rankings are proven.
-        """
-        return self.run(queries, self.request(k, mode, fusion, depth, exact), tag, progress)
-
-    def run(
-        self,
-        queries: Queries,
-        request: Request,
-        tag: str | None = None,
-        progress: Progress = silent,
-    ) -> Run:
-        """``search_batch`` with a ready-made request."""
-        view = self._view
-        vectors = self._vectors(queries)
-        answers = self._answers(view, vectors, request, progress)
-        run = Run(tag=tag or f"dupmae-{request.mode}")
-        for topic, answer in zip(vectors.ids, answers, strict=True):
-            run.topics[topic] = Ranking(view.numbering.ids(answer.documents), answer.scores)
-        run.metadata = describe(request, self.path, view.manifest, len(view)) | {
-            "certificate": proof(vectors.ids, answers)
-        }
-        return run
-
-    def answer(self, text: str, request: Request) -> Answer:
-        """The answer to one text as documents by number, with its certificate."""
-        return self._answers(self._view, self._vectors([Query("0", text)]), request, silent)[0]
-
-    def hits(self, answer: Answer) -> list[Hit]:
-        """An answer with ids, titles and texts, of the state of the index that gave it."""
-        documents = (answer.view or self._view).documents(answer.documents)
-        empty: list[None] = [None] * len(documents)
-        dense = empty if answer.dense is None else answer.dense.tolist()
-        lexical = empty if answer.lexical is None else answer.lexical.tolist()
-        return [
-            Hit(rank, document.id, score, d, lex, document.title, document.text)
-            for rank, (document, score, d, lex) in enumerate(
-                zip(documents, answer.scores.tolist(), dense, lexical, strict=True), 1
-            )
-        ]
-
     def request(
         self,
         k: int = 10,
-        mode: str = "hybrid",
+        mode: str | None = None,
         fusion: str | Fusion = "sum",
         depth: int | None = None,
         exact: bool = False,
     ) -> Request:
         """A checked request; ``sum`` gets the weights of the encoder that built the index."""
         check_k(k)
-        chosen = Fusion(fusion) if isinstance(fusion, str) else fusion
-        if chosen.method == "sum" and chosen.weights is None:
-            info = self.manifest.encoder
-            chosen = replace(chosen, weights=(info.dense_weight, info.lexical_weight))
+        info = self.manifest.encoder
+        weights = (info.dense_weight, info.lexical_weight)
+        if isinstance(fusion, str):
+            fusion = Fusion(fusion, weights if fusion == "sum" else None)
+        elif fusion.method == "sum" and fusion.weights is None:
+            fusion = replace(fusion, weights=weights)
         if depth is None:
             depth = max(k, min(max(4 * k, LEAST_DEPTH), MOST_DEPTH))
-        return Request(k, mode, chosen, depth, exact)
+        return Request(k, mode or self.mode, fusion, depth, exact)
+
+    def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
+        """The answers as documents by number, with their certificates."""
+        snapshot, parts = self._snapshot, request.parts
+        vectors = self.vectors(queries)
+        inputs = leg_inputs(vectors, parts, snapshot.manifest.max_impact)
+        answers = snapshot.engine(parts).search(inputs, request, progress)
+        for answer in answers:
+            answer.snapshot = snapshot
+        return Answers(vectors.ids, answers, snapshot)
+
+    def vectors(self, queries: Queries) -> Representations:
+        """Both vectors of queries, checked; searching with them encodes no text again."""
+        self._check_open()
+        return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
+
+    def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
+        """What the scores are, how they are fused, what a missing one counts as, how ties break."""
+        manifest = self.manifest
+        described = metadata_of(request, self.path, len(searched), manifest.encoder)
+        if request.mode == "hybrid":
+            described["depth"] = request.depth
+            lists = {"lists": list(request.parts)}
+            described["fusion"] = lists | request.fusion.describe(len(request.parts), True)
+        if "dense" in request.parts:
+            described["dense"] = {
+                "score": "inner product of query and document vector",
+                "faiss": manifest.faiss_spec,
+            }
+        if "lexical" in request.parts:
+            described["lexical"] = {
+                "score": "sum over terms of query weight × impact / scale",
+                "scale": manifest.scale,
+                "max_impact": manifest.max_impact,
+            }
+        if request.mode == "lexical":
+            described["lexical"]["missing"] = "documents without a term of the query are left out"
+        return described
+
+    def get(self, ids: Iterable[str]) -> dict[str, Document]:
+        """The documents of those ids that are in the index, by id."""
+        self._check_open()
+        snapshot = self._snapshot
+        numbers = [n for name in ids if (n := snapshot.numbering.number(name)) is not None]
+        found = snapshot.documents(np.array(sorted(numbers), dtype=np.int64))
+        return {document.id: document for document in found}
+
+    def scores(
+        self, queries: Queries, ids: Sequence[Iterable[str]], request: Request | None = None
+    ) -> list[dict[str, float]]:
+        """What each query gives to the documents of some ids, found or not.
+
+        ids: for each query. The scores are those that a ranking shows; ids that are not in the
+        index have none. Raises InputError for a fusion whose scores depend on what else was found.
+        """
+        request = request or self.request()
+        snapshot = self._snapshot
+        vectors = self.vectors(queries)
+        inputs = leg_inputs(vectors, request.parts, snapshot.manifest.max_impact)
+        engine = snapshot.engine(request.parts)
+        results = []
+        for row, (_, asked) in enumerate(zip(vectors.ids, ids, strict=True)):
+            found = {name: snapshot.numbering.number(name) for name in asked}
+            numbers = {name: n for name, n in found.items() if n is not None}
+            documents = np.array(list(numbers.values()), dtype=np.int64)
+            scores = engine.score(inputs, row, documents, request)
+            results.append(dict(zip(numbers, scores.tolist(), strict=True)))
+        return results
+
+    def corpus(self) -> IndexedCorpus:
+        """The documents that the index holds now, as a corpus."""
+        self._check_open()
+        return IndexedCorpus(self._snapshot, self.path)
 
     def __enter__(self) -> HybridIndex:
         return self
@@ -377,7 +343,7 @@ class HybridIndex:
         with self._lock:
             self._closed = True
             self._pool.shutdown()
-            self._view.close()
+            self._snapshot.close()
             for segment in list(self._retired):
                 segment.close()
             self._close_left()
@@ -392,15 +358,18 @@ class HybridIndex:
                 "index, and load the encoder, after forking"
             )
 
-    def _answers(
-        self, view: View, vectors: Representations, request: Request, progress: Progress
-    ) -> list[Answer]:
-        dense, lexical = leg_inputs(vectors, request.mode, view.manifest.max_impact)
-        answers = view.engine(request.mode).search(dense, lexical, request, progress)
-        for answer in answers:
-            answer.view = view
-        return answers
 
-    def _vectors(self, queries: Queries) -> Representations:
-        self._check_open()
-        return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
+class IndexedCorpus(Corpus):
+    """The documents of one state of an index, as a corpus."""
+
+    def __init__(self, snapshot: Snapshot, path: Path) -> None:
+        self._snapshot = snapshot
+        self.name = path.name
+        self.source = str(path)
+
+    def count(self) -> int:
+        return len(self._snapshot)
+
+    def numbered(self) -> Iterator[tuple[int, Document]]:
+        for number, document in self._snapshot.numbered():
+            yield number + 1, document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ class Numbering:
     """Documents 0 … n − 1 over all segments: row r of segment s is ``offsets[s] + r``.
 
     ids: the ids of each segment's rows. dead: of each segment, the rows that no search returns, or
-    None; an id may stand in several segments if it is dead in all but one.
+    None. An id may occur in several segments if it is dead in all but one.
     """
 
     def __init__(
@@ -47,6 +48,15 @@ class Numbering:
         for segment, where, rows in self.by_segment(documents):
             names[where] = self._ids[segment][rows]
         return names.tolist()
+
+    def number(self, name: str) -> int | None:
+        """The number of the living document with this id, or None."""
+        for segment, ids in enumerate(self._ids):
+            row = bisect_left(ids, name)  # ids lie in order in a segment
+            live = self.live[segment]
+            if row < len(ids) and ids[row] == name and (live is None or live[row]):
+                return int(self.offsets[segment]) + row
+        return None
 
     def order(self, documents: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Positions by score as float32, descending, then by id ascending."""

@@ -34,10 +34,12 @@ def query_vectors(
     if isinstance(queries, Representations):
         vectors = queries
     elif isinstance(queries, Sequence):
+        texts, ids = [], []
         for topic in queries:
             if not topic.text.strip():
                 raise InputError(f"query {topic.id!r} has no text; give it some words")
-        texts, ids = [topic.text for topic in queries], [topic.id for topic in queries]
+            texts.append(topic.text)
+            ids.append(topic.id)
         _check_ids(ids)
         vectors = encoder().encode_queries(texts, ids)
         if not isinstance(vectors, Representations) or list(vectors.ids) != ids:
@@ -103,16 +105,15 @@ def _is_at_hand(name: str) -> bool:
         return False
 
 
-def leg_inputs(
-    vectors: Representations, mode: str, max_impact: int
-) -> tuple[np.ndarray | None, csr_matrix | None]:
-    """What the legs of a mode take: dense float32 [q, d] and lexical CSR [q, |V|], or None."""
-    dense = lexical = None
-    if mode != "lexical":
-        dense = np.ascontiguousarray(vectors.dense, dtype=np.float32)
-    if mode != "dense":
-        lexical = rounded(vectors.lexical, max_impact)
-    return dense, lexical
+def leg_inputs(vectors: Representations, parts: Sequence[str], max_impact: int) -> dict[str, Any]:
+    """What the legs of these parts take: dense float32 [q, d], lexical CSR [q, |V|]."""
+    inputs: dict[str, Any] = {}
+    for part in parts:
+        if part == "dense":
+            inputs[part] = np.ascontiguousarray(vectors.dense, dtype=np.float32)
+        else:
+            inputs[part] = rounded(vectors.lexical, max_impact)
+    return inputs
 
 
 def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
@@ -155,9 +156,8 @@ def _check_vectors(vectors: Representations, info: EncoderInfo | None) -> None:
     if message:
         raise InputError(f"the query vectors cannot be used: who made them {message}")
     with np.errstate(over="ignore"):
-        dense, weights = (
-            each.astype(np.float32, copy=False) for each in (vectors.dense, vectors.lexical.data)
-        )
+        dense = vectors.dense.astype(np.float32, copy=False)
+        weights = vectors.lexical.data.astype(np.float32, copy=False)
     if not np.isfinite(dense).all() or not np.isfinite(weights).all():
         raise InputError("the query vectors hold NaN or infinity; encode the queries again")
     if vectors.lexical.nnz and vectors.lexical.data.min() < 0:

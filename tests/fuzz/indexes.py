@@ -67,7 +67,7 @@ def forge(path: Path, folder: Path) -> None:
 
 
 def search(folder: Path, most: int | None = None) -> list[Any]:
-    settings = {} if most is None else {"most_postings": most}
+    settings = {} if most is None else {"max_postings": most}
     index = HybridIndex.open(folder / "ix", **settings)
     try:
         found: list[Any] = [len(index)]
@@ -79,19 +79,12 @@ def search(folder: Path, most: int | None = None) -> list[Any]:
                     assert len(ranking.ids) == len(set(ranking.ids)) <= min(k, len(index))
                     assert np.isfinite(ranking.scores).all()
                     assert (np.diff(ranking.scores) <= 0).all()
-        answers = index._answers(index._view, QUERIES, index.request(30), lambda *a: _nothing())
-        for answer in answers:
+        for answer in index.answers(QUERIES, index.request(30)).answers:
             found.append(index.hits(answer))
             assert all(type(hit.text) is type(hit.id) is str for hit in found[-1])
         return found
     finally:
         index.close()
-
-
-def _nothing():
-    from contextlib import nullcontext
-
-    return nullcontext(lambda done: None)
 
 
 def with_lucene(folder: Path) -> list[Any]:

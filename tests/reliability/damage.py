@@ -126,7 +126,7 @@ def _make(index: str, spec: str) -> dict[str, Any]:
 def _answers(index: str, check: str) -> dict[str, Any]:
     found = {}
     for engine, most in _ENGINES.items():
-        opened = HybridIndex.open(index, ENCODER, most_postings=most, check=check)
+        opened = HybridIndex.open(index, ENCODER, max_postings=most, check=check)
         try:
             for mode in MODES:
                 found[f"{mode}, {engine}"] = answers(opened, mode)

@@ -147,7 +147,7 @@ def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
     dice = random.Random(f"{seed} {name}")
     _look_once(folder, most)  # Java and the caches open what they need
     before = _files()
-    index = HybridIndex.open(folder / "index", ENCODER, most_postings=most)
+    index = HybridIndex.open(folder / "index", ENCODER, max_postings=most)
     history = History(folder / "journal", contents(some(0, _START)), 0)
     report: dict[str, Any] = {"reader": f"reader, {name}", "searches": 0, "states": 0, "wrong": []}
     held: list[tuple[int, float]] = []
@@ -178,7 +178,7 @@ def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
 
 
 def _look_once(folder: Path, most: int) -> None:
-    index = HybridIndex.open(folder / "index", ENCODER, most_postings=most)
+    index = HybridIndex.open(folder / "index", ENCODER, max_postings=most)
     index.search(QUESTIONS[0])
     index.close()
     gc.collect()

@@ -1,7 +1,8 @@
-"""All of a segment's vectors against a query: products by BLAS, and the best of them.
+"""Inner products, the best of many scores, and how far rounding can take a float32 product.
 
-FAISS's own scan of a Flat index gives the same scores up to rounding; with one query it uses one
-core, and with many it spends most of its time on keeping the best (`benchmarks/hybrid.py`).
+``scan`` compares a query with every vector, by BLAS. FAISS's own scan of a Flat index gives the
+same scores up to rounding; with one query it uses one core, and with many it spends most of its
+time on keeping the best (`benchmarks/hybrid.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ Returned = list[tuple[np.ndarray, np.ndarray]]
 _ROWS = 65_536  # rows of a matrix that are looked at together
 _WIDE_ROWS = 16_384  # and as float64
 _BUFFER = 8192  # numbers in numpy's buffers
-#: Scores of several queries with all documents that are in memory at once.
-MOST_SCORES = 4_194_304
-#: A vector that is looked at by itself, in float64, takes as long as so many products or more.
-DEAR = 16
+#: The most scores, of several queries with all documents, that are in memory at once.
+MAX_SCORES = 4_194_304
+#: One exact product in float64 takes at least as long as this many float32 products.
+EXACT_COST = 16
+#: The unit roundoff of float32.
+UNIT = 2.0**-24
+#: ‖x‖‖y‖ below which no partial sum of an inner product leaves the range of float32.
+SAFE_REACH = 2.0**127
 
 
 def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
@@ -24,12 +29,12 @@ def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
 
     vectors: float32 [n, d]; queries: float32 [q, d]. For each query rows (int32) and scores
     (float32), falling, ties by row; of equal scores at the cut the first rows are kept. How the
-    products are rounded may depend on the number of queries; see ``legs.rounding``.
+    products are rounded may depend on the number of queries; see ``rounding``.
     """
     count, wanted = len(vectors), min(k, len(vectors))
     if len(queries) == 1:
         return [best(products(vectors, queries)[0], wanted)]
-    step = max(wanted, MOST_SCORES // max(len(queries), 1), 1)
+    step = max(wanted, MAX_SCORES // max(len(queries), 1), 1)
     found: Returned = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(queries)
     for start in range(0, count, step):
         scores = products(vectors[start : start + step], queries)
@@ -58,7 +63,7 @@ def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The places of the ``k`` largest of ``scores`` [n], int32, and those scores, falling.
 
     Equal scores stand by place, and of those at the cut the first are kept. NaN counts as larger
-    than any number, so that it is seen.
+    than any number, so that it is noticed.
     """
     count = len(scores)
     if not k:
@@ -85,29 +90,29 @@ def best_above_zero(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def contenders(scores: np.ndarray, k: int, error: float) -> np.ndarray:
-    """The places of all ``scores`` [n] whose true ones may be among the ``k`` largest, as float32.
+    """The places of all ``scores`` [n] whose true values may be among the ``k`` largest as float32.
 
-    error: how far a score may be from the true one. A true one that is among the k largest is at
-    least the k-th of ``scores`` less the error, and its own score at least that less it once more.
+    error: how far a score may be from its true value. A true value among the k largest is at least
+    the k-th of ``scores`` less the error, so its score is at least the k-th less twice the error.
     """
     if k < 1 or k >= len(scores):
         return np.arange(len(scores) if k else 0)
     cut = float(np.partition(scores, len(scores) - k)[len(scores) - k])
-    # What is less by a rounding may be the same number as float32, and stand in front by its id.
+    # A value smaller by a rounding may be the same number as float32, and come first by its id.
     off = 2 * error + (abs(cut) + 2 * error) * 2.0**-22 + 2.0**-149
-    return np.flatnonzero(~(scores < cut - off))  # NaN counts as large, so that it is seen
+    return np.flatnonzero(~(scores < cut - off))  # NaN counts as large: it is noticed
 
 
 def too_many(contenders: int, k: int, count: int) -> bool:
-    """Whether so many of ``count`` rows are more work than products with all, and then about k."""
-    return contenders > max(2 * k, count // DEAR)
+    """Whether scoring so many of ``count`` rows exactly is more work than another scan."""
+    return contenders > max(2 * k, count // EXACT_COST)
 
 
 def inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """float64 [n] of float32 [n, d] and [d]; a row's is the same whatever rows stand beside it.
+    """float64 [n] of float32 [n, d] and [d]; a row's value does not depend on the rows beside it.
 
-    einsum adds up each row by itself and in one order, up to the length of its buffer, of which
-    there is one for each part here; BLAS does neither.
+    einsum adds up each row by itself and in one order as long as the row fits into its buffer, so
+    rows are cut into parts of that length. BLAS does neither.
     """
     wide_query = np.asarray(query, dtype=np.float64)
     sums = np.zeros(len(vectors))
@@ -127,3 +132,19 @@ def largest_norm(vectors: np.ndarray) -> float:
         wide = vectors[start : start + _ROWS].astype(np.float64)
         squares.append(float(np.einsum("nd,nd->n", wide, wide).max()))
     return float(np.sqrt(np.max(squares)))  # Python's max would let NaN go
+
+
+def rounding(dimensions: int, reach: float) -> float:
+    """How far a float32 inner product can be from the true one; ``reach`` is ‖x‖‖y‖.
+
+    |fl(x·y) − x·y| ≤ γ Σ|xᵢyᵢ| ≤ γ ‖x‖‖y‖ with γ = nu / (1 − nu), u = 2⁻²⁴, in whatever order it is
+    added up (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Two more
+    terms in n cover our own float64 sums and norms; the last part covers products that underflow.
+    """
+    terms = (dimensions + 2) * UNIT
+    return terms / (1 - terms) * reach + dimensions * 2.0**-125
+
+
+def likely_rounding(dimensions: int, reach: float) -> float:
+    """The same as it usually is: errors of random sign grow with the root of their number."""
+    return 2 * float(np.sqrt(dimensions)) * UNIT * reach

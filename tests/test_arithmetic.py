@@ -6,9 +6,8 @@ import faiss
 import numpy as np
 import pytest
 
-from dupmae_toolkit.search import scanning
-from dupmae_toolkit.search.legs import rounding
-from dupmae_toolkit.search.scanning import best, scan
+from dupmae_toolkit.search import arithmetic
+from dupmae_toolkit.search.arithmetic import best, rounding, scan
 
 
 def sorted_all(scores: np.ndarray, k: int) -> np.ndarray:
@@ -46,18 +45,18 @@ def test_a_score_that_is_no_number_is_among_the_best(spoilt, first):
 
 @pytest.mark.parametrize("row", [0, 7])
 def test_a_norm_that_is_no_number_is_told(row, monkeypatch):
-    monkeypatch.setattr(scanning, "_ROWS", 4)
+    monkeypatch.setattr(arithmetic, "_ROWS", 4)
     vectors = np.ones((8, 3), np.float32)
-    assert scanning.largest_norm(vectors) == np.sqrt(3)
+    assert arithmetic.largest_norm(vectors) == np.sqrt(3)
     vectors[row] = np.nan
-    assert np.isnan(scanning.largest_norm(vectors))
+    assert np.isnan(arithmetic.largest_norm(vectors))
 
 
 @pytest.mark.parametrize("queries", [1, 2, 30])
 @pytest.mark.parametrize("k", [1, 10, 700])
 @pytest.mark.parametrize("block", [50, 2**22])
 def test_a_scan_finds_what_faiss_finds(queries, k, block, monkeypatch):
-    monkeypatch.setattr(scanning, "MOST_SCORES", block)
+    monkeypatch.setattr(arithmetic, "MAX_SCORES", block)
     dice = np.random.default_rng(k)
     vectors = dice.normal(size=(700, 48)).astype(np.float32)
     asked = dice.normal(size=(queries, 48)).astype(np.float32)
@@ -76,7 +75,7 @@ def test_a_scan_finds_what_faiss_finds(queries, k, block, monkeypatch):
 
 @pytest.mark.parametrize("block", [7, 2**22])
 def test_equal_vectors_come_in_the_order_of_their_rows(block, monkeypatch):
-    monkeypatch.setattr(scanning, "MOST_SCORES", block)
+    monkeypatch.setattr(arithmetic, "MAX_SCORES", block)
     vectors = np.ones((40, 8), np.float32)
     for asked in (np.ones((1, 8), np.float32), np.ones((5, 8), np.float32)):
         for places, values in scan(vectors, asked, 11):

@@ -1,0 +1,232 @@
+"""The dense leg: inner products with the vectors of all segments.
+
+Where FAISS would compare the query with every vector, that is done here, faster, and FAISS is not
+asked. Approximate FAISS indexes are; their scores are computed again from the stored vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+
+import numpy as np
+
+from dupmae_toolkit.index.dense import DenseIndex
+from dupmae_toolkit.search.arithmetic import (
+    SAFE_REACH,
+    Returned,
+    best,
+    contenders,
+    inner_products,
+    largest_norm,
+    likely_rounding,
+    products,
+    rounding,
+    scan,
+    too_many,
+)
+from dupmae_toolkit.search.coarse import Coarse, coarse_if_faster
+from dupmae_toolkit.search.ranking import Asked, Found, Leg
+
+#: After this many queries that came alone, more are expected.
+_MANY = 4
+
+
+class DenseShard:
+    """A segment's vectors, float32 [n, d], all compared with a query. Safe from several threads.
+
+    exhaustive: ``search`` looks at every vector; otherwise it may miss documents, and ``scan`` is
+    asked where proof is wanted. stored: the vectors are here, so that everything but ``search`` may
+    be called; otherwise the scores of ``search`` must do.
+
+    Where queries keep coming one by one, in a process that has torch loaded, as an encoder has, a
+    copy of the vectors in bytes is made in the background. It tells which vectors to look at.
+    """
+
+    exhaustive = stored = True
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self._vectors = np.asarray(vectors, np.float32)
+        self.size = len(vectors)
+        self._coarse: Coarse | None = None
+        self._single = 0
+        self._begun = self._prepared = False
+        self._lock = threading.Lock()
+
+    def search(self, queries: np.ndarray, k: int) -> Returned:
+        """The best ``k`` for each query [q, d]; see ``arithmetic.scan``."""
+        return self.scan(queries, k)
+
+    def scan(self, queries: np.ndarray, k: int) -> Returned:
+        """The best ``k`` of all vectors; the copy only tells which need not be looked at."""
+        if len(queries) > 1:
+            return scan(self._vectors, queries, k)
+        wanted = min(k, self.size)
+        scores, error = self.all_scores(queries)
+        if not error:
+            return [best(scores[0], wanted)]
+        rows = contenders(scores[0], wanted, error)
+        if too_many(len(rows), wanted, self.size):
+            return scan(self._vectors, queries, k)
+        places, values = best(products(self._vectors.take(rows, axis=0), queries)[0], wanted)
+        return [(rows[places].astype(np.int32), values)]
+
+    def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
+        """Inner products with every vector, [q, n], and how far off they may be beyond rounding.
+
+        rough: whether they may be off beyond rounding at all.
+        """
+        if rough and len(queries) == 1:
+            coarse = self._coarse
+            if coarse is not None:
+                scores, error = coarse.scores(queries[0])
+                return scores[None], error
+            self._single += 1
+            if self._single >= _MANY and not self._begun and "torch" in sys.modules:
+                self._begin()
+        return products(self._vectors, queries), 0.0
+
+    def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Inner products in float64 with some vectors; each is the same in any company."""
+        return inner_products(self._vectors.take(rows, axis=0), query)
+
+    def largest_norm(self) -> float:
+        """The largest Euclidean norm of a vector."""
+        return self._largest_norm
+
+    @functools.cached_property
+    def _largest_norm(self) -> float:
+        return largest_norm(self._vectors)
+
+    def warm(self) -> None:
+        """Do now what the first queries that come alone would: measure, and make the copy."""
+        self.largest_norm()
+        self.prepare()
+
+    def _begin(self) -> None:
+        self._begun = True
+        with contextlib.suppress(RuntimeError):  # no more threads; the search needs none
+            threading.Thread(target=self.prepare, name="dupmae-quantize").start()
+
+    def prepare(self) -> None:
+        """Make the copy, once, where it is of use; loads torch."""
+        self._begun = True
+        with self._lock:
+            if not self._prepared:
+                self._coarse = coarse_if_faster(self._vectors)
+                self._prepared = True
+
+
+class FaissShard(DenseShard):
+    """An approximate FAISS index, with its vectors as they were given, where they are stored."""
+
+    exhaustive = False
+
+    def __init__(self, index: DenseIndex, vectors: np.ndarray | None) -> None:
+        self.stored = vectors is not None
+        super().__init__(np.empty((0, 0)) if vectors is None else vectors)
+        self._index = index
+        self.size = len(index)
+
+    def search(self, queries: np.ndarray, k: int) -> Returned:
+        """What FAISS finds."""
+        return self._index.search(queries, k)
+
+    def warm(self) -> None:
+        """Nothing: single queries are answered by FAISS."""
+
+
+def dense_shard(index: DenseIndex | None, vectors: np.ndarray | None) -> DenseShard:
+    """The shard of a FAISS index and of the vectors as they were given; either may be missing."""
+    if index is None or index.exact:
+        assert vectors is not None
+        return DenseShard(vectors)
+    return FaissShard(index, vectors)
+
+
+class DenseLeg(Leg):
+    """The dense vectors of all segments. Queries: float32 [q, d]."""
+
+    batch = 64  # products of matrices are the faster, the more rows they have
+    safe_score = SAFE_REACH
+
+    def ask(self, queries: np.ndarray) -> AskedDense:
+        return AskedDense(self, queries)
+
+    @functools.cached_property
+    def largest_norm(self) -> float:
+        """The largest Euclidean norm of a vector."""
+        return max((shard.largest_norm() for shard in self.shards), default=0.0)
+
+    @property
+    def gives_all_scores(self) -> bool:
+        """Whether ``all_scores`` may be called."""
+        return all(shard.exhaustive and shard.stored for shard in self.shards)
+
+    def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
+        """Inner products with all documents, float [q, n], and by how much they may be off.
+
+        rough: whether they may be off beyond rounding, which is not counted here.
+        """
+        if len(self.shards) == 1:
+            return self.shards[0].all_scores(queries, rough)
+        found = [shard.all_scores(queries, rough) for shard in self.shards]
+        error = max((own for _, own in found), default=0.0)
+        return np.concatenate([scores for scores, _ in found], axis=1), error
+
+    def limits(self, queries: np.ndarray, row: int, scores: np.ndarray) -> tuple[float, float]:
+        """‖q‖ times the largest norm of a vector, and how far rounding goes."""
+        query = queries[row]
+        reach = float(np.linalg.norm(query.astype(np.float64))) * self.largest_norm
+        return reach, rounding(len(query), reach)
+
+    def score(self, queries: np.ndarray, row: int, documents: np.ndarray) -> np.ndarray:
+        """Inner products in float64 with documents by number; each is the same in any company."""
+        if len(self.shards) == 1:
+            return self.shards[0].score(queries[row], documents)
+        scores = np.empty(len(documents))
+        for segment, where, rows in self.numbering.by_segment(documents):
+            scores[where] = self.shards[segment].score(queries[row], rows)
+        return scores
+
+
+class AskedDense(Asked):
+    """A batch of queries for the dense leg, float32 [q, d]."""
+
+    def _find(self, rows: np.ndarray, ask: int, exact: bool) -> list[Found]:
+        queries, shards = self._rows_of(rows), self.leg.shards
+        returned: list[Returned] = []
+        emptied = []  # whether all that a shard can return was asked for
+        for shard, live in zip(shards, self._numbering.live, strict=True):
+            dead = 0 if live is None else int((~live).sum())
+            k = min(shard.size, ask + dead)
+            emptied.append(k == shard.size and (exact or shard.exhaustive))
+            scan = exact and shard.stored and not shard.exhaustive
+            returned.append(shard.scan(queries, k) if scan else shard.search(queries, k))
+        stored = all(shard.stored for shard in shards)
+        norms = np.linalg.norm(queries.astype(np.float64), axis=1)
+        found = []
+        for query, norm in enumerate(norms):
+            documents, scores = self._gather(returned, query)
+            bound = likely = -np.inf
+            complete = True
+            for shard, answers, all_asked in zip(shards, returned, emptied, strict=True):
+                values = answers[query][1]
+                if len(values) == shard.size or (all_asked and shard.stored):
+                    continue
+                complete = False
+                if not (stored and (shard.exhaustive or exact)) or not len(values):
+                    bound = likely = np.inf
+                    continue
+                last, reach = float(values[-1]), norm * shard.largest_norm()
+                if not reach < SAFE_REACH:  # what overflowed may be anywhere: look at all of them
+                    bound, likely = np.inf, max(likely, float(np.finfo(np.float32).max))
+                    continue
+                bound = max(bound, last + rounding(queries.shape[1], reach))
+                likely = max(likely, last + likely_rounding(queries.shape[1], reach))
+            if stored:
+                scores = self.score(int(rows[query]), documents)
+            found.append(Found(documents, scores, bound, likely, complete))
+        return found

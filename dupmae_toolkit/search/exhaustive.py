@@ -1,0 +1,146 @@
+"""Weighted sums over all documents: where every part's scores are computed anyway, none is missed.
+
+A Flat dense index compares the query with every vector, and postings in memory are added up for
+every document. So each document's weighted sum is known, within a bound. Whatever may be among the
+best is picked by it and scored exactly. The ranking is that of all documents, proven, and takes
+less work than merging the lists of several legs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dupmae_toolkit.search.answers import Answer, Certificate, Request
+from dupmae_toolkit.search.arithmetic import MAX_SCORES, contenders, too_many
+from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.ranking import Asked, Leg, RankedList, check_finite
+
+#: Float64 arithmetic on a sum of a few products: a few roundings, relative to their sizes.
+_FEW_ROUNDINGS = 2.0**-49
+#: Sums below it do not leave the range of float64.
+_SAFE_SUM = 2.0**1000
+
+
+class Exhaustive:
+    """Legs that all give the scores of all documents. Their order is that of the weights."""
+
+    def __init__(self, numbering: Numbering, legs: Mapping[str, Leg]) -> None:
+        self._numbering, self._legs = numbering, legs
+        self._total = int(numbering.offsets[-1])
+        dead = [np.zeros(0, bool) if live is None else ~live for live in numbering.live]
+        offsets = numbering.offsets[:-1]
+        self._dead = np.concatenate(
+            [np.flatnonzero(own) + start for own, start in zip(dead, offsets, strict=True)]
+        )
+        #: This many queries are best searched together, and fit into memory.
+        largest = max(leg.batch for leg in legs.values())
+        self.batch = max(1, min(largest, MAX_SCORES // max(self._total, 1)))
+
+    def search(self, queries: Mapping[str, Any], request: Request) -> list[Answer]:
+        """The ranking of each query by a weighted sum; see ``Engine.search``."""
+        scores, errors = [], []
+        for part, leg in self._legs.items():
+            found, error = leg.all_scores(queries[part])
+            scores.append(found)
+            errors.append(error)
+        answers = []
+        for row, own in enumerate(zip(*scores, strict=True)):
+            answer = self._best(queries, row, own, request, errors)
+            if answer is None:
+                answer = self._best(queries, row, self._closer(queries, row), request)
+                assert answer is not None
+            answers.append(answer)
+        return answers
+
+    def lists(self, asked: Mapping[str, Asked], depth: int) -> dict[str, list[RankedList]]:
+        """What each leg would return for the only query of a batch, proven."""
+        return {part: [self._list(leg, asked[part], depth)] for part, leg in self._legs.items()}
+
+    def _closer(self, queries: Mapping[str, Any], row: int) -> list[np.ndarray]:
+        """The scores of one query with all documents, off by rounding alone."""
+        rows = slice(row, row + 1)
+        return [
+            leg.all_scores(queries[part][rows], rough=False)[0][0]
+            for part, leg in self._legs.items()
+        ]
+
+    def _best(
+        self,
+        queries: Mapping[str, Any],
+        row: int,
+        scores: Sequence[np.ndarray],
+        request: Request,
+        errors: Sequence[float] | None = None,
+    ) -> Answer | None:
+        """The ranking of one query.
+
+        scores: of each leg, float [n], not divided by its scale, off by rounding and by ``errors``.
+        None where such errors leave too many documents to be scored exactly.
+        """
+        weights = request.fusion.weights_for(len(self._legs))
+        errors = errors or [0.0] * len(self._legs)
+        sums: Any = 0.0
+        margin, largest, safe = 0.0, 0.0, True
+        legs = list(zip(self._legs.items(), weights, scores, errors, strict=True))
+        for (part, leg), weight, own, error in legs:
+            bound, off = leg.limits(queries[part], row, own)
+            weighted = np.multiply(own, weight / leg.scale, dtype=np.float64)
+            sums = np.add(sums, weighted, out=weighted)
+            margin += weight * (off + error)
+            largest += weight * bound
+            safe = safe and bound < leg.safe_score
+        if not (safe and largest < _SAFE_SUM):
+            # A score that overflowed tells nothing of its document, which must be looked at then.
+            sums[~np.isfinite(sums)] = np.inf
+        margin += _FEW_ROUNDINGS * largest
+        documents = self._contenders(sums, request.k, margin)
+        if any(errors) and too_many(len(documents), request.k, self._total):
+            return None
+        parts = {}
+        for (part, leg), _, own, _ in legs:
+            if leg.exact:
+                parts[part] = own[documents] / leg.scale
+            else:
+                parts[part] = leg.score(queries[part], row, documents)
+        fused = request.fusion.weigh(list(parts.values()))
+        check_finite(fused)
+        kept = self._numbering.order(documents, fused)[: request.k]
+        for part, own in parts.items():
+            parts[part] = own[kept].astype(np.float32)
+        certificate = Certificate(True, dict.fromkeys(parts, self._numbering.searchable))
+        return Answer(documents[kept], fused[kept].astype(np.float32), parts, certificate)
+
+    def _list(self, leg: Leg, asked: Asked, depth: int) -> RankedList:
+        (scores,), error = asked.all_scores()
+        bound, rounding = leg.limits(asked.queries, 0, scores)
+        if not bound < leg.safe_score:
+            scores[~np.isfinite(scores)] = np.inf
+        documents = self._contenders(scores, depth, rounding + error)
+        if error and too_many(len(documents), depth, self._total):
+            (scores,), _ = asked.all_scores(rough=False)
+            if not bound < leg.safe_score:
+                scores[~np.isfinite(scores)] = np.inf
+            documents = self._contenders(scores, depth, rounding)
+        if not leg.returns_all:
+            documents = documents[scores[documents] > 0]
+        exact = asked.score(0, documents)
+        check_finite(exact)
+        order = self._numbering.order(documents, exact)
+        order, left = order[:depth], order[depth:]
+        outside = -np.inf if leg.returns_all else 0.0
+        if len(order) == depth < self._numbering.searchable:
+            # Of scores that are equal as float32 the last one listed need not be the lowest.
+            lowest = max(exact[order[-1]], exact[left].max(initial=-np.inf))
+            outside = max(outside, float(lowest))
+        return RankedList(documents[order], exact[order], outside, proven=True)
+
+    def _contenders(self, scores: np.ndarray, k: int, error: float) -> np.ndarray:
+        """Living documents that may be among the best ``k``."""
+        if len(self._dead):
+            scores = scores.copy()
+            scores[self._dead] = -np.inf
+        found = contenders(scores, min(k, self._numbering.searchable), error)
+        return found[scores[found] != -np.inf] if len(self._dead) else found

@@ -1,0 +1,211 @@
+"""What can be searched with texts: one interface for our indexes and for Pyserini's folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, overload
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.progress import Progress, silent
+from dupmae_toolkit.records import Document, EncoderInfo, Hit, Query, Ranking, Run
+from dupmae_toolkit.search.answers import PARTS, Answer, Request
+from dupmae_toolkit.search.fusion import TIES, Fusion
+from dupmae_toolkit.search.queries import Queries
+
+
+class Searched(Protocol):
+    """The documents that answers are about, by number."""
+
+    def __len__(self) -> int:
+        """The number of documents that can be found."""
+        ...
+
+    def ids(self, numbers: np.ndarray) -> list[str]: ...
+
+    def documents(self, numbers: np.ndarray) -> list[Document]: ...
+
+
+@dataclass(slots=True)
+class Answers:
+    """The answers to a batch of queries, in their order, and the documents that they are about."""
+
+    topics: list[str]
+    answers: list[Answer]
+    searched: Searched
+
+
+class Searcher:
+    """Searches with texts or ready-made vectors. Subclasses say what is asked and how to answer.
+
+    path: the folder that is searched. mode: of a search that names none. tag: how the tag of a run
+    that is given none begins.
+    """
+
+    path: Path
+    mode: str
+    tag: str
+
+    def __len__(self) -> int:
+        """The number of documents that can be found."""
+        raise NotImplementedError
+
+    def request(
+        self,
+        k: int = 10,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        depth: int | None = None,
+        exact: bool = False,
+    ) -> Request:
+        """A checked request, with the defaults of what is searched."""
+        raise NotImplementedError
+
+    def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
+        """The answers as documents by number, with their certificates."""
+        raise NotImplementedError
+
+    def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
+        """How the scores come about, for a run; nothing here depends on time or machine."""
+        raise NotImplementedError
+
+    @overload
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self,
+        query: list[str],
+        k: int = 10,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+    ) -> list[list[Hit]]: ...
+
+    def search(
+        self,
+        query: str | list[str],
+        k: int = 10,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+    ) -> list[Hit] | list[list[Hit]]:
+        """The ``k`` best documents for a text, or for each of a list of texts.
+
+        mode: hybrid, dense or lexical; None: hybrid, or what one of Pyserini's folders has. fusion:
+        how the parts of a hybrid score become one, by name or in detail. exact: look deeper until
+        the ranking is proven. depth: what each leg returns at first; by default four times ``k``,
+        from 100 to 1000, and at least ``k``. Where the vectors are Flat and the postings in memory,
+        a sum is over all documents whatever the depth. A lexical search returns only documents that
+        share a term with the query.
+        """
+        if isinstance(query, str):
+            if not query.strip():
+                raise InputError("the question has no text; give it some words")
+            texts = [query]
+        elif isinstance(query, list | tuple) and all(isinstance(text, str) for text in query):
+            texts = list(query)
+        else:
+            raise InputError("a search takes a text, or a list of texts")
+        topics = [Query(str(number), text) for number, text in enumerate(texts)]
+        answers = self.answers(topics, self.request(k, mode, fusion, depth, exact)).answers
+        found = [self.hits(answer) for answer in answers]
+        return found[0] if isinstance(query, str) else found
+
+    def search_batch(
+        self,
+        queries: Queries,
+        k: int = 1000,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        depth: int | None = None,
+        exact: bool = False,
+        tag: str | None = None,
+        progress: Progress = silent,
+    ) -> Run:
+        """A run: the ``k`` best documents for each of many queries. See ``search``.
+
+        Queries that are encoded already need no encoder. The run's metadata say how it came about,
+        and how many topics' rankings are proven.
+        """
+        return self.run(queries, self.request(k, mode, fusion, depth, exact), tag, progress)
+
+    def run(
+        self,
+        queries: Queries,
+        request: Request,
+        tag: str | None = None,
+        progress: Progress = silent,
+    ) -> Run:
+        """``search_batch`` with a ready-made request."""
+        return self.run_of(self.answers(queries, request, progress), request, tag)
+
+    def run_of(self, found: Answers, request: Request, tag: str | None = None) -> Run:
+        """Answers as a run, with its metadata."""
+        run = Run(tag=tag or f"{self.tag}-{request.mode}")
+        for topic, answer in zip(found.topics, found.answers, strict=True):
+            run.topics[topic] = Ranking(found.searched.ids(answer.documents), answer.scores)
+        run.metadata = self.metadata(request, found.searched) | {"certificate": proof(found)}
+        return run
+
+    def answer(self, text: str, request: Request) -> Answer:
+        """The answer to one text as documents by number, with its certificate."""
+        return self.answers([Query("0", text)], request).answers[0]
+
+    def hits(self, answer: Answer) -> list[Hit]:
+        """An answer with ids, titles and texts, of the state of the index that gave it."""
+        documents = answer.snapshot.documents(answer.documents)
+        columns = [scores.tolist() for scores in answer.parts.values()]
+        hits = []
+        for rank, (document, score, *own) in enumerate(
+            zip(documents, answer.scores.tolist(), *columns, strict=True), 1
+        ):
+            parts = dict(zip(answer.parts, own, strict=True))
+            title, text = document.title, document.text
+            hits.append(Hit(rank, document.id, score, title=title, text=text, **parts))
+        return hits
+
+
+def metadata_of(
+    request: Request, index: Path, documents: int, encoder: EncoderInfo | None
+) -> dict[str, Any]:
+    """What every run's metadata say first."""
+    return {
+        "mode": request.mode,
+        "k": request.k,
+        "index": str(index),
+        "documents": documents,
+        "encoder": encoder.to_dict() if encoder else None,
+        "exact": request.exact,
+        "ties": TIES,
+    }
+
+
+def proof(found: Answers) -> dict[str, Any]:
+    """How many rankings are proven, how deep the legs went for it, and which are not proven."""
+    certificates = [answer.certificate for answer in found.answers]
+    deepest = {
+        f"deepest_{part}": max(
+            (c.depths[part] for c in certificates if part in c.depths), default=None
+        )
+        for part in PARTS
+    }
+    unproven = [
+        topic
+        for topic, certificate in zip(found.topics, certificates, strict=True)
+        if not certificate.certified
+    ]
+    counts = {"certified": len(certificates) - len(unproven), "topics": len(certificates)}
+    return counts | deepest | {"not_certified": unproven}

@@ -1,0 +1,249 @@
+"""One state of an index, opened for searching, whatever happens to the index meanwhile.
+
+The segments of a state are held against removal. Neither they nor the files that name deleted rows
+ever change, so a snapshot stays as it is while another process adds, deletes or merges.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.deletions import read_deletions
+from dupmae_toolkit.index.integrity import Integrity
+from dupmae_toolkit.index.joined import Joined, small_ones
+from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry
+from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
+from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.locks import share
+from dupmae_toolkit.records import Document
+from dupmae_toolkit.search.agreeing import AgreeingSegment
+from dupmae_toolkit.search.answers import PARTS
+from dupmae_toolkit.search.dense import DenseLeg, DenseShard, dense_shard
+from dupmae_toolkit.search.engine import Engine
+from dupmae_toolkit.search.lexical import (
+    MAX_POSTINGS,
+    LexicalLeg,
+    LexicalShard,
+    LuceneShard,
+    Postings,
+)
+from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.ranking import Leg
+
+#: How often a state may change between reading what it is and opening it, before that is an error.
+_ATTEMPTS = 20
+_ROWS = 4096  # documents that are read together
+
+
+class Snapshot:
+    """The documents of one manifest: their segments, their numbers, and an engine for each mode."""
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        pool: ThreadPoolExecutor,
+        before: Snapshot | None = None,
+        max_postings: int = MAX_POSTINGS,
+        check: str = "quick",
+    ) -> None:
+        """before: a snapshot whose open segments are used again where they are the same.
+
+        max_postings: so many are held in memory at most; Lucene serves the rest. check: how files
+        are checked, one of ``integrity.LEVELS``. Both are those of ``before``, if it is given.
+        """
+        self._max_postings: int = before._max_postings if before else max_postings
+        self.path = path
+        self.manifest = manifest
+        self._pool = pool
+        self._lock = threading.RLock()
+        self._engines: dict[tuple[str, ...], Engine] = {}
+        self._holds: list[int] = []
+        self._integrity: Integrity = Integrity(
+            path, manifest.checksums, before._integrity.level if before else check
+        )
+        # An index that was built anew may have another vocabulary.
+        digest = manifest.encoder.vocabulary_sha256
+        if before is not None and before.manifest.encoder.vocabulary_sha256 == digest:
+            self._terms: list[str] = before._terms
+        else:
+            self._integrity.read(manifest.vocabulary_file)
+            self._terms = lucene_terms(manifest.vocabulary(path))
+        self._shards: Shards = before._shards if before else Shards()
+        held = {} if before is None else before._by_name()
+        try:
+            self.segments = [self._open(entry, held) for entry in manifest.segments]
+            for entry in manifest.segments:
+                self._integrity.read(entry.deletions)
+            dead = [read_deletions(path, entry) for entry in manifest.segments]
+        except BaseException:
+            self.release()
+            raise
+        small = small_ones(manifest, self._max_postings)
+        rest = [number for number in range(len(dead)) if number not in small]
+        #: What the legs search and documents are numbered by: the small segments count as one.
+        self.searched: list[Segment | Joined] = [self.segments[number] for number in rest]
+        dead_parts = [dead[number] for number in rest]
+        if small:
+            joined = Joined([self.segments[n] for n in small], [dead[n] for n in small])
+            self.searched, dead_parts = [*self.searched, joined], [*dead_parts, None]
+        self.numbering = Numbering([part.ids for part in self.searched], dead_parts)
+
+    @classmethod
+    def newest(
+        cls,
+        path: Path,
+        pool: ThreadPoolExecutor,
+        before: Snapshot | None = None,
+        max_postings: int = MAX_POSTINGS,
+        check: str = "quick",
+    ) -> tuple[Snapshot, bool]:
+        """The state that the manifest names now, and whether it is another than ``before``."""
+        for _ in range(_ATTEMPTS):
+            manifest = Manifest.load(path)
+            if before is not None and manifest == before.manifest:
+                return before, False
+            try:
+                return cls(path, manifest, pool, before, max_postings, check), True
+            except InputError:
+                # Removed meanwhile, or truly damaged: the manifest tells.
+                if Manifest.load(path) == manifest:
+                    raise
+        raise InputError(f"{path}: changes faster than it can be opened; try again")
+
+    def __len__(self) -> int:
+        """The number of documents that can be found."""
+        return self.numbering.searchable
+
+    def ids(self, numbers: np.ndarray) -> list[str]:
+        """The ids of documents by number."""
+        return self.numbering.ids(numbers)
+
+    def engine(self, parts: tuple[str, ...]) -> Engine:
+        """The engine of these parts of the score; a dense search starts no Java."""
+        with self._lock:
+            if parts not in self._engines:
+                legs = {part: self._leg(part) for part in parts}
+                self._engines[parts] = Engine(self.numbering, legs, self._pool)
+            return self._engines[parts]
+
+    def _leg(self, part: str) -> Leg:
+        if part == "dense":
+            return DenseLeg(self.numbering, self._shards.dense(self.searched))
+        shards = self._shards.lexical(self.searched, self._max_postings)
+        return LexicalLeg(self.numbering, shards, self.manifest.scale)
+
+    def warm(self) -> None:
+        """Read what the legs need, and prepare it for queries that come one by one."""
+        self.engine(PARTS)
+        for shard in self._shards.dense(self.searched):
+            shard.warm()
+
+    def numbered(self) -> Iterator[tuple[int, Document]]:
+        """All living documents, each with its number, by number."""
+        for segment, live in enumerate(self.numbering.live):
+            offset = int(self.numbering.offsets[segment])
+            size = int(self.numbering.offsets[segment + 1]) - offset
+            rows = np.arange(size) if live is None else np.flatnonzero(live)
+            for start in range(0, len(rows), _ROWS):
+                numbers = rows[start : start + _ROWS] + offset
+                yield from zip(numbers.tolist(), self.documents(numbers), strict=True)
+
+    def documents(self, numbers: np.ndarray) -> list[Document]:
+        """The documents of these numbers, in the order asked for."""
+        found: dict[int, Document] = {}
+        for segment, where, rows in self.numbering.by_segment(numbers):
+            documents = self.searched[segment].documents.get(rows)
+            found.update(zip(where.tolist(), documents, strict=True))
+        return list(map(found.__getitem__, range(len(numbers))))
+
+    def release(self) -> None:
+        """Let the segments be removed; what is open of them can still be read where it is."""
+        while self._holds:
+            os.close(self._holds.pop())
+
+    def close(self) -> None:
+        """Release, and let Lucene's files go; nothing can be searched afterwards."""
+        with self._lock:
+            for segment in self.segments:
+                segment.close()
+            self._engines.clear()
+            self.release()
+
+    def __del__(self) -> None:
+        if os is not None:  # the interpreter may be on its way out
+            self.release()
+
+    def _by_name(self) -> dict[str, Segment]:
+        names = [entry.name for entry in self.manifest.segments]
+        return dict(zip(names, self.segments, strict=True))
+
+    def _open(self, entry: SegmentEntry, held: dict[str, Segment]) -> Segment:
+        folder = self.manifest.segment_folder(self.path, entry)
+        hold = share(folder)
+        if hold is None:
+            raise InputError(f"{folder}: no such folder; the index is not whole")
+        self._holds.append(hold)
+        if entry.name in held:
+            return held[entry.name]
+        name = f"{SEGMENTS_FOLDER}/{entry.name}"
+        self._integrity.opened(name)
+        integrity = self._integrity
+        segment = AgreeingSegment(
+            folder,
+            self._terms,
+            self.manifest.encoder.dense_dim,
+            lambda part: integrity.read(f"{name}/{part}"),
+        )
+        segment.check_ids(entry.count, ordered=integrity.level != "sizes")
+        return segment
+
+
+class Shards:
+    """The shards of segments, each made once: most segments of a state were in the last one too."""
+
+    def __init__(self) -> None:
+        self._dense: WeakKeyDictionary[Segment | Joined, DenseShard] = WeakKeyDictionary()
+        self._lexical: WeakKeyDictionary[Segment | Joined, LexicalShard] = WeakKeyDictionary()
+
+    def dense(self, parts: Sequence[Segment | Joined]) -> list[DenseShard]:
+        """The dense vectors of each part."""
+        for part in parts:
+            if part not in self._dense:
+                self._dense[part] = dense_shard(part.faiss, part.forward.dense_matrix)
+        return [self._dense[part] for part in parts]
+
+    def lexical(self, parts: Sequence[Segment | Joined], most: int) -> list[LexicalShard]:
+        """The impacts; the smallest in memory, as many as have ``most`` postings together."""
+        sizes = [part.forward.impacts.nnz for part in parts]
+        held: set[int] = set()
+        by_size = sorted(range(len(sizes)), key=sizes.__getitem__)
+        # Joined ones first: Lucene has no index of them.
+        for number in sorted(by_size, key=lambda n: not isinstance(parts[n], Joined)):
+            most -= sizes[number]
+            if most < 0 and not isinstance(parts[number], Joined):
+                break
+            held.add(number)
+        for number, part in enumerate(parts):
+            made = self._lexical.get(part)
+            if made is None or made.in_memory != (number in held):
+                self._lexical[part] = _lexical_shard(part, number in held)
+        return [self._lexical[part] for part in parts]
+
+
+def _lexical_shard(part: Segment | Joined, in_memory: bool) -> LexicalShard:
+    """in_memory: hold the postings, and leave Lucene and Java alone; joined segments must."""
+    if isinstance(part, Joined):
+        return Postings(part.forward.impacts)
+    if in_memory:
+        part.reads(FORWARD_FOLDER)
+        return Postings(part.forward.impacts)
+    return LuceneShard(part.lucene, part.forward)
