@@ -82,7 +82,8 @@ def train(folder: Path, changes: dict[str, float], given: Any) -> Path:
     """The fine-tuned checkpoint of one arm; trainings that were stopped go on."""
     from dupmae_toolkit.training.finetune import finetune
     from dupmae_toolkit.training.pretrain import pretrain
-    from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
+    from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
+    from dupmae_toolkit.training.recipe_files import load_recipe
 
     stages: list[tuple[Any, Any, str, dict[str, str]]] = [
         (pretrain, PretrainRecipe, "pretrain", {"model": given.model}),

@@ -57,7 +57,8 @@ def pretrain(
 
       torchrun --nproc-per-node 8 --no-python dupmae pretrain my.yaml
     """
-    from dupmae_toolkit.training.recipe import PretrainRecipe, load_recipe
+    from dupmae_toolkit.training.recipe import PretrainRecipe
+    from dupmae_toolkit.training.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, PretrainRecipe, _changes(set_), data)
     # Only now, because it loads torch: what is wrong with the recipe is said at once.
@@ -87,7 +88,8 @@ def finetune(
 
       dupmae finetune my.yaml --dry-run
     """
-    from dupmae_toolkit.training.recipe import FinetuneRecipe, load_recipe
+    from dupmae_toolkit.training.recipe import FinetuneRecipe
+    from dupmae_toolkit.training.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, FinetuneRecipe, _changes(set_), data)
     # Only now, because it loads torch: what is wrong with the recipe is said at once.
@@ -128,7 +130,7 @@ def _train(
         raise typer.Exit(error.exit_code) from error
     except InputError as error:
         # All processes read the same recipe: what is wrong with it is said once on each machine.
-        if processes.rank() and os.environ.get("LOCAL_RANK", "0") != "0":
+        if processes.process_number() and os.environ.get("LOCAL_RANK", "0") != "0":
             raise typer.Exit(error.exit_code) from error
         raise
     if not processes.is_main():

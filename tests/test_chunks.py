@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from dupmae_toolkit.training.running.chunks import encode
+from dupmae_toolkit.training.running.chunks import encode_in_chunks
 from tests.tiny import tiny_encoder
 
 CHUNKS = [1, 3, 4, 10, 64]
@@ -54,8 +54,8 @@ def test_the_gradient_is_that_of_one_large_batch(chunk_size, family):
     encoder = make_encoder(family=family, normalize=True)
     if family != "bert":
         encoder.eval()
-    whole_loss, whole = gradients(encoder, encode(encoder, *batch()))
-    loss, found = gradients(encoder, encode(encoder, *batch(), chunk_size=chunk_size))
+    whole_loss, whole = gradients(encoder, encode_in_chunks(encoder, *batch()))
+    loss, found = gradients(encoder, encode_in_chunks(encoder, *batch(), chunk_size=chunk_size))
     assert loss == pytest.approx(whole_loss, rel=1e-5)
     assert set(found) == set(whole)
     for name, gradient in whole.items():
@@ -76,7 +76,7 @@ def test_dropout_drops_the_same_in_both_passes(chunk_size):
     plain = torch.cat([part.dense for part in parts]), torch.cat([part.lexical for part in parts])
     plain_loss, expected = gradients(encoder, plain)
     torch.manual_seed(7)
-    loss, found = gradients(encoder, encode(encoder, ids, mask, chunk_size=chunk_size))
+    loss, found = gradients(encoder, encode_in_chunks(encoder, ids, mask, chunk_size=chunk_size))
     assert loss == plain_loss
     for name, gradient in expected.items():
         assert torch.equal(found[name], gradient), name
@@ -94,7 +94,7 @@ def test_between_the_passes_only_the_vectors_are_kept():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            vectors = encode(encoder, *batch(), chunk_size=chunk_size)
+            vectors = encode_in_chunks(encoder, *batch(), chunk_size=chunk_size)
         assert vectors.dense.requires_grad
         return sum(held.values())
 
@@ -113,7 +113,7 @@ def test_only_one_chunk_is_alive_while_gradients_are_taken():
         alive.append(weakref.ref(output))
 
     handle = layer.register_forward_hook(count)
-    vectors = encode(encoder, *batch(), chunk_size=2)
+    vectors = encode_in_chunks(encoder, *batch(), chunk_size=2)
     first_pass = len(most)
     loss_of(vectors).backward()
     handle.remove()
@@ -124,9 +124,9 @@ def test_only_one_chunk_is_alive_while_gradients_are_taken():
 def test_the_largest_terms_are_kept_and_get_the_gradient():
     encoder = make_encoder()
     ids, mask = batch()
-    whole = encode(encoder, ids, mask).lexical
+    whole = encode_in_chunks(encoder, ids, mask).lexical
     for chunk_size in (0, 3):
-        found = encode(encoder, ids, mask, chunk_size=chunk_size, top_k=4).lexical
+        found = encode_in_chunks(encoder, ids, mask, chunk_size=chunk_size, top_k=4).lexical
         values, terms = whole.topk(4, dim=1)
         expected = torch.zeros_like(whole).scatter(1, terms, values)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -138,16 +138,16 @@ def test_the_largest_terms_are_kept_and_get_the_gradient():
 def test_an_encoder_without_a_lexical_head_is_encoded_in_chunks_too():
     encoder = make_encoder(lexical_head="none")
     ids, mask = batch()
-    vectors = encode(encoder, ids, mask, chunk_size=3)
+    vectors = encode_in_chunks(encoder, ids, mask, chunk_size=3)
     assert vectors.lexical is None
-    torch.testing.assert_close(vectors.dense, encode(encoder, ids, mask).dense)
+    torch.testing.assert_close(vectors.dense, encode_in_chunks(encoder, ids, mask).dense)
 
 
 def test_chunks_work_under_autocast():
     encoder = make_encoder(dropout=0.1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.manual_seed(1)
-        vectors = encode(encoder, *batch(), chunk_size=4)
+        vectors = encode_in_chunks(encoder, *batch(), chunk_size=4)
         loss = loss_of([vectors.dense, vectors.lexical.float()])
     loss.backward()
     assert all(

@@ -21,7 +21,8 @@ import yaml
 
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pretrain import pretrain
-from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
+from dupmae_toolkit.training.recipe_files import load_recipe
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.resuming import last_checkpoint, whole_checkpoints
 from tests.cli_support import run

@@ -11,8 +11,8 @@ from torch import multiprocessing
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 from dupmae_toolkit.training.data.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
-from dupmae_toolkit.training.recipe import TeacherSource
-from dupmae_toolkit.training.running.distributed import batch_mean, gather
+from dupmae_toolkit.training.running.processes import batch_mean, gather
+from dupmae_toolkit.training.sources import TeacherSource
 from dupmae_toolkit.training.teachers import Teachers
 from tests.test_pair_model import BATCH, EVERY, encoder_of, recipe_of
 

@@ -10,8 +10,10 @@ import pytest
 
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.training.finetune import finetune
-from dupmae_toolkit.training.recipe import FinetuneRecipe, Source, load_recipe
+from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.recipe_files import load_recipe
 from dupmae_toolkit.training.running.history import history
+from dupmae_toolkit.training.sources import DataSource
 from tests.families import save_checkpoint, sentences
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -117,7 +119,7 @@ def test_groups_in_chunks_go_on_as_if_nothing_had_happened(home, tmp_path):
         return FinetuneRecipe(
             model=str(home / "model"),
             output=str(tmp_path / name),
-            data=[Source(str(home / "scored.jsonl"), "groups")],
+            data=[DataSource(str(home / "scored.jsonl"), "groups")],
             steps=5,
             batch_size=4,
             save_every=2,

@@ -13,10 +13,10 @@ from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.data.group_files import parse_group, parse_texts
 from dupmae_toolkit.training.data.group_sources import Opened, document_texts
-from dupmae_toolkit.training.data.groups import Draw, Group, Pair, Passage, document_of
+from dupmae_toolkit.training.data.groups import Draw, Group, Pair, ScoredText, document_of
 from dupmae_toolkit.training.data.line_files import LineFile
 from dupmae_toolkit.training.data.streams import Batches, check_sources, pairs
-from dupmae_toolkit.training.recipe import Source
+from dupmae_toolkit.training.sources import DataSource
 
 OURS = {
     "query_id": "7",
@@ -47,16 +47,18 @@ def parsed(values, number=3):
 
 
 def test_groups_are_read_in_three_forms():
-    answer = Passage("A title the answer", 9.5)
+    answer = ScoredText("A title the answer", 9.5)
     ours = Group(
-        "a question", [answer], [Passage("no answer", -1), Passage("nothing")], "a.jsonl:3"
+        "a question", [answer], [ScoredText("no answer", -1), ScoredText("nothing")], "a.jsonl:3"
     )
     assert parsed(OURS) == ours
     assert parsed(TEVATRON) == Group(
-        "a question", [Passage("A title the answer")], [Passage("no answer")], "a.jsonl:3"
+        "a question", [ScoredText("A title the answer")], [ScoredText("no answer")], "a.jsonl:3"
     )
-    negatives = [Passage("no answer", -1), Passage("nothing", 0.5)]
-    assert parsed(FLAG) == Group("a question", [Passage("the answer", 9.5)], negatives, "a.jsonl:3")
+    negatives = [ScoredText("no answer", -1), ScoredText("nothing", 0.5)]
+    assert parsed(FLAG) == Group(
+        "a question", [ScoredText("the answer", 9.5)], negatives, "a.jsonl:3"
+    )
     assert parsed({"query": "q", "pos": ["p"]}).negatives == []
 
 
@@ -93,7 +95,7 @@ def test_a_malformed_group_is_refused_with_its_line(values, message):
 
 
 def test_pairs_and_triples_come_as_columns_or_as_json():
-    triple = Group("q", [Passage("p")], [Passage("n")], "a:1")
+    triple = Group("q", [ScoredText("p")], [ScoredText("n")], "a:1")
     assert parse_texts("q\tp\tn", "a", 1, json=False, columns=3) == triple
     text = json.dumps({"anchor": "q", "positive": "p", "negative": "n"})
     assert parse_texts(text, "a", 1, json=True, columns=3) == triple
@@ -108,15 +110,17 @@ def test_pairs_and_triples_come_as_columns_or_as_json():
 
 
 def group(negatives=10):
-    names = [Passage(f"n{i}", float(i)) for i in range(negatives)]
-    return Group("q", [Passage("p0", 50.0), Passage("p1", 51.0)], [*names, Passage("p1")], "here")
+    names = [ScoredText(f"n{i}", float(i)) for i in range(negatives)]
+    return Group(
+        "q", [ScoredText("p0", 50.0), ScoredText("p1", 51.0)], [*names, ScoredText("p1")], "here"
+    )
 
 
 def test_negatives_are_drawn_by_the_seed_without_repetition_and_never_an_answer():
     seen, positives = set(), set()
     for seed in range(200):
-        example = Draw(group, seed).example(4, depth=6)
-        assert example == Draw(group, seed).example(4, depth=6)
+        example = Draw(group, seed).drawn(4, depth=6)
+        assert example == Draw(group, seed).drawn(4, depth=6)
         positive, *negatives = example.documents
         positives.add(positive)
         seen |= set(negatives)
@@ -129,8 +133,8 @@ def test_negatives_are_drawn_by_the_seed_without_repetition_and_never_an_answer(
         assert document_of(Draw(group, seed)) == positive
     assert seen == {f"n{i}" for i in range(6)}
     assert positives == {"p0", "p1"}
-    assert set(Draw(group, 1).example(100).documents[1:]) == {f"n{i}" for i in range(10)}
-    assert len(Draw(lambda: group(0), 1).example(3).documents) == 1
+    assert set(Draw(group, 1).drawn(100).documents[1:]) == {f"n{i}" for i in range(10)}
+    assert len(Draw(lambda: group(0), 1).drawn(3).documents) == 1
     assert document_of(Pair("q", "d")) == "d"
 
 
@@ -152,12 +156,12 @@ def marco(tmp_path):
 
 def source(folder, name, kind, corpus="collection.tsv"):
     queries = str(folder / "queries.tsv")
-    return Source(str(folder / name), kind, queries=queries, corpus=str(folder / corpus))
+    return DataSource(str(folder / name), kind, queries=queries, corpus=str(folder / corpus))
 
 
 def rounds(given, count, negatives=1):
     stream = pairs(given, random.Random(0))
-    return [draw.example(negatives) for draw in islice(stream, count)]
+    return [draw.drawn(negatives) for draw in islice(stream, count)]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,7 @@ def test_an_id_that_is_nowhere_is_named_with_its_line(marco):
         write(marco / "t.tsv", [line])
         with pytest.raises(InputError, match=message):
             check_sources([source(marco, "t.tsv", "id-triples")], need_pairs=True)
-    bare = Source(str(marco / "triples.tsv"), "id-triples")
+    bare = DataSource(str(marco / "triples.tsv"), "id-triples")
     with pytest.raises(InputError, match="needs the key 'queries'"):
         check_sources([bare], need_pairs=True)
 
@@ -201,10 +205,10 @@ def test_every_kind_of_file_gives_its_groups_in_each_round(tmp_path):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
     files += [(str(tmp_path / "a.jsonl.gz"), "groups"), (str(tmp_path / "a.tsv.gz"), "triples")]
     for path, kind in files:
-        stream = pairs(Source(path, kind), random.Random(3))
+        stream = pairs(DataSource(path, kind), random.Random(3))
         orders = []
         for _ in range(3):
-            examples = [draw.example(1) for draw in islice(stream, 30)]
+            examples = [draw.drawn(1) for draw in islice(stream, 30)]
             expected = {
                 (f"q{i}", f"p{i}", f"n{i}")[: 2 if kind == "pairs" else 3] for i in range(30)
             }
@@ -212,10 +216,10 @@ def test_every_kind_of_file_gives_its_groups_in_each_round(tmp_path):
             orders.append([e.query for e in examples])
         assert orders[0] != orders[1]
     with pytest.raises(InputError, match=r"data of kind 'groups' comes as \.jsonl"):
-        check_sources([Source(files[1][0], "groups")], need_pairs=True)
+        check_sources([DataSource(files[1][0], "groups")], need_pairs=True)
     write(tmp_path / "none.jsonl", [])
     with pytest.raises(InputError, match=r"none\.jsonl: not one pair of kind 'groups'"):
-        check_sources([Source(str(tmp_path / "none.jsonl"), "groups")], need_pairs=True)
+        check_sources([DataSource(str(tmp_path / "none.jsonl"), "groups")], need_pairs=True)
 
 
 def test_batch_n_depends_on_the_seed_and_on_n_alone_and_skipping_reads_nothing(marco, monkeypatch):
@@ -224,7 +228,7 @@ def test_batch_n_depends_on_the_seed_and_on_n_alone_and_skipping_reads_nothing(m
 
     def stream(skip=0):
         def collate(batch):
-            return [draw.example(1) for draw in batch]
+            return [draw.drawn(1) for draw in batch]
 
         batches = Batches(given, 4, 5, lambda s, rng: pairs(s, rng, opened), collate)
         batches.skip = skip

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.recipe import PretrainRecipe, load_recipe
+from dupmae_toolkit.training.recipe import PretrainRecipe
+from dupmae_toolkit.training.recipe_files import load_recipe
 
 GOOD = "model: builtin\noutput: out\nsteps: 5\ndata: [c.jsonl]\n"
 LEVELS = "abcdefghijkl"

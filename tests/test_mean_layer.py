@@ -8,7 +8,7 @@ import torch
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.checkpoints import load_masked_lm
 from dupmae_toolkit.model.mean_layer import add_mean_layer
-from dupmae_toolkit.training.freezing import freeze_layers, set_dropout
+from dupmae_toolkit.training.finetune import freeze_layers, set_dropout
 from tests.families import save_checkpoint
 
 TEXTS = ["war of the star and the moon", "river"]

@@ -11,10 +11,11 @@ from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.data.groups import Draw, Group, Pair, Passage
+from dupmae_toolkit.training.data.groups import Draw, Group, Pair, ScoredText
 from dupmae_toolkit.training.data.pair_collator import PairCollator
 from dupmae_toolkit.training.pair_model import PairModel
-from dupmae_toolkit.training.recipe import FinetuneRecipe, Source, TeacherSource
+from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.sources import DataSource, TeacherSource
 from dupmae_toolkit.training.teachers import Teachers, Teaching
 from tests.tiny import save_tiny, tiny_encoder
 
@@ -29,7 +30,7 @@ def recipe_of(**changes):
     settings = {
         "model": "none",
         "output": "none",
-        "data": [Source("none.jsonl", "groups")],
+        "data": [DataSource("none.jsonl", "groups")],
         "steps": 4,
         "query_length": 8,
         "document_length": 12,
@@ -48,8 +49,8 @@ def encoder_of(**changes):
 
 
 def draw(query, positive, negatives, seed=0):
-    scored = [Passage(text, float(len(text) % 7)) for text in negatives]
-    return Draw(lambda: Group(query, [Passage(positive, 5.0)], scored, "a.jsonl:1"), seed)
+    scored = [ScoredText(text, float(len(text) % 7)) for text in negatives]
+    return Draw(lambda: Group(query, [ScoredText(positive, 5.0)], scored, "a.jsonl:1"), seed)
 
 
 BATCH = [
@@ -63,7 +64,7 @@ BATCH = [
 def test_groups_are_collated_side_by_side_and_what_is_no_negative_is_marked():
     encoder = encoder_of()
     batch = PairCollator(encoder, recipe_of())(BATCH)
-    documents = [text for item in BATCH for text in item.example(2).documents]
+    documents = [text for item in BATCH for text in item.drawn(2).documents]
     documents.insert(5, "w11")  # repeated to fill up
     tokens = encoder.tokenizer(documents, padding=True, return_tensors="pt")
     assert torch.equal(batch["document_ids"], tokens["input_ids"])
@@ -83,7 +84,7 @@ def test_groups_are_collated_side_by_side_and_what_is_no_negative_is_marked():
 
 
 def test_a_document_without_a_score_is_refused_where_scores_are_needed():
-    unscored = Draw(lambda: Group("q", [Passage("p")], [], "a.jsonl:9"), 0)
+    unscored = Draw(lambda: Group("q", [ScoredText("p")], [], "a.jsonl:9"), 0)
     with pytest.raises(InputError, match=r"a\.jsonl:9: a document without a teacher's score"):
         PairCollator(encoder_of(), recipe_of())([unscored])
     with pytest.raises(InputError, match="a pair: a document without"):
@@ -181,7 +182,7 @@ def test_the_documents_that_fill_up_short_groups_count_nowhere(tmp_path):
     _, parts = model(batch, 4, 4)
 
     queries = [item.read().query for item in items]
-    texts = [text for item in items for text in item.example(6).documents]
+    texts = [text for item in items for text in item.drawn(6).documents]
     assert len(texts) == 10
     q, d = (plain_vectors(encoder, of) for of in (queries, texts))
     weights = d.lexical
@@ -319,7 +320,7 @@ def test_what_a_line_of_a_file_holds_arrives_in_the_batch(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     encoder, recipe = encoder_of(), recipe_of()
     collate = PairCollator(encoder, recipe)
-    batch = next(iter(Batches([Source(str(path), "groups")], 8, 1, pairs, collate)))
+    batch = next(iter(Batches([DataSource(str(path), "groups")], 8, 1, pairs, collate)))
     rows_of = encoder.tokenizer.batch_decode(batch["query_ids"], skip_special_tokens=True)
     for text, scores in zip(rows_of, batch["scores"].tolist(), strict=True):
         number = int(text.removeprefix("w"))

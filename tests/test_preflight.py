@@ -12,30 +12,33 @@ from torch.utils.checkpoint import checkpoint
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
-from dupmae_toolkit.training.data.streams import Pair
-from dupmae_toolkit.training.finetune import PairCollator, PairModel
+from dupmae_toolkit.training.data.groups import Pair
+from dupmae_toolkit.training.data.pair_collator import PairCollator
+from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.pretrain import StepModel, TextCollator
-from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
-from dupmae_toolkit.training.running import free_memory, preflight
-from dupmae_toolkit.training.running.free_memory import available_bytes
-from dupmae_toolkit.training.running.preflight import (
-    Plan,
-    examine,
-    memory_knobs,
-    refuse_what_cannot_fit,
-)
-from dupmae_toolkit.training.running.probing import lengthen, probe
-from dupmae_toolkit.training.running.processes import Shares
-from dupmae_toolkit.training.running.speed import (
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
+from dupmae_toolkit.training.running import preflight
+from dupmae_toolkit.training.running.measuring import (
     Speedometer,
+    TrainingPlan,
     known_peak,
+    lengthen,
     measured_product,
+    probe,
     tokens_of,
 )
+from dupmae_toolkit.training.running.preflight import (
+    available_bytes,
+    memory_knobs,
+    plan_training,
+    refuse_what_cannot_fit,
+)
+from dupmae_toolkit.training.running.processes import Shares
+from dupmae_toolkit.training.sources import DataSource
 from tests.tiny import tiny_encoder
 
 CPU = torch.device("cpu")
-PLAN = Plan(
+PLAN = TrainingPlan(
     steps=100,
     batch_size=8,
     processes=2,
@@ -58,7 +61,7 @@ PLAN = Plan(
 
 
 def pretrain_recipe(**changes):
-    return PretrainRecipe("model", "output", [Source("texts")], 10, max_length=40, **changes)
+    return PretrainRecipe("model", "output", [DataSource("texts")], 10, max_length=40, **changes)
 
 
 def pretraining(recipe):
@@ -139,7 +142,7 @@ def test_two_texts_tell_what_many_take(kind):
         examples = texts(16)
     else:
         recipe = FinetuneRecipe(
-            *("model", "output", [Source("texts")], 10),
+            *("model", "output", [DataSource("texts")], 10),
             batch_size=16,
             query_length=20,
             document_length=40,
@@ -150,7 +153,7 @@ def test_two_texts_tell_what_many_take(kind):
         examples = [Pair(text, text) for text in texts(16)]
     share = Shares(collate, 1)
     first = share(examples)
-    plan = examine(recipe, module, first, share, bf16=False)
+    plan = plan_training(recipe, module, first, share, bf16=False)
     flops, kept, _ = probe(module, first[0], 10, CPU, False)
     assert plan.flops_a_step == pytest.approx(flops, rel=0.1)
     assert plan.bytes_constant + 16 * plan.bytes_a_row == pytest.approx(kept, rel=0.15)
@@ -186,10 +189,10 @@ def test_of_a_chunked_batch_the_vectors_stay_and_one_chunk():
     recipe = SimpleNamespace(batch_size=100, accumulation=1, steps=5, max_length=4, chunk_size=0)
     share = Shares(collate, 1)
     first = share(["text"] * 100)
-    plain = examine(recipe, Chunked(recipe), first, share, bf16=False)
+    plain = plan_training(recipe, Chunked(recipe), first, share, bf16=False)
     assert plain.bytes_a_row > 4 * 512
     recipe.chunk_size = 10
-    chunked = examine(recipe, Chunked(recipe), first, share, bf16=False)
+    chunked = plan_training(recipe, Chunked(recipe), first, share, bf16=False)
     assert recipe.chunk_size == 10
     assert chunked.bytes_a_row < 4 * 64
     assert chunked.bytes_constant == pytest.approx(10 * plain.bytes_a_row, rel=0.1)
@@ -203,7 +206,7 @@ def test_memory_is_planned_for_the_longest_texts_whatever_comes_first():
     for words in (3, 60):
         share = Shares(collate, 1)
         first = share(texts(4, words))
-        plans.append(examine(recipe, module, first, share, bf16=False))
+        plans.append(plan_training(recipe, module, first, share, bf16=False))
     assert plans[0].bytes_a_row == pytest.approx(plans[1].bytes_a_row, rel=0.1)
     assert plans[0].flops_a_step < plans[1].flops_a_step / 4
 
@@ -238,12 +241,12 @@ def test_gradients_and_optimizer_without_room_are_refused_before_anything_is_tri
     monkeypatch.setattr(preflight, "available_bytes", lambda device: 1000)
     monkeypatch.setattr(preflight, "probe", None)
     with pytest.raises(InputError, match="not even one would fit"):
-        examine(recipe, module, first, share, bf16=False)
+        plan_training(recipe, module, first, share, bf16=False)
 
 
 def test_the_knobs_are_those_that_the_recipe_has():
     assert "batch_size or max_length" in memory_knobs(pretrain_recipe())
-    recipe = FinetuneRecipe("model", "output", [Source("texts")], 1)
+    recipe = FinetuneRecipe("model", "output", [DataSource("texts")], 1)
     assert "batch_size, query_length or document_length" in memory_knobs(recipe)
 
 
@@ -258,26 +261,26 @@ def test_examples_are_lengthened_whatever_holds_their_texts():
 
 def test_free_memory_is_the_least_of_what_machine_and_control_group_leave(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  2000 kB\n")
-    assert free_memory._machine_bytes(tmp_path / "meminfo") == 2000 * 1024
-    assert free_memory._group_bytes(tmp_path / "none") is None
+    assert preflight._machine_bytes(tmp_path / "meminfo") == 2000 * 1024
+    assert preflight._group_bytes(tmp_path / "none") is None
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("100\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 30\n")
-    assert free_memory._group_bytes(tmp_path) is None
+    assert preflight._group_bytes(tmp_path) is None
     (tmp_path / "memory.max").write_text("1000\n")
-    assert free_memory._group_bytes(tmp_path) == 1000 - 100 + 30
+    assert preflight._group_bytes(tmp_path) == 1000 - 100 + 30
     (tmp_path / "memory").mkdir()
     old = tmp_path / "old" / "memory"
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text("500\n")
     (old / "memory.usage_in_bytes").write_text("600\n")
     (old / "memory.stat").write_text("cache 1\n")
-    assert free_memory._group_bytes(tmp_path / "old") == 0
-    monkeypatch.setattr(free_memory, "_machine_bytes", lambda: 7000)
-    monkeypatch.setattr(free_memory, "_group_bytes", lambda: 5000)
+    assert preflight._group_bytes(tmp_path / "old") == 0
+    monkeypatch.setattr(preflight, "_machine_bytes", lambda: 7000)
+    monkeypatch.setattr(preflight, "_group_bytes", lambda: 5000)
     assert available_bytes(CPU) == 5000
     # Processes of one machine share what it has.
-    monkeypatch.setattr(free_memory.processes, "world", lambda: 4)
+    monkeypatch.setattr(preflight.processes, "world_size", lambda: 4)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert available_bytes(CPU) == 1250
 

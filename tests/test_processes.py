@@ -18,12 +18,13 @@ from safetensors.torch import load_file
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pretrain import StepModel, pretrain
-from dupmae_toolkit.training.recipe import FinetuneRecipe, Source
+from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running import processes
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.preflight import check_share
 from dupmae_toolkit.training.running.processes import Shares
 from dupmae_toolkit.training.running.resuming import whole_checkpoints
+from dupmae_toolkit.training.sources import DataSource
 from tests.families import save_checkpoint, sentences
 from tests.two_processes import STEPS, pairs_recipe, recipe, refused
 
@@ -221,10 +222,10 @@ def test_pieces_are_the_rows_of_the_whole_batch_in_order(monkeypatch):
 
     examples = list(range(12))
     seen = []
-    monkeypatch.setattr(processes, "world", lambda: 3)
+    monkeypatch.setattr(processes, "world_size", lambda: 3)
     for turn in range(2):
         for rank in range(3):
-            monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+            monkeypatch.setattr(processes, "process_number", lambda rank=rank: rank)
             piece = Shares(collate, 2)(examples)[turn]
             seen += piece["ids"][:, 0].tolist()
             # The three documents of a query stay with it.
@@ -249,12 +250,12 @@ def test_pieces_that_are_not_equal_are_refused(home, changes, message):
 def test_fine_tuning_in_pieces_is_refused_with_the_reason(home):
     with pytest.raises(InputError, match="each piece would see its own negatives only"):
         FinetuneRecipe(
-            "model", "output", [Source(str(home / "a.jsonl"))], 1, batch_size=4, accumulation=2
+            "model", "output", [DataSource(str(home / "a.jsonl"))], 1, batch_size=4, accumulation=2
         )
 
 
 def test_batches_that_cannot_be_shared_are_refused(home, monkeypatch):
-    monkeypatch.setattr(processes, "world", lambda: 3)
+    monkeypatch.setattr(processes, "world_size", lambda: 3)
     plain = recipe(home, home / "unused", accumulation=2)
     assert "this training runs in one process" in refused(lambda: check_share(plain, object()))
     message = "batch_size 8 cannot be shared equally among 3 processes times 2 pieces; "

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.recipe import (
-    FinetuneRecipe,
-    PretrainRecipe,
-    Source,
-    TeacherSource,
-    load_recipe,
-    recipe_as_dict,
-)
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
+from dupmae_toolkit.training.recipe_files import load_recipe
+from dupmae_toolkit.training.sources import DataSource, TeacherSource
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SMALL = """\
@@ -45,12 +41,12 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path):
     recipe = load_recipe(write(tmp_path, SMALL), FinetuneRecipe, data="/texts")
     assert recipe.model == "here"
     assert recipe.data == [
-        Source("/texts/a.jsonl", "title", 1.0, "train"),
-        Source("b.jsonl", "sentence", 2.0, "train"),
+        DataSource("/texts/a.jsonl", "title", 1.0, "train"),
+        DataSource("b.jsonl", "sentence", 2.0, "train"),
     ]
     assert recipe.learning_rate == 1e-4
     assert recipe.losses == {"joint": 1.0}
-    written = recipe_as_dict(recipe)
+    written = asdict(recipe)
     assert written["data"][1] == {
         "path": "b.jsonl",
         "kind": "sentence",
@@ -101,7 +97,7 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
     assert recipe.teachers == [TeacherSource("bm25", scale=2.0)]
     data = {"data": "[{path: '{data}/c.jsonl', kind: beir, split: dev}]"}
     recipe = load_recipe(write(tmp_path, SMALL), FinetuneRecipe, data, "x")
-    assert recipe.data == [Source("x/c.jsonl", "beir", 1.0, "dev")]
+    assert recipe.data == [DataSource("x/c.jsonl", "beir", 1.0, "dev")]
 
 
 @pytest.mark.parametrize(

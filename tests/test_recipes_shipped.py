@@ -11,7 +11,8 @@ import yaml
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.pretrain import pretrain
-from dupmae_toolkit.training.recipe import PretrainRecipe, load_recipe
+from dupmae_toolkit.training.recipe import PretrainRecipe
+from dupmae_toolkit.training.recipe_files import load_recipe
 from tests.families import save_checkpoint, sentences
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -14,9 +14,9 @@ import pytest
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 from dupmae_toolkit.training.data import streams
+from dupmae_toolkit.training.data.groups import Pair
 from dupmae_toolkit.training.data.streams import (
     Batches,
-    Pair,
     check_sources,
     open_texts,
     pairs,
@@ -25,7 +25,7 @@ from dupmae_toolkit.training.data.streams import (
     title_pair,
     training_texts,
 )
-from dupmae_toolkit.training.recipe import Source
+from dupmae_toolkit.training.sources import DataSource
 
 TEXT = (
     "The river rose in the night of snow. A small city by the river lost its light. "
@@ -57,7 +57,7 @@ def batches(sources, make=texts, seed=1, size=4):
 @pytest.mark.parametrize("kind", ["title", "sentence"])
 def test_batch_n_depends_on_the_seed_and_on_n_alone(corpus, tmp_path, make, kind):
     other = write_lines(tmp_path / "other.jsonl", [{"title": "x", "text": TEXT}] * 7)
-    sources = [Source(corpus, kind, 2), Source(other, "sentence")]
+    sources = [DataSource(corpus, kind, 2), DataSource(other, "sentence")]
     whole = list(islice(batches(sources, make), 40))
     for skip in (1, 17, 39):
         resumed = batches(sources, make)
@@ -69,7 +69,7 @@ def test_batch_n_depends_on_the_seed_and_on_n_alone(corpus, tmp_path, make, kind
 
 def test_skipped_batches_are_not_collated(corpus):
     collated = []
-    stream = Batches([Source(corpus)], 4, 1, texts, lambda batch: collated.append(batch))
+    stream = Batches([DataSource(corpus)], 4, 1, texts, lambda batch: collated.append(batch))
     stream.skip = 10
     next(iter(stream))
     assert len(collated) == 1
@@ -79,7 +79,7 @@ def test_each_batch_comes_from_one_source_in_proportion_to_the_weights(tmp_path)
     sources = []
     for name, weight in (("a", 3.0), ("b", 1.0), ("c", 0.0)):
         rows = [{"text": f"{name} {i}"} for i in range(50)]
-        sources.append(Source(write_lines(tmp_path / f"{name}.jsonl", rows), weight=weight))
+        sources.append(DataSource(write_lines(tmp_path / f"{name}.jsonl", rows), weight=weight))
     counts = Counter()
     for batch in islice(batches(sources), 400):
         (name,) = {text.split()[0] for text in batch}
@@ -131,7 +131,7 @@ def test_a_title_pair_needs_both(corpus):
     assert title_pair(Document("1", " A ", " b "), random.Random(0)) == Pair("A", "b")
     assert title_pair(Document("1", "", "b"), random.Random(0)) is None
     assert title_pair(Document("1", "A", " "), random.Random(0)) is None
-    drawn = {pair.query for pair in islice(pairs(Source(corpus), random.Random(0)), 25)}
+    drawn = {pair.query for pair in islice(pairs(DataSource(corpus), random.Random(0)), 25)}
     assert drawn == {f"Title {i}" for i in range(25)}
 
 
@@ -158,13 +158,13 @@ def test_a_text_of_few_or_odd_sentences_gives_no_pair(text):
 
 def test_documents_that_give_no_pair_are_passed_over(tmp_path):
     rows = [{"title": "", "text": "a"}] * 20 + [{"title": "T", "text": "b"}]
-    source = Source(write_lines(tmp_path / "a.jsonl", rows))
+    source = DataSource(write_lines(tmp_path / "a.jsonl", rows))
     assert list(islice(pairs(source, random.Random(0)), 3)) == [Pair("T", "b")] * 3
 
 
 def test_a_source_without_any_pair_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(streams, "MOST_MISSES", 50)
-    source = Source(write_lines(tmp_path / "a.jsonl", [{"text": "a"}]))
+    source = DataSource(write_lines(tmp_path / "a.jsonl", [{"text": "a"}]))
     with pytest.raises(InputError, match=r"a\.jsonl: 51 documents without a 'title' pair"):
         next(pairs(source, random.Random(0)))
 
@@ -191,36 +191,37 @@ def test_judged_groups_are_the_positive_judgements_whose_documents_exist(beir):
         ("query 0", "T3 text 3", both),
         ("query 3", "T4 text 4", frozenset({"T4 text 4"})),
     }
-    stream = pairs(Source(beir, "beir"), random.Random(0))
+    stream = pairs(DataSource(beir, "beir"), random.Random(0))
     for _ in range(3):
-        examples = [draw.example(0) for draw in islice(stream, 3)]
+        examples = [draw.drawn(0) for draw in islice(stream, 3)]
         assert {(e.query, e.documents[0], e.answers) for e in examples} == expected
 
 
 def test_a_split_without_positive_judgements_is_refused(beir):
     with pytest.raises(InputError, match="split dev: no training data"):
-        next(pairs(Source(beir, "beir", split="dev"), random.Random(0)))
+        next(pairs(DataSource(beir, "beir", split="dev"), random.Random(0)))
 
 
 def test_sources_are_checked_before_training_begins(tmp_path, corpus, beir):
-    check_sources([Source(corpus), Source(beir, "anything")])
+    check_sources([DataSource(corpus), DataSource(beir, "anything")])
     check_sources(
-        [Source(corpus), Source(corpus, "sentence"), Source(beir, "beir")], need_pairs=True
+        [DataSource(corpus), DataSource(corpus, "sentence"), DataSource(beir, "beir")],
+        need_pairs=True,
     )
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     untitled = write_lines(tmp_path / "untitled.jsonl", [{"text": "a b c d e f."}] * 3)
     for source, need_pairs, message in (
-        (Source(str(tmp_path / "none.jsonl")), False, "none.jsonl"),
-        (Source(str(empty)), False, "empty.jsonl: not one text in it"),
-        (Source(str(empty)), True, "empty.jsonl: not one pair of kind 'title'"),
-        (Source(untitled), True, "untitled.jsonl: not one pair of kind 'title'"),
-        (Source(untitled, "sentence"), True, "not one pair of kind 'sentence'"),
-        (Source(corpus, "answer"), True, "kind 'answer': choose one of"),
-        (Source(beir, "beir", split="test"), True, "test"),
-        (Source(corpus, "beir"), True, "corpus.jsonl"),
+        (DataSource(str(tmp_path / "none.jsonl")), False, "none.jsonl"),
+        (DataSource(str(empty)), False, "empty.jsonl: not one text in it"),
+        (DataSource(str(empty)), True, "empty.jsonl: not one pair of kind 'title'"),
+        (DataSource(untitled), True, "untitled.jsonl: not one pair of kind 'title'"),
+        (DataSource(untitled, "sentence"), True, "not one pair of kind 'sentence'"),
+        (DataSource(corpus, "answer"), True, "kind 'answer': choose one of"),
+        (DataSource(beir, "beir", split="test"), True, "test"),
+        (DataSource(corpus, "beir"), True, "corpus.jsonl"),
     ):
         with pytest.raises(InputError) as refusal:
-            check_sources([Source(corpus), source], need_pairs=need_pairs)
+            check_sources([DataSource(corpus), source], need_pairs=need_pairs)
         assert message in str(refusal.value)
         assert "\n" not in str(refusal.value)

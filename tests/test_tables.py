@@ -20,7 +20,7 @@ from dupmae_toolkit.training.data.streams import (
     shuffled,
     training_texts,
 )
-from dupmae_toolkit.training.recipe import Source
+from dupmae_toolkit.training.sources import DataSource
 
 ROWS = {"title": ["A", None, ""], "text": ["b", "only text", "c"], "other": [1, 2, 3]}
 EXPECTED = ["A b", "only text", "c"]
@@ -42,7 +42,7 @@ def test_a_parquet_file_and_a_folder_of_them_are_read_in_order(tmp_path):
     assert contents(tmp_path / "part-1.parquet") == EXPECTED
     pq.write_table(pa.table({"contents": ["first"]}), tmp_path / "part-0.parquet")
     assert contents(tmp_path) == ["first", *EXPECTED]
-    check_sources([Source(str(tmp_path))])
+    check_sources([DataSource(str(tmp_path))])
 
 
 def test_any_kind_of_string_column_will_do(tmp_path):
@@ -128,7 +128,7 @@ def rows(count):
 
 
 def drawn(path, make, count=12):
-    batches = Batches([Source(str(path), "sentence")], 4, 1, make, list)
+    batches = Batches([DataSource(str(path), "sentence")], 4, 1, make, list)
     return list(islice(batches, count))
 
 
@@ -214,4 +214,4 @@ def test_empty_texts_are_no_examples(tmp_path):
     assert list(training_texts(str(tmp_path / "a.jsonl"))) == ["a"]
     (tmp_path / "b.jsonl").write_text('{"text": ""}\n')
     with pytest.raises(InputError, match=r"b\.jsonl: not one text in it"):
-        check_sources([Source(str(tmp_path / "b.jsonl"))])
+        check_sources([DataSource(str(tmp_path / "b.jsonl"))])

@@ -12,7 +12,7 @@ from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.inference import pad, tokenize
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
-from dupmae_toolkit.training.recipe import TeacherSource
+from dupmae_toolkit.training.sources import TeacherSource
 from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint
 

@@ -27,14 +27,10 @@ from dupmae_toolkit.training.data.pair_collator import PairCollator
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.pretrain import pretrain
-from dupmae_toolkit.training.recipe import (
-    FinetuneRecipe,
-    PretrainRecipe,
-    Source,
-    TeacherSource,
-)
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.resuming import last_checkpoint, whole_checkpoints
+from dupmae_toolkit.training.sources import DataSource, TeacherSource
 from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint, sentences
 
@@ -97,7 +93,7 @@ def pretrain_recipe(home, output, **changes):
     settings = {
         "model": str(home / "model"),
         "output": str(output),
-        "data": [Source(str(home / "a.jsonl")), Source(str(home / "b.jsonl"), weight=2)],
+        "data": [DataSource(str(home / "a.jsonl")), DataSource(str(home / "b.jsonl"), weight=2)],
         "steps": STEPS,
         "batch_size": 4,
         "learning_rate": 1e-3,
@@ -113,7 +109,7 @@ def finetune_recipe(home, output, **changes):
     settings = {
         "model": str(home / "model"),
         "output": str(output),
-        "data": [Source(str(home / "a.jsonl")), Source(str(home / "b.jsonl"), "sentence")],
+        "data": [DataSource(str(home / "a.jsonl")), DataSource(str(home / "b.jsonl"), "sentence")],
         "steps": STEPS,
         "batch_size": 4,
         "learning_rate": 1e-3,
@@ -539,7 +535,7 @@ def test_missing_and_empty_data_are_refused_before_the_model_is_loaded(home, tmp
     train, recipe = KINDS[kind]
     (tmp_path / "empty.jsonl").write_text("")
     for name in ("empty.jsonl", "none.jsonl"):
-        data = [Source(str(home / "a.jsonl")), Source(str(tmp_path / name))]
+        data = [DataSource(str(home / "a.jsonl")), DataSource(str(tmp_path / name))]
         with pytest.raises(InputError, match=name):
             train(recipe(home, tmp_path / "out", data=data, model="nowhere"))
         assert not (tmp_path / "out").exists()
@@ -549,7 +545,7 @@ def test_a_line_of_the_data_that_does_not_parse_is_named(home, tmp_path):
     path = tmp_path / "broken.jsonl"
     path.write_text('{"title": "a", "text": "b"}\n' * 3 + "{\n")
     with pytest.raises(InputError, match=r"broken\.jsonl:4: broken JSON"):
-        pretrain(pretrain_recipe(home, tmp_path / "out", data=[Source(str(path))]))
+        pretrain(pretrain_recipe(home, tmp_path / "out", data=[DataSource(str(path))]))
 
 
 def dense(folder):
@@ -820,7 +816,7 @@ def test_lists_with_no_more_negatives_than_are_drawn_are_told(home, tmp_path):
     ]
     path = tmp_path / "mined.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = {"data": [Source(str(path), "groups")], "steps": 1, "losses": {"joint": 1.0}}
+    settings = {"data": [DataSource(str(path), "groups")], "steps": 1, "losses": {"joint": 1.0}}
     settings |= {"teachers": [], "near_batches": 0}
     heard = []
     for number, (negatives, depth) in enumerate([(3, 200), (2, 200), (3, 0)]):

@@ -18,11 +18,12 @@ from dupmae_toolkit.records import Ranking, Run
 from dupmae_toolkit.training.data import streams as training_streams
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pretrain import StepModel, TextCollator, pretrain
-from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
 from dupmae_toolkit.training.running import evaluation, retrieval
 from dupmae_toolkit.training.running.evaluation import collapse, untouched
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.retrieval import SmallCollection, evaluate_retrieval
+from dupmae_toolkit.training.sources import DataSource
 from tests.families import save_checkpoint, sentences
 
 
@@ -60,7 +61,7 @@ def recipe(home, output, kind=PretrainRecipe, **changes):
     settings = {
         "model": str(home / "model"),
         "output": str(output),
-        "data": [Source(str(home / "train.jsonl"))],
+        "data": [DataSource(str(home / "train.jsonl"))],
         "steps": 5,
         "batch_size": 4,
         "learning_rate": 1e-3,
@@ -209,7 +210,10 @@ def test_the_held_out_share_is_looked_for_once(home, tmp_path, monkeypatch):
 
 
 def test_held_out_data_is_read_though_the_first_source_has_no_weight(home, tmp_path):
-    data = [Source(str(home / "train.jsonl"), weight=0.0), Source(str(home / "train.jsonl"))]
+    data = [
+        DataSource(str(home / "train.jsonl"), weight=0.0),
+        DataSource(str(home / "train.jsonl")),
+    ]
     settings = {"eval_data": str(home / "held.jsonl"), "data": data, **EVALUATED}
     heard = []
     finetune(recipe(home, tmp_path / "out", FinetuneRecipe, **settings), listen=heard.append)

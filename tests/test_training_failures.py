@@ -15,9 +15,10 @@ from dupmae_toolkit.training.data import streams
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.pretrain import StepModel, pretrain
-from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Source
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.resuming import whole_checkpoints
+from dupmae_toolkit.training.sources import DataSource
 from tests.families import save_checkpoint, sentences
 
 SPECIAL = "[SEP] [MASK] [CLS]"
@@ -48,7 +49,7 @@ def train(kind, home, output, *, resume=False, listen=lambda entry: None, **chan
     settings = {
         "model": str(home / "model"),
         "output": str(output),
-        "data": [Source(str(home / "a.jsonl"))],
+        "data": [DataSource(str(home / "a.jsonl"))],
         "steps": 6,
         "batch_size": 4,
         "learning_rate": 1e-3,
@@ -126,7 +127,7 @@ def test_a_gradient_that_is_not_finite_is_never_saved(home, tmp_path, monkeypatc
 @pytest.mark.parametrize("content", ["", "\n\n", '{"title": "", "text": ""}\n'])
 def test_a_data_set_without_a_text_is_refused_and_leaves_nothing(home, tmp_path, kind, content):
     (tmp_path / "empty.jsonl").write_text(content)
-    data = [Source(str(home / "a.jsonl")), Source(str(tmp_path / "empty.jsonl"))]
+    data = [DataSource(str(home / "a.jsonl")), DataSource(str(tmp_path / "empty.jsonl"))]
     with pytest.raises(
         InputError, match=r"empty\.jsonl: not one (text|pair of kind 'title') in it"
     ):
@@ -144,7 +145,7 @@ def test_texts_of_special_tokens_alone_are_refused(home, tmp_path, kind, columns
     with pytest.raises(
         InputError, match=r"special\.jsonl: .*first 9 .* hold special tokens"
     ) as error:
-        train(kind, home, tmp_path / "out", data=[Source(str(path))])
+        train(kind, home, tmp_path / "out", data=[DataSource(str(path))])
     assert "there is nothing to learn" in one_line(error)
     assert not (tmp_path / "out").exists()
 
@@ -153,7 +154,7 @@ def test_texts_of_special_tokens_alone_are_refused(home, tmp_path, kind, columns
 def test_some_texts_of_special_tokens_alone_do_no_harm(home, tmp_path, kind):
     empty = [{"title": SPECIAL, "text": SPECIAL}, {"title": "[MASK]", "text": "river"}]
     path = write(tmp_path / "mixed.jsonl", [*rows(2), *empty * 6])
-    changes = {"data": [Source(str(path))], "batch_size": 2, "steps": 8}
+    changes = {"data": [DataSource(str(path))], "batch_size": 2, "steps": 8}
     output = train(kind, home, tmp_path / "out", **changes)
     found = [entry for entry in history(output.parent) if "loss" in entry]
     assert len(found) == 8
@@ -201,7 +202,7 @@ def test_a_broken_line_far_into_the_data_stops_with_its_number(home, tmp_path, m
     path = write(tmp_path / "late.jsonl", made)
     with path.open("a", encoding="utf-8") as file:
         file.write('{"title": "T", "text": \n')
-    changes = {"data": [Source(str(path))], "batch_size": 64}
+    changes = {"data": [DataSource(str(path))], "batch_size": 64}
     with pytest.raises(InputError, match=r"late\.jsonl:281: broken JSON") as error:
         train(kind, home, tmp_path / "out", **changes)
     one_line(error)

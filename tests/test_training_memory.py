@@ -14,7 +14,7 @@ from dupmae_toolkit.model import backbones, heads, losses
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training.data.collator import PreTrainingCollator
-from dupmae_toolkit.training.running.chunks import encode
+from dupmae_toolkit.training.running.chunks import encode_in_chunks
 from tests.tiny import tiny_encoder
 
 BATCH, LENGTH, TERMS, WIDTH = 8, 40, 8192, 16
@@ -113,7 +113,7 @@ def test_fine_tuning_makes_a_row_of_terms_for_each_text_and_no_more(chunk_size):
     torch.manual_seed(0)
     ids = torch.randint(5, 64, (BATCH, LENGTH))
     with Largest() as largest:
-        vectors = encode(encoder, ids, torch.ones_like(ids), chunk_size=chunk_size)
+        vectors = encode_in_chunks(encoder, ids, torch.ones_like(ids), chunk_size=chunk_size)
         (vectors.lexical.sum() + vectors.dense.sum()).backward()
     texts = chunk_size or BATCH
     # A gradient for each text and term is stored with its two places, where every term is active.

@@ -18,15 +18,9 @@ from dupmae_cli.main import app, main
 from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PRESETS
-from dupmae_toolkit.training.recipe import (
-    LOSSES,
-    PAIR_KINDS,
-    FinetuneRecipe,
-    PretrainRecipe,
-    Recipe,
-    Source,
-    TeacherSource,
-)
+from dupmae_toolkit.training.loss_table import LOSSES
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, Recipe
+from dupmae_toolkit.training.sources import PAIR_KINDS, DataSource, TeacherSource
 from tests.families import make_tokenizer, save_checkpoint, sentences
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +31,7 @@ KEYS = {
     "### Keys of pre-training": PretrainRecipe,
     "### Keys of fine-tuning": FinetuneRecipe,
     "### `encoder`": DupMAEConfig,
-    "## Data": Source,
+    "## Data": DataSource,
     "### Teachers in the batch": TeacherSource,
 }
 

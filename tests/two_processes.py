@@ -14,13 +14,9 @@ from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.pretrain import pretrain
-from dupmae_toolkit.training.recipe import (
-    FinetuneRecipe,
-    PretrainRecipe,
-    Source,
-    TeacherSource,
-)
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
 from dupmae_toolkit.training.running import processes
+from dupmae_toolkit.training.sources import DataSource, TeacherSource
 
 STEPS = 4
 
@@ -30,7 +26,7 @@ def recipe(home: Path, output: Path, **changes) -> PretrainRecipe:
     settings = {
         "model": str(home / "model"),
         "output": str(output),
-        "data": [Source(str(home / "a.jsonl"))],
+        "data": [DataSource(str(home / "a.jsonl"))],
         "steps": STEPS,
         "batch_size": 8,
         "learning_rate": 1e-3,
@@ -47,7 +43,7 @@ def pairs_recipe(home: Path, output: Path, **changes) -> FinetuneRecipe:
     settings = {
         "model": str(home / "model"),
         "output": str(output),
-        "data": [Source(str(home / "groups.jsonl"), kind="groups")],
+        "data": [DataSource(str(home / "groups.jsonl"), kind="groups")],
         "steps": STEPS,
         "batch_size": 8,
         "negatives": 2,
@@ -86,7 +82,7 @@ def refused(train) -> str:
 def main(home: Path, output: Path) -> None:
     heard: list[dict[str, float]] = []
     pretrain(recipe(home, output / "two"), listen=heard.append)
-    told = {"heard": len(heard), "size": processes.world()}
+    told = {"heard": len(heard), "size": processes.world_size()}
     pretrain(recipe(home, output / "moved"), resume=True)
     told["uneven"] = refused(lambda: pretrain(recipe(home, output / "uneven", batch_size=9)))
 
@@ -94,7 +90,7 @@ def main(home: Path, output: Path) -> None:
 
     def broken(self, *arguments, **options):
         result = original(self, *arguments, **options)
-        bad = processes.rank() == 1 and (output / "nan" / "checkpoint-2").exists()
+        bad = processes.process_number() == 1 and (output / "nan" / "checkpoint-2").exists()
         return result._replace(loss=result.loss * float("nan")) if bad else result
 
     with pytest.MonkeyPatch.context() as patch:
@@ -114,7 +110,7 @@ def main(home: Path, output: Path) -> None:
     said: list[dict[str, float]] = []
     finetune(pairs_recipe(home, output / "tuned"), listen=said.append)
     told["said"] = len(said)
-    (output / f"told-{processes.rank()}.json").write_text(json.dumps(told))
+    (output / f"told-{processes.process_number()}.json").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -11,16 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.model.inference import tokenize
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, SHIFT_TEXTS, calibrate_head
 from dupmae_toolkit.training.data.frequencies import FILE, TermFrequencies
 from dupmae_toolkit.training.data.group_sources import Opened
-from dupmae_toolkit.training.data.groups import document_of
+from dupmae_toolkit.training.data.groups import Draw, document_of
 from dupmae_toolkit.training.data.neighbours import near_batches
 from dupmae_toolkit.training.data.pair_collator import PairCollator
-from dupmae_toolkit.training.data.streams import Batches, check_sources, pairs
-from dupmae_toolkit.training.finetune_checks import check_ordinary, warnings
-from dupmae_toolkit.training.freezing import freeze_layers, set_dropout
+from dupmae_toolkit.training.data.streams import Batches, check_sources, pairs, pairs_once
+from dupmae_toolkit.training.loss_table import JOINT, LOSSES
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
@@ -29,8 +32,10 @@ from dupmae_toolkit.training.running.processes import heard_once
 from dupmae_toolkit.training.running.resuming import agreed_checkpoint, continuing
 from dupmae_toolkit.training.running.retrieval import Measure
 from dupmae_toolkit.training.running.trainer import check_lengths, check_output, run
-from dupmae_toolkit.training.sources import Source
+from dupmae_toolkit.training.sources import DataSource
 from dupmae_toolkit.training.teachers import Teachers
+
+ENOUGH = 64  # pairs or groups of a source that are looked at
 
 
 class Sample:
@@ -41,7 +46,7 @@ class Sample:
     """
 
     def __init__(
-        self, recipe: FinetuneRecipe, make: Callable[[Source, random.Random], Iterator[Any]]
+        self, recipe: FinetuneRecipe, make: Callable[[DataSource, random.Random], Iterator[Any]]
     ) -> None:
         self._recipe = recipe
         self._make = make
@@ -74,10 +79,85 @@ def weigh_as_trained(encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: floa
 
     Else a search would add cosines of at most 1 to lexical scores that grew beside 20 times that.
     """
-    trained = any(name == "aggretriever" or name.endswith("joint") for name in recipe.used_losses)
+    trained = any(LOSSES[name].part == JOINT for name in recipe.used_losses)
     if trained and encoder.config.lexical_weight and "dense_weight" not in recipe.encoder:
         weight = scale * encoder.config.lexical_weight
         encoder.config = encoder.config.but(dense_weight=weight)
+
+
+def check_ordinary_pairs(sources: list[DataSource], encoder: DupMAEEncoder, opened: Opened) -> None:
+    """Raise InputError for a source whose first queries or documents hold special tokens alone.
+
+    They would all be one text to the model.
+    """
+    ordinary = encoder.ordinary.cpu()
+    room = encoder.config.max_length
+    for source in sources:
+        found = list(itertools.islice(pairs_once(source, opened), ENOUGH))
+        queries = [item.read().query if isinstance(item, Draw) else item.query for item in found]
+        documents = [document_of(item) for item in found]
+        for what, texts in (("queries", queries), ("documents", documents)):
+            ids = tokenize(encoder.tokenizer, texts, room).ids
+            if not any(bool(ordinary[row].any()) for row in ids):
+                raise InputError(
+                    f"{source.path}: the {what} of its first {len(texts)} pairs hold special "
+                    "tokens alone; there is nothing to learn"
+                )
+
+
+def warnings(recipe: FinetuneRecipe, opened: Opened) -> Iterator[str]:
+    """What a recipe asks for and will not get, a sentence each."""
+    used = {id(teacher) for teacher in recipe.used_teachers}
+    for number, teacher in enumerate(recipe.teachers, start=1):
+        if id(teacher) not in used:
+            name = " ".join(filter(None, (teacher.kind, teacher.model)))
+            yield (
+                f"teacher {number} ({name}) is read by no loss and not asked; give a loss "
+                "'teacher_…' a weight, or remove it"
+            )
+    for source in recipe.data if recipe.negative_depth > recipe.negatives > 0 else []:
+        if source.kind == "groups" and source.weight:
+            draws = itertools.islice(opened(source).draws(random.Random(0)), ENOUGH)
+            longest = max((len(draw.read().negatives) for draw in draws), default=0)
+            if longest <= recipe.negatives:
+                yield (
+                    f"{source.path}: no query has more than {longest} negatives, so they are the "
+                    f"same ones each time; dupmae mine writes more with -n {recipe.negative_depth}"
+                )
+
+
+def freeze_layers(lm: Any, count: int) -> None:
+    """Leave the first ``count`` layers, and the embeddings under them, as they are.
+
+    The backward pass ends above them. An embedding matrix that the vocabulary head shares still
+    learns, from the head's side. Raises InputError if there are not so many layers.
+    """
+    if not count:
+        return
+    lists = [m for m in lm.base_model.modules() if isinstance(m, nn.ModuleList)]
+    layers = max(lists, key=len, default=nn.ModuleList())
+    if count >= len(layers):
+        raise InputError(f"frozen_layers is {count}; the backbone has {len(layers)} layers")
+    for layer in list(layers)[:count]:
+        layer.requires_grad_(False)
+    layers[count - 1].register_forward_hook(_detach)
+
+
+def _detach(module: nn.Module, inputs: Any, output: Any) -> Any:
+    if isinstance(output, tuple):
+        return (output[0].detach(), *output[1:])
+    return output.detach()
+
+
+def set_dropout(lm: Any, rate: float) -> None:
+    """Dropout of every kind at this rate; below 0 leaves the model's own. The config stays."""
+    if rate < 0:
+        return
+    for module in lm.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+        elif hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
+            module.attention_dropout = rate
 
 
 def finetune(
@@ -105,7 +185,7 @@ def finetune(
         recipe.model, fresh_head=recipe.fresh_head, precision=recipe.precision, **recipe.encoder
     )
     check_lengths(encoder.lm, recipe, "query_length", "document_length")
-    check_ordinary(recipe.data, encoder, opened)
+    check_ordinary_pairs(recipe.data, encoder, opened)
     freeze_layers(encoder.lm, recipe.frozen_layers)
     set_dropout(encoder.lm, recipe.dropout)
     checkpoint = agreed_checkpoint(Path(recipe.output)) if resume else None

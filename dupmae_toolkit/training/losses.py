@@ -88,8 +88,8 @@ def aggretriever(
 
 def truncated(
     query: Tensor, document: Tensor, sizes: Sequence[int], *, normalize: bool
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Each size with the first so many dimensions of both, re-normalised if so wished.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first dimensions of both, as many as each size says, re-normalised on request.
 
     query: [Q, d]. document: [D, d]. A loss summed over the sizes is that of Matryoshka
     representation learning with equal weights (Kusupati et al. 2022, equation 1).
@@ -98,7 +98,7 @@ def truncated(
         q, d = query[:, :size], document[:, :size]
         if normalize:
             q, d = functional.normalize(q, dim=-1), functional.normalize(d, dim=-1)
-        yield size, q, d
+        yield q, d
 
 
 def flops(weights: Tensor) -> Tensor:

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training import losses
-from dupmae_toolkit.training.recipe import LEXICAL_LOSSES, FinetuneRecipe
-from dupmae_toolkit.training.running.chunks import Vectors, encode
-from dupmae_toolkit.training.running.distributed import batch_mean, gather, rank
+from dupmae_toolkit.training.loss_table import LOSSES, Loss
+from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.running.chunks import Vectors, encode_in_chunks
+from dupmae_toolkit.training.running.processes import batch_mean, gather, own_part
 from dupmae_toolkit.training.teachers import Side, Teachers, Teaching
 
 COSINE_SCALE = 20.0  #: where the recipe leaves dense_scale open and the vectors have length one
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class BatchScores:
     """Scores of each query for every document of the batch, float32 [Q, D].
 
     dense: for the whole vectors, then for each shorter size. lexical, joint: None without a lexical
@@ -60,7 +61,10 @@ class PairModel(nn.Module):
         self, encoder: DupMAEEncoder, recipe: FinetuneRecipe, teachers: Teachers | None = None
     ) -> None:
         super().__init__()
-        lexical = [name for name in LEXICAL_LOSSES if name in recipe.used_losses]
+        used = recipe.used_losses
+        lexical = [
+            name for name, loss in LOSSES.items() if name in used and "lexical" in loss.parts
+        ]
         lexical += [name for name in ("active_terms", "unigram_prior") if getattr(recipe, name)]
         if lexical and encoder.config.lexical_head == "none":
             raise InputError(f"{lexical[0]} needs a lexical head, and there is none")
@@ -69,7 +73,7 @@ class PairModel(nn.Module):
                 raise InputError(
                     f"dense_sizes: {size} is no part of {encoder.dense_dim} dimensions; give less"
                 )
-        imitated = teachers.dense if teachers and "teacher_vector" in recipe.used_losses else None
+        imitated = teachers.dense if teachers and "teacher_vector" in used else None
         if imitated and imitated.width != encoder.dense_dim:
             raise InputError(
                 f"the dense teacher's vectors have {imitated.width} dimensions and the model's "
@@ -85,7 +89,7 @@ class PairModel(nn.Module):
     ) -> tuple[Tensor, dict[str, float]]:
         r, config = self.recipe, self.encoder.config
         query, document = (
-            encode(
+            encode_in_chunks(
                 self.encoder,
                 batch[f"{name}_ids"],
                 batch[f"{name}_mask"],
@@ -94,13 +98,14 @@ class PairModel(nn.Module):
             )
             for name, top_k in (("query", config.query_top_k), ("document", config.top_k))
         )
-        taught = None if self.teachers is None else teach(self.teachers, batch)
+        taught = None if self.teachers is None else ask_teachers(self.teachers, batch)
         with torch.autocast(query.dense.device.type, enabled=False):
             scores = self.scores(query, document, batch, taught)
             # This process's documents that are no repetitions, [D].
             real = ~scores.absent.flatten()
             used = r.used_losses
-            parts = {name: part_loss(name, scores) for name in used if name != "teacher_vector"}
+            on_scores = [name for name in used if name != "teacher_vector"]
+            parts = {name: score_loss(LOSSES[name], scores) for name in on_scores}
             if "teacher_vector" in used:
                 assert taught is not None  # the recipe was checked
                 parts["teacher_vector"] = imitation(query.dense, document.dense, taught, real)
@@ -113,12 +118,12 @@ class PairModel(nn.Module):
 
     def scores(
         self, query: Vectors, document: Vectors, batch: dict[str, Tensor], taught: Teaching | None
-    ) -> Scores:
+    ) -> BatchScores:
         """Every query against the documents of all processes."""
         normalize = self.encoder.config.normalize
         sizes = [query.dense.shape[1], *self.recipe.dense_sizes]
         cut = losses.truncated(query.dense, gather(document.dense), sizes, normalize=normalize)
-        dense = [self.dense_scale * q @ d.T for _, q, d in cut]
+        dense = [self.dense_scale * q @ d.T for q, d in cut]
         lexical = joint = None
         if query.lexical is not None and document.lexical is not None:
             lexical = query.lexical @ gather(document.lexical).T
@@ -127,7 +132,7 @@ class PairModel(nn.Module):
         if not self.recipe.in_batch:
             outside = torch.ones_like(same).scatter(1, own, False)
             same, repeated = same | outside, repeated | outside
-        return Scores(
+        return BatchScores(
             dense,
             lexical,
             joint,
@@ -160,7 +165,7 @@ class PairModel(nn.Module):
         return total, logs
 
 
-def teach(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
+def ask_teachers(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
     """What the teachers say of this process's queries and the documents of all processes.
 
     Every process asks them about all queries, which are short, and its own documents.
@@ -168,7 +173,7 @@ def teach(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
     queries = Side(gather(batch["query_ids"]), gather(batch["query_mask"]))
     taught = teachers(queries, Side(batch["document_ids"], batch["document_mask"]))
     count = len(batch["query_ids"])
-    own = slice(rank() * count, (rank() + 1) * count)
+    own = slice(own_part() * count, (own_part() + 1) * count)
     vectors = None if taught.query is None else taught.query[own]
     return Teaching(gather(taught.logits.T)[:, own].T, vectors, taught.document)
 
@@ -189,29 +194,27 @@ def imitation(query: Tensor, document: Tensor, taught: Teaching, real: Tensor) -
     return torch.cat(distances).mean()
 
 
-def part_loss(name: str, s: Scores) -> Tensor:
-    """The loss of that name; one on the dense score is summed over the dense sizes.
+def score_loss(loss: Loss, s: BatchScores) -> Tensor:
+    """A loss on scores, which is one of any kind but ``vector``.
 
-    ``joint``, ``lexical``, ``dense``: cross-entropy; ``aggretriever``: of all three. With ``kl_``
-    or ``margin_`` before it: from a teacher's scores of the query's own documents; with ``self_``:
-    from the joint score; with ``teacher_``: from the teachers that scored the batch.
+    One on the dense score is summed over the dense sizes. Losses that compare with scores in the
+    data look at the query's own documents alone.
     """
-    if name == "aggretriever":
+    if loss.kind == "aggretriever":
         assert s.joint is not None
         assert s.lexical is not None
         return losses.aggretriever(s.joint, s.lexical, s.dense, s.same, s.target)
-    kind, _, part = name.rpartition("_")
-    given = s.of(part)
-    if kind in ("kl", "margin"):
+    given = s.of(loss.part)
+    if loss.needs_scores:
         given = [scores.gather(1, s.own) for scores in given]
     scored: Any = s.scores  # those that are needed are there: the recipe was checked
     joint: Any = s.joint
     taught: Any = s.teacher
     makers: dict[str, Callable[..., Tensor]] = {
-        "": partial(losses.contrastive, same=s.same, target=s.target),
+        "contrastive": partial(losses.contrastive, same=s.same, target=s.target),
         "kl": partial(losses.distill, teacher=scored, left_out=s.absent),
         "margin": partial(losses.margin_mse, teacher=scored, left_out=s.absent),
         "self": partial(losses.self_distill, joint=joint, left_out=s.aside),
         "teacher": partial(losses.distill, teacher=taught, left_out=s.aside),
     }
-    return torch.stack([makers[kind](scores) for scores in given]).sum()
+    return torch.stack([makers[loss.kind](scores) for scores in given]).sum()

@@ -24,12 +24,13 @@ from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
 from dupmae_toolkit.training.data.collator import PreTrainingCollator
 from dupmae_toolkit.training.data.packing import Packer
 from dupmae_toolkit.training.data.streams import Batches, check_sources, shuffled, training_texts
-from dupmae_toolkit.training.recipe import PretrainRecipe, Source
+from dupmae_toolkit.training.recipe import PretrainRecipe
 from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
 from dupmae_toolkit.training.running.history import Listen
 from dupmae_toolkit.training.running.processes import heard_once
 from dupmae_toolkit.training.running.retrieval import Measure
 from dupmae_toolkit.training.running.trainer import check_lengths, check_output, run
+from dupmae_toolkit.training.sources import DataSource
 
 
 class Examples:
@@ -42,16 +43,16 @@ class Examples:
             self.packer = Packer(tokenizer, recipe.max_length, across=across)
         self.share = 0.0 if recipe.eval_data else recipe.eval_share
 
-    def once(self, source: Source, *, held_out: bool = False) -> Iterator[Any]:
+    def once(self, source: DataSource, *, held_out: bool = False) -> Iterator[Any]:
         """The examples of a source in its own order: those to train on, or the held-out ones."""
         found = training_texts(source.path, self.share, held_out=held_out)
         return found if self.packer is None else self.packer(found)
 
-    def __call__(self, source: Source, rng: random.Random) -> Iterator[Any]:
+    def __call__(self, source: DataSource, rng: random.Random) -> Iterator[Any]:
         """Those to train on, endlessly, shuffled."""
         return shuffled(lambda: self.once(source), rng, source.path)
 
-    def held_out(self, source: Source, rng: random.Random) -> Iterator[Any]:
+    def held_out(self, source: DataSource, rng: random.Random) -> Iterator[Any]:
         """Those to evaluate on, endlessly, shuffled."""
         opened = partial(self.once, source, held_out=self.share > 0)
         return shuffled(opened, rng, f"{source.path}, held-out share {self.share:g}")
@@ -139,8 +140,8 @@ def warm_head(
     weight.requires_grad_(True)
 
 
-def check_ordinary(
-    examples: Examples, sources: list[Source], collator: TextCollator, enough: int = 256
+def check_ordinary_texts(
+    examples: Examples, sources: list[DataSource], collator: TextCollator, enough: int = 256
 ) -> None:
     """Raise InputError for a source whose first texts hold special tokens alone."""
     ordinary = collator.collate.words.ordinary
@@ -181,7 +182,7 @@ def pretrain(
     """
     check_output(recipe, resume=resume)
     listen = heard_once(listen)
-    check_sources([*recipe.data, *([Source(recipe.eval_data)] if recipe.eval_data else [])])
+    check_sources([*recipe.data, *([DataSource(recipe.eval_data)] if recipe.eval_data else [])])
     config = recipe.pretraining()
     torch.manual_seed(recipe.seed)  # a new decoder is drawn at random
     model = DupMAEForPreTraining.from_pretrained(
@@ -197,7 +198,7 @@ def pretrain(
     check_lengths(encoder.lm, recipe, "max_length")
     collator = TextCollator(encoder, config, recipe)
     examples = Examples(encoder.tokenizer, recipe)
-    check_ordinary(examples, recipe.data, collator)
+    check_ordinary_texts(examples, recipe.data, collator)
     if recipe.epochs:
         recipe.steps = count_steps(examples, recipe)
         recipe.epochs = 0.0
@@ -218,7 +219,7 @@ def pretrain(
     module = StepModel(model)
     held_out = None
     if recipe.eval_data or recipe.eval_share:
-        sources = [Source(recipe.eval_data)] if recipe.eval_data else recipe.data
+        sources = [DataSource(recipe.eval_data)] if recipe.eval_data else recipe.data
         held_out = HeldOut(sources, recipe, examples.held_out, collator)
     watch = Evaluation(recipe, module, encoder, listen, held_out=held_out, measure=measure)
     return run(

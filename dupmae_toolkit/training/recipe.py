@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PreTrainingConfig
-from dupmae_toolkit.training.recipe_checks import at_least, one_of, refuse_unknown, share
-from dupmae_toolkit.training.recipe_files import load_recipe
-from dupmae_toolkit.training.sources import PAIR_KINDS, Source, TeacherSource
-
-__all__ = [
-    "LEXICAL_LOSSES",
-    "LOSSES",
-    "PAIR_KINDS",
-    "FinetuneRecipe",
-    "PretrainRecipe",
-    "Recipe",
-    "Source",
-    "TeacherSource",
-    "load_recipe",
-    "recipe_as_dict",
-]
+from dupmae_toolkit.training.loss_table import LOSSES
+from dupmae_toolkit.training.recipe_checks import at_least, fraction, one_of, refuse_unknown
+from dupmae_toolkit.training.sources import PAIR_KINDS, DataSource, TeacherSource
 
 PACKINGS = ("passage", "sentences", "corpus")
 PRECISIONS = ("auto", "fp32", "bf16")
-PARTS = ("joint", "lexical", "dense")
-#: Losses that compare with scores which the data carries.
-SCORE_LOSSES = tuple(f"{kind}_{part}" for kind in ("kl", "margin") for part in PARTS)
-#: All losses of fine-tuning, and those of them that look at the lexical vectors.
-LOSSES = (
-    *PARTS,
-    "aggretriever",
-    *SCORE_LOSSES,
-    "self_lexical",
-    "self_dense",
-    "teacher_joint",
-    "teacher_lexical",
-    "teacher_dense",
-    "teacher_vector",
-)
-LEXICAL_LOSSES = tuple(
-    name
-    for name in LOSSES
-    if name.endswith(("joint", "lexical")) or name in ("aggretriever", "self_dense")
-)
 
 
 @dataclass(slots=True)
@@ -75,7 +42,7 @@ class Recipe:
 
     model: str
     output: str
-    data: list[Source]
+    data: list[DataSource]
     steps: int
     batch_size: int = 32
     accumulation: int = 1
@@ -107,7 +74,7 @@ class Recipe:
         at_least(self, 0, "learning_rate", "weight_decay", "max_grad_norm", "seed")
         if self.seed >= 1 << 32:
             raise InputError(f"seed is {self.seed}; give a smaller number")
-        share(self, "warmup")
+        fraction(self, "warmup")
         one_of(self, "precision", PRECISIONS)
         if not any(source.weight for source in self.data):
             raise InputError("data has no source with a positive weight")
@@ -152,7 +119,7 @@ class PretrainRecipe(Recipe):
         at_least(self, 3, "max_length")
         at_least(self, 0, "head_steps", "head_learning_rate", "mean_layer", "epochs")
         one_of(self, "packing", PACKINGS)
-        share(self, "eval_share")
+        fraction(self, "eval_share")
         if self.eval_share == 1:
             raise InputError("eval_share is 1; nothing would be left to train on")
         if self.epochs and self.steps:
@@ -240,7 +207,7 @@ class FinetuneRecipe(Recipe):
                 f"accumulation is {self.accumulation}: in fine-tuning each piece would see its own "
                 "negatives only; set chunk_size instead"
             )
-        share(self, "flops_ramp")
+        fraction(self, "flops_ramp")
         sizes = self.dense_sizes
         whole = isinstance(sizes, list) and all(type(size) is int and size > 0 for size in sizes)
         if not whole or len(set(sizes)) < len(sizes):
@@ -251,10 +218,10 @@ class FinetuneRecipe(Recipe):
                 raise InputError(f"losses: {name} is {weight}; give 0 or a positive number")
         if not any(self.losses.values()):
             raise InputError("losses: none has a positive weight, so nothing would be learned")
-        used = self.used_losses
-        if any(name.startswith("teacher") for name in used) and not self.teachers:
+        used = [LOSSES[name] for name in self.used_losses]
+        if any(loss.needs_teachers for loss in used) and not self.teachers:
             raise InputError("losses: a teacher's loss needs teachers; name one")
-        if "teacher_vector" in used and all(t.kind != "dense" for t in self.teachers):
+        if "teacher_vector" in self.used_losses and all(t.kind != "dense" for t in self.teachers):
             raise InputError("losses: teacher_vector needs a teacher of kind 'dense'")
         for source in self.data:
             one_of(source, "kind", PAIR_KINDS)
@@ -281,18 +248,14 @@ class FinetuneRecipe(Recipe):
         ``teacher_vector`` reads the first dense one. The losses on scores read all whose ``scale``
         is not 0.
         """
-        losses = self.used_losses
-        scored = any(f"teacher_{part}" in losses for part in PARTS)
+        kinds = {LOSSES[name].kind for name in self.used_losses}
+        scored = "teacher" in kinds
         first = next((t for t in self.teachers if t.kind == "dense"), None)
-        imitated = first if "teacher_vector" in losses else None
+        imitated = first if "vector" in kinds else None
         return [t for t in self.teachers if t is imitated or (scored and t.scale)]
 
     @property
     def needs_scores(self) -> list[str]:
         """The losses that compare with scores in the data."""
-        return [name for name in SCORE_LOSSES if name in self.used_losses]
-
-
-def recipe_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """The whole recipe, defaults included, as it is written beside the checkpoint."""
-    return asdict(recipe)
+        used = self.used_losses
+        return [name for name, loss in LOSSES.items() if loss.needs_scores and name in used]

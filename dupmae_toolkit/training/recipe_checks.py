@@ -48,7 +48,7 @@ def at_least(thing: Any, least: int, *names: str) -> None:
             raise InputError(f"{name} is {getattr(thing, name)}; at least {least} is needed")
 
 
-def share(thing: Any, name: str) -> None:
+def fraction(thing: Any, name: str) -> None:
     """Refuse an attribute outside [0, 1]."""
     if not 0 <= getattr(thing, name) <= 1:
         raise InputError(f"{name} is {getattr(thing, name)}; give a share between 0 and 1")

@@ -1,20 +1,26 @@
-"""Reading a recipe's YAML into its class, with one line for what does not fit."""
+"""Reading a recipe's YAML into its class, with one line for what does not fit.
+
+YAML as recipes use it: small, each key once, and nothing that grows when it is read.
+"""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import yaml
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.recipe_checks import refuse_unknown, typed
-from dupmae_toolkit.training.sources import Source, TeacherSource
-from dupmae_toolkit.training.yaml_files import load_yaml, read_yaml
+from dupmae_toolkit.training.sources import DataSource, TeacherSource
 
-if TYPE_CHECKING:
-    from dupmae_toolkit.training.recipe import Recipe
+#: Recipes have hundreds of bytes and tens of values.
+MAX_BYTES = 1 << 20
+MAX_VALUES = 100_000
 
-R = TypeVar("R", bound="Recipe")
+R = TypeVar("R", bound=Recipe)
 
 
 def load_recipe(
@@ -25,7 +31,7 @@ def load_recipe(
     Raises InputError for a file that is no recipe, and for keys and values that do not fit.
     """
     path = Path(path)
-    values = read_yaml(path)
+    values = _read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping of keys to values")
     for key, text in (changes or {}).items():
@@ -48,7 +54,7 @@ def _set(values: dict[str, Any], key: str, text: str) -> None:
             place = place.setdefault(parent, {})
         if not isinstance(place, dict | list):
             raise InputError(f"--set {key} (changes=…): {parent} has no keys of its own")
-    value = load_yaml(text, f"--set {key}={text} (changes=…)")
+    value = _load_yaml(text, f"--set {key}={text} (changes=…)")
     place[_entry_number(key, last, place) if isinstance(place, list) else last] = value
 
 
@@ -96,16 +102,16 @@ def _build(kind: type[R], values: dict[str, Any]) -> R:
     return kind(**_alltyped(kind, values))
 
 
-def _source(number: int, item: Any) -> Source:
+def _source(number: int, item: Any) -> DataSource:
     name = f"source {number} under data"
     if isinstance(item, str):
         item = {"path": item}
     if not isinstance(item, dict) or not item.get("path"):
         raise InputError(f"{name}: has no path")
-    return _entry(Source, name, item)
+    return _entry(DataSource, name, item)
 
 
-E = TypeVar("E", Source, TeacherSource)
+E = TypeVar("E", DataSource, TeacherSource)
 
 
 def _entry(kind: type[E], name: str, item: Any) -> E:
@@ -121,3 +127,84 @@ def _entry(kind: type[E], name: str, item: Any) -> E:
 def _alltyped(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     types = {f.name: str(f.type) for f in fields(kind)}
     return {name: typed(name, value, types[name]) for name, value in values.items()}
+
+
+def _load_yaml(text: str, source: str, *, lines: bool = False) -> Any:
+    """The value of a YAML text; ``source`` is what messages call it, with lines if it has some.
+
+    Tags that would make Python objects are unknown, a key may stand once in a mapping, and what
+    anchors and aliases repeat may not have more than ``MAX_VALUES`` values in all. Raises
+    InputError.
+    """
+    if len(text) > MAX_BYTES:
+        raise InputError(f"{source}: {len(text):,} characters are no recipe")
+    try:
+        loader = _Loader(text)
+        try:
+            value = loader.get_single_data()
+        finally:
+            loader.dispose()
+        _check_size(value)
+    except yaml.YAMLError as error:
+        line = _line(error) if lines else None
+        raise InputError.at(source, line, f"not YAML ({_reason(error)})") from error
+    except (ValueError, TypeError, RecursionError, AttributeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise InputError(f"{source}: {error}") from error
+        raise InputError(f"{source}: not YAML ({_reason(error)})") from error
+    return value
+
+
+def _read_yaml(path: Path) -> Any:
+    """``_load_yaml`` of a file."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a recipe") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not YAML (not UTF-8: {error.reason})") from error
+    return _load_yaml(text, str(path), lines=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader, but a key that stands twice is refused; SafeLoader keeps the last value."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            fault = "stands twice" if key.value in seen else ""
+            if key.tag.endswith(":merge"):  # merges of merges grow while they are read
+                fault = "merges mappings, which is not read: write the keys out"
+            if fault:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value[:80]!r} {fault}", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _check_size(value: Any) -> None:
+    """Count values as often as they are repeated: a few lines of aliases can stand for billions."""
+    left, found = [value], 0
+    while left:
+        one = left.pop()
+        found += 1
+        if found > MAX_VALUES:
+            raise InputError(f"more than {MAX_VALUES:,} values, by aliases perhaps: no recipe")
+        if isinstance(one, dict):
+            left.extend(one.values())
+        elif isinstance(one, list):
+            left.extend(one)
+
+
+def _line(error: BaseException) -> int | None:
+    mark = getattr(error, "problem_mark", None)
+    return None if mark is None else mark.line + 1
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return " ".join(str(text).split())[:200]

@@ -16,7 +16,7 @@ TEACHER_POOLINGS = ("mean", "cls")
 
 
 @dataclass(slots=True)
-class Source:
+class DataSource:
     """One source of training texts.
 
     path: JSON lines (``title``, ``text``), a BEIR folder or zip; any corpus.

@@ -25,7 +25,8 @@ from dupmae_toolkit.mining.examples import read_about, read_examples
 from dupmae_toolkit.records import Document, Query, Ranking, Run
 from dupmae_toolkit.training.data.group_files import parse_group, parse_texts
 from dupmae_toolkit.training.data.line_files import TextStore
-from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
+from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
+from dupmae_toolkit.training.recipe_files import load_recipe
 from tests.fuzz.readers import Reader
 
 DOCUMENTS = [

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.presets import PreTrainingConfig
+from dupmae_toolkit.model.pretraining import IGNORED
 from dupmae_toolkit.training.data.masking import budgets, decoder_visibility, whole_word_masks
 from dupmae_toolkit.training.data.words import Words
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-IGNORED = -100
 
 
 class PreTrainingCollator:
@@ -56,8 +54,6 @@ class PreTrainingCollator:
         decoder_input_ids, decoder_labels, int64 [B, L], and decoder_attention_mask, bool [B, L, L];
         with a bag of words bow_ids, int64 [B, U], and bow_weights, float32 [B, U], padded with 0.
         """
-        import torch
-
         batch = self.arrays([example["input_ids"] for example in examples])
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 

@@ -7,7 +7,7 @@ from typing import Any
 from dupmae_toolkit.collection.lines import JsonLine, check_text
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
-from dupmae_toolkit.training.data.groups import Group, Passage
+from dupmae_toolkit.training.data.groups import Group, ScoredText
 
 QUERY_KEYS = ("query", "anchor", "question")
 DOCUMENT_KEYS = ("positive", "document", "passage", "answer", "text")
@@ -60,8 +60,8 @@ def parse_texts(text: str, source: object, number: int, *, json: bool, columns: 
     for what, value in zip(("query", "positive", "negative"), values, strict=False):
         if not value.strip():
             raise InputError.at(source, number, f"the {what} is empty; remove the line")
-    negatives = [Passage(value) for value in values[2:]]
-    return Group(values[0], [Passage(values[1])], negatives, f"{source}:{number}")
+    negatives = [ScoredText(value) for value in values[2:]]
+    return Group(values[0], [ScoredText(values[1])], negatives, f"{source}:{number}")
 
 
 def split_columns(text: str, source: object, number: int, columns: int) -> list[str]:
@@ -83,8 +83,8 @@ def _list(line: JsonLine, name: str) -> list[Any]:
     return value
 
 
-def _objects(line: JsonLine, name: str) -> list[Passage]:
-    passages = []
+def _objects(line: JsonLine, name: str) -> list[ScoredText]:
+    found = []
     for place, item in enumerate(_list(line, name), start=1):
         what = f"{name}, number {place}"
         if not isinstance(item, dict):
@@ -94,23 +94,23 @@ def _objects(line: JsonLine, name: str) -> list[Passage]:
             raise line.error(f"{what}: text and title are strings, and text is needed")
         contents = Document("", title or "", text).contents
         contents = check_text(_filled(contents, line, what), line.source, line.line, what)
-        passages.append(Passage(contents, line.score(item.get("score"), f"{what}: score")))
-    return passages
+        found.append(ScoredText(contents, line.score(item.get("score"), f"{what}: score")))
+    return found
 
 
-def _texts(line: JsonLine, name: str) -> list[Passage]:
+def _texts(line: JsonLine, name: str) -> list[ScoredText]:
     texts, scores = _list(line, name), _list(line, f"{name}_scores")
     if scores and len(scores) != len(texts):
         raise line.error(f"{name} has {len(texts)} texts and {name}_scores {len(scores)} numbers")
-    passages = []
+    found = []
     for i, text in enumerate(texts):
         what = f"{name}, number {i + 1}"
         if not isinstance(text, str):
             raise line.error(f"{what}: not a string")
         text = check_text(_filled(text.strip(), line, what), line.source, line.line, what)
         score = scores[i] if scores else None
-        passages.append(Passage(text, line.score(score, f"{what}: score")))
-    return passages
+        found.append(ScoredText(text, line.score(score, f"{what}: score")))
+    return found
 
 
 def _filled(text: str, line: JsonLine, what: str) -> str:

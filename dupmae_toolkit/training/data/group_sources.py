@@ -17,12 +17,12 @@ from dupmae_toolkit.collection.store import DocumentStore
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 from dupmae_toolkit.training.data.group_files import parse_group, parse_texts, split_columns
-from dupmae_toolkit.training.data.groups import Draw, Group, Passage
+from dupmae_toolkit.training.data.groups import Draw, Group, ScoredText
 from dupmae_toolkit.training.data.line_files import Line, LineFile, TextStore
-from dupmae_toolkit.training.sources import Source
+from dupmae_toolkit.training.sources import DataSource
 
 #: From the id of a document to its text, None if there is none.
-Lookup = Callable[[str], str | None]
+TextOfId = Callable[[str], str | None]
 
 
 class GroupSource:
@@ -32,7 +32,7 @@ class GroupSource:
     and line for what is malformed.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DataSource) -> None:
         kinds: dict[str, Callable[[], None]] = {
             "groups": self._group_lines,
             "pairs": partial(self._text_lines, 2),
@@ -96,7 +96,7 @@ class GroupSource:
                     )
             query, positive, negative = (str(text) for text in texts)
             place = f"{file.source}:{line.number}"
-            return Group(query, [Passage(positive)], [Passage(negative)], place)
+            return Group(query, [ScoredText(positive)], [ScoredText(negative)], place)
 
         self.items = file.lines
         self.read = read
@@ -116,16 +116,16 @@ class GroupSource:
         self.name = f"{dataset.source}, split {self.source.split}"
         self._judged(queries, qrels, texts.get)
 
-    def _judged(self, queries: list[Query], qrels: Qrels, text: Lookup) -> None:
+    def _judged(self, queries: list[Query], qrels: Qrels, text: TextOfId) -> None:
         """A group for each positive judgement; what is judged 0 or less is a negative.
 
         Documents that the corpus does not have are passed over, as evaluation does.
         """
 
-        def passages(query: Query, positive: bool) -> list[Passage]:
+        def judged_texts(query: Query, positive: bool) -> list[ScoredText]:
             grades = qrels[query.id].items()
             texts = (text(doc) for doc, grade in grades if (grade > 0) == positive)
-            return [Passage(found) for found in texts if found]
+            return [ScoredText(found) for found in texts if found]
 
         def items() -> Iterator[tuple[Query, str]]:
             for query in queries:
@@ -135,9 +135,13 @@ class GroupSource:
 
         def read(item: tuple[Query, str]) -> Group:
             query, doc = item
-            first = Passage(text(doc) or "")
+            first = ScoredText(text(doc) or "")
             return Group(
-                query.text, [first], passages(query, False), self.name, passages(query, True)
+                query.text,
+                [first],
+                judged_texts(query, False),
+                self.name,
+                judged_texts(query, True),
             )
 
         self.items = items
@@ -158,14 +162,14 @@ class Opened:
     def __init__(self) -> None:
         self._open: dict[tuple, GroupSource] = {}
 
-    def __call__(self, source: Source) -> GroupSource:
+    def __call__(self, source: DataSource) -> GroupSource:
         key = (source.path, source.kind, source.split, source.queries, source.corpus)
         if key not in self._open:
             self._open[key] = GroupSource(source)
         return self._open[key]
 
 
-def document_texts(path: str) -> Lookup:
+def document_texts(path: str) -> TextOfId:
     """From ids to title and text, out of any corpus.
 
     Of a plain file only the places of its lines are held in memory; of anything else the places in

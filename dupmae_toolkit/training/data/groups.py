@@ -1,4 +1,4 @@
-"""A query with what answers it and what does not; and the few of them that a batch takes."""
+"""Queries with their positives and negatives, and the few of these that a batch takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Pair(NamedTuple):
     document: str
 
 
-class Passage(NamedTuple):
+class ScoredText(NamedTuple):
     """A text, title included, and a teacher's score of it for the query, if there is one."""
 
     text: str
@@ -33,14 +33,14 @@ class Group:
     """
 
     query: str
-    positives: Sequence[Passage]
-    negatives: Sequence[Passage] = ()
+    positives: Sequence[ScoredText]
+    negatives: Sequence[ScoredText] = ()
     place: str = ""
-    others: Sequence[Passage] = ()
+    others: Sequence[ScoredText] = ()
 
 
-class Example(NamedTuple):
-    """What a batch takes of a group.
+class Drawn(NamedTuple):
+    """What was drawn from a group for a batch.
 
     documents: the positive, then the negatives. scores: a teacher's, for each document, NaN where
     it has none. answers: every text that is known to answer the query. place: see Group.
@@ -54,16 +54,16 @@ class Example(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A group that is yet to be read, and the seed of what will be drawn from it.
+    """A group not read yet, and the seed for drawing from it.
 
-    So a stream that is resumed can pass over its first batches without reading what was in them,
-    and still draws what an undisturbed one would have drawn.
+    So a resumed stream can skip its first batches without reading their groups, and still draws
+    what an undisturbed one would have drawn.
     """
 
     read: Callable[[], Group]
     seed: int
 
-    def example(self, negatives: int, depth: int = 0) -> Example:
+    def drawn(self, negatives: int, depth: int = 0) -> Drawn:
         """One positive and ``negatives`` of the first ``depth`` negatives (0 for all of them).
 
         All are drawn without replacement; fewer come where the group has fewer. A negative with
@@ -72,18 +72,18 @@ class Draw(NamedTuple):
         group, rng = self.read(), random.Random(self.seed)
         if not group.positives:
             raise InputError(f"{group.place}: no positive for the query; remove it")
-        answers = frozenset(passage.text for passage in (*group.positives, *group.others))
+        answers = frozenset(answer.text for answer in (*group.positives, *group.others))
         positive = rng.choice(group.positives)
-        pool: dict[str, Passage] = {}
-        for passage in group.negatives[: depth or None]:
-            if passage.text not in answers:
-                pool.setdefault(passage.text, passage)
-        drawn = rng.sample(list(pool.values()), min(negatives, len(pool)))
-        documents = [positive, *drawn]
-        return Example(
+        pool: dict[str, ScoredText] = {}
+        for negative in group.negatives[: depth or None]:
+            if negative.text not in answers:
+                pool.setdefault(negative.text, negative)
+        chosen = rng.sample(list(pool.values()), min(negatives, len(pool)))
+        documents = [positive, *chosen]
+        return Drawn(
             group.query,
-            [passage.text for passage in documents],
-            [math.nan if passage.score is None else passage.score for passage in documents],
+            [document.text for document in documents],
+            [math.nan if document.score is None else document.score for document in documents],
             answers,
             group.place,
         )
@@ -91,4 +91,4 @@ class Draw(NamedTuple):
 
 def document_of(item: Pair | Draw) -> str:
     """The text that answers the query."""
-    return item.document if isinstance(item, Pair) else item.example(0).documents[0]
+    return item.document if isinstance(item, Pair) else item.drawn(0).documents[0]

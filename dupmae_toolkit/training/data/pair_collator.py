@@ -10,7 +10,7 @@ from torch import Tensor
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import pad, tokenize
-from dupmae_toolkit.training.data.groups import Draw, Example, Pair
+from dupmae_toolkit.training.data.groups import Draw, Drawn, Pair
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 
 
@@ -41,7 +41,7 @@ class PairCollator:
 
     def __call__(self, batch: list[Pair | Draw]) -> dict[str, Tensor]:
         examples = [
-            item.example(*self.negatives) if isinstance(item, Draw) else _of_pair(item)
+            item.drawn(*self.negatives) if isinstance(item, Draw) else _of_pair(item)
             for item in batch
         ]
         size = max(len(example.documents) for example in examples)
@@ -70,7 +70,7 @@ class PairCollator:
         return result
 
 
-def _same(examples: list[Example], documents: list[list[str]]) -> Tensor:
+def _same(examples: list[Drawn], documents: list[list[str]]) -> Tensor:
     """[B, B·G]: the text answers the query, or belongs to an equal query as its positive."""
     by_text: dict[str, list[int]] = {}
     positives: dict[str, list[int]] = {}
@@ -88,11 +88,11 @@ def _same(examples: list[Example], documents: list[list[str]]) -> Tensor:
     return same
 
 
-def _of_pair(pair: Pair) -> Example:
-    return Example(pair.query, [pair.document], [math.nan], frozenset([pair.document]))
+def _of_pair(pair: Pair) -> Drawn:
+    return Drawn(pair.query, [pair.document], [math.nan], frozenset([pair.document]))
 
 
-def _scores(example: Example, size: int) -> list[float]:
+def _scores(example: Drawn, size: int) -> list[float]:
     if any(math.isnan(score) for score in example.scores):
         raise InputError(
             f"{example.place or 'a pair'}: a document without a teacher's score, which the losses "

@@ -24,7 +24,7 @@ from dupmae_toolkit.records import Document
 from dupmae_toolkit.training.data.group_sources import Opened
 from dupmae_toolkit.training.data.groups import Draw, Pair
 from dupmae_toolkit.training.data.tables import is_table, open_table
-from dupmae_toolkit.training.sources import GROUP_KINDS, PAIR_KINDS, Source
+from dupmae_toolkit.training.sources import GROUP_KINDS, PAIR_KINDS, DataSource
 
 BUFFER = 8192  # documents held for shuffling
 PACKED_BUFFER = 512  # groups with hundreds of documents each, where only their texts can be held
@@ -43,10 +43,10 @@ class Batches(IterableDataset):
 
     def __init__(
         self,
-        sources: list[Source],
+        sources: list[DataSource],
         batch_size: int,
         seed: int,
-        make: Callable[[Source, random.Random], Iterator[Any]],
+        make: Callable[[DataSource, random.Random], Iterator[Any]],
         collate: Callable[[list[Any]], Any],
         *,
         pool: int = 0,
@@ -77,7 +77,7 @@ class Batches(IterableDataset):
             if number > self.skip:
                 yield self.collate(batch)
 
-    def _batches(self, source: Source, rng: random.Random) -> Iterator[list[Any]]:
+    def _batches(self, source: DataSource, rng: random.Random) -> Iterator[list[Any]]:
         """Endless batches of one source, not collated yet."""
         stream = self.make(source, rng)
         if self.pool < 1 or self.deal is None:
@@ -91,7 +91,7 @@ class Batches(IterableDataset):
 
 
 def check_sources(
-    sources: list[Source], *, need_pairs: bool = False, opened: Opened | None = None
+    sources: list[DataSource], *, need_pairs: bool = False, opened: Opened | None = None
 ) -> None:
     """Raise InputError for the first source that cannot be read or gives nothing.
 
@@ -176,7 +176,7 @@ def is_held_out(contents: str, share: float) -> bool:
     return zlib.crc32(contents.encode("utf-8", "surrogatepass")) < share * (1 << 32)
 
 
-def pairs_once(source: Source, opened: Opened) -> Iterator[Pair | Draw]:
+def pairs_once(source: DataSource, opened: Opened) -> Iterator[Pair | Draw]:
     """The first round of a source in its own order, to look at: pairs, or draws from its groups."""
     rng = random.Random(0)
     if source.kind in GROUP_KINDS:
@@ -190,7 +190,7 @@ def pairs_once(source: Source, opened: Opened) -> Iterator[Pair | Draw]:
 
 
 def pairs(
-    source: Source, rng: random.Random, opened: Opened | None = None
+    source: DataSource, rng: random.Random, opened: Opened | None = None
 ) -> Iterator[Pair | Draw]:
     """Pairs of a source, or draws from its groups, as its ``kind`` says, endlessly."""
     if source.kind in GROUP_KINDS:
@@ -209,7 +209,7 @@ def pairs(
             raise InputError(f"{source.path}: {misses:,} documents without a {source.kind!r} pair")
 
 
-def _pair_maker(source: Source) -> Callable[[Document, random.Random], Pair | None]:
+def _pair_maker(source: DataSource) -> Callable[[Document, random.Random], Pair | None]:
     makers = {"title": title_pair, "sentence": sentence_pair, "phrase": phrase_pair}
     if source.kind not in makers:
         raise InputError(f"{source.path}: kind {source.kind!r}: choose one of {list(PAIR_KINDS)}")

@@ -29,7 +29,7 @@ class Vectors(NamedTuple):
     lexical: Tensor | None
 
 
-def encode(
+def encode_in_chunks(
     encoder: DupMAEEncoder,
     input_ids: Tensor,
     attention_mask: Tensor,

@@ -21,10 +21,11 @@ from transformers import TrainerCallback
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training.data.streams import Batches
-from dupmae_toolkit.training.recipe import Recipe, Source
-from dupmae_toolkit.training.running.distributed import alone
+from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.running.history import Listen, append
+from dupmae_toolkit.training.running.processes import alone
 from dupmae_toolkit.training.running.retrieval import Measure, SmallCollection, evaluate_retrieval
+from dupmae_toolkit.training.sources import DataSource
 
 #: Of the vocabulary: when so much is active in a text, its lexical vector says nothing.
 NEARLY_ALL = 0.95
@@ -41,9 +42,9 @@ class HeldOut:
 
     def __init__(
         self,
-        sources: list[Source],
+        sources: list[DataSource],
         recipe: Recipe,
-        make: Callable[[Source, random.Random], Iterator[Any]],
+        make: Callable[[DataSource, random.Random], Iterator[Any]],
         collate: Callable[[list[Any]], dict[str, Tensor]],
     ) -> None:
         self._stream = Batches(sources, recipe.batch_size, recipe.seed, make, list)

@@ -1,16 +1,17 @@
 """What a training will take, before it starts: steps, time and memory.
 
 Nothing is looked up by a model's name. One text, then two, as long as the recipe allows, go through
-the network and back, while the products are counted (``torch.utils.flop_counter``'s formulas) and
-the tensors that are kept for the backward pass are weighed. Both grow linearly with the texts, so
-the two give what a text costs and what there is without any.
+the network and back. Meanwhile the FLOP of the products are counted (by the formulas of
+``torch.utils.flop_counter``), and the bytes of the tensors kept for the backward pass. Both grow
+linearly with the number of texts, so the two runs give the cost of a text and the constant part.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,93 +21,24 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.losses import CHUNK
 from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.running import processes
-from dupmae_toolkit.training.running.free_memory import available_bytes
-from dupmae_toolkit.training.running.probing import lengthen, probe
+from dupmae_toolkit.training.running.measuring import (
+    TrainingPlan,
+    known_peak,
+    lengthen,
+    measured_product,
+    probe,
+    tokens_of,
+)
 from dupmae_toolkit.training.running.processes import Shares, StoppedElsewhereError
-from dupmae_toolkit.training.running.speed import known_peak, measured_product, tokens_of
 
 LENGTHS = ("max_length", "query_length", "document_length")
 #: Share of a plain matrix product's speed that a whole training step was seen to reach.
 EFFICIENCY = {"cpu": 0.5, "cuda": 0.4}
-#: On top of what is kept: gradients of activations, and the allocator's waste.
-MARGIN = 1.25
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Of one training. Bytes are of one process; FLOP and tokens of all.
-
-    tokens_a_step: without padding, by the first batch. flops_per_token: forward and backward,
-    padding counted. product: FLOP a second of a matrix product, measured. peak: of one device by
-    its data sheet, else the measured product. rows: texts or pairs that are worked on at once.
-    bytes_working: what comes and goes within a pass.
-    """
-
-    steps: int
-    batch_size: int
-    processes: int
-    rows: int
-    tokens_a_step: float
-    flops_a_step: float
-    flops_per_token: float
-    product: float
-    peak: float
-    efficiency: float
-    parameters: int
-    bytes_parameters: int
-    bytes_gradients: int
-    bytes_optimizer: int
-    bytes_working: int
-    bytes_constant: float
-    bytes_a_row: float
-    bytes_available: int
-
-    @property
-    def bytes_activations(self) -> float:
-        kept = self.bytes_constant + self.bytes_a_row * self.rows
-        return self.bytes_working + MARGIN * kept
-
-    @property
-    def bytes_needed(self) -> float:
-        """Beside the parameters, which are there already."""
-        return self.bytes_gradients + self.bytes_optimizer + self.bytes_activations
-
-    @property
-    def rows_that_fit(self) -> int:
-        rest = self.bytes_available - self.bytes_gradients - self.bytes_optimizer
-        rest -= self.bytes_working
-        return max(0, int((rest / MARGIN - self.bytes_constant) / max(1.0, self.bytes_a_row)))
-
-    def seconds(self, steps: int) -> float:
-        """An estimate for so many steps."""
-        return steps * self.flops_a_step / (self.product * self.efficiency * self.processes)
-
-    def entry(self, steps: int) -> dict[str, float]:
-        """The entry of the log, for a training that has so many steps to go."""
-        return {
-            "preflight": 1.0,
-            "steps": self.steps,
-            "steps_to_go": steps,
-            "batch_size": self.batch_size,
-            "processes": self.processes,
-            "rows_at_once": self.rows,
-            "tokens_a_step": self.tokens_a_step,
-            "flops_a_step": self.flops_a_step,
-            "product_flops": self.product,
-            "estimated_seconds": self.seconds(steps),
-            "parameters": self.parameters,
-            "bytes_parameters": self.bytes_parameters,
-            "bytes_gradients": self.bytes_gradients,
-            "bytes_optimizer": self.bytes_optimizer,
-            "bytes_activations": self.bytes_activations,
-            "bytes_needed": self.bytes_needed,
-            "bytes_available": self.bytes_available,
-        }
 
 
 def check_share(recipe: Recipe, module: Any) -> None:
     """Raise InputError where a batch cannot be shared among the processes that were started."""
-    world = processes.world()
+    world = processes.world_size()
     if world > 1 and not getattr(module, "many_processes", False):
         raise InputError("this training runs in one process; start it without torchrun")
     if recipe.batch_size % (world * recipe.accumulation):
@@ -128,7 +60,7 @@ def memory_knobs(recipe: Recipe) -> str:
     return f"{ways}, or raise accumulation"
 
 
-def refuse_what_cannot_fit(recipe: Recipe, plan: Plan) -> None:
+def refuse_what_cannot_fit(recipe: Recipe, plan: TrainingPlan) -> None:
     """Raise InputError if the memory that is free will not do, naming the knobs."""
     short = plan.bytes_needed > plan.bytes_available
     if not processes.anywhere(short):
@@ -143,9 +75,9 @@ def refuse_what_cannot_fit(recipe: Recipe, plan: Plan) -> None:
     )
 
 
-def examine(
+def plan_training(
     recipe: Recipe, module: nn.Module, first: list[dict[str, Any]], share: Shares, *, bf16: bool
-) -> Plan:
+) -> TrainingPlan:
     """Plan a training of ``module``, which lies on its device.
 
     first: this process's pieces of the first batch. share: collates, and has the examples.
@@ -153,13 +85,13 @@ def examine(
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     device = trained[0].device
-    pieces = processes.world() * recipe.accumulation
+    pieces = processes.world_size() * recipe.accumulation
     rows = recipe.batch_size // pieces
     gradients = sum(p.numel() * p.element_size() for p in trained)
     settings = {
         "steps": recipe.steps,
         "batch_size": recipe.batch_size,
-        "processes": processes.world(),
+        "processes": processes.world_size(),
         "rows": rows,
         "parameters": sum(p.numel() for p in module.parameters()),
         "bytes_parameters": sum(p.numel() * p.element_size() for p in module.parameters()),
@@ -171,7 +103,7 @@ def examine(
     unknown = dict.fromkeys(("tokens_a_step", "flops_a_step", "flops_per_token"), 0.0)
     unknown |= {"product": 1.0, "peak": 1.0, "efficiency": 1.0}
     nothing = {"bytes_working": 0, "bytes_constant": 0.0, "bytes_a_row": 0.0}
-    bare = Plan(**settings, **unknown, **nothing)  # type: ignore[arg-type]
+    bare = TrainingPlan(**settings, **unknown, **nothing)  # type: ignore[arg-type]
     refuse_what_cannot_fit(recipe, bare)
     long = [lengthen(example, 8 * _longest(recipe)) for example in (share.examples * 2)[:2]]
     (flops_1, bytes_1, _), (flops_2, bytes_2, tokens) = (
@@ -190,10 +122,10 @@ def examine(
     a_token = max(flops_2 - flops_1, flops_2 / 2) / max(1.0, tokens / 2)
     product = measured_product(device, bf16)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return Plan(
+    return TrainingPlan(
         **settings,  # type: ignore[arg-type]
-        tokens_a_step=real * processes.world(),
-        flops_a_step=a_token * padded * processes.world(),
+        tokens_a_step=real * processes.world_size(),
+        flops_a_step=a_token * padded * processes.world_size(),
         flops_per_token=a_token,
         product=product,
         peak=known_peak(name, bf16) or product,
@@ -216,3 +148,47 @@ def _without_chunks(recipe: Any) -> Iterator[None]:
 
 def _longest(recipe: Recipe) -> int:
     return max(getattr(recipe, name) for name in LENGTHS if hasattr(recipe, name))
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that a process can still get: of its GPU, or its share of the machine's.
+
+    On Linux the smaller of what the machine has free and what the control group leaves; where
+    neither is told, all that is built in; 1 << 62 where not even that is known.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + held
+    found = [value for value in (_machine_bytes(), _group_bytes()) if value is not None]
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.world_size() > 1 else 1
+    return (min(found) if found else 1 << 62) // max(1, neighbours)
+
+
+def _machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _group_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What the control group leaves, of either version; files it caches can be given up."""
+    for limit, used, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, now = int((root / limit).read_text()), int((root / used).read_text())
+            stat = (root / limit).with_name("memory.stat").read_text().split()
+            spare = int(stat[stat.index(cache) + 1]) if cache in stat else 0
+        except (OSError, ValueError, IndexError):
+            continue
+        return max(0, most - now + spare)
+    return None

@@ -69,7 +69,7 @@ def evaluate_retrieval(
     queries = encoder.encode_queries([query.text for query in collection.queries])
     weights = encoder.config.dense_weight, encoder.config.lexical_weight
     found: dict[str, float] = {}
-    for mode, run in rank(collection, queries, documents, weights).items():
+    for mode, run in brute_force_runs(collection, queries, documents, weights).items():
         found |= {f"{mode}_{name}": value for name, value in measure(collection.qrels, run).items()}
     if encoder.config.lexical_head == "none":
         return found
@@ -93,7 +93,7 @@ def _encode(encoder: DupMAEEncoder, collection: SmallCollection) -> tuple[Repres
     return Representations(collection.ids, dense, lexical), active / len(collection.ids)
 
 
-def rank(
+def brute_force_runs(
     collection: SmallCollection,
     queries: Representations,
     documents: Representations,

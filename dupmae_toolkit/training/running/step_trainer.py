@@ -20,14 +20,14 @@ from dupmae_toolkit.model.precision import takes_bf16
 from dupmae_toolkit.training.data.streams import Batches
 from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.running import processes
-from dupmae_toolkit.training.running.preflight import Plan, memory_knobs
+from dupmae_toolkit.training.running.measuring import Speedometer, TrainingPlan
+from dupmae_toolkit.training.running.preflight import memory_knobs
 from dupmae_toolkit.training.running.resuming import (
     continuing,
     last_checkpoint,
     whole_checkpoints,
     writing,
 )
-from dupmae_toolkit.training.running.speed import Speedometer
 
 KEPT = 2  # checkpoints
 
@@ -67,7 +67,7 @@ class StepTrainer(Trainer):
         self._save_module = save
         self._load_module = load
         self._keep = keep
-        self.plan: Plan | None = None
+        self.plan: TrainingPlan | None = None
         self.speed = Speedometer()
         self._parts: dict[str, list[float]] = {}
         self._scales: Iterator[dict[str, float]] = itertools.repeat({})
@@ -79,7 +79,7 @@ class StepTrainer(Trainer):
             output_dir=folder,
             max_steps=recipe.steps,
             per_device_train_batch_size=recipe.batch_size
-            // (recipe.accumulation * processes.world()),
+            // (recipe.accumulation * processes.world_size()),
             gradient_accumulation_steps=recipe.accumulation,
             learning_rate=recipe.learning_rate,
             warmup_steps=round(recipe.warmup * recipe.steps),
@@ -135,12 +135,12 @@ class StepTrainer(Trainer):
     def _weigh(self, pieces: list[dict[str, Any]]) -> list[dict[str, float]]:
         """What each piece's parts are multiplied with; see the class."""
         counts_of: Any = getattr(self.module, "counts", None)
-        number = len(pieces) * processes.world()
+        number = len(pieces) * processes.world_size()
         if counts_of is None or number == 1:
             return [{} for _ in pieces]
         counts = [counts_of(piece) for piece in pieces]
         names = list(counts[0])
-        totals = processes.sums(sum(count[name] for count in counts) for name in names)
+        totals = processes.summed(sum(count[name] for count in counts) for name in names)
         return [
             {
                 name: number * count[name] / max(total, 1)
@@ -172,7 +172,7 @@ class StepTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Tensor:
         step, scales = self.state.global_step, next(self._scales)
-        piece = self._piece * processes.world() + processes.rank()
+        piece = self._piece * processes.world_size() + processes.process_number()
         self._piece += 1
         # The piece's number in the upper bits: two pieces must not draw the same dropout.
         torch.manual_seed((self.recipe.seed * 1_000_003 + step) ^ (piece << 53))
@@ -181,7 +181,7 @@ class StepTrainer(Trainer):
         else:
             loss, parts = model(inputs, step, self.recipe.steps)
         if not torch.isfinite(loss):
-            if processes.world() == 1:
+            if processes.world_size() == 1:
                 raise self._diverged(f"the loss is {loss.item()} at step {step}")
             self._finite = False
         for name, value in parts.items():
@@ -191,8 +191,8 @@ class StepTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         means = {name: sum(values) / len(values) for name, values in self._parts.items()}
         self._parts.clear()
-        totals = processes.sums(means.values())
-        means = {n: t / processes.world() for n, t in zip(means, totals, strict=True)}
+        totals = processes.summed(means.values())
+        means = {n: t / processes.world_size() for n, t in zip(means, totals, strict=True)}
         if "loss" in logs:
             means |= self.speed.read(self.plan, self.state.global_step, self.recipe.steps)
         super().log({**logs, **means}, start_time)

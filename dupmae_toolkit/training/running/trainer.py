@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import quiet
 from dupmae_toolkit.training.data.streams import Batches
-from dupmae_toolkit.training.recipe import Recipe, recipe_as_dict
+from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.running import processes
 from dupmae_toolkit.training.running.history import Listen, LogCallback, append, keep_until
-from dupmae_toolkit.training.running.preflight import check_share, examine, refuse_what_cannot_fit
+from dupmae_toolkit.training.running.preflight import (
+    check_share,
+    plan_training,
+    refuse_what_cannot_fit,
+)
 from dupmae_toolkit.training.running.processes import Shares
 from dupmae_toolkit.training.running.resuming import (
     agreed_checkpoint,
@@ -49,11 +54,11 @@ def run(
 
     ``keep`` writes into each checkpoint on the way, not into the result, what a resume needs beside
     the model. ``prepare`` is called before the first step of a training that starts anew.
-    ``check_output`` says the same sooner, before anything that takes time. callbacks: Trainer's,
-    called before the log is written.
+    callbacks: Trainer's, called before the log is written. Raises what ``check_output`` raises,
+    which a caller asks first, before anything that takes time.
 
-    A ``dry_run`` tells what the training
-    will take, as in every training, and ends there: nothing is written.
+    A ``dry_run`` tells what the training will take, as every training does, and ends there: nothing
+    is written.
 
     ``module`` may be trained by several processes if it says ``many_processes = True``; see
     StepTrainer for what that asks of it. Only the first of them writes, prints and listens; all
@@ -74,7 +79,9 @@ def run(
         plan_entry: dict[str, float] = {}
         if batches.skip < recipe.steps:
             first = trainer.look_ahead()
-            trainer.plan = examine(recipe, module, first, batches.collate, bf16=trainer.args.bf16)
+            trainer.plan = plan_training(
+                recipe, module, first, batches.collate, bf16=trainer.args.bf16
+            )
             plan_entry = {"step": batches.skip, **trainer.plan.entry(recipe.steps - batches.skip)}
             listen(plan_entry)
             refuse_what_cannot_fit(recipe, trainer.plan)
@@ -82,7 +89,7 @@ def run(
             return output
         if processes.is_main():
             with writing(output):
-                write_json(output / "recipe.json", recipe_as_dict(recipe))
+                write_json(output / "recipe.json", asdict(recipe))
                 # What was found before the first step is found again where no step is kept.
                 keep_until(output, batches.skip if checkpoint else -1)
                 if plan_entry:

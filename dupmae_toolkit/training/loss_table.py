@@ -1,0 +1,49 @@
+"""The losses of fine-tuning by their names in a recipe; losses.py computes them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+JOINT = "joint"  #: the sum of the parts' scores
+PARTS = ("lexical", "dense")
+SCORES = (JOINT, *PARTS)
+
+
+class Loss(NamedTuple):
+    """What a loss does with which score.
+
+    kind: ``contrastive`` (cross-entropy of the positive); ``aggretriever`` (that of the joint score
+        and of each part); ``kl`` and ``margin`` (KL divergence and MarginMSE from the scores in the
+        data); ``self`` (KL from the joint score); ``teacher`` (KL from the teachers' scores);
+        ``vector`` (1 - cosine with a teacher's dense vector).
+    part: the score that it trains, one of SCORES.
+    """
+
+    kind: str
+    part: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the score that it reads: its own, or all where it reads the joint score."""
+        return PARTS if self.part == JOINT or self.kind == "self" else (self.part,)
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether it compares with scores that the data carries."""
+        return self.kind in ("kl", "margin")
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether it compares with what the recipe's teachers say."""
+        return self.kind in ("teacher", "vector")
+
+
+#: Every loss that a recipe may name.
+LOSSES = {
+    **{score: Loss("contrastive", score) for score in SCORES},
+    "aggretriever": Loss("aggretriever", JOINT),
+    **{f"{kind}_{score}": Loss(kind, score) for kind in ("kl", "margin") for score in SCORES},
+    **{f"self_{part}": Loss("self", part) for part in PARTS},
+    **{f"teacher_{score}": Loss("teacher", score) for score in SCORES},
+    "teacher_vector": Loss("vector", "dense"),
+}
