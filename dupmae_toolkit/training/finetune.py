@@ -39,10 +39,10 @@ ENOUGH = 64  # pairs or groups of a source that are looked at
 
 
 class Sample:
-    """Texts of a fine-tuning's data that are looked at before the first step.
+    """Texts of the training data that are needed before the first step.
 
-    Others than the first batches, whatever those are. They are drawn when they are asked for: a
-    training that is resumed finds in its checkpoint what it needs of them.
+    They are drawn with a seed of their own, and only when they are asked for: a resumed training
+    finds what it needs of them in its checkpoint.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Sample:
         return self._drawn[:count]
 
     def frequencies(self, encoder: DupMAEEncoder, checkpoint: Path | None) -> TermFrequencies:
-        """Those that the checkpoint keeps, or else those of PRIOR_TEXTS texts."""
+        """Read from the checkpoint, or else counted in PRIOR_TEXTS texts."""
         if checkpoint is not None:
             with continuing(checkpoint / FILE):
                 found = TermFrequencies.load(checkpoint, self.about)
@@ -77,7 +77,8 @@ class Sample:
 def weigh_as_trained(encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: float) -> None:
     """Give the checkpoint the joint score that is trained, unless the recipe names its weights.
 
-    Else a search would add cosines of at most 1 to lexical scores that grew beside 20 times that.
+    Otherwise a search would add cosines of at most 1 to lexical scores that were trained beside
+    cosines times 20.
     """
     trained = any(LOSSES[name].part == JOINT for name in recipe.used_losses)
     if trained and encoder.config.lexical_weight and "dense_weight" not in recipe.encoder:
@@ -88,7 +89,7 @@ def weigh_as_trained(encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: floa
 def check_ordinary_pairs(sources: list[DataSource], encoder: DupMAEEncoder, opened: Opened) -> None:
     """Raise InputError for a source whose first queries or documents hold special tokens alone.
 
-    They would all be one text to the model.
+    To the model they would all be the same text.
     """
     ordinary = encoder.ordinary.cpu()
     room = encoder.config.max_length
@@ -150,7 +151,7 @@ def _detach(module: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def set_dropout(lm: Any, rate: float) -> None:
-    """Dropout of every kind at this rate; below 0 leaves the model's own. The config stays."""
+    """Set every kind of dropout to this rate, but not in the config; below 0 changes nothing."""
     if rate < 0:
         return
     for module in lm.modules():

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: Of each part, beside the joint score's 1.
-PART = 0.5
+#: Aggretriever's weight of each part; the joint score has 1.
+PART_WEIGHT = 0.5
 
 
 def contrastive(scores: Tensor, same: Tensor, target: Tensor | None = None) -> Tensor:
@@ -83,7 +83,7 @@ def aggretriever(
     parts = contrastive(lexical, same, target)
     for scores in dense:
         parts = parts + contrastive(scores, same, target)
-    return contrastive(joint, same, target) + PART * parts
+    return contrastive(joint, same, target) + PART_WEIGHT * parts
 
 
 def truncated(

@@ -34,7 +34,7 @@ from dupmae_toolkit.training.sources import DataSource
 
 
 class Examples:
-    """What a recipe makes of its sources' texts: strings, or blocks of token ids, int32 [L]."""
+    """The examples that a recipe makes of its texts: strings, or blocks of token ids, int32 [L]."""
 
     def __init__(self, tokenizer: Any, recipe: PretrainRecipe) -> None:
         self.packer = None
@@ -66,12 +66,14 @@ class TextCollator:
         self.max_length = recipe.max_length
         self.collate = PreTrainingCollator(encoder.tokenizer, config, seed=recipe.seed)
 
-    def __call__(self, batch: list[Any]) -> dict[str, Tensor]:
+    def ids(self, batch: list[Any]) -> list[Any]:
+        """The token ids of each example."""
         if isinstance(batch[0], str):
-            ids: list[Any] = tokenize(self.tokenizer, batch, self.max_length).ids
-        else:
-            ids = batch
-        return self.collate([{"input_ids": row} for row in ids])
+            return tokenize(self.tokenizer, batch, self.max_length).ids
+        return batch
+
+    def __call__(self, batch: list[Any]) -> dict[str, Tensor]:
+        return self.collate([{"input_ids": row} for row in self.ids(batch)])
 
 
 class StepModel(nn.Module):
@@ -124,7 +126,7 @@ def warm_head(
         for group in optimizer.param_groups:
             group["lr"] = recipe.head_learning_rate * rise * (1 - step / recipe.head_steps)
         batch = {key: value.to(encoder.device) for key, value in next(batches).items()}
-        # The whole text, not the masked one: what is shown to the head is what it shall name.
+        # The unmasked text: the head learns to name the terms that it is shown.
         ids = torch.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
         mask = batch["attention_mask"]
         with encoder.autocast():
@@ -147,21 +149,15 @@ def check_ordinary_texts(
     ordinary = collator.collate.words.ordinary
     for source in sources:
         first = list(itertools.islice(examples.once(source), enough))
-        if first and not any(ordinary[row].any() for row in _ids_of(first, collator)):
+        if first and not any(ordinary[row].any() for row in collator.ids(first)):
             raise InputError(
                 f"{source.path}: its first {len(first)} texts hold special tokens alone; there is "
                 "nothing to learn"
             )
 
 
-def _ids_of(examples: list[Any], collator: TextCollator) -> list[Any]:
-    if isinstance(examples[0], str):
-        return tokenize(collator.tokenizer, examples, collator.max_length).ids
-    return examples
-
-
 def count_steps(examples: Examples, recipe: PretrainRecipe) -> int:
-    """Steps in which the epochs' examples are seen; every source is read once, to its end."""
+    """How many steps the recipe's epochs take; reads every source once, to its end."""
     count = sum(1 for source in recipe.data for _ in examples.once(source))
     return max(1, math.ceil(recipe.epochs * count / recipe.batch_size))
 
@@ -210,7 +206,7 @@ def pretrain(
 
     def prepare() -> None:
         if recipe.head_steps and config.bow_weight:
-            # Other texts than the training's first, which it shall see with a head that it taught.
+            # With a seed of its own, so that the training does not begin with the same texts.
             seed = recipe.seed + 1_000_003
             stream = Batches(recipe.data, recipe.batch_size, seed, examples, collator)
             torch.manual_seed(recipe.seed)

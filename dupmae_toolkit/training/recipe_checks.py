@@ -1,4 +1,4 @@
-"""Checks of what stands in a recipe; each raises InputError in one line."""
+"""How the keys of a recipe are checked; each check raises InputError in one line."""
 
 from __future__ import annotations
 

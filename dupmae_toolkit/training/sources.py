@@ -1,4 +1,4 @@
-"""What a recipe names beside itself: sources of training data, and teachers."""
+"""A recipe's sources of training data, and its teachers."""
 
 from __future__ import annotations
 

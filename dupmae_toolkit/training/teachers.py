@@ -96,7 +96,7 @@ class LexicalTeacher(Frozen):
         return activate(pooled_logits(features, weight, bias, pool), "log1p_relu")
 
 
-class BM25Teacher(Frozen):
+class BatchBm25(Frozen):
     """BM25 over token ids, cut as the student sees them."""
 
     idf: Tensor
@@ -141,7 +141,7 @@ class Teachers(nn.ModuleList):
             elif frequencies is None:
                 raise InputError("a teacher of kind 'bm25' needs the frequencies of terms")
             else:
-                made.append(BM25Teacher(frequencies, encoder.ordinary))
+                made.append(BatchBm25(frequencies, encoder.ordinary))
         super().__init__(made)
         self.scales = [source.scale for source in sources]
 
@@ -154,7 +154,7 @@ class Teachers(nn.ModuleList):
         """The models read in autocast's dtype where it is on; scores are always float32."""
         total, vectors = torch.zeros(()), None
         for scale, teacher in zip(self.scales, self, strict=True):
-            if isinstance(teacher, BM25Teacher):
+            if isinstance(teacher, BatchBm25):
                 scores = teacher(query, document)
             else:
                 of_queries, of_documents = teacher(query), teacher(document)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.inference import tokenize
@@ -37,8 +39,6 @@ class TermFrequencies:
 
     def save(self, folder: Path, about: str) -> None:
         """Write them into a checkpoint. about: what they were drawn from."""
-        from safetensors.numpy import save_file
-
         counts = np.asarray([self.texts, self.tokens], dtype=np.int64)
         arrays = {"documents": self.documents, "counts": counts}
         save_file(arrays, folder / FILE, metadata={"about": about})
@@ -49,8 +49,6 @@ class TermFrequencies:
 
         Raises OSError or SafetensorError for a file that cannot be read.
         """
-        from safetensors import safe_open
-
         if not (folder / FILE).exists():
             return None
         with safe_open(folder / FILE, framework="numpy") as file:

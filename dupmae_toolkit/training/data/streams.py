@@ -95,8 +95,8 @@ def check_sources(
 ) -> None:
     """Raise InputError for the first source that cannot be read or gives nothing.
 
-    It is read to its first text, pair or group; what is broken further on is found when it is
-    reached. opened: keeps what was opened for it.
+    Each is read up to its first text, pair or group; damage further on is found when it is reached.
+    opened: keeps the sources that were opened here.
     """
     opened = opened or Opened()
     for source in sources:

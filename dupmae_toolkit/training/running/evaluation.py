@@ -1,7 +1,6 @@
-"""Looking at a training while it runs: held-out losses, active terms, retrieval, collapse.
+"""Evaluation of a training while it runs: held-out losses, active terms, retrieval, collapse.
 
-Nothing that is looked at changes what is trained: modules are put back into their modes, and random
-numbers are as if none had been drawn.
+It changes nothing in the training: the modes of modules and the random states are put back.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from dupmae_toolkit.training.running.processes import alone
 from dupmae_toolkit.training.running.retrieval import Measure, SmallCollection, evaluate_retrieval
 from dupmae_toolkit.training.sources import DataSource
 
-#: Of the vocabulary: when so much is active in a text, its lexical vector says nothing.
+#: If this share of the vocabulary is active in a text, its lexical vector says nothing.
 NEARLY_ALL = 0.95
 _ACTIVE = ("active", "active_document", "active_query")
 
@@ -35,8 +34,8 @@ _ACTIVE = ("active", "active_document", "active_query")
 class HeldOut:
     """The first batches of held-out sources, the same ones each time they are asked for.
 
-    What they hold is read once and kept, since a held-out share of a large corpus takes a reading
-    of the whole; they are collated anew each time, since tensors are far larger than texts.
+    The texts are read once and kept, since finding the held-out share of a large corpus takes a
+    reading of all of it. They are collated anew each time, since tensors are far larger than texts.
     make, collate: see Batches.
     """
 
@@ -58,7 +57,7 @@ class HeldOut:
 
 
 class Evaluation(TrainerCallback):
-    """Evaluates a training every so many steps, and warns of a collapse whenever it shows.
+    """Evaluates a training every ``eval_every`` steps, and warns of a collapse as soon as it shows.
 
     module: what the trainer trains; forward(batch, step, steps) -> (loss, parts).
     held_out: gives the batches whose losses are worked out, the same ones at each call; or None.

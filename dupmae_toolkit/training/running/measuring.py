@@ -18,7 +18,7 @@ from dupmae_toolkit.training.running.processes import alone, summed
 #: On top of what is kept: gradients of activations, and the allocator's waste.
 MARGIN = 1.25
 #: Dense matrix products of GPUs by their makers' data sheets, in 1e12 FLOP a second: bf16 with
-#: float32 sums, and float32 without TF32. The first name that the device's begins with counts.
+#: float32 sums, and float32 without TF32. The first entry that a device's name starts with counts.
 PEAKS = {
     "NVIDIA H200": (989.0, 67.0),
     "NVIDIA H100 PCIe": (756.0, 51.0),
@@ -30,7 +30,8 @@ PEAKS = {
     "NVIDIA L40S": (362.0, 91.6),
     "NVIDIA L4": (121.0, 30.3),
 }
-#: Attention on the CPU, which flop_counter does not know: where the query stands, and then the key.
+#: Attention on the CPU, which flop_counter does not know. The value is the position of the query
+#: among the arguments; the key follows it.
 _CPU_ATTENTION = {
     "_scaled_dot_product_flash_attention_for_cpu": 0,
     "_scaled_dot_product_flash_attention_for_cpu_backward": 1,
@@ -41,10 +42,12 @@ _CPU_ATTENTION = {
 class TrainingPlan:
     """What one training takes. Bytes are of one process; FLOP and tokens of all.
 
-    tokens_a_step: without padding, by the first batch. flops_per_token: forward and backward,
-    padding counted. product: FLOP a second of a matrix product, measured. peak: of one device by
-    its data sheet, else the measured product. rows: texts or pairs that are worked on at once.
-    bytes_working: what comes and goes within a pass.
+    rows: texts or pairs that are worked on at once. tokens_a_step: of the first batch, without
+    padding. flops_per_token: forward and backward, padding counted as tokens. product: measured
+    FLOP a second of a matrix product. peak: FLOP a second of one device by its data sheet, or else
+    ``product``. efficiency: the share of ``product`` that a training step is expected to reach.
+    bytes_working: allocated and freed again within a pass. bytes_constant, bytes_a_row: kept for
+    the backward pass, for any number of rows and for each.
     """
 
     steps: int
@@ -73,7 +76,7 @@ class TrainingPlan:
 
     @property
     def bytes_needed(self) -> float:
-        """Beside the parameters, which are there already."""
+        """On top of the parameters, which are in memory already."""
         return self.bytes_gradients + self.bytes_optimizer + self.bytes_activations
 
     @property
@@ -112,9 +115,9 @@ class TrainingPlan:
 def probe(
     module: nn.Module, batch: dict[str, Any], steps: int, device: torch.device, bf16: bool
 ) -> tuple[float, float, int]:
-    """FLOP of a pass forward and back, bytes that are kept between the two, and padded tokens.
+    """FLOP of a forward and a backward pass, bytes kept between them, and tokens with padding.
 
-    No gradient is left behind; torch's generator is where it was.
+    No gradient is left behind, and torch's random state is put back.
     """
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
     was_training = module.training
@@ -152,7 +155,7 @@ class _Products(TorchDispatchMode):
         elif count is not None:
             tensors = [a for a in arguments if isinstance(a, Tensor)]
             sparse = [a for a in tensors if a.layout != torch.strided]
-            if sparse:  # only what is stored takes part
+            if sparse:  # only the stored values are multiplied
                 self.total += 2.0 * sparse[0].values().numel() * result.shape[-1]
             else:
                 self.total += count(*arguments, **(options or {}), out_val=result)
@@ -165,7 +168,7 @@ class _Kept:
 
 @contextlib.contextmanager
 def _weighed(module: nn.Module) -> Iterator[_Kept]:
-    """Adds up the bytes of what is kept for the backward pass, the module's own weights aside."""
+    """Adds up the bytes that are kept for the backward pass, without the module's own weights."""
     own = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
     kept = _Kept()
 
@@ -183,7 +186,7 @@ def _weighed(module: nn.Module) -> Iterator[_Kept]:
 
 
 def lengthen(example: Any, characters: int) -> Any:
-    """An example with its texts repeated until they are that long; ids and numbers as they are."""
+    """An example with each text repeated until it is that long; ids and numbers stay the same."""
     if isinstance(example, str):
         return " ".join([example or "a"] * (characters // max(1, len(example) + 1) + 1))
     if isinstance(example, tuple):
@@ -235,7 +238,7 @@ def tokens_of(batch: dict[str, Any]) -> tuple[int, int]:
 
 
 class Speedometer:
-    """Counts tokens between two readings; what is paused does not count as time."""
+    """Counts tokens and time between two readings; time inside ``paused`` does not count."""
 
     def __init__(self) -> None:
         self.clock = time.perf_counter
@@ -256,16 +259,16 @@ class Speedometer:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what happens inside: a checkpoint is written, an evaluation made."""
+        """Stop the clock, for example while a checkpoint is written."""
         stopped = self.clock()
         yield
         self._start += self.clock() - stopped
 
     def read(self, plan: TrainingPlan | None, step: int, steps: int) -> dict[str, float]:
-        """Since the last reading, over all processes; every process must ask.
+        """The speed since the last reading, over all processes; every process must call it.
 
-        tokens_per_second: without padding. peak_share: FLOP, padding included, over what all
-        devices can do by ``plan.peak``. seconds_left: for the steps to come, at this speed.
+        tokens_per_second: without padding. peak_share: FLOP a second, padding included, divided by
+        the ``plan.peak`` of all devices. seconds_left: for the steps to come, at this speed.
         """
         real, padded = summed(self._counted)
         seconds = max(self.clock() - self._start, 1e-9)

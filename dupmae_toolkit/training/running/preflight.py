@@ -37,7 +37,7 @@ EFFICIENCY = {"cpu": 0.5, "cuda": 0.4}
 
 
 def check_share(recipe: Recipe, module: Any) -> None:
-    """Raise InputError where a batch cannot be shared among the processes that were started."""
+    """Raise InputError if a batch cannot be shared equally among the processes."""
     world = processes.world_size()
     if world > 1 and not getattr(module, "many_processes", False):
         raise InputError("this training runs in one process; start it without torchrun")
@@ -52,7 +52,7 @@ def check_share(recipe: Recipe, module: Any) -> None:
 
 
 def memory_knobs(recipe: Recipe) -> str:
-    """What to turn for less memory."""
+    """The recipe's keys that save memory, worded for a message."""
     names = ["batch_size", *(name for name in LENGTHS if hasattr(recipe, name))]
     ways = f"lower {', '.join(names[:-1])} or {names[-1]}"
     if hasattr(recipe, "chunk_size"):
@@ -61,7 +61,7 @@ def memory_knobs(recipe: Recipe) -> str:
 
 
 def refuse_what_cannot_fit(recipe: Recipe, plan: TrainingPlan) -> None:
-    """Raise InputError if the memory that is free will not do, naming the knobs."""
+    """Raise InputError if the free memory is too small, naming the keys to change."""
     short = plan.bytes_needed > plan.bytes_available
     if not processes.anywhere(short):
         return
@@ -80,8 +80,8 @@ def plan_training(
 ) -> TrainingPlan:
     """Plan a training of ``module``, which lies on its device.
 
-    first: this process's pieces of the first batch. share: collates, and has the examples.
-    Raises InputError at once where gradients and optimizer alone have no room.
+    first: this process's pieces of the first batch. share: what collated it; it keeps the examples.
+    Raises InputError at once if gradients and optimizer state alone do not fit.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
     device = trained[0].device
@@ -113,7 +113,7 @@ def plan_training(
     constant = max(0.0, 2 * bytes_1 - bytes_2)
     chunk_size = getattr(recipe, "chunk_size", 0)
     if chunk_size:
-        # Of all rows their vectors stay; of the chunk that is worked on, everything.
+        # The vectors of all rows stay; activations only of the chunk that is worked on.
         with _without_chunks(recipe):
             batches = [share.collate(long[:count]) for count in (1, 2)]
             one, two = (probe(module, b, recipe.steps, device, bf16)[1] for b in batches)
@@ -130,7 +130,7 @@ def plan_training(
         product=product,
         peak=known_peak(name, bf16) or product,
         efficiency=EFFICIENCY.get(device.type, 0.4),
-        # A chunk of logits and their softmax, which are gone again when the loss is there.
+        # A chunk of logits and their softmax, freed when the loss is computed.
         bytes_working=2 * 4 * min(CHUNK, tokens * rows * vocabulary // 2),
         bytes_constant=constant,
         bytes_a_row=max(bytes_2 - bytes_1, 0.0),
@@ -153,8 +153,8 @@ def _longest(recipe: Recipe) -> int:
 def available_bytes(device: torch.device) -> int:
     """Memory that a process can still get: of its GPU, or its share of the machine's.
 
-    On Linux the smaller of what the machine has free and what the control group leaves; where
-    neither is told, all that is built in; 1 << 62 where not even that is known.
+    On Linux the smaller of the machine's free memory and what the control group leaves. If neither
+    is known, the machine's whole memory; if that is unknown too, 1 << 62.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -179,7 +179,7 @@ def _machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def _group_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the control group leaves, of either version; files it caches can be given up."""
+    """What the control group (version 2 or 1) leaves. Inactive file cache counts as free."""
     for limit, used, cache in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.training.running import processes
@@ -49,8 +50,6 @@ def steps_done(checkpoint: Path) -> int:
 @contextlib.contextmanager
 def continuing(checkpoint: object) -> Iterator[None]:
     """Turn what reading a checkpoint may raise into one line."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except DupMAEError:
@@ -75,8 +74,6 @@ def continuing(checkpoint: object) -> Iterator[None]:
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what writing may raise into one line that says how the training can go on."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except StoppedElsewhereError:

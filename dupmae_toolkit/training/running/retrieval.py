@@ -1,7 +1,7 @@
 """Retrieval over a small collection by brute force: every query against every document.
 
-It needs no index: numpy and scipy score all documents with the current weights. What the rankings
-are worth is for a function to say that training is handed.
+It needs no index: numpy and scipy score all documents with the current weights. The caller passes
+in the function that measures the rankings.
 """
 
 from __future__ import annotations
