@@ -64,12 +64,11 @@ def evaluate(
     judged = read_qrels(qrels, split)
     found: dict[str, Scores] = {}
     for path in runs:
+        run = read_run(path, ties="trec_eval")
         try:
-            found[str(path)] = evaluate(judged, read_run(path, ties="trec_eval"), names)
+            found[str(path)] = evaluate(judged, run, names)
         except InputError as error:
-            if str(path) in str(error):
-                raise
-            raise InputError(f"{path}: {error}") from error
+            raise InputError.at(path, None, str(error)) from error
     if json:
         console.print_json(_document(qrels, len(judged), found, per_topic))
     else:

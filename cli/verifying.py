@@ -130,7 +130,7 @@ def _repair(index: Path, wait: float, json: bool, model: str | None, **settings:
 
 def _lines(done: Repair) -> list[str]:
     """What happened, a line each: found, removed, rebuilt, left."""
-    lines = [f"found    {problem.path}: {problem.message.split('; ')[0]}" for problem in done.found]
+    lines = [f"found    {problem.path}: {problem.fault}" for problem in done.found]
     lines += [f"removed  {name}" for name in done.removed]
     lines += [f"rebuilt  {each}" for each in done.rebuilt]
     lines += [f"left     {problem}" for problem in done.remaining]

@@ -6,6 +6,8 @@ wrong, and says what to do. The command line prints it and nothing else.
 
 from __future__ import annotations
 
+from typing import Self
+
 #: Messages quote what they complain of, and that may be a text of any length.
 LONGEST_MESSAGE = 1000
 
@@ -24,15 +26,30 @@ class DupMAEError(Exception):
 
 
 class InputError(DupMAEError, ValueError):
-    """What the user gave is refused: bad usage or bad input. Exit code 2."""
+    """What the user gave is refused: bad usage or bad input. Exit code 2.
+
+    path, line: the file at fault, or what stands for one (``irds:beir/scifact``), and the line in
+    it; None where there is none. fault: what is wrong, without the place and the remedy. remedy:
+    what to do about it, where that was given apart. Only ``at`` sets them apart from each other.
+    """
 
     exit_code = 2
+    path: str | None = None
+    line: int | None = None
+    remedy: str = ""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message)
+        self.fault = str(self)
 
     @classmethod
-    def at(cls, path: object, line: int | None, message: str) -> InputError:
-        """An error at a place in a file, or in what stands for one: ``path:line: message``."""
+    def at(cls, path: object, line: int | None, fault: str, remedy: str = "") -> Self:
+        """An error at a place: ``path:line: fault; remedy``, with what is not given left out."""
         place = f"{path}:{line}" if line is not None else str(path)
-        return cls(f"{place}: {message}")
+        error = cls(f"{place}: {fault}" + (f"; {remedy}" if remedy else ""))
+        error.path, error.line = str(path), line
+        error.fault, error.remedy = _line(fault), remedy
+        return error
 
 
 class BusyError(InputError):

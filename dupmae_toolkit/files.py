@@ -43,11 +43,11 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         if error.errno in _FULL:
             raise cannot_write(path, error) from error
-        raise InputError(
-            f"{path}: cannot be created ({error.strerror}); name a folder that can be written"
+        raise InputError.at(
+            path, None, f"cannot be created ({error.strerror}); name a folder that can be written"
         ) from error
     if not os.access(path, os.W_OK):
-        raise InputError(f"{path}: cannot be written; name a folder that can be written")
+        raise InputError.at(path, None, "cannot be written; name a folder that can be written")
     return path
 
 
@@ -72,8 +72,8 @@ def _refusing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise cannot_write(path, error) from error
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); name a place that can be"
+        raise InputError.at(
+            path, None, f"cannot be written ({error.strerror}); name a place that can be"
         ) from error
 
 
@@ -191,9 +191,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
+        raise InputError.at(path, None, "no such file") from error
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+        raise InputError.at(path, None, f"not readable as JSON ({error})") from error
 
 
 def sha256_file(path: Path) -> str:

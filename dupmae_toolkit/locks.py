@@ -36,9 +36,11 @@ def exclusive(folder: Path, wait: float = 0.0) -> Iterator[int | None]:
     try:
         while not _locked(descriptor, fcntl.LOCK_EX):
             if time.monotonic() >= until:
-                raise BusyError(
-                    f"{folder}: another process is writing there{_owner(descriptor)}; wait until "
-                    "it is done, or name another folder"
+                raise BusyError.at(
+                    folder,
+                    None,
+                    f"another process is writing there{_owner(descriptor)}; wait until "
+                    "it is done, or name another folder",
                 )
             time.sleep(0.02)
         yield descriptor

@@ -76,7 +76,7 @@ def test_no_room_for_a_new_file_is_no_bad_input(tmp_path, monkeypatch, module, n
 def test_java_finds_no_room_either(tmp_path):
     with pytest.raises(DupMAEError, match=f"{tmp_path}: .*the disk is full, No space left"):  # noqa: SIM117
         with says_why(tmp_path):
-            raise JavaError("x: writing the Lucene index: IOException: No space left on device")
+            raise JavaError("x: IOException: No space left on device", disk_full=True)
     with pytest.raises(JavaError, match="broken"), says_why(tmp_path):
         raise JavaError("x: broken")
 

@@ -215,6 +215,16 @@ def test_a_java_exception_becomes_one_line() -> None:
         integer.parseInt("three\nfour")
     assert str(raised.value).startswith("reading a number: NumberFormatException: For input")
     assert "\n" not in str(raised.value)
+    assert not raised.value.disk_full
+
+
+@pytest.mark.java
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_java_tells_that_the_disk_is_full() -> None:
+    file = jvm.autoclass("java.io.FileOutputStream")("/dev/full")
+    with pytest.raises(JavaError, match="No space left") as raised, jvm.errors("x"):
+        file.write(1)
+    assert raised.value.disk_full
 
 
 @pytest.mark.java

@@ -50,12 +50,16 @@ class EncodedCorpus:
         """Open a finished folder. Raises InputError for anything else, naming the file."""
         folder = Path(folder)
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; `dupmae encode` makes encoded corpora")
+            raise InputError.at(
+                folder, None, "no such folder; `dupmae encode` makes encoded corpora"
+            )
         manifest = read_manifest(folder)
         if not manifest.get("complete", True):
-            raise InputError(
-                f"{folder}: the encoding was not finished; run the same `dupmae encode` again and "
-                "it continues where it stopped"
+            raise InputError.at(
+                folder,
+                None,
+                "the encoding was not finished; run the same `dupmae encode` again and "
+                "it continues where it stopped",
             )
         manifest = _normalised(folder, manifest)
         return cls(folder, manifest)
@@ -103,9 +107,11 @@ class EncodedCorpus:
                 count += len(part)
                 yield part
             if count != entry["count"]:
-                raise InputError(
-                    f"{path}: {count} rows where {self.folder / MANIFEST} counts {entry['count']}; "
-                    "encode again into a new folder"
+                raise InputError.at(
+                    path,
+                    None,
+                    f"{count} rows where {self.folder / MANIFEST} counts {entry['count']}; "
+                    "encode again into a new folder",
                 )
 
     def _refuse_duplicate(self, path: Path, row: int, name: str) -> None:
@@ -115,9 +121,11 @@ class EncodedCorpus:
             ids = read_ids(earlier)
             ids = ids[:row] if earlier == path else ids
             if name in ids:
-                raise InputError(
-                    f"{path}: row {row} (from 0): the id {name!r} stands in row {ids.index(name)} "
-                    f"of {earlier.name} already; ids must be unique"
+                raise InputError.at(
+                    path,
+                    None,
+                    f"row {row} (from 0): the id {name!r} stands in row {ids.index(name)} "
+                    f"of {earlier.name} already; ids must be unique",
                 )
             if earlier == path:
                 return  # two ids that share a hash
@@ -145,11 +153,13 @@ class EncodedCorpus:
             return None
         tokens = read_json(path)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise InputError(f"{path}: not a list of tokens; delete it or encode again")
+            raise InputError.at(path, None, "not a list of tokens; delete it or encode again")
         if sha256_lines(tokens) != self.info.vocabulary_sha256:
-            raise InputError(
-                f"{path}: not the vocabulary that {self.folder / MANIFEST} names; delete it or "
-                "encode again"
+            raise InputError.at(
+                path,
+                None,
+                f"not the vocabulary that {self.folder / MANIFEST} names; delete it or "
+                "encode again",
             )
         return tokens
 
@@ -158,17 +168,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest as it stands; InputError when it is missing, broken or of a later format."""
     path = folder / MANIFEST
     if not path.exists():
-        raise InputError(f"{folder}: no {MANIFEST} there; `dupmae encode` makes encoded corpora")
+        raise InputError.at(
+            folder, None, f"no {MANIFEST} there; `dupmae encode` makes encoded corpora"
+        )
     manifest = read_json(path)
     if not isinstance(manifest, dict) or "encoder" not in manifest:
-        raise InputError(f"{path}: not the manifest of an encoded corpus: it names no encoder")
+        raise InputError.at(
+            path, None, "not the manifest of an encoded corpus: it names no encoder"
+        )
     version = manifest.get("format_version")
     if not isinstance(version, int) or version < 1:
-        raise InputError(f"{path}: format_version is {version!r}; it must be {FORMAT_VERSION}")
+        raise InputError.at(
+            path, None, f"format_version is {version!r}; it must be {FORMAT_VERSION}"
+        )
     if version > FORMAT_VERSION:
-        raise InputError(
-            f"{path}: written in format {version}, this version reads up to {FORMAT_VERSION}; "
-            "update dupmae-toolkit"
+        raise InputError.at(
+            path,
+            None,
+            f"written in format {version}, this version reads up to {FORMAT_VERSION}; "
+            "update dupmae-toolkit",
         )
     return manifest
 
@@ -176,11 +194,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def check_sum(path: Path, entry: dict[str, Any]) -> None:
     """Refuse a part whose bytes are not those that the manifest names."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; the encoded corpus is not whole")
+        raise InputError.at(path, None, "no such file; the encoded corpus is not whole")
     stated = entry.get("sha256")
     message = "" if stated is None else wrong_contents(path, stated)
     if message:
-        raise InputError(f"{path}: {message}; delete it and run the same `dupmae encode` again")
+        raise InputError.at(
+            path, None, f"{message}; delete it and run the same `dupmae encode` again"
+        )
 
 
 def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
@@ -190,11 +210,15 @@ def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
         info = EncoderInfo.from_dict(values)
     except (TypeError, AttributeError) as error:
         reason = str(error).replace("EncoderInfo.__init__()", "it is")
-        raise InputError(f"{path}: the encoder is not described in full: {reason}") from error
+        raise InputError.at(
+            path, None, f"the encoder is not described in full: {reason}"
+        ) from error
     for key in ("vocabulary_size", "dense_dim"):
         value = getattr(info, key)
         if value < 1:
-            raise InputError(f"{path}: the encoder's {key} is {value!r}; it must be at least 1")
+            raise InputError.at(
+                path, None, f"the encoder's {key} is {value!r}; it must be at least 1"
+            )
     return info
 
 
@@ -204,23 +228,25 @@ def _normalised(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     result = {"kind": "documents", "source": "", "truncated": None} | manifest
     result["source"] = str(result["source"]).encode("utf-8", "replace").decode()
     if result["truncated"] is not None and not _is_count(result["truncated"]):
-        raise InputError(f"{path}: truncated is {result['truncated']!r}; it must count texts")
+        raise InputError.at(
+            path, None, f"truncated is {result['truncated']!r}; it must count texts"
+        )
     if result["kind"] not in KINDS:
-        raise InputError(f"{path}: kind is {result['kind']!r}; it must be one of {KINDS}")
+        raise InputError.at(path, None, f"kind is {result['kind']!r}; it must be one of {KINDS}")
     entries = manifest.get("parts")
     if entries is None:
         entries = [found.name for found in sorted(folder.glob("part-*.parquet"))]
     if not isinstance(entries, list):
-        raise InputError(f"{path}: parts is no list of {{file, count}}")
+        raise InputError.at(path, None, "parts is no list of {file, count}")
     result["parts"] = [_entry(folder, entry) for entry in entries]
     names = [entry["file"] for entry in result["parts"]]
     if len(set(names)) < len(names):
-        raise InputError(f"{path}: parts names a file twice")
+        raise InputError.at(path, None, "parts names a file twice")
     total = sum(entry["count"] for entry in result["parts"])
     if result.setdefault("count", total) != total:
-        raise InputError(f"{path}: count is {result['count']}, but its parts hold {total}")
+        raise InputError.at(path, None, f"count is {result['count']}, but its parts hold {total}")
     if not total:
-        raise InputError(f"{folder}: no rows in it; encode again into a new folder")
+        raise InputError.at(folder, None, "no rows in it; encode again into a new folder")
     return result
 
 
@@ -230,7 +256,7 @@ def _entry(folder: Path, entry: Any) -> dict[str, Any]:
     name = entry.get("file") if isinstance(entry, dict) else entry
     # A name such as ../elsewhere would lead out of the folder.
     if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
-        raise InputError(f"{folder / MANIFEST}: {name!r} is no plain file name of a part")
+        raise InputError.at(folder / MANIFEST, None, f"{name!r} is no plain file name of a part")
     values = dict(entry) if isinstance(entry, dict) else {"file": name}
     path = folder / name
     stated: Any = values.setdefault("count", None)

@@ -56,9 +56,11 @@ def write_part(
     """
     lexical = representations.lexical
     if lexical.nnz > np.iinfo(np.int32).max:
-        raise InputError(
-            f"{path.parent}: {lexical.nnz:,} terms in {len(titles):,} texts are too many for one "
-            "part; choose a smaller part size"
+        raise InputError.at(
+            path.parent,
+            None,
+            f"{lexical.nnz:,} terms in {len(titles):,} texts are too many for one "
+            "part; choose a smaller part size",
         )
     dense = representations.dense.astype(dense_dtype, copy=False)
     size = dense.shape[1]
@@ -122,9 +124,11 @@ def read_parts(path: Path, dense_dim: int, vocabulary_size: int) -> Iterator[Par
     with _open(path) as file:
         missing = [name for name in COLUMNS if name not in file.schema_arrow.names]
         if missing:
-            raise InputError(
-                f"{path}: no column {', '.join(missing)}; an encoded corpus has the columns "
-                f"{', '.join(COLUMNS)}"
+            raise InputError.at(
+                path,
+                None,
+                f"no column {', '.join(missing)}; an encoded corpus has the columns "
+                f"{', '.join(COLUMNS)}",
             )
         first_row = 0
         for batch in _batches(path, file, COLUMNS):
@@ -159,7 +163,9 @@ class _Rows:
         )
 
     def refuse(self, row: int, message: str) -> InputError:
-        return InputError(f"{self.path}: row {self.first_row + int(row)} (from 0): {message}")
+        return InputError.at(
+            self.path, None, f"row {self.first_row + int(row)} (from 0): {message}"
+        )
 
     def column(self, name: str) -> Any:
         column = self.batch.column(name)
@@ -174,7 +180,7 @@ class _Rows:
         column = self.column(name)
         kind = column.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_view(kind)):
-            raise InputError(f"{self.path}: the column {name} is {kind}; it must be string")
+            raise InputError.at(self.path, None, f"the column {name} is {kind}; it must be string")
         try:
             return column.to_pylist()
         except UnicodeDecodeError as error:  # Arrow does not look at what it reads
@@ -195,7 +201,7 @@ class _Rows:
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
             lengths = column.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
         else:
-            raise InputError(f"{self.path}: the column {name} is {kind}; it must be a list")
+            raise InputError.at(self.path, None, f"the column {name} is {kind}; it must be a list")
         values = column.flatten()
         if values.null_count:
             at = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]
@@ -207,7 +213,7 @@ class _Rows:
     def dense(self, dim: int) -> np.ndarray:
         lengths, values = self.lists("dense")
         if values.dtype.kind != "f":
-            raise InputError(f"{self.path}: dense holds {values.dtype}; it must hold floats")
+            raise InputError.at(self.path, None, f"dense holds {values.dtype}; it must hold floats")
         wrong = np.flatnonzero(lengths != dim)
         if len(wrong):
             raise self.refuse(
@@ -230,9 +236,13 @@ class _Rows:
                 row, f"{lengths[row]} terms but {weight_lengths[row]} weights; they belong in pairs"
             )
         if terms.dtype.kind not in "iu":
-            raise InputError(f"{self.path}: terms holds {terms.dtype}; it must hold integers")
+            raise InputError.at(
+                self.path, None, f"terms holds {terms.dtype}; it must hold integers"
+            )
         if weights.dtype.kind not in "fiu":
-            raise InputError(f"{self.path}: weights holds {weights.dtype}; it must hold floats")
+            raise InputError.at(
+                self.path, None, f"weights holds {weights.dtype}; it must hold floats"
+            )
         if len(wrong := np.flatnonzero((terms < 0) | (terms >= size))):
             raise self.refuse(
                 _row_of(lengths, wrong[0]),
@@ -283,11 +293,13 @@ def _open(path: Path) -> Any:
         _ = file.schema_arrow  # names that are no text are told here
         return file
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the encoded corpus is not whole") from error
+        raise InputError.at(path, None, "no such file; the encoded corpus is not whole") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> DupMAEError:
     text = " ".join(str(error).split())[:200]
-    return InputError(f"{path}: not readable as Parquet ({text}); delete it and encode again")
+    return InputError.at(
+        path, None, f"not readable as Parquet ({text}); delete it and encode again"
+    )

@@ -26,22 +26,24 @@ def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     if not any(not path.name.startswith(TEMPORARY_PREFIX) for path in output.iterdir()):
         return None
     if not (output / MANIFEST).exists():
-        raise InputError(f"{output}: not empty, and no encoded corpus; name a new folder")
+        raise InputError.at(output, None, "not empty, and no encoded corpus; name a new folder")
     manifest = read_manifest(output)
     if not _is_ours(manifest):
-        raise InputError(f"{output}: an encoded corpus that another engine wrote; {WAY_OUT}")
+        raise InputError.at(output, None, f"an encoded corpus that another engine wrote; {WAY_OUT}")
     theirs = encoder_info(output / MANIFEST, manifest)
     ours = EncoderInfo.from_dict(wanted["encoder"])
     if not ours.same_vectors_as(theirs):
-        raise EncoderMismatchError(
-            f"{output}: made with the encoder {_described(theirs, ours)}, not with "
-            f"{_described(ours, theirs)}; {WAY_OUT}"
+        raise EncoderMismatchError.at(
+            output,
+            None,
+            f"made with the encoder {_described(theirs, ours)}, not with "
+            f"{_described(ours, theirs)}; {WAY_OUT}",
         )
     for key in ("kind", "precision", "dense_dtype", "part_size"):
         if manifest.get(key) != wanted[key]:
             name = key.replace("_", " ")
-            raise InputError(
-                f"{output}: made with {name} {manifest.get(key)}, not {wanted[key]}; {WAY_OUT}"
+            raise InputError.at(
+                output, None, f"made with {name} {manifest.get(key)}, not {wanted[key]}; {WAY_OUT}"
             )
     return manifest
 
@@ -70,8 +72,10 @@ def refuse_other_texts(
     which = f"{wanted['source']} has changed since"
     if origin != wanted["source"]:
         which = f"they came from {origin}, not from {wanted['source']}"
-    raise InputError(
-        f"{output}: made from other texts ({which}; they differ from text {first} on); {WAY_OUT}"
+    raise InputError.at(
+        output,
+        None,
+        f"made from other texts ({which}; they differ from text {first} on); {WAY_OUT}",
     )
 
 
@@ -91,9 +95,9 @@ def is_written(path: Path, entry: dict[str, Any], settings: str) -> bool:
     check_sum(path, entry)
     stored = read_metadata(path)
     if stored.get("contents_sha256") != entry["contents_sha256"]:
-        raise InputError(f"{path}: made from other texts than the manifest's; {WAY_OUT}")
+        raise InputError.at(path, None, f"made from other texts than the manifest's; {WAY_OUT}")
     if stored.get("settings_sha256") != settings:
-        raise InputError(f"{path}: made by another encoder than the manifest's; {WAY_OUT}")
+        raise InputError.at(path, None, f"made by another encoder than the manifest's; {WAY_OUT}")
     return True
 
 

@@ -177,7 +177,7 @@ def survey(
             found.append((len(window), window.digest))
             advance(len(window))
     if not found:
-        raise InputError(f"{source.source}: nothing in it to encode")
+        raise InputError.at(source.source, None, "nothing in it to encode")
     return Plan(found)
 
 

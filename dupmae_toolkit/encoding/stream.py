@@ -155,7 +155,7 @@ def _write_missing(
                 continue
             entry = manifest["parts"][number]
             if window.digest != entry["contents_sha256"]:
-                raise InputError(f"{source.source}: changed while it was read; run again")
+                raise InputError.at(source.source, None, "changed while it was read; run again")
             vectors = _encode(window, manifest, encoder, advance)
             footer = {
                 "contents_sha256": window.digest,
@@ -168,7 +168,7 @@ def _write_missing(
                 )
             missing.remove(number)
     if missing:
-        raise InputError(f"{source.source}: changed while it was read; run again")
+        raise InputError.at(source.source, None, "changed while it was read; run again")
     return total
 
 
@@ -238,9 +238,11 @@ def _complete(output: Path, manifest: dict[str, Any]) -> None:
         path = output / entry["file"]
         stated = read_metadata(path).get("truncated", "")
         if not re.fullmatch("[0-9]{1,9}", stated):
-            raise InputError(
-                f"{path}: does not say how many texts were cut; delete it and run the same "
-                "`dupmae encode` again"
+            raise InputError.at(
+                path,
+                None,
+                "does not say how many texts were cut; delete it and run the same "
+                "`dupmae encode` again",
             )
         entry["truncated"] = int(stated)
         entry["sha256"] = sha256_file(path)

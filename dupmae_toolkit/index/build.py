@@ -222,7 +222,7 @@ def says_why(index: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(error.filename or index, error) from error
     except JavaError as error:
-        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if str(full.strerror) not in str(error):
+        if not error.disk_full:
             raise
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise cannot_write(index, full) from error

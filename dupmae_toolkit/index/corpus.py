@@ -82,7 +82,8 @@ def encode_afresh(
     try:
         return encode()
     except InputError as error:
-        if isinstance(error, BusyError) or not stood or not str(error).startswith(str(folder)):
+        at_folder = error.path is not None and Path(error.path).is_relative_to(folder)
+        if isinstance(error, BusyError) or not stood or not at_folder:
             raise
         ask(error)
     shutil.rmtree(folder)

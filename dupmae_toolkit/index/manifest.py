@@ -103,10 +103,12 @@ class Manifest:
         """Raise EncoderMismatchError unless ``encoder`` gives the vectors that are in the index."""
         differ = self.encoder.differences(encoder)
         if differ:
-            raise EncoderMismatchError(
-                f"{index}: built with the encoder {self.encoder.name!r}, opened with "
+            raise EncoderMismatchError.at(
+                index,
+                None,
+                f"built with the encoder {self.encoder.name!r}, opened with "
                 f"{encoder.name!r}: they differ in {', '.join(differ)}; "
-                "use the encoder that built it, or build the index again"
+                "use the encoder that built it, or build the index again",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,19 +146,21 @@ class Manifest:
         """Read the manifest of an index. Raises InputError for anything but a whole one."""
         path = Path(index) / MANIFEST_FILE
         if not path.is_file():
-            raise InputError(f"{index}: {_why_no_index(Path(index))}")
+            raise InputError.at(index, None, *_why_no_index(Path(index)))
         try:
             values = read_json(path)
         except InputError as error:
             if isinstance(error.__cause__, OSError):  # then it may be whole
                 raise
-            raise InputError(f"{error}; {_way_out(path)}") from error
+            raise InputError.at(path, None, error.fault, _way_out(path)) from error
         try:
             version = stated.whole(values, "format_version", 1)
             if version > FORMAT_VERSION:
-                raise InputError(
-                    f"{path}: format version {version}; this toolkit reads up to "
-                    f"{FORMAT_VERSION}: update dupmae-toolkit"
+                raise InputError.at(
+                    path,
+                    None,
+                    f"format version {version}",
+                    f"this toolkit reads up to {FORMAT_VERSION}: update dupmae-toolkit",
                 )
             cls._check_whole(path, values)
             return cls(
@@ -178,9 +182,11 @@ class Manifest:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"{path}: not the manifest of an index ({type(error).__name__}: {error}); "
-                f"{_way_out(path)}"
+            raise InputError.at(
+                path,
+                None,
+                f"not the manifest of an index ({type(error).__name__}: {error})",
+                _way_out(path),
             ) from error
 
     @staticmethod
@@ -188,19 +194,21 @@ class Manifest:
         rest = {key: value for key, value in values.items() if key != "sha256"}
         if values.get("sha256") != _own_digest(rest):
             why = "was changed or damaged since it was written (its checksum differs)"
-            raise InputError(f"{path}: {why}; {_way_out(path)}")
+            raise InputError.at(path, None, why, _way_out(path))
 
     def vocabulary(self, index: str | Path) -> list[str]:
         """The encoder's tokens in the order of their ids, read from the index itself."""
         path = Path(index) / self.vocabulary_file
         tokens = read_json(path)
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-            raise InputError(f"{path}: not a list of tokens; run `dupmae verify --repair`")
+            raise InputError.at(path, None, "not a list of tokens", "run `dupmae verify --repair`")
         size = self.encoder.vocabulary_size
         if len(tokens) != size or sha256_lines(tokens) != self.encoder.vocabulary_sha256:
-            raise InputError(
-                f"{path}: not the vocabulary that the manifest names; run `dupmae verify "
-                "--repair` on the index"
+            raise InputError.at(
+                path,
+                None,
+                "not the vocabulary that the manifest names",
+                "run `dupmae verify --repair` on the index",
             )
         return tokens
 
@@ -250,7 +258,7 @@ def _entries(values: Any) -> list[SegmentEntry]:
 def require_folder(index: Path) -> None:
     """Raise InputError unless there is something at ``index`` that may be a damaged index."""
     if not (index / MANIFEST_FILE).is_file() and not (index / SEGMENTS_FOLDER).is_dir():
-        raise InputError(f"{index}: {_why_no_index(index)}")
+        raise InputError.at(index, None, *_why_no_index(index))
 
 
 def write_vocabulary(path: Path, tokens: list[str]) -> None:
@@ -260,7 +268,9 @@ def write_vocabulary(path: Path, tokens: list[str]) -> None:
     """
     text = json.dumps(tokens, indent=0) + "\n"
     if json.loads(text) != tokens:
-        raise InputError(f"{path}: a token has two half characters in a row; use another tokenizer")
+        raise InputError.at(
+            path, None, "a token has two half characters in a row; use another tokenizer"
+        )
     with atomic_file(path) as temporary:
         temporary.write_text(text, "ascii")
 
@@ -287,13 +297,14 @@ def _way_out(manifest: Path) -> str:
     return COPY if stood else "name an index; `dupmae index` builds one in a new folder"
 
 
-def _why_no_index(index: Path) -> str:
+def _why_no_index(index: Path) -> tuple[str, str]:
+    """What is wrong with a folder that has no manifest, and what to do about it."""
     if not index.exists():
-        return "no such index; `dupmae index` builds one"
+        return "no such index", "`dupmae index` builds one"
     if not index.is_dir():
-        return "is a file; name the folder of an index"
+        return "is a file", "name the folder of an index"
     if (index / BUILDING_FOLDER).is_dir():
-        return "its build was interrupted; run the same `dupmae index` again to finish it"
+        return "its build was interrupted", "run the same `dupmae index` again to finish it"
     if (index / SEGMENTS_FOLDER).is_dir():
-        return f"its {MANIFEST_FILE} is missing, and no other file says what is in it; {COPY}"
-    return f"no index (it has no {MANIFEST_FILE}); `dupmae index` builds one"
+        return f"its {MANIFEST_FILE} is missing, and no other file says what is in it", COPY
+    return f"no index (it has no {MANIFEST_FILE})", "`dupmae index` builds one"

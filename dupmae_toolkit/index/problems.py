@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE
 from dupmae_toolkit.index.documents import FILE
 from dupmae_toolkit.index.forward import DENSE_FILE
@@ -25,17 +26,30 @@ _IDS_SHOWN, _LONGEST_ID = 10, 60
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one file or folder of an index; ``path`` is relative to the index.
+    """What is wrong with one file or folder of an index, and what to do about it.
 
-    kind: ``damaged``, a file that the manifest names is missing or is not as it was written;
-    ``stray``, a file that it does not name; ``apart``, parts of a segment whose files are as they
-    were written do not agree; ``manifest``, the manifest itself; ``form``, the manifest says what
-    it said, in other bytes.
+    path: relative to the index. kind: ``damaged``, a file that the manifest names is missing or has
+    changed since it was written; ``stray``, a file that the manifest does not name; ``apart``, the
+    files of a segment are unchanged but disagree; ``manifest``, the manifest itself; ``form``, the
+    manifest says the same in other bytes.
     """
 
     path: str
-    message: str
+    fault: str
     kind: str = "damaged"
+    remedy: str = ""
+
+    @classmethod
+    def of(cls, path: str, error: DupMAEError, kind: str = "damaged") -> Problem:
+        """A problem that shows in an error."""
+        if isinstance(error, InputError) and error.path is not None:
+            return cls(path, f"{error.path}: {error.fault}", kind, error.remedy)
+        return cls(path, str(error), kind)
+
+    @property
+    def message(self) -> str:
+        """Fault and remedy, in one line."""
+        return f"{self.fault}; {self.remedy}" if self.remedy else self.fault
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

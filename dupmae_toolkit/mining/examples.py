@@ -175,8 +175,7 @@ def _passage(line: JsonLine, where: str, values: Any) -> Passage:
             _rank(inner),
         )
     except InputError as error:
-        fault = str(error).removeprefix(f"{line.source}:{line.line}: ")
-        raise line.error(f"{where}: {fault}") from error
+        raise line.error(f"{where}: {error.fault}") from error
     known = Passage.__slots__
     passage.extra = {key: value for key, value in values.items() if key not in known}
     return passage

@@ -57,7 +57,7 @@ def compare_parts(
             for place, message in look:
                 problems.append(Problem(f"{name}/{place}", message, "apart"))
         except DupMAEError as error:
-            problems.append(Problem(name, str(error), "apart"))
+            problems.append(Problem.of(name, error, "apart"))
     segment.close()
     return problems
 

@@ -9,7 +9,7 @@ the manifest, cannot be rebuilt, and is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from dupmae_toolkit import jvm
@@ -92,8 +92,10 @@ def repair_index(
         manifest = Manifest.load(index)
     except InputError as error:
         require_folder(index)
-        message = str(error) if REBUILD in str(error) else f"{error}; {COPY}"
-        problem = Problem(MANIFEST_FILE, message, "manifest")
+        problem = Problem.of(MANIFEST_FILE, error, "manifest")
+        if problem.remedy != COPY:
+            remedy = f"{problem.remedy}; {COPY}" if problem.remedy else COPY
+            problem = replace(problem, remedy=remedy)
         return Repair([problem], remaining=[problem])
     _check_names(index, manifest)
     if encoder is not None and not callable(encoder):
@@ -188,7 +190,7 @@ class _Work:
             self.report.remaining.append(Problem(name, f"is lost: {why}"))
             return None
         except DupMAEError as error:
-            self._leave(Problem(name, str(error), "manifest"))
+            self._leave(Problem.of(name, error, "manifest"))
             return None
         if (self._index / name).is_dir():  # which no file can replace
             remove_folder(self._index / name, self._index)

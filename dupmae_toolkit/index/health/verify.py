@@ -60,7 +60,7 @@ def verify_index(
     try:
         manifest = Manifest.load(index)
     except DupMAEError as error:
-        return [Problem(MANIFEST_FILE, str(error), "manifest")]
+        return [Problem.of(MANIFEST_FILE, error, "manifest")]
     return inspect(index, manifest, deep, progress).problems
 
 
@@ -74,18 +74,18 @@ def inspect(
     for number, problem in enumerate(problems):
         if problem.path in texts and problem.kind == "damaged":
             held = held_by(index, manifest, texts[problem.path], bad)
-            problems[number] = replace(problem, message=problem.message + held)
+            problems[number] = replace(problem, remedy=problem.remedy + held)
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
     if (index / MANIFEST_FILE).read_bytes() != text.encode():
         message = "is not as it was written, though it says the same"
-        problems.append(Problem(MANIFEST_FILE, f"{message}; {REPAIR}", "form"))
+        problems.append(Problem(MANIFEST_FILE, message, "form", REPAIR))
     if not deep:
         return found
     try:
         terms = lucene_terms(manifest.vocabulary(index))
     except DupMAEError as error:
         if manifest.vocabulary_file not in found.paths():
-            problems.append(Problem(manifest.vocabulary_file, str(error)))
+            problems.append(Problem.of(manifest.vocabulary_file, error))
         return found
     damaged = {problem.path.split("/")[1] for problem in problems if "/" in problem.path}
     lost = set(found.paths())
@@ -130,14 +130,14 @@ def _missing_and_changed(
         for name, stated in manifest.checksums.items():
             message = _what_is_wrong(index / name, stated, deep, advance)
             if message:
-                yield Problem(name, f"{message}; {way_out(name)}")
+                yield Problem(name, message, remedy=way_out(name))
     for entry in manifest.segments:
         folder = manifest.segment_folder(index, entry)
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(index).as_posix()
             if path.is_file() and name not in manifest.checksums:
-                message = f"is not in the manifest; it was put there later: delete it, or {REPAIR}"
-                yield Problem(name, message, "stray")
+                remedy = f"it was put there later: delete it, or {REPAIR}"
+                yield Problem(name, "is not in the manifest", "stray", remedy)
         if entry.deletions and entry.deletions not in manifest.checksums:
             yield Problem(MANIFEST_FILE, f"has no checksum of {entry.deletions}", "manifest")
 
