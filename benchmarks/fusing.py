@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.rows import Row, against, in_turns, peer_import, timed
-from dupmae_toolkit.collection.qrels import read_qrels
+from dupmae_toolkit.collection.opening import read_qrels
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.evaluation.measures import DEFAULT_MEASURES, evaluate
 from dupmae_toolkit.records import Ranking, Run

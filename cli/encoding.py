@@ -82,8 +82,8 @@ def encode(
     """
     import time
 
-    from dupmae_toolkit.collection.corpora import Corpus, open_corpus
-    from dupmae_toolkit.collection.queries import read_queries
+    from dupmae_toolkit.collection.corpora import Corpus
+    from dupmae_toolkit.collection.opening import open_corpus, read_queries
     from dupmae_toolkit.encoding.source import Memory, Source, read_beginning
     from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 

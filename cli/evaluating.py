@@ -54,7 +54,7 @@ def evaluate(
 
       dupmae eval --qrels qrels.txt run.trec.gz --per-topic --json
     """
-    from dupmae_toolkit.collection.qrels import read_qrels
+    from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.measures import evaluate, parse_measures, split_measures

@@ -168,7 +168,7 @@ def _from_corpus(
     skip_invalid: bool,
     loading: dict[str, Any],
 ) -> Manifest:
-    from dupmae_toolkit.collection.corpora import open_corpus
+    from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.encoding.source import read_beginning
     from dupmae_toolkit.errors import InputError
 

@@ -39,7 +39,7 @@ class MiningWork:
     teacher: Any = None
 
     def __post_init__(self) -> None:
-        from dupmae_toolkit.collection.corpora import open_corpus
+        from dupmae_toolkit.collection.opening import open_corpus
 
         if self.corpus_name is not None:
             self.corpus = open_corpus(self.corpus_name, skip_invalid=self.skip_invalid)
@@ -62,8 +62,7 @@ class MiningWork:
         grade: int,
     ) -> None:
         from dupmae_toolkit.collection.beir import open_beir
-        from dupmae_toolkit.collection.qrels import read_qrels
-        from dupmae_toolkit.collection.queries import read_queries
+        from dupmae_toolkit.collection.opening import read_qrels, read_queries
         from dupmae_toolkit.mining.topics import TitleTopics, judged_topics, split_topics
 
         self.about |= {"corpus": self.corpus_name, "grade": grade}

@@ -259,7 +259,7 @@ def _search_many(
     tag: str | None,
     json: bool,
 ) -> None:
-    from dupmae_toolkit.collection.queries import read_queries
+    from dupmae_toolkit.collection.opening import read_queries
     from dupmae_toolkit.collection.trec import write_run
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError

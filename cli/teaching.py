@@ -199,7 +199,7 @@ def _fusion(runs: int, method: Method | None, weights: str | None, norm: Any, rr
 def _bm25(stack: contextlib.ExitStack, source: str, folder: Path | None) -> Teacher:
     import tempfile
 
-    from dupmae_toolkit.collection.corpora import open_corpus
+    from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.mining.teachers.runs import Bm25Teacher
 
     corpus = open_corpus(source)

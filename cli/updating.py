@@ -67,7 +67,7 @@ def add(
         encoded = EncodedCorpus.open(source)
         done = add_encoded(index, encoded, replace=replace, wait=wait, progress=console.bar)
     else:
-        from dupmae_toolkit.collection.corpora import open_corpus
+        from dupmae_toolkit.collection.opening import open_corpus
         from dupmae_toolkit.encoding.source import read_beginning
 
         corpus = open_corpus(source, skip_invalid=skip_invalid)

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from dupmae_toolkit.collection.beir import drops_self_matches, open_beir, open_beir_group
-from dupmae_toolkit.collection.corpora import open_corpus
-from dupmae_toolkit.collection.qrels import read_qrels
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Document, Query
 

@@ -26,7 +26,7 @@ from benchmarks.rows import (
     percentiles,
     table,
 )
-from dupmae_toolkit.collection.qrels import read_qrels
+from dupmae_toolkit.collection.opening import read_qrels
 from dupmae_toolkit.records import Ranking, Run
 
 

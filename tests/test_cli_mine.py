@@ -153,7 +153,7 @@ def test_nothing_mined_is_refused_and_the_old_file_stays(dupmae, home, trec, tmp
 
 @pytest.fixture(scope="module")
 def index(home):
-    from dupmae_toolkit.collection.corpora import open_corpus
+    from dupmae_toolkit.collection.opening import open_corpus
 
     path = home / "index"
     HybridIndex.build(path, open_corpus(home / "set"), ENCODER).close()

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from dupmae_cli.main import main
-from dupmae_toolkit.collection.corpora import open_corpus
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.encoding import stream
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.index import build, updates

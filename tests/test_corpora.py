@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from dupmae_toolkit.collection import sources
-from dupmae_toolkit.collection.corpora import open_corpus
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import open_corpus, read_queries
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document

@@ -12,7 +12,7 @@ import pandas
 import pyarrow.parquet as pq
 import pytest
 
-from dupmae_toolkit.collection.corpora import open_corpus
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.encoding import duplicates, parquet
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus

@@ -16,7 +16,7 @@ import pytest
 
 from dupmae_toolkit.collection import sources
 from dupmae_toolkit.collection.beir import open_beir
-from dupmae_toolkit.collection.corpora import open_corpus
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 

@@ -14,9 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dupmae_toolkit.collection.beir import open_beir
-from dupmae_toolkit.collection.corpora import open_corpus
-from dupmae_toolkit.collection.qrels import read_qrels
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
 

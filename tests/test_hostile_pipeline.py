@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dupmae_toolkit import HybridIndex, Query
-from dupmae_toolkit.collection.corpora import open_corpus
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import open_corpus, read_queries
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit import HybridIndex, Query
-from dupmae_toolkit.collection.corpora import open_corpus
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.collection.store import DocumentStore
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dupmae_toolkit.collection.qrels import read_qrels
+from dupmae_toolkit.collection.opening import read_qrels
 from dupmae_toolkit.errors import InputError
 
 HEADER = "query-id\tcorpus-id\tscore\n"

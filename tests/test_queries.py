@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import read_queries
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 

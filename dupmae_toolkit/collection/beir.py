@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Protocol
 
-from dupmae_toolkit.collection.corpora import Corpus, FileCorpus
-from dupmae_toolkit.collection.locate import BeirPlace, file_safe, find_beir
+from dupmae_toolkit.collection.corpora import Corpus, FileCorpus, file_safe
+from dupmae_toolkit.collection.locate import BeirPlace, find_beir
 from dupmae_toolkit.collection.qrels import Qrels, read_qrels_file
 from dupmae_toolkit.collection.queries import read_query_file
 from dupmae_toolkit.errors import InputError

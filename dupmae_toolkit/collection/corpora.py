@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 
 from dupmae_toolkit.collection.lines import (
     FORMATS,
@@ -13,7 +13,6 @@ from dupmae_toolkit.collection.lines import (
     JsonLine,
     split_tsv,
 )
-from dupmae_toolkit.collection.locate import find_corpus
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
@@ -27,9 +26,9 @@ LINES_NAMED = 5  # of those that were left out
 class Corpus(ABC):
     """Documents that can be iterated any number of times, and are never all in memory.
 
-    ``name`` is short and fit for a file name; ``source`` is what error messages call it.
-    ``skipped`` counts the documents that the last iteration left out, which happens only where
-    ``skip_invalid`` asked for it.
+    ``name`` is short and fit for a file name (see ``file_safe``); ``source`` is what error messages
+    call it. ``skipped`` counts the documents that the last iteration left out, which happens only
+    where ``skip_invalid`` asked for it.
     """
 
     name: str
@@ -148,21 +147,7 @@ def _id_and_text(line: str, source: object, number: int) -> tuple[str, str, str]
     return identifier, "", text
 
 
-def open_corpus(source: str | Path, *, skip_invalid: bool = False) -> Corpus:
-    """The corpus that ``source`` names.
-
-    - a folder or zip as BEIR lays them out (``corpus.jsonl``, also ``.gz`` or ``.xz``);
-    - a file of JSON lines, plain, ``.gz`` or ``.xz``: ``_id``, ``id`` or ``docid``; ``title``;
-      ``text``, ``contents`` or ``body``;
-    - a ``.tsv`` file: id TAB text;
-    - a data set of ir_datasets: ``irds:NAME``, or NAME where no such file exists.
-
-    ``skip_invalid`` leaves out lines that are no documents, and counts them in ``skipped``.
-    Raises InputError if there is no such thing; what is wrong inside comes up when iterating.
-    """
-    place = find_corpus(source)
-    if isinstance(place, str):
-        from dupmae_toolkit.collection.irds import IrdsCorpus
-
-        return IrdsCorpus(place, skip_invalid=skip_invalid)
-    return FileCorpus(place.file, place.name, skip_invalid=skip_invalid)
+def file_safe(name: str) -> str:
+    """``name`` with everything replaced that is awkward in a file name."""
+    safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
+    return safe[:100] or "collection"

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from dupmae_toolkit.collection.corpora import Corpus
+from dupmae_toolkit.collection.corpora import Corpus, file_safe
 from dupmae_toolkit.collection.lines import check_id, check_text
-from dupmae_toolkit.collection.locate import file_safe
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Document, Query
 

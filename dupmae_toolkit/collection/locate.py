@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from dupmae_toolkit.collection.corpora import file_safe
+from dupmae_toolkit.collection.irds import is_registered
 from dupmae_toolkit.collection.sources import TextSource, list_members
 from dupmae_toolkit.errors import InputError
 
@@ -76,18 +78,11 @@ def irds_id(source: str | Path) -> str | None:
         if not there:
             raise InputError.at(text, None, "no such file or folder")
         return None
-    if re.fullmatch(r"[a-z0-9][\w.-]*(/[\w.-]+)*", text) and not text.endswith((".jsonl", ".zip")):
-        from dupmae_toolkit.collection.irds import is_registered
-
-        if is_registered(text):
-            return text
+    like_an_id = re.fullmatch(r"[a-z0-9][\w.-]*(/[\w.-]+)*", text)
+    # Importing ir_datasets takes a while, so names that cannot be ids are not asked for.
+    if like_an_id and not text.endswith((".jsonl", ".zip")) and is_registered(text):
+        return text
     raise InputError.at(text, None, "no such file or folder, and no data set of ir_datasets")
-
-
-def file_safe(name: str) -> str:
-    """``name`` with everything replaced that is awkward in a file name."""
-    safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
-    return safe[:100] or "collection"
 
 
 def _find(source: str | Path, part: str) -> Place | str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
@@ -18,35 +17,12 @@ _HEADER_WORDS = ("score", "grade", "relevance", "rel", "label", "judgement", "ju
 MAX_GRADE = 10_000
 
 
-def read_qrels(source: str | Path, split: str | None = None) -> Qrels:
-    """The judgements that ``source`` names.
-
-    ``source`` is a file: BEIR's three columns (topic, document, grade; with or without a header)
-    or TREC's four (topic, iteration, document, grade), plain, ``.gz`` or ``.xz``. With ``split``
-    it is a BEIR folder or zip; ``irds:NAME`` is a data set of ir_datasets.
+def read_qrels_file(file: TextSource) -> Qrels:
+    """The judgements in one file: BEIR's three columns or TREC's four; see ``opening.read_qrels``.
 
     Raises InputError with file and line for other numbers of columns, for a grade that is no
     integer, and for a document that is judged twice with different grades.
     """
-    if split is not None:
-        from dupmae_toolkit.collection.beir import open_beir
-
-        return open_beir(source).qrels(split)
-    if str(source).startswith("irds:"):
-        from dupmae_toolkit.collection.irds import irds_qrels
-
-        return irds_qrels(str(source).removeprefix("irds:"))
-    path = Path(source)
-    if path.is_dir() or path.suffix.lower() == ".zip":
-        what = "a folder" if path.is_dir() else "a zip"
-        raise InputError.at(
-            path, None, f"{what}; name a file of judgements, or of a BEIR data set the split too"
-        )
-    return read_qrels_file(TextSource(path))
-
-
-def read_qrels_file(file: TextSource) -> Qrels:
-    """The judgements in one file; see ``read_qrels``."""
     qrels: Qrels = {}
     lines: dict[tuple[str, str], int] = {}
     width = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from dupmae_toolkit.collection.lines import (
     FORMATS,
@@ -13,7 +12,6 @@ from dupmae_toolkit.collection.lines import (
     JsonLine,
     tsv_pairs,
 )
-from dupmae_toolkit.collection.locate import find_queries
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
@@ -22,29 +20,12 @@ QUERY_ID_KEYS = (*ID_KEYS, "qid", "query_id")
 QUERY_TEXT_KEYS = ("text", "query", "contents", "title")
 
 
-def read_queries(source: str | Path, split: str | None = None) -> list[Query]:
-    """The topics that ``source`` names, in its order.
-
-    ``source`` is a file of JSON lines (``_id``, ``id`` or ``qid``; ``text`` or ``query``), a TSV
-    of id and text (either plain, ``.gz`` or ``.xz``), a BEIR folder or zip, or a data set of
-    ir_datasets (``irds:NAME``). ``split`` keeps the topics that are judged in that split of a BEIR
-    data set. Raises InputError with file and line for what is no topic, for an empty text, and
-    for an id that comes twice, with both lines.
-    """
-    if split is not None:
-        from dupmae_toolkit.collection.beir import open_beir
-
-        return open_beir(source).queries(split)
-    place = find_queries(source)
-    if isinstance(place, str):
-        from dupmae_toolkit.collection.irds import irds_queries
-
-        return irds_queries(place)
-    return read_query_file(place.file)
-
-
 def read_query_file(file: TextSource) -> list[Query]:
-    """The topics in one file; see ``read_queries``."""
+    """The topics in one file of JSON lines or of id TAB text, in its order.
+
+    Raises InputError with file and line for what is no topic, for an empty text, and for an id that
+    comes twice, with both lines.
+    """
     if file.suffix in TSV_SUFFIXES:
         records = tsv_pairs(file)
     elif file.suffix in JSON_SUFFIXES:

@@ -13,8 +13,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from dupmae_toolkit.collection.qrels import Qrels, read_qrels
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import read_qrels, read_queries
+from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 

@@ -14,10 +14,8 @@ import numpy as np
 
 from dupmae_cli.updating import _read_ids
 from dupmae_toolkit.collection.beir import open_beir
-from dupmae_toolkit.collection.corpora import open_corpus
 from dupmae_toolkit.collection.lines import check_id, check_text
-from dupmae_toolkit.collection.qrels import read_qrels
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.files import read_json

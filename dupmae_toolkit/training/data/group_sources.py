@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from dupmae_toolkit.collection.beir import keep_judged, open_beir
-from dupmae_toolkit.collection.corpora import FileCorpus, open_corpus
+from dupmae_toolkit.collection.corpora import FileCorpus
 from dupmae_toolkit.collection.lines import JSON_SUFFIXES, TSV_SUFFIXES
-from dupmae_toolkit.collection.qrels import Qrels, read_qrels
-from dupmae_toolkit.collection.queries import read_queries
+from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
+from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.store import DocumentStore
 from dupmae_toolkit.errors import InputError

@@ -16,8 +16,9 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from dupmae_toolkit.collection.corpora import TEXT_KEYS, open_corpus
+from dupmae_toolkit.collection.corpora import TEXT_KEYS
 from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
