@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dupmae_cli import console
 from dupmae_cli.indexing import SkipInvalid
-from dupmae_cli.mining_report import show
-from dupmae_cli.mining_work import MiningWork
 from dupmae_cli.searching import JsonOption, Mode, Precision
 
-DEPTH = 200
+if TYPE_CHECKING:
+    from dupmae_toolkit.mining.report import MiningReport
 
 
 class Pick(StrEnum):
@@ -68,7 +66,7 @@ def mine(
         str | None, typer.Option(help="Of dense and lexical, as in 0.3,0.7; default: the model's.")
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(help=f"Candidates of a query; default: --to-rank, or {DEPTH}.")
+        int | None, typer.Option(help="Candidates of a query; default: --to-rank, or 200.")
     ] = None,
     from_rank: Annotated[int, typer.Option(help="The first rank looked at.")] = 1,
     to_rank: Annotated[int | None, typer.Option(help="The last one; default: --depth.")] = None,
@@ -139,7 +137,14 @@ def mine(
       dupmae mine scifact.zip --run bm25.trec --output mined.jsonl --pick top
     """
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.mining.negatives import MiningOptions
+    from dupmae_toolkit.mining.job import (
+        DEPTH,
+        SPLIT,
+        CandidateOptions,
+        TopicOptions,
+        mine_corpus,
+    )
+    from dupmae_toolkit.mining.negative_filters import MiningOptions
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
     if to_rank is not None and depth is not None and to_rank > depth:
@@ -160,46 +165,42 @@ def mine(
         texts_only=pairs,
         keep_bare=keep_bare,
     )
-    _check(output, corpus, index, run, split, queries, qrels, pairs)
+    _check(corpus, index, split, queries, qrels, pairs)
     if run is not None and (weights or mode != Mode.HYBRID or model):
         raise InputError("--run searches nothing; leave out --mode, --weights and --model")
     fusion = Fusion("sum", parse_weights(weights))
     if weights is not None and mode != Mode.HYBRID:
         raise InputError(f"mode {mode.value} has no use for --weights")
     console.if_interrupted(console.whether_written(output))
-    loading = {"device": device, "precision": precision.value}
-    with contextlib.ExitStack() as stack:
-        work = MiningWork(stack, corpus, index, model, loading, skip_invalid)
-        work.choose_topics(split, queries, qrels, pairs, grade)
-        work.read_teacher(teacher_run)
-        if run is not None:
-            work.take_run(run, depth)
-        else:
-            work.search(mode.value, fusion, depth, pairs)
-        report, about = work.write(output, options)
-        if work.corpus is not None:
-            console.say_left_out(work.corpus)
+    mined = mine_corpus(
+        corpus,
+        output,
+        options,
+        TopicOptions(queries, qrels, split or SPLIT, grade, pairs),
+        CandidateOptions(index, run, depth, mode.value, fusion, model, device, precision.value),
+        teacher_run=teacher_run,
+        skip_invalid=skip_invalid,
+        progress=console.bar,
+    )
+    if mined.left_out:
+        console.say(mined.left_out)
     if json:
-        console.print_json(about)
+        console.print_json(mined.metadata)
     else:
-        show(report, output)
+        _show(mined.report, output)
 
 
 def _check(
-    output: Path,
     corpus: str | None,
     index: Path | None,
-    run: Path | None,
     split: str | None,
     queries: str | None,
     qrels: Path | None,
     pairs: bool,
 ) -> None:
-    """Refuse, before the work, options that do not go together, and a place for no file."""
-    from dupmae_cli.places import check_examples_output
+    """Refuse, before the work, options that do not go together."""
     from dupmae_toolkit.errors import InputError
 
-    check_examples_output(output)
     if corpus is None and index is None:
         raise InputError("name a CORPUS, or an index with --index")
     if pairs and (queries or qrels or split):
@@ -208,3 +209,47 @@ def _check(
         raise InputError("--qrels goes with --queries, and not with --split")
     if corpus is None and queries is None and not pairs:
         raise InputError("name the queries: --queries with --qrels or --split, or --pairs")
+
+
+def _show(report: MiningReport, output: Path) -> None:
+    """What was taken, what was left out and why, and how ranks and scores are spread."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dupmae_toolkit.mining.report import REASONS
+
+    values = report.to_dict()
+    table = Table(box=None, padding=(0, 1), pad_edge=False, show_header=False)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("")
+
+    def row(count: int, text: str) -> None:
+        if count:
+            table.add_row(f"{count:,}", text)
+
+    row(report.queries, "queries")
+    row(report.without_positives, "without a positive document, left out")
+    row(report.without_negatives, "without negatives")
+    row(report.with_fewer, "with fewer negatives than asked for")
+    row(report.candidates, "candidates")
+    for reason, text in REASONS.items():
+        row(report.dropped[reason], f"left out: {text}")
+    row(report.not_needed, "not needed")
+    row(report.negatives, "negatives")
+    row(report.positives, "positives")
+    row(report.positives_not_listed, "positives beyond the lists")
+    row(values["negatives_above_positive"], "negatives that score above the best positive")
+    shown = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    shown.print(table)
+    names = {"positive_ranks": "positive's rank", "ranks": "negative's rank"}
+    names |= {"margins": "positive − negative"}
+    spread = Table(box=None, padding=(0, 1), pad_edge=False)
+    spread.add_column("", no_wrap=True)
+    columns = ("min", "p10", "p25", "median", "p75", "p90", "max")
+    for name in columns:
+        spread.add_column(name, justify="right", no_wrap=True)
+    for key, text in names.items():
+        if values[key]:
+            spread.add_row(text, *(f"{values[key][name]:.4g}" for name in columns))
+    shown.print(spread)
+    console.say(f"{output}: {report.written:,} queries, {report.negatives:,} negatives")

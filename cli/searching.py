@@ -297,8 +297,8 @@ def _as_dict(hit: Hit) -> dict[str, Any]:
 
 def _check_output(path: Path, tag: str | None) -> None:
     """Refuse, before the work, a file or a tag that could not be written after it."""
-    from dupmae_cli.places import check_file_output
     from dupmae_toolkit.collection.lines import check_id
+    from dupmae_toolkit.files import check_file_output
 
     if tag is not None:
         check_id(tag, path, None, "tag")

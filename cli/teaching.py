@@ -120,8 +120,8 @@ def teach(
 
       dupmae teach mined.jsonl.gz --output taught.jsonl.gz --encoder builtin --part dense
     """
-    from dupmae_cli.places import check_examples_output
     from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.mining.examples import check_output
     from dupmae_toolkit.mining.teaching import TeachingOptions
     from dupmae_toolkit.mining.teaching import teach as work
 
@@ -143,7 +143,7 @@ def teach(
             "--bm25-index": ("--bm25", bm25_index),
         },
     )
-    check_examples_output(output)
+    check_output(output)
     options = TeachingOptions(margin, margin_ratio, keep_bare)
     if not examples.is_file():
         raise InputError(f"{examples}: no such file")
@@ -160,10 +160,17 @@ def teach(
 
             teacher = RunsTeacher(run, _fusion(len(run), method, weights, norm, rrf_k), missing)
         elif bm25:
-            teacher = _bm25(stack, bm25, bm25_index)
+            from dupmae_toolkit.collection.opening import open_corpus
+            from dupmae_toolkit.mining.teachers.bm25 import LuceneBm25
+
+            teacher = LuceneBm25(open_corpus(bm25), bm25_index, console.bar)
+            stack.callback(teacher.close)
         else:
             assert encoder is not None
-            teacher = _encoder(encoder, part, loading)
+            from dupmae_toolkit.mining.teachers.encoder import EncoderTeacher
+            from dupmae_toolkit.model.encoder import DupMAEEncoder
+
+            teacher = EncoderTeacher(DupMAEEncoder.from_pretrained(encoder, **loading), part.value)
         about = work(examples, output, teacher, options, restart=restart, progress=console.bar)
         cut = getattr(teacher, "cut", 0)
     if json:
@@ -194,28 +201,6 @@ def _fusion(runs: int, method: Method | None, weights: str | None, norm: Any, rr
         "min",
         rrf_k,
     )
-
-
-def _bm25(stack: contextlib.ExitStack, source: str, folder: Path | None) -> Teacher:
-    import tempfile
-
-    from dupmae_toolkit.collection.opening import open_corpus
-    from dupmae_toolkit.mining.teachers.runs import Bm25Teacher
-
-    corpus = open_corpus(source)
-    if folder is None:
-        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-teach-"))
-        folder = Path(temporary, "bm25")
-    teacher = Bm25Teacher(corpus, folder, console.bar)
-    stack.callback(teacher.close)
-    return teacher
-
-
-def _encoder(name: str, part: Part, loading: dict[str, Any]) -> Teacher:
-    from dupmae_toolkit.mining.teachers.encoder import EncoderTeacher
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
-
-    return EncoderTeacher(DupMAEEncoder.from_pretrained(name, **loading), part.value)
 
 
 def _summary(output: Path, report: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 
@@ -75,6 +75,33 @@ def _refusing(path: Path) -> Iterator[None]:
         raise InputError.at(
             path, None, f"cannot be written ({error.strerror}); name a place that can be"
         ) from error
+
+
+def check_file_output(path: Path, what: str) -> None:
+    """Refuse, before the work, a place where no file can be written after it; ``what`` it holds."""
+    if path.is_dir():
+        raise InputError.at(path, None, f"is a folder; name a file for {what}")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError.at(path, None, f"cannot be written there; name another file for {what}")
+
+
+@contextlib.contextmanager
+def open_packed(temporary: Path, path: Path) -> Iterator[BinaryIO]:
+    """``temporary`` opened to write bytes; gzipped where ``path``, its later name, ends in ``.gz``.
+
+    No name and no time are put into the gzip header: the same contents give the same bytes.
+    """
+    with temporary.open("wb") as file:
+        if path.suffix.lower() != ".gz":
+            yield file
+            return
+        import gzip
+
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            yield cast(BinaryIO, packed)
 
 
 @contextlib.contextmanager

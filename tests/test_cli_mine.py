@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit import HybridIndex, Query
-from dupmae_toolkit.mining.examples import read_about, read_examples
+from dupmae_toolkit.collection.trec import read_metadata
+from dupmae_toolkit.mining.examples import read_examples
 from tests.cli_support import run
 from tests.support import HashingEncoder
 
@@ -76,7 +77,7 @@ def test_a_run_is_mined_without_an_index(dupmae, home, trec, tmp_path):
         (f"red{n}", 20.0 - 3 * n, n + 1) for n in range(2, 6)
     ]
     assert found["é1"].negatives[0].text == "a green text, no 2"
-    about = read_about(output)
+    about = read_metadata(output)
     assert about["report"]["dropped"]["margin"] == 2
     assert about["report"]["positives_not_in_corpus"] == 1
     assert about["report"]["without_negatives"] == 4
@@ -107,7 +108,7 @@ def test_queries_and_qrels_of_files_and_a_teacher(dupmae, home, trec, tmp_path):
     ((_, example),) = read_examples(tmp_path / "o.jsonl")
     assert [p.id for p in example.positives] == ["red5"]
     assert [p.id for p in example.negatives] == ["red1", "red2", "red3"]
-    assert read_about(tmp_path / "o.jsonl")["report"]["dropped"]["teacher"] == 1
+    assert read_metadata(tmp_path / "o.jsonl")["report"]["dropped"]["teacher"] == 1
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_an_index_gives_what_its_own_search_gives(dupmae, home, index, mode, tmp
         assert [(p.id, np.float32(p.score)) for p in example.positives] == [(answer, score)]
         seen += 1
     assert seen == 6
-    about = read_about(tmp_path / "o.jsonl")
+    about = read_metadata(tmp_path / "o.jsonl")
     assert (about["scores"], about["encoder"]["name"]) == (mode, "hashing")
 
 

@@ -8,16 +8,16 @@ import json
 import numpy as np
 import pytest
 
+from dupmae_toolkit.collection.trec import read_metadata
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.mining.examples import (
     Example,
     Passage,
-    quantiles,
-    read_about,
     read_examples,
     short,
     write_examples,
 )
+from dupmae_toolkit.mining.report import quantiles
 
 HOSTILE = ["é", "日本", '"quoted"', "back\\slash", "</script>", "😀", "NA", "001", "x" * 2000]
 
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back(tmp_path, name):
     path = tmp_path / name
     about = write_examples(path, examples(), lambda: {"kind": "test"})
     assert [example for _, example in read_examples(path)] == examples()
-    assert read_about(path) == about
+    assert read_metadata(path) == about
     before = path.read_bytes()
     write_examples(path, examples(), dict)
     assert path.read_bytes() == before
@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back(tmp_path, name):
     assert list(first) == ["query_id", "query", "positives", "negatives", "split"]
     assert list(first["negatives"][0]) == ["id", "title", "text", "score", "rank", "source"]
     path.write_bytes(before[:-1])
-    assert read_about(path) is None
+    assert read_metadata(path) is None
 
 
 def test_a_writing_that_fails_leaves_the_old_file(tmp_path):

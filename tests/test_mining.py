@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.mining.negatives import Candidates, MiningOptions, mine
+from dupmae_toolkit.mining.candidates import Candidates
+from dupmae_toolkit.mining.negative_filters import MiningOptions
+from dupmae_toolkit.mining.negatives import mine
 from dupmae_toolkit.mining.report import MiningReport
 from dupmae_toolkit.mining.topics import Topic, judged_topics
 from dupmae_toolkit.records import Document, Query, Ranking

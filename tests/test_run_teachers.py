@@ -8,8 +8,9 @@ import pytest
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.bm25 import bm25_run
 from dupmae_toolkit.mining.examples import Example, Passage
+from dupmae_toolkit.mining.teachers.bm25 import LuceneBm25
 from dupmae_toolkit.mining.teachers.encoder import EncoderTeacher
-from dupmae_toolkit.mining.teachers.runs import Bm25Teacher, RunsTeacher
+from dupmae_toolkit.mining.teachers.runs import RunsTeacher
 from dupmae_toolkit.records import Document, Query
 from dupmae_toolkit.search.fusion import Fusion
 from tests.support import HashingEncoder
@@ -159,7 +160,7 @@ def test_bm25_scores_every_document_as_its_search_does(tmp_path):
         Query("3", "the of"),
     ]
     run = bm25_run(documents, queries, len(ids), tmp_path / "index")
-    teacher = Bm25Teacher(documents, tmp_path / "index")
+    teacher = LuceneBm25(documents, tmp_path / "index")
     asked = [*ids, "ghost", ids[0]]
     found = teacher.score([example(query.text, asked, query.id) for query in queries])
     for query, scores in zip(queries, found.reshape(3, -1), strict=True):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from dupmae_toolkit.collection import run_blocks
 from dupmae_toolkit.collection.lines import check_id
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.files import atomic_file, sha256_file, write_json
+from dupmae_toolkit.files import atomic_file, open_packed, sha256_file, write_json
 from dupmae_toolkit.records import Ranking, Run
 
 #: Written beside every run.
@@ -50,7 +48,7 @@ def write_run(run: Run, path: str | Path) -> None:
         raise InputError.at(path, None, "a folder; name a file for the run")
     tag = check_id(run.tag, path, None, "tag")
     with atomic_file(path) as temporary:
-        with _open_to_write(temporary, path) as file:
+        with open_packed(temporary, path) as file:
             _write_topics(file, run, tag)
         metadata = {
             "tag": tag,
@@ -242,14 +240,3 @@ def _score(text: str, file: TextSource, number: int) -> float:
     if math.isfinite(value) and "_" not in text:
         return value
     raise InputError.at(file, number, f"score {text[:40]!r} is no finite number")
-
-
-@contextlib.contextmanager
-def _open_to_write(temporary: Path, path: Path) -> Iterator[BinaryIO]:
-    with temporary.open("wb") as file:
-        if path.suffix.lower() != ".gz":
-            yield file
-            return
-        # No name and no time in the header: the same run gives the same bytes.
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            yield cast(BinaryIO, packed)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from dupmae_toolkit.mining.negatives import Candidates
 from dupmae_toolkit.mining.topics import Topic
-from dupmae_toolkit.records import Ranking, Run
+from dupmae_toolkit.records import Document, Ranking, Run
 from dupmae_toolkit.search.answers import Request
 from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+
+@dataclass(slots=True)
+class Candidates:
+    """What a search lists for a topic: ranks from 1, and the scores of positives where known."""
+
+    ranking: Ranking
+    positives: dict[str, float] = field(default_factory=dict)
+
+
+#: The candidates of each of some topics.
+Search = Callable[[Sequence[Topic]], Sequence[Candidates]]
+#: Documents by id; ids that are not there are left out.
+Fetch = Callable[[Iterable[str]], Mapping[str, Document]]
 
 
 class IndexCandidates:
@@ -39,17 +53,15 @@ class RunCandidates:
         return [self._candidates(topic) for topic in topics]
 
     def _candidates(self, topic: Topic) -> Candidates:
-        ranking = self._run.topics.get(topic.query.id)
-        if ranking is None:
-            return Candidates(Ranking([], np.empty(0)))
-        scores = dict(zip(ranking.ids, map(float, ranking.scores), strict=True))
+        scores = run_scores(self._run, topic.query.id)
         known = {name: scores[name] for name in topic.positives if name in scores}
+        ranking = self._run.topics.get(topic.query.id, Ranking([], np.empty(0)))
         cut = Ranking(ranking.ids[: self._depth], ranking.scores[: self._depth])
         return Candidates(cut, known)
 
 
 def run_scores(run: Run, topic: str) -> dict[str, float]:
-    """What a run gives to the documents that it lists for a topic."""
+    """The scores that a run gives to the documents that it lists for a topic."""
     ranking = run.topics.get(topic)
     if ranking is None:
         return {}

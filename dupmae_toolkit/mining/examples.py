@@ -10,21 +10,25 @@ A score is null where none is known. Keys that are not known here are kept as th
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
 from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
 from dupmae_toolkit.collection.sources import TextSource
-from dupmae_toolkit.collection.trec import read_metadata, sidecar_path
+from dupmae_toolkit.collection.trec import sidecar_path
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import atomic_file, sha256_file, write_json
+from dupmae_toolkit.files import (
+    atomic_file,
+    check_file_output,
+    open_packed,
+    sha256_file,
+    write_json,
+)
 from dupmae_toolkit.records import Document
 
 _LISTS = ("positives", "negatives")
@@ -91,18 +95,13 @@ def read_examples(path: str | Path) -> Iterator[tuple[int, Example]]:
         raise InputError.at(file, None, "no examples in it")
 
 
-@contextlib.contextmanager
-def open_lines(temporary: Path, path: Path) -> Iterator[BinaryIO]:
-    """``temporary`` opened to write bytes, packed where ``path`` ends in ``.gz``.
-
-    No name and no time are put into the packed file: the same lines give the same bytes.
-    """
-    with temporary.open("wb") as file:
-        if path.suffix.lower() != ".gz":
-            yield file
-            return
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            yield cast(BinaryIO, packed)
+def check_output(path: Path) -> None:
+    """Refuse a place where no examples can be written, or whose name nobody could read again."""
+    check_file_output(path, "the examples")
+    if TextSource(path).suffix not in JSON_SUFFIXES or path.suffix.lower() == ".xz":
+        raise InputError.at(
+            path, None, "examples are written as .jsonl or .jsonl.gz; name such a file"
+        )
 
 
 def write_examples(
@@ -113,7 +112,7 @@ def write_examples(
     ``about`` is called when all lines are written, and may still refuse: then the old file stays.
     """
     with atomic_file(path) as temporary:
-        with open_lines(temporary, path) as file:
+        with open_packed(temporary, path) as file:
             for example in examples:
                 file.write(example.to_json().encode("utf-8") + b"\n")
         metadata = about() | {"sha256": sha256_file(temporary)}
@@ -122,25 +121,9 @@ def write_examples(
     return metadata
 
 
-def read_about(path: str | Path) -> dict[str, Any] | None:
-    """What stands beside a file of examples, if it is about this very file; else None."""
-    return read_metadata(path)
-
-
 def short(score: float) -> float:
     """The number with the shortest decimal text that gives back the score as a float32."""
     return float(str(np.float32(score)))
-
-
-def quantiles(values: Any) -> dict[str, float] | None:
-    """Smallest, 10 %, 25 %, median, 75 %, 90 %, largest, and mean, for reports; None of nothing."""
-    numbers = np.asarray(values, dtype=np.float64)
-    if not len(numbers):
-        return None
-    names = {"min": 0, "p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "max": 1}
-    found = np.quantile(numbers, list(names.values()))
-    rounded = {name: float(f"{value:.6g}") for name, value in zip(names, found, strict=True)}
-    return rounded | {"mean": float(f"{numbers.mean():.6g}")}
 
 
 def _example(line: JsonLine) -> Example:

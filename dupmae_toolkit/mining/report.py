@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from dupmae_toolkit.mining.examples import quantiles
+import numpy as np
 
 #: Why a candidate is left out; the first that applies counts.
 REASONS = {
@@ -93,3 +93,14 @@ class MiningReport:
             "margins": quantiles(self._margins),
             "negatives_above_positive": sum(margin < 0 for margin in self._margins),
         }
+
+
+def quantiles(values: Any) -> dict[str, float] | None:
+    """Smallest, 10 %, 25 %, median, 75 %, 90 %, largest, and mean, for reports; None of nothing."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if not len(numbers):
+        return None
+    names = {"min": 0, "p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "max": 1}
+    found = np.quantile(numbers, list(names.values()))
+    rounded = {name: float(f"{value:.6g}") for name, value in zip(names, found, strict=True)}
+    return rounded | {"mean": float(f"{numbers.mean():.6g}")}

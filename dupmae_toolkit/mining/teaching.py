@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dupmae_toolkit.collection.trec import read_metadata
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import (
     atomic_file,
@@ -30,13 +31,12 @@ from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.mining.examples import (
     Example,
     Passage,
-    quantiles,
-    read_about,
     read_examples,
     short,
     write_examples,
 )
-from dupmae_toolkit.mining.negatives import ceiling, check_margins
+from dupmae_toolkit.mining.negative_filters import check_margins, highest_score
+from dupmae_toolkit.mining.report import quantiles
 from dupmae_toolkit.progress import Progress, silent
 
 #: Examples that are scored, and kept, together.
@@ -112,7 +112,7 @@ def teach(
         _score_blocks(source, part, teacher, total, progress)
         report = _Report()
         examples = _taught(source, part, options, report)
-        beside = read_about(source)
+        beside = read_metadata(source)
 
         def about() -> dict[str, Any]:
             if not report.written:
@@ -213,8 +213,7 @@ def _with_scores(
     negatives = _known(example.negatives, scores[cut:], report)
     best = max((p.score for p in positives if p.score is not None), default=None)
     if best is not None:
-        limit = ceiling(best, options.margin, options.margin_ratio)
-        assert limit is not None  # the best positive has a score
+        limit = highest_score(best, options.margin, options.margin_ratio)
         kept = [n for n in negatives if n.score is not None and n.score <= limit]
         report.too_near += len(negatives) - len(kept)
         negatives = kept

@@ -45,7 +45,9 @@ def judged_topics(
         known = frozenset(name for name, given in answers if given > 0)
         topics.append(Topic(query, positives, known))
     if not topics:
-        raise InputError(f"{source}: not one of the {len(queries):,} queries is judged in it")
+        raise InputError.at(
+            source, None, f"not one of the {len(queries):,} queries is judged in it"
+        )
     return topics
 
 
@@ -58,28 +60,24 @@ def split_topics(dataset: BeirDataset, split: str, *, grade: int = 1) -> list[To
 class TitleTopics:
     """The titles of a corpus as queries, each with its own document as the positive.
 
-    Iterating streams; documents without title or text are left out, and counted in ``left_out``.
+    Iterating streams; documents without title or text are left out.
     """
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
-        self.left_out = 0
 
     def __iter__(self) -> Iterator[Topic]:
-        self.left_out = 0
         empty = True
         for document in self.corpus:
-            if is_pair(document):
+            if document.title.strip() and document.text.strip():
                 empty = False
                 yield Topic(
                     Query(document.id, document.title.strip()),
                     (document.id,),
                     frozenset([document.id]),
                 )
-            else:
-                self.left_out += 1
         if empty:
-            raise InputError(f"{self.corpus.source}: no document with both title and text")
+            raise InputError.at(self.corpus.source, None, "no document with both title and text")
 
 
 class TextsOnly(Corpus):
@@ -93,8 +91,3 @@ class TextsOnly(Corpus):
         for number, document in self.corpus.numbered():
             if document.text.strip():
                 yield number, Document(document.id, "", document.text)
-
-
-def is_pair(document: Document) -> bool:
-    """Whether a document has both a title and a text."""
-    return bool(document.title.strip() and document.text.strip())

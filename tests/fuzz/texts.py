@@ -17,9 +17,9 @@ from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.collection.lines import check_id, check_text
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.sources import TextSource
-from dupmae_toolkit.collection.trec import read_run, write_run
+from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
 from dupmae_toolkit.files import read_json
-from dupmae_toolkit.mining.examples import read_about, read_examples
+from dupmae_toolkit.mining.examples import read_examples
 from dupmae_toolkit.records import Document, Query, Ranking, Run
 from dupmae_toolkit.training.data.group_files import parse_group, parse_texts
 from dupmae_toolkit.training.data.line_files import TextStore
@@ -163,7 +163,7 @@ def groups(folder: Path):
 def examples(folder: Path):
     found = [example for _, example in read_examples(folder / "groups.jsonl")]
     assert all(example.positives for example in found)
-    return [example.to_json() for example in found], repr(read_about(folder / "groups.jsonl"))
+    return [example.to_json() for example in found], repr(read_metadata(folder / "groups.jsonl"))
 
 
 def triples(folder: Path):

@@ -1,8 +1,8 @@
-"""Teachers that stand on ready-made rankings and on BM25: scores by topic and document."""
+"""TREC runs as a teacher: their scores by topic and document, fused where there are several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,9 @@ import numpy as np
 
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.bm25 import SETTINGS, Bm25Searcher, build_index
-from dupmae_toolkit.files import read_json, sha256_file
+from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.mining.examples import Example
-from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Document, Ranking
+from dupmae_toolkit.records import Ranking
 from dupmae_toolkit.search.fusion import Fusion
 
 #: What is done with a text that one of the runs does not list for the query.
@@ -80,32 +78,3 @@ class RunsTeacher:
         if self.missing == "drop":
             fused = np.where((ranks > 0).all(axis=0), fused, np.nan)
         return fused[[column[name] for name in asked]]
-
-
-class Bm25Teacher:
-    """Lucene's BM25 over a corpus. A text without a word of the query scores 0.
-
-    The index is kept in ``workdir``, and used again for the same documents; see ``build_index``. A
-    document that is not in the corpus is left out.
-    """
-
-    def __init__(
-        self, documents: Iterable[Document], workdir: str | Path, progress: Progress = silent
-    ) -> None:
-        folder = build_index(documents, workdir, progress=progress)
-        self._documents = read_json(folder / "manifest.json")["documents"]
-        self._searcher = Bm25Searcher(folder)
-
-    def describe(self) -> dict[str, Any]:
-        return {**SETTINGS, "documents_sha256": self._documents}
-
-    def score(self, examples: Sequence[Example]) -> np.ndarray:
-        """float64 [passages], NaN for documents that are not there; see ``Teacher``."""
-        found = [
-            self._searcher.score(example.query, [passage.id for passage in example.passages])
-            for example in examples
-        ]
-        return np.concatenate([np.zeros(0), *found])
-
-    def close(self) -> None:
-        self._searcher.close()
