@@ -146,7 +146,7 @@ def teach(
     check_output(output)
     options = TeachingOptions(margin, margin_ratio, keep_bare)
     if not examples.is_file():
-        raise InputError(f"{examples}: no such file")
+        raise InputError.at(examples, None, "no such file")
     console.if_interrupted(lambda: console.kept(output.with_name(f"{output.name}.part")))
     loading: dict[str, Any] = {"device": device, "precision": precision.value}
     with contextlib.ExitStack() as stack:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Self
 
-#: Messages quote what they complain of, and that may be a text of any length.
+#: A message may quote a text of any length; longer ones are cut in the middle.
 LONGEST_MESSAGE = 1000
 
 
 class DupMAEError(Exception):
-    """Something could not be done. The command line exits with ``exit_code``, 1: failed.
+    """Something could not be done. The command line exits with ``exit_code``; 1 means failed.
 
-    Whatever is quoted in the message, it stays one line of at most ``LONGEST_MESSAGE`` characters,
-    without any that would steer a terminal.
+    The message is one line of about ``LONGEST_MESSAGE`` characters at most, without control
+    characters, whatever it quotes.
     """
 
     exit_code = 1

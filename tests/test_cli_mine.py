@@ -11,7 +11,10 @@ import pytest
 
 from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.collection.trec import read_metadata
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.mining.examples import read_examples
+from dupmae_toolkit.mining.job import CandidateOptions, TopicOptions, mine_corpus
+from dupmae_toolkit.mining.negative_filters import MiningOptions
 from tests.cli_support import run
 from tests.support import HashingEncoder
 
@@ -109,6 +112,33 @@ def test_queries_and_qrels_of_files_and_a_teacher(dupmae, home, trec, tmp_path):
     assert [p.id for p in example.positives] == ["red5"]
     assert [p.id for p in example.negatives] == ["red1", "red2", "red3"]
     assert read_metadata(tmp_path / "o.jsonl")["report"]["dropped"]["teacher"] == 1
+
+
+def test_the_library_writes_the_bytes_of_the_command(dupmae, home, trec, tmp_path):
+    assert dupmae(home / "set", "--run", trec, "-n", 2, "--output", "a.jsonl")[0] == 0
+    settings = MiningOptions(negatives=2, to_rank=200), TopicOptions(), CandidateOptions(run=trec)
+    mined = mine_corpus(str(home / "set"), tmp_path / "b.jsonl", *settings)
+    assert (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
+    assert mined.metadata == read_metadata(tmp_path / "a.jsonl")
+    assert (mined.report.written, mined.left_out) == (2, "")
+
+
+def test_the_library_refuses_what_names_too_little(tmp_path, trec):
+    output, titles = tmp_path / "o.jsonl", TopicOptions(pairs=True)
+    with pytest.raises(InputError, match="there are no queries"):
+        mine_corpus(None, output)
+    with pytest.raises(InputError, match="nothing to mine"):
+        mine_corpus(None, output, topics=titles)
+    (tmp_path / "q.tsv").write_text("q\tword\n")
+    (tmp_path / "q.qrels").write_text("q 0 d 1\n")
+    files = TopicOptions(str(tmp_path / "q.tsv"), tmp_path / "q.qrels")
+    with pytest.raises(InputError, match="documents of the run are missing"):
+        mine_corpus(None, output, topics=files, candidates=CandidateOptions(run=trec))
+    with pytest.raises(InputError, match="nothing to search"):
+        mine_corpus(None, output, topics=files)
+    with pytest.raises(InputError, match="examples are written as"):
+        mine_corpus("set", tmp_path / "o.txt")
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.measures import evaluate, evaluate_runs, split_measures
+from dupmae_toolkit.evaluation.measures import evaluate, split_measures
 from dupmae_toolkit.records import Ranking, Run
 
 #: Our names, and trec_eval's.
@@ -225,7 +225,7 @@ def test_no_measures_no_qrels_and_foreign_runs_are_refused():
 def test_several_runs_are_measured_against_the_same_judgements():
     qrels = {"a": {"x": 1}}
     runs = {"good": as_run({"a": {"x": 1.0}}), "bad": as_run({"a": {"y": 1.0}})}
-    results = evaluate_runs(qrels, runs, ["nDCG@10"])
+    results = {name: evaluate(qrels, run, ["nDCG@10"]) for name, run in runs.items()}
     assert {name: scores.means["nDCG@10"] for name, scores in results.items()} == {
         "good": 1.0,
         "bad": 0.0,

@@ -18,7 +18,7 @@ SELF_MATCHING = ("arguana", "quora")
 
 
 class BeirDataset(Protocol):
-    """What an experiment needs of a data set, wherever it comes from."""
+    """What an experiment needs of a data set, whatever its format."""
 
     name: str
     source: str

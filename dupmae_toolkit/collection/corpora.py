@@ -1,4 +1,4 @@
-"""Corpora: documents streamed out of whatever people keep them in."""
+"""Corpora: documents streamed from files and data sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 
 TEXT_KEYS = ("text", "contents", "body")
-#: Up to this many bytes on the disk, documents are counted beforehand, for the progress bar.
+#: Documents of files up to this size are counted beforehand, for the progress bar.
 COUNT_LIMIT_BYTES = 64 * 2**20
 LINES_NAMED = 5  # of those that were left out
 
@@ -74,8 +74,8 @@ class FileCorpus(Corpus):
 
     Iterating raises InputError with file and line for a line that is no document: broken JSON, no
     id, an id with white space, no text. With ``skip_invalid`` such lines are counted instead; a
-    file that is damaged or no text at all is refused all the same. Whether ids are unique is for
-    the reader to see, who holds them all.
+    file that is damaged or no text at all is refused all the same. Ids that come twice are not
+    noticed here.
     """
 
     def __init__(self, file: TextSource, name: str, *, skip_invalid: bool = False) -> None:
@@ -112,7 +112,7 @@ class FileCorpus(Corpus):
                 return None
             return sum(1 for _ in self.file.lines())
         except (InputError, OSError):
-            return None  # iterating will say what is wrong
+            return None  # iterating raises it again
 
     def parse(self, text: str, number: int) -> Document:
         """The document of a line. Raises InputError if it is none, whatever ``skip_invalid``."""

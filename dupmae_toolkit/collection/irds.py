@@ -1,4 +1,4 @@
-"""Data sets of ir_datasets, by their ids. The only part of this room that may use the network."""
+"""Data sets of ir_datasets, by their ids. Only this module may use the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEXT_FIELDS = ("text", "body", "contents", "abstract")
 
 
 def is_registered(name: str) -> bool:
-    """Whether ir_datasets knows ``name``; asks nobody."""
+    """Whether ir_datasets knows ``name``; without the network."""
     import ir_datasets
 
     return name in ir_datasets.registry
@@ -28,12 +28,14 @@ def load(name: str) -> Any:
     try:
         return ir_datasets.load(name)
     except KeyError as error:
-        raise InputError(f"irds:{name}: ir_datasets knows no data set of that name") from error
+        raise InputError.at(
+            f"irds:{name}", None, "ir_datasets knows no data set of that name"
+        ) from error
 
 
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn whatever fetching or parsing raises into one line."""
+    """Turn whatever fetching or parsing raises into a DupMAEError of one line."""
     try:
         yield
     except DupMAEError:
@@ -49,7 +51,9 @@ class IrdsCorpus(Corpus):
     def __init__(self, name: str, *, skip_invalid: bool = False) -> None:
         self._dataset = load(name)
         if not self._dataset.has_docs():
-            raise InputError(f"irds:{name}: this data set has no documents; name its parent")
+            raise InputError.at(
+                f"irds:{name}", None, "this data set has no documents; name its parent"
+            )
         self._id = name
         self.name = file_safe(name)
         self.source = f"irds:{name}"
@@ -75,7 +79,7 @@ class IrdsCorpus(Corpus):
                     continue
                 yield place, document
         if place == self.skipped:
-            raise InputError(f"{self.source}: no documents in it")
+            raise InputError.at(self.source, None, "no documents in it")
 
     def _document(self, record: Any, place: int) -> Document:
         identifier = check_id(str(record.doc_id), self.source, place)
@@ -95,7 +99,9 @@ def irds_queries(name: str) -> list[Query]:
     """The topics of a data set, in its order."""
     dataset = load(name)
     if not dataset.has_queries():
-        raise InputError(f"irds:{name}: this data set has no queries; name one of its parts")
+        raise InputError.at(
+            f"irds:{name}", None, "this data set has no queries; name one of its parts"
+        )
     with explained(name):
         return [
             Query(
@@ -110,7 +116,9 @@ def irds_qrels(name: str) -> dict[str, dict[str, int]]:
     """The judgements of a data set, by topic and document."""
     dataset = load(name)
     if not dataset.has_qrels():
-        raise InputError(f"irds:{name}: this data set has no qrels; name one of its parts")
+        raise InputError.at(
+            f"irds:{name}", None, "this data set has no qrels; name one of its parts"
+        )
     qrels: dict[str, dict[str, int]] = {}
     with explained(name):
         for record in dataset.qrels_iter():

@@ -22,7 +22,7 @@ FORMATS = "JSON lines (.jsonl, .json) or id TAB text (.tsv), plain, .gz or .xz"
 def check_id(value: str, source: object, line: int | None, what: str = "id") -> str:
     """``value``, if it can be an id in TREC files: no white space, no control characters.
 
-    It is never parsed: ``001``, ``NA`` and ``1e5`` are the strings that they are.
+    Ids are never parsed: ``001``, ``NA`` and ``1e5`` stay strings.
     """
     if value.isascii() and value.isprintable() and " " not in value and value:
         if len(value) <= MAX_ID_LENGTH:
@@ -48,15 +48,15 @@ def check_id(value: str, source: object, line: int | None, what: str = "id") -> 
 
 
 def id_text(value: Any) -> Any:
-    """An id as it is kept: a whole number is its digits. What is no id stays what it is."""
+    """A whole number as its digits; any other value unchanged."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole else value
 
 
 def two_ids(values: Mapping[str, Any]) -> str:
-    """What is wrong with an object whose ``_id`` and ``id`` differ; "" of any other.
+    """What is wrong with an object whose ``_id`` and ``id`` differ; "" if they do not.
 
-    Other keys of ids may differ: the ``docid`` of a passage can be that of its document.
+    ``docid`` may differ from both: that of a passage can name its document.
     """
     one, other = id_text(values.get("_id")), id_text(values.get("id"))
     if one is None or other is None or one == other:
@@ -115,7 +115,7 @@ class JsonLine:
 
     @classmethod
     def of(cls, values: dict[str, Any], source: object, line: int | None) -> JsonLine:
-        """An object that lies inside that of the line."""
+        """An object nested in that of the line."""
         inner = cls.__new__(cls)
         inner.values, inner.source, inner.line = values, source, line
         return inner
@@ -148,7 +148,7 @@ class JsonLine:
         return check_text(value, self.source, self.line, key)
 
     def score(self, value: Any, what: str = "score") -> float | None:
-        """A score that stands somewhere in the line, None for null."""
+        """``value`` as a score; None for null."""
         if value is None:
             return None
         number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""From what a user typed to the file that is meant."""
+"""Find the files of what a user names: a file, a folder, a zip, a data set of ir_datasets."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def irds_id(source: str | Path) -> str | None:
         return text.removeprefix(IRDS_PREFIX)
     if "\0" in text or not text:
         raise InputError(f"{text!r}: not the name of a file")
-    # os.path says no where Path may raise: of names that are too long, or links in circles.
+    # os.path answers False where Path may raise: for names that are too long, circular links.
     there = os.path.exists(text)
     if isinstance(source, Path) or there:
         if not there:
@@ -107,7 +107,7 @@ def _find(source: str | Path, part: str) -> Place | str:
 
 
 def _beir_places(path: Path) -> list[BeirPlace]:
-    """Every ``corpus.jsonl`` in a folder or zip with what lies beside it; the highest ones only."""
+    """The data sets in a folder or zip: each ``corpus.jsonl`` of the highest level that has one."""
     if path.is_dir():
         files = {
             PurePosixPath(file.relative_to(path).as_posix()): TextSource(file)

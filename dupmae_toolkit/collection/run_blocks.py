@@ -1,9 +1,8 @@
-"""TREC runs by blocks of many lines: the common case, in a fraction of the time of line by line.
+"""TREC runs read and written in blocks of many lines, by Arrow, much faster than line by line.
 
-A run of ten thousand topics has millions of lines, and Python takes a microsecond for each thing
-that it does with one. Arrow parses and joins columns instead. Only runs without any oddity are
-handled here; ``read_columns`` and ``block_of`` give None for all others, and ``trec`` goes through
-them line by line, and says what is wrong and where.
+A run of ten thousand topics has millions of lines, and each Python operation on a line takes a
+microsecond. Only runs in the usual form are handled here. For any other, ``read_columns`` and
+``block_of`` return None; then ``trec`` goes line by line, and says what is wrong and where.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ READ_BYTES = 16 * 2**20
 #: Lines that are written together.
 WRITE_LINES = 65_536
 _COLUMNS = ("topic", "q0", "document", "rank", "score", "tag")
-#: White space but for the space and the line feed; bytes that only odd files have.
+#: White space other than space and line feed, and NUL: the usual form has none of them.
 _ODD = b"\t\r\x00\x0b\x0c\x1c\x1d\x1e\x1f"
 
 #: Ids and scores of one topic, in the order of the lines.
@@ -134,8 +133,8 @@ def block_of(
     import pyarrow.compute as pc
 
     text = pa.large_string()
-    # Each id with the space behind it: that they lie in one row already spares Arrow the reading of
-    # every string, which takes a third of all.
+    # One buffer with a space behind each id. Arrow takes it as it is; to hand over every string
+    # would take a third of the whole time.
     row = np.frombuffer(f"{together} ".encode("ascii"), np.uint8)
     bounds = np.zeros(len(documents) + 1, np.int64)
     bounds[1:] = np.flatnonzero(row == ord(" ")) + 1
@@ -157,5 +156,5 @@ def block_of(
         pa.scalar(f" {tag}\n", text),
         pa.scalar("", text),
     )
-    # The strings of a column lie one after the other in its last buffer.
+    # A column's strings lie one after the other in its last buffer.
     return memoryview(lines.buffers()[2])[: int(pc.binary_length(lines).to_numpy().sum())]

@@ -1,7 +1,7 @@
-"""Lines of text out of plain, gzip, xz and zip files, with limits that keep hostile ones harmless.
+"""Lines of text from plain, gzip, xz and zip files, with limits against hostile ones.
 
-Nothing is ever unpacked to the disk, so that no name in an archive can point anywhere, and no file
-is ever held in memory as a whole.
+Nothing is unpacked to the disk, so a name in an archive cannot lead anywhere, and no file is held
+in memory as a whole.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 
 from dupmae_toolkit.errors import InputError
 
-#: A longer line is refused: it is no document, or a bomb.
+#: A longer line is refused: it is no document, or a decompression bomb.
 MAX_LINE_BYTES = 64 * 2**20
 #: Above ``BOMB_FLOOR_BYTES`` a file may not unpack to more than this many times its size.
 #: Text seldom shrinks more than tenfold; deflate's limit is about 1,000, that of xz far more.
@@ -113,8 +113,8 @@ class TextSource:
     def blocks(self, size: int) -> Iterator[bytes]:
         """The unpacked bytes in blocks of whole lines, ``size`` bytes or a little more each.
 
-        The last line may lack its end. Nothing is checked but that the file can be read, and
-        unpacks within reason: ``lines`` tells what is wrong with it.
+        The last line may lack its end. All that is checked is that the file can be read and does
+        not unpack beyond the limit; ``lines`` says what is wrong with a text.
         """
         with self._explained(), self._open() as (stream, packed):
             room = max(BOMB_FLOOR_BYTES, BOMB_RATIO * packed)
@@ -133,11 +133,11 @@ class TextSource:
         raise InputError.at(self, None, f"unpacks to more than {BOMB_RATIO} times its size")
 
     def is_plain(self) -> bool:
-        """Whether the bytes on the disk are the text itself."""
+        """Whether the file is neither packed nor inside a zip."""
         return self.member is None and self.path.suffix.lower() not in _COMPRESSED_SUFFIXES
 
     def _without_mark(self, raw: bytes) -> bytes:
-        """The first line without a byte order mark; refuses what is recognised as no UTF-8 text."""
+        """The first line without a byte order mark; refuses formats known not to be text."""
         for magic, kind in _MAGIC.items():
             if raw.startswith(magic):
                 raise InputError.at(self, 1, f"this is a {kind} file; give its name that ending")
@@ -184,7 +184,7 @@ class TextSource:
                 self, None, f"no readable zip ({_brief(error)}); fetch it anew"
             ) from error
         except (RuntimeError, NotImplementedError) as error:
-            # What zipfile raises for encrypted members and for compressions that it does not know.
+            # zipfile raises these for encrypted members and for compressions that it does not know.
             raise InputError.at(
                 self, None, f"cannot be unpacked ({_brief(error)}); unpack it yourself"
             ) from error
@@ -194,7 +194,7 @@ class TextSource:
 
 
 def _brief(error: Exception) -> str:
-    """What a library says, in one line that cannot grow with the input."""
+    """A library's message in one short line."""
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
@@ -205,7 +205,7 @@ def list_members(path: Path) -> list[PurePosixPath]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            # A member without a name is none, and zipfile stumbles over it.
+            # zipfile fails on a member without a name.
             members = [info for info in archive.infolist() if info.filename]
             names = [info.filename for info in members if not info.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -218,7 +218,7 @@ def list_members(path: Path) -> list[PurePosixPath]:
         odd = member.is_absolute() or ".." in member.parts or "\\" in name
         odd = odd or not name.isprintable()
         hidden = any(part.startswith((".", "__MACOSX")) for part in member.parts)
-        # A name such as "a//b" changes when it is taken apart, and could not be found again.
+        # A name such as "a//b" is not the same after parsing, and could not be found again.
         if not odd and not hidden and str(member) == name:
             kept.append(member)
     return sorted(set(kept))

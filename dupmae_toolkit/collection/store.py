@@ -25,7 +25,7 @@ class DocumentStore:
         wanted: Container[str] | None = None,
         progress: Progress = silent,
     ) -> None:
-        # Without a name, so that nothing is left of it, however the process ends.
+        # It has no name, so nothing is left of it however the process ends.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._places: dict[str, int] = {}
         place = 0
@@ -59,5 +59,5 @@ class DocumentStore:
         return found
 
     def close(self) -> None:
-        """Let the file go, and its place on the disk."""
+        """Close the file, which frees its space on the disk."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""TREC runs: six columns, ranks from 1, and beside them a JSON file on how they came about."""
+"""TREC runs: six columns, ranks from 1, and beside them their metadata as JSON."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def write_run(run: Run, path: str | Path) -> None:
             "sha256": sha256_file(temporary),
             **{key: value for key, value in run.metadata.items() if key not in _OWN_KEYS},
         }
-        # The metadata goes first: a run beside metadata with another hash is told from a whole one.
+        # It goes first: should the run not follow, its hash shows that they do not belong together.
         write_json(sidecar_path(path), metadata)
 
 
@@ -67,9 +67,9 @@ _OWN_KEYS = ("tag", "topics", "hits", "topics_without_hits", "written_scores", "
 
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:
-    """What stands beside a run in ``PATH.json``, if it is about this very file; else None.
+    """The metadata in ``PATH.json`` if it has the hash of the file ``PATH``; else None.
 
-    A run that was changed, or half of a write that was killed, does not match its hash.
+    The hash differs where the file was changed, or where a write was killed between the two files.
     """
     with contextlib.suppress(OSError, ValueError, RecursionError):
         metadata = json.loads(sidecar_path(path).read_text("utf-8"))
@@ -103,7 +103,7 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
 
 
 def _read_lines(file: TextSource) -> tuple[dict[str, run_blocks.Listed], str]:
-    """As ``read_columns``, whatever the file looks like; InputError with the line of a fault."""
+    """As ``read_columns``, for any file; raises InputError with the line of a fault."""
     found: dict[str, dict[str, float]] = {}
     tag = ""
     for number, line in file.lines():
@@ -140,8 +140,8 @@ def falling_scores(scores: np.ndarray) -> np.ndarray:
     if not np.isfinite(falling[:1]).all() or not np.isfinite(falling[-1:]).all():
         raise DupMAEError("a score that is infinite or beyond float32")
     if not (falling[1:] < falling[:-1]).all():
-        # The n-th float32 above zero has the bits of n. What must lie below all before it lies, at
-        # place j, at most j − i steps below the one at place i.
+        # As an integer, a float32 counts the float32s from zero to it. The one at place j must be
+        # at least j − i steps below the one at each place i before it.
         bits = falling.view(np.int32).astype(np.int64)
         steps = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
         places = np.arange(len(steps))
@@ -175,20 +175,20 @@ def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
         for chunk in chunks:
             write(*checked(chunk))
         return
-    # While one block is joined and written, which holds no lock of Python's, the next is checked.
+    # Joining and writing a block releases the GIL; meanwhile the next one is checked.
     with pool:
         written = pool.submit(write, *checked(chunks[0]))
         for chunk in chunks[1:]:
             try:
                 block = checked(chunk)
             finally:
-                written.result()  # what is wrong with the block before is to be told first
+                written.result()  # an error in the block before comes first
             written = pool.submit(write, *block)
         written.result()
 
 
 def _one_thread() -> ThreadPoolExecutor | None:
-    """A pool whose thread runs; None where the system gives no more threads."""
+    """A pool with one running thread; None where the system refuses another."""
     pool = ThreadPoolExecutor(1, "dupmae-write")
     try:
         pool.submit(int)

@@ -103,8 +103,14 @@ def run_beir(
     datasets = open_checked(source, options, skip_invalid=skip_invalid)
     several = len(datasets) > 1
     experiments = [
-        _experiment(
-            dataset, encoder, folder / dataset.name if several else folder, options, progress
+        Experiment(
+            dataset,
+            encoder,
+            folder / dataset.name if several else folder,
+            options.split,
+            options.k,
+            options.faiss,
+            progress,
         )
         for dataset in datasets
     ]
@@ -150,14 +156,6 @@ def mean_of_means(results: Sequence[BeirResult]) -> dict[str, Any]:
         "about": about,
         "datasets": {result.dataset: result.metrics() for result in results},
     }
-
-
-def _experiment(
-    dataset: BeirDataset, encoder: Encoder, folder: Path, options: BeirOptions, progress: Progress
-) -> Experiment:
-    return Experiment(
-        dataset, encoder, folder, options.split, options.k, options.faiss, progress=progress
-    )
 
 
 def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:

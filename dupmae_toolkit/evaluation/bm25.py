@@ -74,10 +74,10 @@ def build_index(
     fingerprint = fingerprint or _fingerprint(documents)
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "manifest.json").is_file():
-            raise InputError(f"{folder}: not empty, and no BM25 index; name a new folder")
+            raise InputError.at(folder, None, "not empty, and no BM25 index; name a new folder")
         manifest = read_json(folder / "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("kind") != "bm25":
-            raise InputError(f"{folder}: holds something else than BM25; name a new folder")
+            raise InputError.at(folder, None, "holds something else than BM25; name a new folder")
         if manifest == _manifest(fingerprint, manifest.get("count")):
             return folder
     make_folder(folder.parent)

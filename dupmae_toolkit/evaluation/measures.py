@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -57,13 +57,6 @@ def evaluate(qrels: Qrels, run: Run, measures: Sequence[str] = DEFAULT_MEASURES)
 def mean_ndcg(qrels: Qrels, run: Run) -> dict[str, float]:
     """nDCG@10 alone, for those who measure often."""
     return evaluate(qrels, run, ["nDCG@10"]).means
-
-
-def evaluate_runs(
-    qrels: Qrels, runs: Mapping[str, Run], measures: Sequence[str] = DEFAULT_MEASURES
-) -> dict[str, Scores]:
-    """Measure several runs against the same judgements; see ``evaluate``."""
-    return {name: evaluate(qrels, run, measures) for name, run in runs.items()}
 
 
 def split_measures(text: str) -> list[str]:

@@ -5,7 +5,7 @@
      "negatives": [{"id": "strftime", "title": "strftime", "text": "…", "score": 20.1, "rank": 3}]}
 
 `dupmae mine` writes them with the search's scores, `dupmae teach` puts a teacher's in their place.
-A score is null where none is known. Keys that are not known here are kept as they are.
+A score is null where none is known. Other keys are kept as they are.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Passage:
 
     @property
     def contents(self) -> str:
-        """What is read by a model: title and text with a space between."""
+        """The text that a model reads: title and text with a space between."""
         return Document(self.id, self.title, self.text).contents
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def check_output(path: Path) -> None:
 def write_examples(
     path: Path, examples: Iterable[Example], about: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Write examples, and beside them ``PATH.json``; each atomically. Returns what stands there.
+    """Write examples, and beside them ``PATH.json``, each atomically. Returns the metadata.
 
     ``about`` is called when all lines are written, and may still refuse: then the old file stays.
     """
@@ -116,13 +116,13 @@ def write_examples(
             for example in examples:
                 file.write(example.to_json().encode("utf-8") + b"\n")
         metadata = about() | {"sha256": sha256_file(temporary)}
-        # It goes first: examples beside metadata with another hash are told from whole ones.
+        # It goes first: should the examples not follow, its hash tells that they do not belong.
         write_json(sidecar_path(path), metadata)
     return metadata
 
 
 def short(score: float) -> float:
-    """The number with the shortest decimal text that gives back the score as a float32."""
+    """The score as the float with the shortest decimal text that gives the same float32."""
     return float(str(np.float32(score)))
 
 

@@ -61,10 +61,10 @@ class TopicOptions:
 class CandidateOptions:
     """Where the candidates of a query come from.
 
-    index: the index that is searched; None: the corpus is encoded and indexed for the moment, in a
-    temporary folder. run: a TREC run whose lists are taken; nothing is searched then. depth: how
-    many candidates of a query. mode, fusion: of the search. model: the encoder, by default that of
-    the index, or else the built-in one; device, precision: how it computes.
+    index: the index to search; None: the corpus is encoded and indexed in a temporary folder. run:
+    a TREC run whose lists are taken; nothing is searched then. depth: how many candidates of a
+    query. mode, fusion: of the search. model: the encoder, by default that of the index, or the
+    built-in one for a temporary index; device, precision: see ``load_encoder``.
     """
 
     index: Path | None = None
@@ -240,7 +240,7 @@ def _index_lists(
     index: HybridIndex | None,
     progress: Progress,
 ) -> _Lists:
-    """The search of the index; without one, of an index that is built for the moment."""
+    """The search of the index; without one, of a temporary index of the corpus."""
     fetch: Fetch | None = None
     if index is None:
         if corpus is None:

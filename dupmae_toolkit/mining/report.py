@@ -1,4 +1,4 @@
-"""What a mining took: how many candidates it saw, why it left some out, where the rest stood."""
+"""The report of a mining: counts, the reasons to leave candidates out, ranks and scores."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ class MiningReport:
     _positive_ranks: array[int] = field(default_factory=lambda: array("q"))
 
     def drop(self, reason: str) -> None:
-        """A candidate was left out."""
+        """Count a candidate that was left out."""
         self.dropped[reason] += 1
 
     def positive_rank(self, rank: int | None) -> None:
-        """Where the list has a positive; None: nowhere."""
+        """Note the rank at which the list has a positive; None where it has not."""
         if rank is None:
             self.positives_not_listed += 1
         else:
             self._positive_ranks.append(rank)
 
     def negative(self, rank: int, score: float, positive: float | None) -> None:
-        """A negative was taken; ``positive``: the best score of its query's positives."""
+        """Note a negative that was taken; ``positive``: the best score of the query's positives."""
         self._ranks.append(rank)
         self._scores.append(score)
         if positive is not None:
@@ -96,7 +96,7 @@ class MiningReport:
 
 
 def quantiles(values: Any) -> dict[str, float] | None:
-    """Smallest, 10 %, 25 %, median, 75 %, 90 %, largest, and mean, for reports; None of nothing."""
+    """Minimum, 10 %, 25 %, median, 75 %, 90 %, maximum, and mean; None for no values."""
     numbers = np.asarray(values, dtype=np.float64)
     if not len(numbers):
         return None

@@ -1,8 +1,9 @@
-"""A teacher's scores put into training examples, block by block, so that killed work goes on.
+"""Put a teacher's scores into training examples, block by block, so that killed work can resume.
 
 The scores of a block of examples are kept beside the output, in ``OUTPUT.part``, as soon as they
-are known. When all are there, the output is written in one step and the folder goes. What a block's
-scores are depends on its own examples alone, so work that was interrupted ends with the same bytes.
+are known. When all are there, the output is written in one step and the folder is removed. A
+block's scores depend on its own examples alone, so work that was interrupted ends with the same
+bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from dupmae_toolkit.mining.negative_filters import check_margins, highest_score
 from dupmae_toolkit.mining.report import quantiles
 from dupmae_toolkit.progress import Progress, silent
 
-#: Examples that are scored, and kept, together.
+#: Examples that are scored, and whose scores are saved, together.
 BLOCK = 64
 _HEADER = "teaching.json"
 _VERSION = 1
@@ -49,17 +50,17 @@ class Teacher(Protocol):
     """What gives scores: a model, runs, BM25."""
 
     def describe(self) -> dict[str, Any]:
-        """What makes its scores what they are, for NAME.json; all of it as JSON can say it."""
+        """What determines its scores, as JSON values; written to ``OUTPUT.json``."""
         ...
 
     def score(self, examples: Sequence[Example]) -> np.ndarray:
-        """float64 [passages], example by example, positives first; NaN: it does not know."""
+        """float64 [passages], example by example, positives first; NaN where it has no score."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TeachingOptions:
-    """What is left out afterwards.
+    """Which examples and negatives are left out once the teacher's scores are known.
 
     margin, margin_ratio: as in mining, by the teacher's scores: a negative that scores more than
     the best positive minus the margin is taken for a false negative. keep_bare: keep examples
@@ -116,9 +117,11 @@ def teach(
 
         def about() -> dict[str, Any]:
             if not report.written:
-                raise InputError(
-                    f"{source}: nothing is left of {total:,} examples; the teacher knows too "
-                    "little of them, or the margin is too wide"
+                raise InputError.at(
+                    source,
+                    None,
+                    f"nothing is left of {total:,} examples; the teacher knows too "
+                    "little of them, or the margin is too wide",
                 )
             return {
                 "kind": "taught examples",
@@ -135,17 +138,19 @@ def teach(
 
 
 def _open_part(part: Path, header: dict[str, Any], restart: bool) -> None:
-    """The folder of the scores that are known; that of other work gives way only if asked."""
+    """Create or reopen the folder of the scores; ``restart`` removes that of other work."""
     path = part / _HEADER
     if restart and path.exists():
         shutil.rmtree(part, ignore_errors=True)
     if part.exists() and not path.exists() and any(part.iterdir()):
-        raise InputError(f"{part}: holds something else; remove it, or name another output")
+        raise InputError.at(part, None, "holds something else; remove it, or name another output")
     if path.exists():
         if read_json(path) != header:
-            raise InputError(
-                f"{part}: scores of another teacher, or of other examples, were interrupted there; "
-                "finish that, or pass --restart (restart=True) to throw them away"
+            raise InputError.at(
+                part,
+                None,
+                "scores of another teacher, or of other examples, were interrupted there; "
+                "finish that, or pass --restart (restart=True) to throw them away",
             )
         return
     make_folder(part)
@@ -206,7 +211,7 @@ def _taught(
 def _with_scores(
     example: Example, scores: np.ndarray, options: TeachingOptions, report: _Report
 ) -> Example | None:
-    """The example with these scores; None where nothing is left to learn from."""
+    """The example with these scores; None where no positive, or no negative, is left."""
     report.examples += 1
     cut = len(example.positives)
     positives = _known(example.positives, scores[:cut], report)

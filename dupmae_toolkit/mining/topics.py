@@ -1,4 +1,4 @@
-"""What is mined for: queries, each with the documents that answer it."""
+"""Topics to mine for: queries, each with the documents that answer it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TitleTopics:
 
 
 class TextsOnly(Corpus):
-    """A corpus whose titles serve as queries: what is indexed of it are the texts alone."""
+    """A corpus without its titles, which serve as queries; for the index that is searched."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus

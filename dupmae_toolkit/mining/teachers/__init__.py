@@ -1,1 +1,1 @@
-"""What gives a text a score to learn from: cross-encoders, encoders, runs, BM25."""
+"""Teachers: cross-encoders, encoders, runs and BM25, whose scores a student learns from."""

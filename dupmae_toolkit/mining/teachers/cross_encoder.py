@@ -21,7 +21,7 @@ from dupmae_toolkit.model.weights import hash_weights
 
 #: Tokens of a batch, padding included.
 TOKENS_ON_CPU, TOKENS_ON_DEVICE = 4096, 65_536
-_LONGEST = 1 << 20  # tokenizers without a limit state a number beyond reason
+_LONGEST = 1 << 20  # tokenizers without a limit state an absurdly large one
 
 
 class CrossEncoder:
@@ -114,7 +114,7 @@ class CrossEncoder:
         short = [(beginning(query, limit), beginning(text, limit)) for query, text in pairs]
         found = self._encode(short)
         for place, pair in enumerate(pairs):
-            # What was cut away beforehand may still be needed if tokens are long.
+            # Where tokens are long, the text that was cut beforehand may be needed after all.
             if short[place] != pair and not found[place].overflowing:
                 found[place] = self._encode([pair])[0]
         self.cut += sum(bool(encoding.overflowing) for encoding in found)
@@ -132,7 +132,7 @@ class CrossEncoder:
         return list(encodings)
 
     def _forward(self, encodings: Sequence[Any]) -> np.ndarray | None:
-        """Scores of a batch; None if the device has no room for it but may have for its half."""
+        """Scores of a batch; None if it does not fit into the device's memory, but half may."""
         device = self.model.device
         ids, mask = pad([encoding.ids for encoding in encodings], self.tokenizer.pad_token_id)
         inputs = {"input_ids": ids, "attention_mask": mask}
@@ -157,7 +157,7 @@ class CrossEncoder:
 
     @cached_property
     def _takes_types(self) -> bool:
-        """Whether the model tells query from text by token types."""
+        """Whether the model distinguishes query and text by token types."""
         return (
             "token_type_ids" in inspect.signature(self.model.forward).parameters
             and "token_type_ids" in self.tokenizer.model_input_names

@@ -15,7 +15,7 @@ from dupmae_toolkit.mining.examples import Example
 from dupmae_toolkit.records import Ranking
 from dupmae_toolkit.search.fusion import Fusion
 
-#: What is done with a text that one of the runs does not list for the query.
+#: What becomes of a text that one of the runs does not list for the query.
 MISSING = ("min", "drop")
 
 
@@ -23,8 +23,8 @@ class RunsTeacher:
     """A fusion of TREC runs, or the scores of a single one.
 
     Each list is normalised over all that it holds for the query. missing: ``min``, a text that a
-    run lacks counts there as the smallest that the run has for the query, after normalisation (by
-    rank fusion it adds nothing); ``drop``, it is left out. A query that no run has is left out.
+    run does not list gets the run's lowest normalised score for the query (in rank fusion it adds
+    nothing); ``drop``, such a text is left out. A query that no run has is left out.
     """
 
     def __init__(
