@@ -12,17 +12,17 @@ import typer
 
 from dupmae_cli import (
     console,
-    demonstrating,
-    diagnosing,
-    encoding,
-    evaluating,
-    indexing,
+    demo,
+    doctor,
+    encode,
+    eval,
+    index,
     mining,
     searching,
     teaching,
     training,
     updating,
-    verifying,
+    verify,
 )
 from dupmae_toolkit import __version__
 from dupmae_toolkit.errors import DupMAEError
@@ -53,17 +53,17 @@ def application(
 
 
 for group in (
-    demonstrating,
-    encoding,
-    indexing,
+    demo,
+    encode,
+    index,
     updating,
-    verifying,
+    verify,
     searching,
-    evaluating,
+    eval,
     training,
     mining,
     teaching,
-    diagnosing,
+    doctor,
 ):
     group.register(app)
 

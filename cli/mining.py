@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.indexing import SkipInvalid
+from dupmae_cli.index import SkipInvalid
 from dupmae_cli.searching import JsonOption, Mode, Precision
 
 if TYPE_CHECKING:

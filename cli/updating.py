@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.indexing import IndexFolder, Json, SkipInvalid, Texts
+from dupmae_cli.index import IndexFolder, Json, SkipInvalid, Texts
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.updates import Update

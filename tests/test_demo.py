@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dupmae_cli.demonstrating import _hint
+from dupmae_cli.demo import _hint
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.demo import run
 from dupmae_toolkit.demo.questions import QUERIES_FILE, load_questions

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.indexing import CORPORA, SkipInvalid
+from dupmae_cli.index import CORPORA, SkipInvalid
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus

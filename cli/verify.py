@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.indexing import IndexFolder, Json
+from dupmae_cli.index import IndexFolder, Json
 from dupmae_cli.updating import Wait, tell_if_interrupted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.benchmarking import beir
+from dupmae_cli.beir import beir
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.measures import Scores
