@@ -9,7 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.searching import Method, Precision
+from dupmae_cli.options import (
+    MEASURES,
+    DeviceOption,
+    ExactOption,
+    FaissOption,
+    FusionOption,
+    HybridWeightsOption,
+    JsonOption,
+    KOption,
+    MeasuresOption,
+    Method,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+    SkipInvalidOption,
+    SplitOption,
+)
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.beir import BeirResult
@@ -24,45 +40,31 @@ def beir(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The folder for runs, metrics and what they took."),
+        typer.Option("--output", "-o", help="The folder for runs, metrics, texts and index."),
     ],
-    split: Annotated[str, typer.Option(help="The split whose topics are run.")] = "test",
-    model: Annotated[
-        str, typer.Option("--model", help="builtin, a folder, or a hub id.")
-    ] = "builtin",
-    k: Annotated[int, typer.Option("-k", "--k", help="Hits of a topic.")] = 1000,
+    split: SplitOption = "test",
+    model: ModelOption = "builtin",
+    k: KOption = 1000,
     bm25: Annotated[
-        bool, typer.Option("--bm25", help="Lucene's BM25 beside them (k1 0.9, b 0.4).")
+        bool, typer.Option("--bm25", help="Run Lucene's BM25, too (k1 0.9, b 0.4).")
     ] = False,
-    fusion: Annotated[
-        Method, typer.Option(help="How the two scores become one in the hybrid run.")
-    ] = Method.SUM,
-    weights: Annotated[
-        str | None, typer.Option(help="Of dense and lexical, as in 0.3,0.7; default: the model's.")
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Prove every hybrid ranking; look deeper until it is.")
-    ] = False,
-    faiss: Annotated[str, typer.Option(help="A FAISS factory string.")] = "Flat",
-    measures: Annotated[
-        str, typer.Option(help="Names as ir_measures or trec_eval write them, in one string.")
-    ] = "nDCG@10 R@100 RR@10 AP@1000",
-    skip_invalid: Annotated[
-        bool,
-        typer.Option("--skip-invalid", help="Leave out documents without text, and count them."),
-    ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: bf16 where the hardware has it, else fp32.")
-    ] = Precision.AUTO,
-    json: Annotated[bool, typer.Option("--json", help="Print metrics.json's content.")] = False,
+    fusion: FusionOption = Method.SUM,
+    weights: HybridWeightsOption = None,
+    exact: ExactOption = False,
+    faiss: FaissOption = "Flat",
+    measures: MeasuresOption = MEASURES,
+    skip_invalid: SkipInvalidOption = False,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
+    json: JsonOption = False,
 ) -> None:
-    """Run BEIR: encode, index, search dense, lexical and hybrid, measure.
+    """Run a BEIR data set: encode, index, search in every mode, and measure.
 
-    OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json. It
-    keeps the encoded texts and the index too: a second call uses what stands, and
-    one that was killed continues. Of several data sets in one folder or zip
-    (CQADupStack), the means of their means are shown.
+    OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json, which
+    --json prints. It also keeps the encoded texts and the index: a second call
+    uses them again, and an interrupted one continues. --fusion, --weights and
+    --exact concern the hybrid run. If a folder or zip holds several data sets
+    (CQADupStack), the mean of their means is shown, too.
 
     [bold]Examples:[/bold]
 

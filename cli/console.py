@@ -22,7 +22,7 @@ def _nothing() -> str:
     return ""
 
 
-#: Names of what is whole as soon as it stands: encoded texts, segments, a teacher's scores, runs.
+#: Names of files that are complete once they exist: encoded texts, segments, scores, runs.
 _PIECES = ("part-*.parquet", "segment-*.json", "segments/[0-9]*", "scores-*.npy", "*.trec")
 _tell_what_stands: Callable[[], str] = _nothing
 
@@ -66,22 +66,22 @@ def bar(description: str, total: int | None = None) -> Iterator[Advance]:
 
 
 def say(message: str) -> None:
-    """A note for the person at the terminal, on stderr."""
+    """Print a note for people, on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 def say_left_out(corpus: Corpus) -> None:
-    """Name the lines that ``--skip-invalid`` has left out of a corpus, if there were any."""
+    """Name the lines that ``--skip-invalid`` left out of a corpus, if any."""
     if corpus.skipped:
         say(corpus.left_out())
 
 
 @contextlib.contextmanager
 def terminating() -> Iterator[list[int]]:
-    """Let SIGTERM end a command as Ctrl-C does; the list is empty until it came.
+    """Let SIGTERM end a command as Ctrl-C does; the list is empty until the signal comes.
 
-    A second one ends the process at once, as it does without this. So does the first in one of
-    several processes: their launcher ends those that are left where one has failed, and says so.
+    A second SIGTERM ends the process at once, as usual. So does the first in one of several
+    processes: if one fails, their launcher ends the others, and says so.
     """
     came: list[int] = []
 
@@ -103,21 +103,21 @@ def terminating() -> Iterator[list[int]]:
 
 
 def if_interrupted(tell: Callable[[], str] = _nothing) -> None:
-    """Let ``tell`` say, should Ctrl-C end the command, what stands and how to go on."""
+    """If Ctrl-C ends the command, print what ``tell`` says of finished work and how to continue."""
     global _tell_what_stands
     _tell_what_stands = tell
 
 
 def interrupted(how: str = "interrupted") -> str:
-    """The line of a command that Ctrl-C, or what ``how`` names, has ended."""
-    # Whatever it is that does not stand, and whoever presses Ctrl-C once more.
+    """The last line of an interrupted command; ``how``: what ended it."""
+    # Neither an error in looking at the work, nor a second Ctrl-C, must hide that line.
     with contextlib.suppress(Exception, KeyboardInterrupt):
         return "; ".join(filter(None, (how, _tell_what_stands())))
     return how
 
 
 def kept(folder: Path) -> str:
-    """What stands of work that is kept in ``folder``, and goes on when it is called again."""
+    """What to say of interrupted work whose finished parts are in ``folder``."""
     if any(next(folder.rglob(pattern), None) for pattern in _PIECES):
         return f"what is done is kept in {folder}, and the same command goes on"
     if folder.exists():
@@ -126,7 +126,7 @@ def kept(folder: Path) -> str:
 
 
 def whether_written(path: Path) -> Callable[[], str]:
-    """Tells whether a file was written since this call; of work that is kept nowhere else."""
+    """Says later whether a file was written after this call; for work that is kept nowhere else."""
     before = _stamp(path)
     return lambda: f"{path} was {'not ' if _stamp(path) == before else ''}written"
 
@@ -140,7 +140,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def print_json(value: Any) -> None:
-    """The one machine-readable document of ``--json``, on stdout."""
-    # Characters that stdout cannot hold must be written in JSON's own way.
+    """Print the one document of ``--json``, on stdout."""
+    # Characters that stdout cannot encode are written as JSON escapes.
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     print(json.dumps(value, indent=2, ensure_ascii=not is_utf8))

@@ -1,4 +1,4 @@
-"""`dupmae demo`: everything once, on documents that every machine has."""
+"""`dupmae demo`: index, search and measure documents that every machine has."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dupmae_cli import console
+from dupmae_cli.options import JsonOption, ModelOption
 
 if TYPE_CHECKING:
     from dupmae_toolkit.demo.report import DemoReport
@@ -17,28 +18,21 @@ _INDEX = Path("indexes/demo")
 _NAMES = {"bm25": "BM25 (Lucene)"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("demo")(demo)
-
-
 def demo(
     index: Annotated[
-        Path, typer.Option("--index", "-i", help="The folder that the index is kept in.")
+        Path, typer.Option("--index", "-i", help="The folder for the index.")
     ] = _INDEX,
-    model: Annotated[str, typer.Option(help="builtin, a folder, or a hub id.")] = "builtin",
+    model: ModelOption = "builtin",
     questions: Annotated[
-        int | None, typer.Option(help="Ask so many of the questions; default: all.")
+        int | None, typer.Option(help="How many of the questions to ask.", show_default="all")
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")
-    ] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Index this Python's documentation, search it, and measure every mode.
+    """Index the documentation of this Python, search it, and measure every mode.
 
-    The documents are the docstrings of the running Python's standard library,
-    thousands of them; the questions, with graded judgements, come with the
-    package. Nothing is downloaded. A second run uses the index again.
+    The documents are the thousands of docstrings in the standard library of the
+    Python that runs this. The questions, with graded judgements, come with the
+    package. Nothing is downloaded. A second run uses the same index.
 
     [bold]Examples:[/bold]
 
@@ -67,18 +61,18 @@ _QUESTION = "how do I read a file line by line"
 
 
 def _hint(index: Path, model: str) -> str:
-    """The command to go on with."""
-    # An index remembers its encoder by name, which is not enough to find somebody's folder again.
+    """A command to try next."""
+    # An index names its encoder, and that is not always enough to find a folder of the user's.
     words = ["--index", str(index)] + (["--model", model] if model != "builtin" else [])
     return f'dupmae search {shlex.join(words)} "{_QUESTION}"'
 
 
 def _silent(message: str) -> None:
-    """Notes are for people."""
+    """Leave out notes, which are for people."""
 
 
 def _show_examples(report: DemoReport) -> None:
-    """A line for each hit: rank, score, id, and how its docstring begins."""
+    """A line for each hit: rank, score, id, and the beginning of its docstring."""
     import shutil
 
     from dupmae_cli.hits import clean

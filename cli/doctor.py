@@ -1,26 +1,19 @@
-"""`dupmae doctor`: what this machine has, what it lacks, and what to do."""
+"""`dupmae doctor`: what this machine has, what it lacks, and what to do about it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
 from dupmae_cli import console
+from dupmae_cli.options import JsonOption
 
 
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("doctor")(doctor)
+def doctor(json: JsonOption = False) -> None:
+    """Check Java, Lucene, FAISS, torch, threads and memory; say how to fix problems.
 
-
-def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Look at Java, Lucene, FAISS, torch, threads, memory: what is fine, what is not, what to do.
-
-    Ends with 0 when the toolkit can be used and with 1 when something that it needs is missing.
+    The exit code is 0 if the toolkit can be used and 1 if something that it needs is missing.
 
     [bold]Examples:[/bold]
 

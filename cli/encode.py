@@ -1,4 +1,4 @@
-"""`dupmae encode`: a corpus, or queries, to both vectors in Parquet parts."""
+"""`dupmae encode`: a corpus, or queries, into both vectors, as Parquet."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.index import CORPORA, SkipInvalid
+from dupmae_cli.options import (
+    CorpusArgument,
+    DeviceOption,
+    JsonOption,
+    MaxLengthOption,
+    ModelOption,
+    Precision,
+    PrecisionOption,
+    SkipInvalidOption,
+)
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
-
-
-class Precision(StrEnum):
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
 
 
 class DenseDtype(StrEnum):
@@ -26,51 +29,37 @@ class DenseDtype(StrEnum):
     FLOAT16 = "float16"
 
 
-class Engine(StrEnum):
-    LOCAL = "local"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("encode")(encode)
-
-
 def encode(
-    corpus: Annotated[
-        str,
-        typer.Argument(help=f"{CORPORA}."),
-    ],
+    corpus: CorpusArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to write, or to continue.")
+        Path, typer.Option("--output", "-o", help="The folder to write to, or to continue in.")
     ],
-    model: Annotated[
-        str, typer.Option("--model", help="builtin, a folder, or a hub id.")
-    ] = "builtin",
-    max_length: Annotated[
-        int | None,
-        typer.Option(help="Tokens kept of a text, special ones included; default: the model's."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: bf16 where the hardware has it, else fp32.")
-    ] = Precision.AUTO,
-    engine: Annotated[Engine, typer.Option(help="Where the work runs.")] = Engine.LOCAL,
+    model: ModelOption = "builtin",
+    max_length: MaxLengthOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
     queries: Annotated[
-        bool, typer.Option("--queries", help="CORPUS holds queries: encode them as such.")
+        bool, typer.Option("--queries", help="CORPUS holds queries: encode them as queries.")
     ] = False,
-    skip_invalid: SkipInvalid = False,
+    skip_invalid: SkipInvalidOption = False,
     part_size: Annotated[
-        int | None, typer.Option(min=1, help="Texts in a part; a kill costs at most one part.")
+        int | None,
+        typer.Option(
+            metavar="<int>",
+            min=1,
+            help="Texts in a part. An interruption loses at most one part.",
+            show_default="2048",
+        ),
     ] = None,
     dense_dtype: Annotated[
-        DenseDtype, typer.Option(help="float16 halves the dense vectors' size.")
+        DenseDtype, typer.Option(help="float16 halves the size of the dense vectors.")
     ] = DenseDtype.FLOAT32,
-    json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Encode texts: both vectors in one pass, written as Parquet parts.
+    """Encode texts into dense and lexical vectors, and write them as Parquet.
 
-    A run that was interrupted continues when it is called again in the same way, and a folder that
-    is finished is used as it is. Texts longer than the model's limit are cut and counted.
+    Both vectors come from one pass. If interrupted, the same command continues; a finished folder
+    is used as it is. Texts longer than the model's limit are cut and counted.
 
     [bold]Examples:[/bold]
 
@@ -95,7 +84,7 @@ def encode(
     else:
         source = open_corpus(corpus, skip_invalid=skip_invalid)
     read_beginning(source)
-    # Only now, because it takes seconds: what is wrong with the corpus is said at once.
+    # Imported late, because it takes seconds: errors in the corpus are reported first.
     from dupmae_toolkit.model.loading import load_encoder
 
     limit = "query_max_length" if queries else "max_length"

@@ -1,4 +1,4 @@
-"""`dupmae eval`: what runs achieve, by trec_eval's measures; and `dupmae beir` beside it."""
+"""`dupmae eval`: measures of runs, with the values that trec_eval gives."""
 
 from __future__ import annotations
 
@@ -8,43 +8,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.beir import beir
+from dupmae_cli.options import MEASURES, JsonOption, MeasuresOption, split_option
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.measures import Scores
 
 
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("eval")(evaluate)
-    app.command("beir")(beir)
-
-
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="TREC runs, plain, .gz or .xz.")
+        list[Path], typer.Argument(metavar="RUN", help="TREC runs, plain, .gz or .xz.")
     ],
     qrels: Annotated[
         str,
         typer.Option(
-            help="Judgements: BEIR's TSV or TREC's four columns; with --split a BEIR folder or "
-            "zip; irds:NAME for a data set of ir_datasets."
+            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
+            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
         ),
     ],
-    measures: Annotated[
-        str, typer.Option(help="Names as ir_measures or trec_eval write them, in one string.")
-    ] = "nDCG@10 R@100 RR@10 AP@1000",
-    split: Annotated[
-        str | None, typer.Option(help="The split, where --qrels is a BEIR data set.")
-    ] = None,
+    measures: MeasuresOption = MEASURES,
+    split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     per_topic: Annotated[
-        bool, typer.Option("--per-topic", help="Every topic's value too.")
+        bool, typer.Option("--per-topic", help="Print the values of every topic, too.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
-    """Measure runs against judgements, with trec_eval's values.
+    """Measure runs against judgements, with the values that trec_eval gives.
 
-    Means are over all judged topics (as `trec_eval -c`): a topic that a run lacks counts as 0.
+    Means are over all judged topics, as with `trec_eval -c`: a topic that a run lacks counts as 0.
 
     [bold]Examples:[/bold]
 

@@ -1,4 +1,4 @@
-"""`dupmae index`, `dupmae info`: build an index, describe it."""
+"""`dupmae index`: build an index."""
 
 from __future__ import annotations
 
@@ -8,68 +8,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
+from dupmae_cli.options import (
+    DeviceOption,
+    FaissOption,
+    JsonOption,
+    MaxLengthOption,
+    Precision,
+    PrecisionOption,
+    SkipInvalidOption,
+    TextsArgument,
+    model_option,
+)
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.build import BuildOptions
     from dupmae_toolkit.index.manifest import Manifest
 
-IndexFolder = Annotated[Path, typer.Option("--index", "-i", help="The index's folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SkipInvalid = Annotated[
-    bool, typer.Option("--skip-invalid", help="Leave out lines that are no documents.")
-]
-CORPORA = (
-    "A BEIR folder or zip, JSON lines (plain, .gz, .xz; with _id, id, docid or doc_id; title; "
-    "text, contents or body), a TSV of id and text, an ir_datasets id"
-)
-Texts = Annotated[
-    str,
-    typer.Argument(
-        metavar="CORPUS|ENCODED",
-        help=f"{CORPORA}, or a folder that `dupmae encode` wrote.",
-    ),
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("index")(index)
-    app.command("info")(info)
-
 
 def index(
-    source: Texts,
+    source: TextsArgument,
     index: Annotated[
         Path, typer.Option("--index", "-i", help="The folder to build in, or to continue in.")
     ],
-    model: Annotated[
-        str | None, typer.Option("--model", help="builtin (the default), a folder, or a hub id.")
-    ] = None,
-    faiss: Annotated[
-        str, typer.Option(help="A FAISS factory string: Flat, HNSW32, IVF1024,Flat, PQ64 …")
-    ] = "Flat",
+    model: Annotated[str | None, model_option("builtin; of ENCODED, its own")] = None,
+    faiss: FaissOption = "Flat",
     max_impact: Annotated[
-        int, typer.Option(help="The largest impact that a weight becomes.")
+        int, typer.Option(help="The largest integer that a lexical weight is stored as.")
     ] = 255,
     segment_size: Annotated[
-        int, typer.Option(help="Documents in a segment; one segment at a time is in memory.")
+        int, typer.Option(help="Documents in a segment. One segment at a time is in memory.")
     ] = 100_000,
-    max_length: Annotated[
-        int | None,
-        typer.Option(help="Tokens kept of a text, special ones included; default: the model's."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    skip_invalid: SkipInvalid = False,
+    max_length: MaxLengthOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
+    skip_invalid: SkipInvalidOption = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the index that stands there.")
+        bool, typer.Option("--overwrite", help="Replace the index that is there.")
     ] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
-    """Build an index: dense vectors into FAISS, lexical ones into Lucene, side by side.
+    """Build an index: dense vectors in FAISS, lexical ones in Lucene, side by side.
 
-    A run that was interrupted continues when it is called again in the same way; until the index is
-    whole, one that stood there before stays as it was.
+    If interrupted, the same command continues. An index that is being replaced stays as it was
+    until the new one is complete.
 
     [bold]Examples:[/bold]
 
@@ -106,33 +87,12 @@ def index(
             )
         manifest = _from_encoded(source, index, model, options, overwrite)
     else:
-        loading = {"max_length": max_length, "device": device, "precision": precision}
+        loading = {"max_length": max_length, "device": device, "precision": precision.value}
         manifest = _from_corpus(source, index, model, options, overwrite, skip_invalid, loading)
     seconds = time.perf_counter() - began
     console.say(_report(index, manifest, seconds))
     if json:
         console.print_json(index_info(index) | {"seconds": round(seconds, 3)})
-
-
-def info(index: IndexFolder, json: Json = False) -> None:
-    """Describe an index: documents, encoder, quantisation error, sizes.
-
-    Whether it is whole, `dupmae verify` tells.
-
-    [bold]Examples:[/bold]
-
-      dupmae info --index indexes/scifact
-
-      dupmae info --index indexes/scifact --json
-    """
-    from dupmae_toolkit.index.info import index_info
-
-    values = index_info(index)
-    if json:
-        console.print_json(values)
-        return
-    for name, text in _described(values):
-        print(f"{name:<12} {text}")
 
 
 def _from_encoded(
@@ -170,13 +130,10 @@ def _from_corpus(
 ) -> Manifest:
     from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.encoding.source import read_beginning
-    from dupmae_toolkit.errors import InputError
 
-    if loading["precision"] not in ("auto", "fp32", "bf16"):
-        raise InputError(f"precision {loading['precision']!r}: choose one of auto, fp32, bf16")
     corpus = open_corpus(source, skip_invalid=skip_invalid)
     read_beginning(corpus)
-    # Only now, because it takes seconds: what is wrong with the corpus is said at once.
+    # Imported late, because it takes seconds: errors in the corpus are reported first.
     from dupmae_toolkit.index.corpus import index_corpus
     from dupmae_toolkit.model.loading import load_encoder
 
@@ -201,59 +158,3 @@ def _report(index: Path, manifest: Manifest, seconds: float) -> str:
             f"{manifest.truncated:,} texts were cut at {manifest.encoder.max_length} tokens"
         )
     return "; ".join(parts)
-
-
-def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """The lines of `dupmae info`: a name and a text each."""
-    encoder, impacts, sizes = values["encoder"], values["impacts"], values["bytes"]
-    error = impacts["error"]
-    lines = [
-        ("index", f"{values['index']} (format {values['format_version']})"),
-        ("documents", f"{values['documents']:,}, {values['deleted']:,} deleted"),
-        ("source", _source(values)),
-        (
-            "encoder",
-            f"{encoder['name']}: {encoder['dense_dim']} dimensions, "
-            f"{encoder['vocabulary_size']:,} terms, texts of up to {encoder['max_length']} tokens, "
-            f"queries of {encoder['query_max_length']}; weights {encoder['weights_sha256'][:12]}",
-        ),
-        (
-            "score",
-            f"{encoder['dense_weight']:g} × dense + {encoder['lexical_weight']:g} × lexical",
-        ),
-        ("dense", f"FAISS {values['faiss']}, inner product"),
-        (
-            "lexical",
-            f"{values['terms_per_document']:,.1f} terms a document; impacts up to "
-            f"{impacts['max_impact']}, a step is {impacts['step']:.3g}, error "
-            f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most, "
-            f"{error['clipped']:,} clipped",
-        ),
-        (
-            "segments",
-            ", ".join(f"{s['name']} ({s['documents']:,})" for s in values["segments"]),
-        ),
-        ("bytes", ", ".join(f"{name} {size:,}" for name, size in sizes.items())),
-    ]
-    if values["truncated"]:
-        lines.insert(3, ("cut", f"{values['truncated']:,} texts at the encoder's limit"))
-    lines += [("leftover", f"{name}: {_about_leftover(name)}") for name in values["leftovers"]]
-    return lines
-
-
-def _source(values: dict[str, Any]) -> str:
-    source, changes = values["source"] or "not known", values["generation"]
-    if not changes:
-        return source
-    return f"{source}, for what was built; {changes:,} change{'s' * (changes > 1)} since"
-
-
-def _about_leftover(name: str) -> str:
-    """What is to be said of something in an index's folder that is no part of the index."""
-    from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER
-
-    if name == BUILDING_FOLDER:
-        return "of a build, under way or interrupted; the same `dupmae index` goes on"
-    if name == ADDING_FOLDER:
-        return "of an addition, under way or interrupted; the same `dupmae add` goes on"
-    return "of no use, unless a search that is under way reads it; gone with a later change"

@@ -1,4 +1,4 @@
-"""The application: gathers the commands, and turns every error into one line and an exit code."""
+"""The application: all commands, and one line and an exit code for every error."""
 
 from __future__ import annotations
 
@@ -6,36 +6,81 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from dupmae_cli import (
-    console,
-    demo,
-    doctor,
-    encode,
-    eval,
-    index,
-    mining,
-    searching,
-    teaching,
-    training,
-    updating,
-    verify,
-)
+from dupmae_cli import console
+from dupmae_cli.beir import beir
+from dupmae_cli.demo import demo
+from dupmae_cli.doctor import doctor
+from dupmae_cli.encode import encode
+from dupmae_cli.eval import evaluate
+from dupmae_cli.fuse import fuse
+from dupmae_cli.index import index
+from dupmae_cli.info import info
+from dupmae_cli.mining import mine
+from dupmae_cli.searching import search
+from dupmae_cli.teaching import teach
+from dupmae_cli.training import finetune, pretrain
+from dupmae_cli.updating import add, compact, delete
+from dupmae_cli.verify import verify
 from dupmae_toolkit import __version__
 from dupmae_toolkit.errors import DupMAEError
+
+PROGRAM = "dupmae"
+
+#: By name, in the order of the help.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "encode": encode,
+    "index": index,
+    "info": info,
+    "add": add,
+    "delete": delete,
+    "compact": compact,
+    "verify": verify,
+    "search": search,
+    "fuse": fuse,
+    "eval": evaluate,
+    "beir": beir,
+    "pretrain": pretrain,
+    "finetune": finetune,
+    "mine": mine,
+    "teach": teach,
+    "doctor": doctor,
+}
 
 # As shells count a process that Ctrl-C ended, and one that SIGTERM did.
 _INTERRUPTED = 130
 _TERMINATED = 143
 
+
+def _without_flag_types(parameters: list[Any]) -> list[Any]:
+    """Leave out the type of flags in the help: Typer writes `<bool>`, but they take no value."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
+class _Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_flag_types(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_flag_types(super().get_params(ctx))
+
+
 app = typer.Typer(
-    name="dupmae",
+    name=PROGRAM,
+    cls=_Group,
     help="Train DupMAE encoders, index both their vectors, search, and evaluate.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -43,58 +88,53 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def application(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks. Allowed anywhere."),
+    version: bool = typer.Option(False, "--version", "-V", help="Print the version and stop."),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show tracebacks of errors. May stand anywhere."
+    ),
 ) -> None:
     """Train DupMAE encoders, index both their vectors, search, and evaluate."""
     if version:
-        print(f"dupmae {__version__}")
+        print(f"{PROGRAM} {__version__}")
         raise typer.Exit
 
 
-for group in (
-    demo,
-    encode,
-    index,
-    updating,
-    verify,
-    searching,
-    eval,
-    training,
-    mining,
-    teaching,
-    doctor,
-):
-    group.register(app)
+for _name, _command in COMMANDS.items():
+    app.command(_name, cls=_Command)(_command)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit.
+def main(arguments: list[str] | None = None, program: str = PROGRAM) -> None:
+    """Run the command line and exit; ``program``: how it was called, for usage lines.
 
     0: done, 1: failed, 2: refused, 130: interrupted, 143: ended by SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every text
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every character
             stream.reconfigure(errors="replace")
     words = [word for word in words if word != "--debug"]
     with console.terminating() as terminated:
-        code = _run(words, debug, terminated)
+        code = _run(words, debug, terminated, program)
     sys.exit(code)
 
 
-def _run(words: list[str], debug: bool, terminated: Sequence[int] = ()) -> int:
+def _run(
+    words: list[str], debug: bool, terminated: Sequence[int] = (), program: str = PROGRAM
+) -> int:
     console.if_interrupted()
+    if program != PROGRAM and words and words[0] in ("--install-completion", "--show-completion"):
+        # A shell completes the words of one command, and that is not `python`.
+        return _refuse(f"completion is for the command `{PROGRAM}`: call `{PROGRAM} {words[0]}`", 2)
     try:
-        code = app(words, prog_name="dupmae", standalone_mode=False) or 0
-        sys.stdout.flush()  # here, where a reader that went away can be handled
-        # Some versions of Typer end with a code where others raise.
+        code = app(words, prog_name=program, standalone_mode=False) or 0
+        sys.stdout.flush()  # here, where a closed pipe can be handled
+        # Some versions of Typer return a code where others raise.
         return _ended(terminated) if code == _INTERRUPTED else code
     except (typer.Abort, KeyboardInterrupt):
         return _ended(terminated)
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does; Python must not complain at exit.
+        # The reader closed the pipe, as `head` does; Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except DupMAEError as error:
@@ -102,12 +142,12 @@ def _run(words: list[str], debug: bool, terminated: Sequence[int] = ()) -> int:
             traceback.print_exc()
         return _refuse(str(error), error.exit_code)
     except Exception as error:
-        # Usage errors are click's, which Typer carries under another name in some versions.
+        # Usage errors are click's. Some versions of Typer bring click under another name.
         if hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)
             if type(error).__name__ == "NoArgsIsHelpError":
                 return 2  # the help has been printed
-            command = context.command_path if context else "dupmae"
+            command = context.command_path if context else program
             hint = ""
             if type(error).__name__ == "NoSuchOption":
                 hint = " What begins with a dash and is no option goes after -- at the end."
@@ -127,5 +167,5 @@ def _ended(terminated: Sequence[int]) -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    print(f"dupmae: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.index import SkipInvalid
-from dupmae_cli.searching import JsonOption, Mode, Precision
+from dupmae_cli.options import (
+    DeviceOption,
+    HybridWeightsOption,
+    JsonOption,
+    MarginOption,
+    MarginRatioOption,
+    Mode,
+    Precision,
+    PrecisionOption,
+    SkipInvalidOption,
+    model_option,
+    split_option,
+)
 
 if TYPE_CHECKING:
     from dupmae_toolkit.mining.report import MiningReport
@@ -21,108 +32,104 @@ class Pick(StrEnum):
     TOP = "top"
 
 
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("mine")(mine)
-
-
 def mine(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The JSON lines to write (.jsonl, .jsonl.gz)."),
+        typer.Option("--output", "-o", help="The file to write (.jsonl, .jsonl.gz)."),
     ],
     corpus: Annotated[
         str | None,
         typer.Argument(
-            help="A BEIR folder or zip, JSON lines, a TSV, an ir_datasets id; not needed with "
-            "--index if the queries come from elsewhere."
+            metavar="CORPUS",
+            help="A BEIR folder or zip, JSON lines, a TSV or an ir_datasets id; not needed with "
+            "--index if the queries come from elsewhere.",
         ),
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option("--index", "-i", help="Search this index; default: one of CORPUS, for now."),
+        typer.Option(
+            "--index", "-i", help="The index to search.", show_default="a temporary one of CORPUS"
+        ),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="Take the lists of this TREC run; search nothing.")
+        Path | None,
+        typer.Option("--run", help="Take candidates from this TREC run; search nothing."),
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="The split of the BEIR data set; default: train."),
-    ] = None,
+    split: Annotated[str | None, split_option("train")] = None,
     queries: Annotated[
         str | None,
-        typer.Option(help="Queries from elsewhere: a file with --qrels, a BEIR data set."),
+        typer.Option(help="Queries from elsewhere: a BEIR data set, or a file with --qrels."),
     ] = None,
     qrels: Annotated[
-        Path | None, typer.Option(help="Judgements of --queries: TREC's or BEIR's columns.")
+        Path | None, typer.Option(help="Judgements of --queries, in TREC's or BEIR's columns.")
     ] = None,
     pairs: Annotated[
         bool,
-        typer.Option("--pairs", help="Titles are queries, and their own texts the positives."),
+        typer.Option("--pairs", help="Use titles as queries, and their texts as positives."),
     ] = False,
-    grade: Annotated[int, typer.Option(help="The least grade of a positive.")] = 1,
-    mode: Annotated[Mode, typer.Option(help="What is searched.")] = Mode.HYBRID,
-    weights: Annotated[
-        str | None, typer.Option(help="Of dense and lexical, as in 0.3,0.7; default: the model's.")
-    ] = None,
+    grade: Annotated[int, typer.Option(help="The lowest grade of a positive.")] = 1,
+    mode: Annotated[Mode, typer.Option(help="Which scores to search by.")] = Mode.HYBRID,
+    weights: HybridWeightsOption = None,
     depth: Annotated[
-        int | None, typer.Option(help="Candidates of a query; default: --to-rank, or 200.")
+        int | None,
+        typer.Option(help="Candidates for a query.", show_default="--to-rank, or 200"),
     ] = None,
-    from_rank: Annotated[int, typer.Option(help="The first rank looked at.")] = 1,
-    to_rank: Annotated[int | None, typer.Option(help="The last one; default: --depth.")] = None,
-    negatives: Annotated[int, typer.Option("--negatives", "-n", help="Of a query, at most.")] = 15,
+    from_rank: Annotated[int, typer.Option(help="The first rank to take negatives from.")] = 1,
+    to_rank: Annotated[
+        int | None, typer.Option(help="The last rank.", show_default="--depth")
+    ] = None,
+    negatives: Annotated[
+        int, typer.Option("--negatives", "-n", help="Negatives of a query, at most.")
+    ] = 15,
     pick: Annotated[
-        Pick, typer.Option(help="Drawn from all that pass the filters, or the first of them.")
+        Pick, typer.Option(help="Take a random sample of what passes the filters, or the top.")
     ] = Pick.RANDOM,
-    seed: Annotated[int, typer.Option(help="Of the drawing.")] = 1,
-    margin: Annotated[
-        float | None,
-        typer.Option(help="Leave out what scores more than the best positive minus this."),
-    ] = None,
-    margin_ratio: Annotated[
-        float | None,
-        typer.Option(help="The same as a share of the positive's score, as in 0.05."),
-    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of the random sample.")] = 1,
+    margin: MarginOption = None,
+    margin_ratio: MarginRatioOption = None,
     same_text: Annotated[
         bool,
-        typer.Option("--drop-same-text/--keep-same-text", help="Of a positive, or of the query."),
+        typer.Option(
+            "--drop-same-text/--keep-same-text",
+            help="Whether to leave out documents with the text of a positive, or of the query.",
+        ),
     ] = True,
     same_title: Annotated[
         bool | None,
         typer.Option(
             "--drop-same-title/--keep-same-title",
-            help="Of a positive, or the query; default: keep, but drop with --pairs.",
+            help="Whether to leave out documents with the title of a positive, or of the query.",
+            show_default="keep, but drop with --pairs",
         ),
     ] = None,
     drop_self: Annotated[
-        bool, typer.Option("--drop-self", help="Leave out the document with the query's id.")
+        bool, typer.Option("--drop-self", help="Leave out the document that has the query's id.")
     ] = False,
     teacher_run: Annotated[
         Path | None, typer.Option(help="A TREC run with another model's scores, to filter by.")
     ] = None,
     teacher_margin: Annotated[
-        float, typer.Option(help="Leave out what the teacher scores above positive minus this.")
+        float,
+        typer.Option(
+            help="Leave out negatives that --teacher-run scores above the best positive minus this."
+        ),
     ] = 0.0,
     keep_bare: Annotated[
         bool, typer.Option("--keep-bare", help="Write queries without negatives too.")
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(help="builtin (the default), a folder, a hub id; with --index: its own."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: bf16 where the hardware has it, else fp32.")
-    ] = Precision.AUTO,
-    skip_invalid: SkipInvalid = False,
+    model: Annotated[str | None, model_option("that of --index, else builtin")] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
+    skip_invalid: SkipInvalidOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Mine hard negatives: documents near a query that do not answer it.
+    """Mine hard negatives: documents that score high for a query but do not answer it.
 
     OUTPUT gets a line for each query: its positives, its negatives, and their
-    scores. What it took lies beside it, in OUTPUT.json. What looks like an answer
-    that nobody judged is left out: by its text, by --margin, by --teacher-run.
-    Without --index, CORPUS is encoded and indexed in a temporary folder first.
+    scores. Settings and counts are written beside it, to OUTPUT.json. Documents
+    that look like answers which nobody judged are left out: by their text, by
+    --margin, by --teacher-run. Without --index, CORPUS is encoded and indexed in
+    a temporary folder first.
 
     [bold]Examples:[/bold]
 

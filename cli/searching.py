@@ -1,8 +1,7 @@
-"""`dupmae search` and `dupmae fuse`."""
+"""`dupmae search`: a question against an index, or many queries into a run."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,117 +9,87 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.hits import print_table
+from dupmae_cli.options import (
+    DeviceOption,
+    ExactOption,
+    FusionOption,
+    HybridWeightsOption,
+    IndexModelOption,
+    JsonOption,
+    Method,
+    Mode,
+    NormOption,
+    Precision,
+    PrecisionOption,
+    RrfOption,
+    TagOption,
+    k_option,
+    split_option,
+)
+from dupmae_cli.runs import check_run, report_run
 
 if TYPE_CHECKING:
-    from dupmae_toolkit.records import Hit, Run
+    from dupmae_toolkit.records import Hit
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.searcher import Searcher
-
-
-class Mode(StrEnum):
-    HYBRID = "hybrid"
-    DENSE = "dense"
-    LEXICAL = "lexical"
-
-
-class Method(StrEnum):
-    SUM = "sum"
-    LINEAR = "linear"
-    RRF = "rrf"
-    COMBSUM = "combsum"
-    COMBMNZ = "combmnz"
-
-
-class Norm(StrEnum):
-    NONE = "none"
-    MIN_MAX = "min-max"
-    Z_SCORE = "z-score"
-
-
-class Missing(StrEnum):
-    ZERO = "zero"
-    MIN = "min"
-
-
-class Precision(StrEnum):
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-
-
-NormOption = Annotated[
-    Norm | None, typer.Option("--norm", help="Scores on a common footing; default: the method's.")
-]
-WeightsOption = Annotated[
-    str | None, typer.Option("--weights", help="One for each list, as in 0.3,0.7.")
-]
-RrfOption = Annotated[float, typer.Option("--rrf-k", help="The k of 1 / (k + rank).")]
-TagOption = Annotated[str | None, typer.Option("--tag", help="The last column of the run.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("search")(search)
-    app.command("fuse")(fuse)
 
 
 def search(
     index: Annotated[
         Path,
         typer.Option(
-            "--index", help="The index to search; a FAISS or Lucene folder of Pyserini's too."
+            "--index",
+            "-i",
+            help="The index to search, or a FAISS or Lucene folder that Pyserini built.",
         ),
     ],
-    query: Annotated[str | None, typer.Argument(help="A question, in quotes.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="One question, in quotes.")
+    ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
             help="Many queries: a BEIR folder or zip, JSON lines, a TSV, an ir_datasets id, or a "
-            "folder that `dupmae encode --queries` wrote."
+            "folder that `dupmae encode --queries` wrote. With --split, only the queries that are "
+            "judged in that split."
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of a BEIR data set, the queries judged in this split.")
-    ] = None,
+    split: Annotated[str | None, split_option("all queries")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The TREC run to write for --queries.")
     ] = None,
-    k: Annotated[
-        int | None, typer.Option("-k", help="Hits; default 10 for a question, 1000 in a run.")
-    ] = None,
+    k: Annotated[int | None, k_option("10 for a question, 1000 in a run")] = None,
     mode: Annotated[
-        Mode | None, typer.Option(help="Which of the two indexes; default: hybrid.")
+        Mode | None,
+        typer.Option(
+            help="Which scores to search by.",
+            show_default="hybrid, or the only one of a Pyserini index",
+        ),
     ] = None,
-    fusion: Annotated[Method, typer.Option(help="How the two scores become one.")] = Method.SUM,
+    fusion: FusionOption = Method.SUM,
     norm: NormOption = None,
-    weights: WeightsOption = None,
+    weights: HybridWeightsOption = None,
     rrf_k: RrfOption = 60.0,
     depth: Annotated[
         int | None,
         typer.Option(
-            help="Hits of each index that are fused; default 4 k, from 100 to 1000, at least k."
+            help="Hits of each index that are fused.",
+            show_default="4 k, but 100 to 1000, and at least k",
         ),
     ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Look deeper until every ranking is proven.")
-    ] = False,
+    exact: ExactOption = False,
     tag: TagOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="builtin, a folder, or a hub id; default: the index's own encoder."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: bf16 where the hardware has it, else fp32.")
-    ] = Precision.AUTO,
+    model: IndexModelOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
 ) -> None:
-    """Search an index: one question for a table, many queries for a TREC run.
+    """Search an index: a question gives a table, a file of queries a TREC run.
 
-    Both indexes are searched side by side. A document that only one of them
-    returned gets its other score from the stored vectors; the sum of both, with
-    the model's weights, ranks. Ties break by document id.
+    The dense and the lexical index are searched side by side. If only one of them
+    returned a document, its other score is computed from the stored vectors.
+    Documents are ranked by the weighted sum of both scores. Ties break by
+    document id.
 
     [bold]Examples:[/bold]
 
@@ -132,7 +101,7 @@ def search(
 
       dupmae search --index indexes/scifact --queries encoded/queries --output run.trec --exact
 
-      dupmae search --index lucene-index.impact --model my-model "a folder of stock Pyserini's"
+      dupmae search --index lucene-index.impact --model my-model "an index of stock Pyserini"
     """
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.interop.pyserini_index import open_searcher
@@ -152,7 +121,7 @@ def search(
         raise InputError("--queries writes a TREC run; name its file with --output")
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     if output is not None:
-        _check_output(output, tag)
+        check_run(output, tag)
     fuses = how != Fusion(rrf_k=rrf_k) or depth is not None
     if mode is not None:
         _check_fuses(mode.value, fuses)
@@ -167,53 +136,6 @@ def search(
     assert queries is not None
     assert output is not None
     _search_many(opened, queries, split, request, output, tag, json)
-
-
-def fuse(
-    runs: Annotated[list[Path], typer.Argument(help="TREC runs, two or more; .gz is read too.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The TREC run to write.")],
-    method: Annotated[Method, typer.Option(help="How scores become one.")] = Method.RRF,
-    weights: WeightsOption = None,
-    norm: NormOption = None,
-    missing: Annotated[
-        Missing,
-        typer.Option(help="What a document counts as in a run that lacks it, after --norm."),
-    ] = Missing.ZERO,
-    k: Annotated[int, typer.Option("-k", "--k", help="Documents kept of each topic.")] = 1000,
-    rrf_k: RrfOption = 60.0,
-    tag: TagOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Fuse TREC runs into one.
-
-    rrf: Σ weight / (60 + rank), ranks from 1. sum: Σ weight × score. linear: Σ
-    weight × normalised score. combsum: Σ normalised score. combmnz: that times
-    the number of runs that hold the document. linear, combsum and combmnz
-    normalise by min-max unless told otherwise. Ties break by document id.
-
-    [bold]Examples:[/bold]
-
-      dupmae fuse dense.trec lexical.trec --output fused.trec
-
-      dupmae fuse a.trec b.trec c.trec --output fused.trec --method linear --weights 0.5,0.3,0.2
-
-      dupmae fuse a.trec b.trec.gz --output fused.trec --method combmnz --missing min -k 100
-    """
-    from dupmae_toolkit.collection.trec import read_run, write_run
-    from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.search.fusion import Fusion, fuse_runs, parse_weights
-
-    how = Fusion(
-        method.value, parse_weights(weights), norm.value if norm else None, missing.value, rrf_k
-    )
-    _check_output(output, tag)
-    if output.exists() and any(path.exists() and path.samefile(output) for path in runs):
-        raise InputError(f"{output}: is one of the runs to be fused; name another output")
-    how.describe(len(runs), completed=False)  # refuses a wrong number of weights before reading
-    fused = fuse_runs([read_run(path) for path in runs], how, k, tag)
-    fused.metadata["runs"] = [str(path) for path in runs]
-    write_run(fused, output)
-    _report(fused, output, {"method": method.value}, json)
 
 
 def _check_fuses(mode: str, fuses: bool) -> None:
@@ -244,10 +166,17 @@ def _search_one(index: Searcher, query: str, request: Request, json: bool) -> No
         return
     if hits:
         print_table(query, hits, request.mode)
-    where = "proven to be the best" if proven else "not proven to be the best; --exact proves it"
-    if not proven and request.mode == "hybrid" and not request.fusion.is_sum:
-        where = f"fused by {request.fusion.method}"
-    console.say(f"{len(hits):,} of {len(index):,} documents, {request.mode}, {where}")
+    line = f"{len(hits):,} of {len(index):,} documents, {request.mode}"
+    console.say(line + (f", {_exactness(len(hits), proven, request)}" if hits else ""))
+
+
+def _exactness(hits: int, proven: bool, request: Request) -> str:
+    """What is known of a ranking; it says nothing of how well the hits answer the question."""
+    if proven:
+        return f"exact top {hits:,}"
+    if request.mode == "hybrid" and not request.fusion.is_sum:
+        return f"fused by {request.fusion.method}"
+    return f"top {hits:,} not proven exact; --exact proves it"
 
 
 def _search_many(
@@ -275,31 +204,8 @@ def _search_many(
     run.metadata["queries"] = source
     run.metadata["split"] = split
     write_run(run, output)
-    _report(run, output, {"mode": request.mode}, json)
-
-
-def _report(run: Run, output: Path, how: dict[str, Any], json: bool) -> None:
-    hits = sum(len(ranking) for ranking in run.topics.values())
-    certificate = run.metadata.get("certificate")
-    if json:
-        summary = {"output": str(output), "tag": run.tag, "topics": len(run), "hits": hits}
-        console.print_json(summary | how | run.metadata)
-        return
-    line = f"{output}: {len(run):,} topics, {hits:,} hits, {', '.join(how.values())}"
-    if certificate:
-        line += f", {certificate['certified']:,} of {certificate['topics']:,} rankings proven exact"
-    console.say(line)
+    report_run(run, output, {"mode": request.mode}, json)
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:
     return {name: getattr(hit, name) for name in hit.__slots__}
-
-
-def _check_output(path: Path, tag: str | None) -> None:
-    """Refuse, before the work, a file or a tag that could not be written after it."""
-    from dupmae_toolkit.collection.lines import check_id
-    from dupmae_toolkit.files import check_file_output
-
-    if tag is not None:
-        check_id(tag, path, None, "tag")
-    check_file_output(path, "the run")

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.searching import (
+from dupmae_cli.options import (
+    DeviceOption,
     JsonOption,
+    MarginOption,
+    MarginRatioOption,
     Method,
     NormOption,
     Precision,
+    PrecisionOption,
     RrfOption,
-    WeightsOption,
+    RunWeightsOption,
 )
 
 if TYPE_CHECKING:
@@ -34,81 +38,79 @@ class Unlisted(StrEnum):
     DROP = "drop"
 
 
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("teach")(teach)
-
-
 def teach(
     examples: Annotated[
-        Path, typer.Argument(help="JSON lines as `dupmae mine` writes them (.jsonl, .gz, .xz).")
+        Path,
+        typer.Argument(
+            metavar="EXAMPLES", help="What `dupmae mine` wrote: JSON lines (.jsonl, .gz, .xz)."
+        ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The JSON lines to write; may be the same file."),
+        typer.Option("--output", "-o", help="The file to write; may be EXAMPLES."),
     ],
     cross_encoder: Annotated[
         str | None,
         typer.Option(help="A sequence classifier of transformers: a folder or a hub id."),
     ] = None,
     run: Annotated[
-        list[Path] | None, typer.Option("--run", help="A TREC run; several are fused.")
+        list[Path] | None,
+        typer.Option(
+            "--run", metavar="<path>", help="A TREC run; may be repeated: several are fused."
+        ),
     ] = None,
     bm25: Annotated[
-        str | None, typer.Option(help="The corpus whose statistics BM25 scores with.")
+        str | None, typer.Option(help="BM25 with the statistics of this corpus.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="An encoder of this toolkit: builtin, a folder, a hub id.")
+        str | None, typer.Option(help="An encoder of this toolkit: builtin, a folder or a hub id.")
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(help="Of a cross-encoder with several labels, the one that means yes."),
+        typer.Option(help="If the cross-encoder has several labels, the one that means yes."),
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of query and text together; default: the model's.")
+        int | None,
+        typer.Option(
+            help="Tokens of query and text together, for --cross-encoder.",
+            show_default="the model's",
+        ),
     ] = None,
-    part: Annotated[Part, typer.Option(help="Which score of --encoder.")] = Part.JOINT,
+    part: Annotated[Part, typer.Option(help="Which score of --encoder to take.")] = Part.JOINT,
     method: Annotated[
-        Method | None, typer.Option(help="How --run's scores become one; default: linear.")
+        Method | None, typer.Option(help="How several runs are fused.", show_default="linear")
     ] = None,
-    weights: WeightsOption = None,
+    weights: RunWeightsOption = None,
     norm: NormOption = None,
     rrf_k: RrfOption = 60.0,
     missing: Annotated[
         Unlisted,
         typer.Option(
-            help="A text that a run does not list: counts as the run's smallest for the query, or "
+            help="A text that a run does not list gets the run's smallest score for the query, or "
             "is left out."
         ),
     ] = Unlisted.MIN,
     bm25_index: Annotated[
-        Path | None, typer.Option(help="Keep BM25's index here, and use it again.")
+        Path | None, typer.Option(help="Keep the index of --bm25 here, and use it again.")
     ] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(help="Leave out negatives that score more than the best positive minus this."),
-    ] = None,
-    margin_ratio: Annotated[
-        float | None,
-        typer.Option(help="The same as a share of the positive's score, as in 0.05."),
-    ] = None,
+    margin: MarginOption = None,
+    margin_ratio: MarginRatioOption = None,
     keep_bare: Annotated[
         bool, typer.Option("--keep-bare", help="Keep queries whose negatives are all left out.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Throw away what other, interrupted work left.")
+        bool,
+        typer.Option("--restart", help="Discard what other, interrupted work left."),
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="auto: bf16 where the hardware has it, else fp32.")
-    ] = Precision.AUTO,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
 ) -> None:
     """Put a teacher's scores into mined examples, for distillation.
 
-    The teacher is one of --cross-encoder, --run, --bm25, --encoder; its scores
-    take the place of those that are there. Who it was lies beside OUTPUT, in
-    OUTPUT.json. Interrupted work goes on when it is called again in the same way.
+    The teacher is one of --cross-encoder, --run, --bm25 and --encoder; its scores
+    replace those in EXAMPLES. Which teacher it was is written beside OUTPUT, to
+    OUTPUT.json. If interrupted, the same command continues.
 
     [bold]Examples:[/bold]
 

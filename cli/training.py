@@ -11,42 +11,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli.console import if_interrupted, print_json, say
+from dupmae_cli.options import JsonOption
 from dupmae_toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from dupmae_toolkit.training.recipe import Recipe
 
-RECIPE = Annotated[Path, typer.Argument(help="A recipe in YAML; see the folder recipes/.")]
-DATA = Annotated[
-    str, typer.Option("--data", help="The folder that {data} in the recipe stands for.")
+RecipeArgument = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML; see the folder recipes/.")
 ]
-SET = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE overrides a key; may be repeated.")
+DataOption = Annotated[
+    str, typer.Option("--data", help="The file or folder that {data} in the recipe stands for.")
 ]
-RESUME = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
-DRY_RUN = Annotated[
-    bool, typer.Option("--dry-run", help="Say what the training will take, and stop there.")
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated."
+    ),
 ]
-JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command()(pretrain)
-    app.command()(finetune)
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Estimate the time and the memory of the training, and stop there."
+    ),
+]
 
 
 def pretrain(
-    recipe: RECIPE,
-    data: DATA = "",
-    set_: SET = None,
-    resume: RESUME = False,
-    dry_run: DRY_RUN = False,
-    json: JSON = False,
+    recipe: RecipeArgument,
+    data: DataOption = "",
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Pre-train an encoder with both decoders on plain text.
 
-    On several GPUs torchrun or accelerate starts a process for each; the training is the same.
+    On several GPUs, torchrun or accelerate starts a process for each; the training is the same.
     docs/training.md explains every key of a recipe.
 
     [bold]Examples:[/bold]
@@ -61,7 +63,7 @@ def pretrain(
     from dupmae_toolkit.training.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, PretrainRecipe, _changes(set_), data)
-    # Only now, because it loads torch: what is wrong with the recipe is said at once.
+    # Imported late, because it loads torch: errors in the recipe are reported first.
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.pretrain import pretrain as work
 
@@ -69,14 +71,14 @@ def pretrain(
 
 
 def finetune(
-    recipe: RECIPE,
-    data: DATA = "",
-    set_: SET = None,
-    resume: RESUME = False,
-    dry_run: DRY_RUN = False,
-    json: JSON = False,
+    recipe: RecipeArgument,
+    data: DataOption = "",
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
 ) -> None:
-    """Fine-tune an encoder on queries with the documents that answer them.
+    """Fine-tune an encoder on queries and the documents that answer them.
 
     docs/training.md explains every key of a recipe.
 
@@ -92,7 +94,7 @@ def finetune(
     from dupmae_toolkit.training.recipe_files import load_recipe
 
     loaded = load_recipe(recipe, FinetuneRecipe, _changes(set_), data)
-    # Only now, because it loads torch: what is wrong with the recipe is said at once.
+    # Imported late, because it loads torch: errors in the recipe are reported first.
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.finetune import finetune as work
 
@@ -129,8 +131,8 @@ def _train(
     except processes.StoppedElsewhereError as error:
         raise typer.Exit(error.exit_code) from error
     except InputError as error:
-        # All processes read the same recipe: what is wrong with it is said once on each machine.
-        if processes.process_number() and os.environ.get("LOCAL_RANK", "0") != "0":
+        # All processes read the same recipe: its errors are reported once on each machine.
+        if processes.rank() and os.environ.get("LOCAL_RANK", "0") != "0":
             raise typer.Exit(error.exit_code) from error
         raise
     if not processes.is_main():

@@ -1,4 +1,4 @@
-"""`dupmae add`, `dupmae delete`, `dupmae compact`: change an index."""
+"""`dupmae add`, `dupmae delete` and `dupmae compact`: change an index."""
 
 from __future__ import annotations
 
@@ -8,43 +8,39 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.index import IndexFolder, Json, SkipInvalid, Texts
+from dupmae_cli.options import (
+    DeviceOption,
+    IndexModelOption,
+    IndexOption,
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    SkipInvalidOption,
+    TextsArgument,
+    WaitOption,
+)
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.updates import Update
 
-Wait = Annotated[
-    float, typer.Option(help="Seconds to wait while another process changes the index.")
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("add")(add)
-    app.command("delete")(delete)
-    app.command("compact")(compact)
-
 
 def add(
-    source: Texts,
-    index: IndexFolder,
+    source: TextsArgument,
+    index: IndexOption,
     replace: Annotated[
-        bool,
-        typer.Option("--replace", help="Put documents in the place of those with the same ids."),
+        bool, typer.Option("--replace", help="Replace documents that have the same ids.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Default: the encoder that the index names.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    skip_invalid: SkipInvalid = False,
-    wait: Wait = 60.0,
-    json: Json = False,
+    model: IndexModelOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
+    skip_invalid: SkipInvalidOption = False,
+    wait: WaitOption = 60.0,
+    json: JsonOption = False,
 ) -> None:
     """Add documents to an index, all of them in one step.
 
-    Searches that are under way see the index as it was. A run that was interrupted has added
-    nothing, and continues when it is called again in the same way.
+    Running searches see the index as it was. An interrupted run has added nothing; the same command
+    continues.
 
     [bold]Examples:[/bold]
 
@@ -73,11 +69,15 @@ def add(
         corpus = open_corpus(source, skip_invalid=skip_invalid)
         tell_if_interrupted(index, adding_folder(index, corpus))
         read_beginning(corpus)
-        # Only now, because it takes seconds: what is wrong with the corpus is said at once.
+        # Imported late, because it takes seconds: errors in the corpus are reported first.
         from dupmae_toolkit.search.queries import load_encoder
 
         encoder = load_encoder(
-            model or info.name, info, remembered=model is None, device=device, precision=precision
+            model or info.name,
+            info,
+            remembered=model is None,
+            device=device,
+            precision=precision.value,
         )
         done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
         console.say_left_out(corpus)
@@ -85,21 +85,22 @@ def add(
 
 
 def delete(
-    index: IndexFolder,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Ids.")] = None,
+    index: IndexOption,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of documents.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="A file with an id on each line; - for stdin.")
+        Path | None, typer.Option("--file", help="A file with an id on each line; - is stdin.")
     ] = None,
     ignore_missing: Annotated[
-        bool, typer.Option("--ignore-missing", help="Pass over ids that are not in the index.")
+        bool, typer.Option("--ignore-missing", help="Ignore ids that are not in the index.")
     ] = False,
-    wait: Wait = 60.0,
-    json: Json = False,
+    wait: WaitOption = 60.0,
+    json: JsonOption = False,
 ) -> None:
     """Delete documents from an index, all of them in one step.
 
-    All or none: an id that is not in the index is refused, unless --ignore-missing. The room of the
-    others is free again when their segment is merged, or with `dupmae compact`.
+    All or none: if an id is not in the index, nothing is deleted, unless --ignore-missing is given.
+    Disk space is freed when a segment is merged, or by `dupmae compact`. Ids that begin with a dash
+    go after `--` at the end, or into a --file.
 
     [bold]Examples:[/bold]
 
@@ -109,22 +110,23 @@ def delete(
 
       sqlite3 notes.db "select id from gone" | dupmae delete --file - --index indexes/notes
     """
+    from dupmae_toolkit.collection.ids import read_ids
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.index.updates import delete_documents
 
     names = list(ids or [])
     if file is not None:
-        names += _read_ids(file)
+        names += read_ids(file)
     if not names:
         raise InputError("nothing to delete: give ids, or a file of ids with --file")
     tell_if_interrupted(index)
     _tell(index, delete_documents(index, names, ignore_missing=ignore_missing, wait=wait), json)
 
 
-def compact(index: IndexFolder, wait: Wait = 60.0, json: Json = False) -> None:
-    """Write an index anew without deleted documents, in as few segments as can be.
+def compact(index: IndexOption, wait: WaitOption = 60.0, json: JsonOption = False) -> None:
+    """Rewrite an index without deleted documents, in as few segments as possible.
 
-    The results of searches stay the same. Nothing is encoded again.
+    Search results stay the same. Nothing is encoded again.
 
     [bold]Examples:[/bold]
 
@@ -137,7 +139,7 @@ def compact(index: IndexFolder, wait: Wait = 60.0, json: Json = False) -> None:
 
 
 def tell_if_interrupted(index: Path, folder: Path | None = None) -> None:
-    """Let Ctrl-C say whether a change of the index was made; ``folder``: where it keeps its work.
+    """After Ctrl-C, say whether the index was changed; ``folder``: where unfinished work is kept.
 
     Raises InputError where there is no index.
     """
@@ -154,39 +156,6 @@ def tell_if_interrupted(index: Path, folder: Path | None = None) -> None:
         return f"{index} is as it was; {how}"
 
     console.if_interrupted(tell)
-
-
-def _read_ids(file: Path) -> list[str]:
-    """The ids in a file, one on each line; white space around them is no part of any id."""
-    import codecs
-    import sys
-
-    from dupmae_toolkit.errors import InputError
-
-    name = "standard input" if str(file) == "-" else str(file)
-    if file.is_dir():
-        raise InputError(f"{name}: is a folder; name a file of ids")
-    try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "utf-16" if marked else "utf-8-sig"
-    try:
-        lines = data.decode(encoding).split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}: not {'UTF-16' if marked else 'UTF-8'} ({error.reason} at byte {error.start})"
-        ) from error
-    ids = []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if len(words) > 1 or "\0" in line:
-            raise InputError.at(name, number, "more than an id; put one on each line")
-        ids += words
-    if not ids:
-        raise InputError(f"{name}: no ids in it")
-    return ids
 
 
 def _tell(index: Path, done: Update, json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`dupmae verify`: look for damage in an index, and repair it."""
+"""`dupmae verify`: check an index for damage, and repair it."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.index import IndexFolder, Json
-from dupmae_cli.updating import Wait, tell_if_interrupted
+from dupmae_cli.options import (
+    DeviceOption,
+    IndexModelOption,
+    IndexOption,
+    JsonOption,
+    Precision,
+    PrecisionOption,
+    WaitOption,
+)
+from dupmae_cli.updating import tell_if_interrupted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.health.repair import Repair
     from dupmae_toolkit.index.problems import Problem
 
 
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to the application."""
-    app.command("verify")(verify)
-
-
 def verify(
-    index: IndexFolder,
+    index: IndexOption,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Look at names and sizes only, not into the files.")
+        bool, typer.Option("--quick", help="Check the files' names and sizes only.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Rebuild what is damaged from what is whole.")
+        bool, typer.Option("--repair", help="Rebuild damaged parts from intact ones.")
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="For --repair; default: the encoder that the index names."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps …")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    wait: Wait = 60.0,
-    json: Json = False,
+    model: IndexModelOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.AUTO,
+    wait: WaitOption = 60.0,
+    json: JsonOption = False,
 ) -> None:
-    """Look for damage: every file's checksum, and whether the parts of the index agree.
+    """Check an index for damage: every file's checksum, and whether its parts agree.
 
-    With --repair, what is damaged is rebuilt from what is whole, in one step that searches under
-    way do not notice: Lucene and the stored impacts from each other, FAISS from the stored vectors
-    and back, ids from wherever they stand; files that do not belong there are removed. Vectors that
-    stand nowhere any more are encoded again from the texts, by the index's own encoder. Texts, and
-    which documents were deleted, stand in one place only: what is lost of these is told.
+    With --repair, damaged parts are rebuilt from intact ones, in one step that running searches do
+    not notice: Lucene and the stored impacts from each other, FAISS and the stored vectors from
+    each other, ids from any copy of them. Files that do not belong to the index are removed.
+    Vectors of which no copy is left are encoded again from the texts, by the index's own encoder:
+    that is what --model, --device and --precision are for. Of the texts, and of which documents
+    were deleted, there is one copy only: if it is lost, the command says so.
 
-    Ends with 0 when the index is whole, as it was or after the repair, with 1 when it was looked at
-    and is not, and with 2 when there is no index to look at. Whatever uses an index (`dupmae
-    search`, `dupmae add`) ends with 2 where damage is in its way: it could not do what was asked.
+    The exit code is 0 if the index is undamaged, at once or after the repair, 1 if it was checked
+    and is damaged, and 2 if there is no index to check. Other commands that use an index, such as
+    `dupmae search`, end with 2 if damage keeps them from doing what was asked.
 
     [bold]Examples:[/bold]
 
@@ -67,7 +68,7 @@ def verify(
     if repair:
         if quick:
             raise InputError("--repair reads every file: leave out --quick")
-        _repair(index, wait, json, model=model, device=device, precision=precision)
+        _repair(index, wait, json, model=model, device=device, precision=precision.value)
         return
     if model or device:
         raise InputError("--model and --device are for --repair, which may encode texts again")
@@ -100,7 +101,7 @@ def _repair(index: Path, wait: float, json: bool, model: str | None, **settings:
         info = Manifest.load(index).encoder
         return load_encoder(model or info.name, info, remembered=model is None, **settings)
 
-    with contextlib.suppress(DupMAEError):  # a repair tells what is wrong with a manifest
+    with contextlib.suppress(DupMAEError):  # the repair reports a damaged manifest itself
         tell_if_interrupted(index)
     done = repair_index(index, encoder, wait=wait, progress=console.bar)
     if json:
@@ -129,7 +130,7 @@ def _repair(index: Path, wait: float, json: bool, model: str | None, **settings:
 
 
 def _lines(done: Repair) -> list[str]:
-    """What happened, a line each: found, removed, rebuilt, left."""
+    """A line for everything that was found, removed, rebuilt, or left damaged."""
     lines = [f"found    {problem.path}: {problem.fault}" for problem in done.found]
     lines += [f"removed  {name}" for name in done.removed]
     lines += [f"rebuilt  {each}" for each in done.rebuilt]

@@ -252,7 +252,6 @@ def test_bad_arguments_are_one_line(dupmae, corpus, tmp_path):
         ((corpus, *out, "--max-length", 0), "max_length 0"),
         ((corpus, *out, "--max-length", -5), "max_length -5"),
         ((corpus, *out, "--precision", "fp8"), "--precision"),
-        ((corpus, *out, "--engine", "ray"), "'local'"),
         ((corpus, *out, "--dense-dtype", "int8"), "--dense-dtype"),
         ((corpus, *out, "--queries", "--skip-invalid"), "--skip-invalid"),
     ):

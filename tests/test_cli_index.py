@@ -151,7 +151,7 @@ def test_a_bad_corpus_leaves_nothing_behind(tmp_path, model, capsys, content, me
         (["--faiss", "Flatt"], "FAISS spec 'Flatt'"),
         (["--max-impact", "0"], "largest impact of 0"),
         (["--segment-size", "0"], "segment size 0"),
-        (["--precision", "fp8"], "precision 'fp8'"),
+        (["--precision", "fp8"], "'fp8'"),
         (["--model", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--max-length", "x"], "max-length"),
     ],

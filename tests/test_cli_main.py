@@ -1,19 +1,28 @@
-"""What all commands share: odd terminals, and readers that go away."""
+"""What all commands share: help, ways of calling, odd terminals, and readers that go away."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
+import typer
 
 from dupmae_cli.main import app, main
+from dupmae_cli.options import MEASURES
+from dupmae_toolkit import __version__
+from dupmae_toolkit.encoding.stream import PART_SIZE
+from dupmae_toolkit.evaluation.measures import DEFAULT_MEASURES, split_measures
+from tests.cli_support import run
 
 QRELS = "query-id\tcorpus-id\tscore\n1\tétoile😀\t1\n"
 RUN = "1 Q0 étoile😀 1 2.0 t\n"
+NAMES = [entry.name or entry.callback.__name__ for entry in app.registered_commands]
 
 
 @pytest.fixture
@@ -58,9 +67,7 @@ def test_a_reader_that_went_away_is_no_error_to_speak_of():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize(
-    "command", [entry.name or entry.callback.__name__ for entry in app.registered_commands]
-)
+@pytest.mark.parametrize("command", NAMES)
 def test_the_examples_of_every_command_are_indented(command, capsys, monkeypatch):
     """Typer dedents what follows the first paragraph, so a second one must stand at the margin."""
     monkeypatch.setenv("COLUMNS", "120")
@@ -70,3 +77,146 @@ def test_the_examples_of_every_command_are_indented(command, capsys, monkeypatch
     examples = [line for line in examples if line.strip() not in ("", "╭")]
     assert f"dupmae {command}" in "".join(examples)
     assert all(line.startswith("   ") for line in examples)
+
+
+@pytest.fixture
+def help_of(capsys, monkeypatch):
+    """What ``--help`` shows of a command, or of the application, on a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *command: run(capsys, *command, "--help")[1]
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in NAMES)])
+def test_no_flag_shows_a_type(command, help_of):
+    """A flag takes no value; Typer writes `<bool>` after it, as if it did."""
+    shown = help_of(*command)
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+
+
+def test_the_help_says_what_every_command_does_in_one_line(help_of):
+    shown = help_of()
+    for name in NAMES:
+        line = next(line for line in shown.splitlines() if line.startswith(f"│ {name} "))
+        summary = line.strip("│ ").removeprefix(name).strip()
+        assert 20 < len(summary) <= 80
+        assert summary.endswith(".")
+        assert help_of(name).splitlines()[3].strip() == summary
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--device", "--precision", "--json", "--model", "--skip-invalid", "--norm", "--rrf-k"),
+        *("-k", "--tag", "--split", "--faiss", "--wait", "--measures", "--margin", "--exact"),
+    ],
+)
+def test_an_option_that_several_commands_share_is_explained_in_the_same_words(option):
+    texts = [
+        parameter.help
+        for command in typer.main.get_command(app).commands.values()
+        for parameter in command.params
+        if option in parameter.opts
+    ]
+    assert len(texts) > 1
+    assert len(set(texts)) == 1
+
+
+def test_defaults_that_the_help_names_are_those_of_the_library():
+    commands = typer.main.get_command(app).commands
+    (part_size,) = [one for one in commands["encode"].params if one.name == "part_size"]
+    assert part_size.show_default == str(PART_SIZE)
+    assert tuple(split_measures(MEASURES)) == DEFAULT_MEASURES
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_both_options_print_the_version(option, capsys):
+    assert run(capsys, option) == (0, f"dupmae {__version__}\n", "")
+
+
+def start(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dupmae_toolkit", *words],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+def test_the_package_runs_the_command_line_and_names_itself_as_it_was_called():
+    done = start("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"dupmae {__version__}\n", "")
+    assert "Usage: python -m dupmae_toolkit search [OPTIONS]" in start("search", "--help").stdout
+    done = start("info")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("dupmae: Missing option '--index'")
+    assert "See `python -m dupmae_toolkit info --help`" in done.stderr
+    done = start("--install-completion")  # would complete the words after every `python`
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "dupmae --install-completion" in done.stderr
+
+
+def test_a_usage_error_of_the_command_names_the_command(capsys):
+    code, out, err = run(capsys, "info")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "See `dupmae info --help`" in err
+
+
+def test_the_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom dupmae_cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'scipy', 'torch', 'transformers', 'faiss', 'pyarrow', 'pyserini'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr == "[]\n"
+
+
+@pytest.fixture
+def bash(tmp_path):
+    """Run lines in bash, in a home of its own, with `dupmae` among the commands."""
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    program = tmp_path / "bin" / "dupmae"
+    program.parent.mkdir()
+    script = "import sys; from dupmae_cli.main import main; main()"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-c", script])} "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+
+    def lines(*commands: str) -> str:
+        done = subprocess.run(
+            ["bash", "--norc", "-c", "\n".join(commands)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"HOME": str(tmp_path), "PATH": path},
+            check=False,
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    return lines
+
+
+def test_bash_completes_commands_options_and_choices(bash, tmp_path):
+    assert "bash completion installed" in bash("dupmae --install-completion", "true")
+    script = tmp_path / ".bash_completions" / "dupmae.sh"
+    assert bash("dupmae --show-completion", "true").strip() == script.read_text().strip()
+
+    def complete(*words: str) -> list[str]:
+        shown = bash(
+            f"source {shlex.quote(str(script))}",
+            f"COMP_WORDS=({shlex.join(words)})",
+            f"COMP_CWORD={len(words) - 1}",
+            "_dupmae_completion dupmae",
+            'printf "%s\\n" "${COMPREPLY[@]}"',
+        )
+        return shown.split()
+
+    assert complete("dupmae", "") == NAMES
+    assert complete("dupmae", "search", "--mo") == ["--mode", "--model"]
+    assert complete("dupmae", "search", "--mode", "") == ["hybrid", "dense", "lexical"]
+    assert complete("dupmae", "index", "no") == []  # bash goes on to names of files

@@ -70,7 +70,7 @@ def test_a_question_gives_a_table_with_both_parts(dupmae):
     assert lines[1].split()[0] == "1"
     assert "dates" in lines[1]
     assert "Dates [bold]" in out
-    assert "33 documents, hybrid" in err
+    assert err.strip() == "10 of 33 documents, hybrid, exact top 10"
 
 
 def test_the_snippet_shows_where_the_words_are_and_nothing_steers_the_terminal(dupmae):
@@ -84,6 +84,10 @@ def test_one_mode_shows_one_score(dupmae):
     _, out, _ = dupmae("parse a date", "--mode", "lexical", "-k", 2)
     assert "dense" not in out.splitlines()[0]
     assert len([line for line in out.splitlines() if line[:2].strip().isdigit()]) == 2
+
+
+def test_a_ranking_that_is_not_proven_is_not_called_exact(dupmae):
+    assert dupmae("parse a date", "--fusion", "rrf", "-k", 3)[2].strip().endswith("fused by rrf")
 
 
 def test_json_has_everything_and_is_alone_on_stdout(dupmae, index):
@@ -102,7 +106,7 @@ def test_json_has_everything_and_is_alone_on_stdout(dupmae, index):
 def test_a_query_that_finds_nothing_is_no_error(dupmae):
     code, out, err = dupmae("!!!", "--mode", "lexical")
     assert (code, out) == (0, "")
-    assert err.startswith("0 of 33 documents")
+    assert err.strip() == "0 of 33 documents, lexical"
     assert json.loads(dupmae("!!!", "--mode", "lexical", "--json")[1])["hits"] == []
 
 

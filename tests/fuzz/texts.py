@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dupmae_cli.updating import _read_ids
 from dupmae_toolkit.collection.beir import open_beir
+from dupmae_toolkit.collection.ids import read_ids
 from dupmae_toolkit.collection.lines import check_id, check_text
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.sources import TextSource
@@ -185,7 +185,7 @@ def looked_up(folder: Path):
 
 
 def ids(folder: Path):
-    return _read_ids(folder / "ids.txt")
+    return read_ids(folder / "ids.txt")
 
 
 def recipe(kind):

@@ -1,0 +1,73 @@
+"""`dupmae fuse`: one TREC run from several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dupmae_cli.options import (
+    JsonOption,
+    KOption,
+    Method,
+    Missing,
+    NormOption,
+    RrfOption,
+    RunWeightsOption,
+    TagOption,
+)
+from dupmae_cli.runs import check_run, report_run
+
+
+def fuse(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Two or more TREC runs, plain, .gz or .xz."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The TREC run to write.")],
+    method: Annotated[Method, typer.Option(help="How the runs are fused.")] = Method.RRF,
+    weights: RunWeightsOption = None,
+    norm: NormOption = None,
+    missing: Annotated[
+        Missing,
+        typer.Option(
+            help="The score, after --norm, of a document in a run that lacks it: 0, or the "
+            "smallest of the run."
+        ),
+    ] = Missing.ZERO,
+    k: KOption = 1000,
+    rrf_k: RrfOption = 60.0,
+    tag: TagOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Fuse TREC runs into one.
+
+    rrf: Σ weight / (60 + rank), ranks from 1. sum: Σ weight × score. linear: Σ
+    weight × normalised score. combsum: Σ normalised score. combmnz: that times
+    the number of runs that hold the document. linear, combsum and combmnz
+    normalise by min-max unless --norm says otherwise. Ties break by document id.
+
+    [bold]Examples:[/bold]
+
+      dupmae fuse dense.trec lexical.trec --output fused.trec
+
+      dupmae fuse a.trec b.trec c.trec --output fused.trec --method linear --weights 0.5,0.3,0.2
+
+      dupmae fuse a.trec b.trec.gz --output fused.trec --method combmnz --missing min -k 100
+    """
+    from dupmae_toolkit.collection.trec import read_run, write_run
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.search.fusion import Fusion, fuse_runs, parse_weights
+
+    how = Fusion(
+        method.value, parse_weights(weights), norm.value if norm else None, missing.value, rrf_k
+    )
+    check_run(output, tag)
+    if output.exists() and any(path.exists() and path.samefile(output) for path in runs):
+        raise InputError(f"{output}: is one of the runs to be fused; name another output")
+    how.describe(len(runs), completed=False)  # refuses a wrong number of weights before reading
+    fused = fuse_runs([read_run(path) for path in runs], how, k, tag)
+    fused.metadata["runs"] = [str(path) for path in runs]
+    write_run(fused, output)
+    report_run(fused, output, {"method": method.value}, json)

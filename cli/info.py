@@ -1,0 +1,85 @@
+"""`dupmae info`: describe an index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dupmae_cli import console
+from dupmae_cli.options import IndexOption, JsonOption
+
+
+def info(index: IndexOption, json: JsonOption = False) -> None:
+    """Describe an index: documents, encoder, quantisation error, sizes.
+
+    `dupmae verify` tells whether it is undamaged.
+
+    [bold]Examples:[/bold]
+
+      dupmae info --index indexes/scifact
+
+      dupmae info --index indexes/scifact --json
+    """
+    from dupmae_toolkit.index.info import index_info
+
+    values = index_info(index)
+    if json:
+        console.print_json(values)
+        return
+    for name, text in _described(values):
+        print(f"{name:<12} {text}")
+
+
+def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """The lines of `dupmae info`: a name and a text each."""
+    encoder, impacts, sizes = values["encoder"], values["impacts"], values["bytes"]
+    error = impacts["error"]
+    lines = [
+        ("index", f"{values['index']} (format {values['format_version']})"),
+        ("documents", f"{values['documents']:,}, {values['deleted']:,} deleted"),
+        ("source", _source(values)),
+        (
+            "encoder",
+            f"{encoder['name']}: {encoder['dense_dim']} dimensions, "
+            f"{encoder['vocabulary_size']:,} terms, texts of up to {encoder['max_length']} tokens, "
+            f"queries of {encoder['query_max_length']}; weights {encoder['weights_sha256'][:12]}",
+        ),
+        (
+            "score",
+            f"{encoder['dense_weight']:g} × dense + {encoder['lexical_weight']:g} × lexical",
+        ),
+        ("dense", f"FAISS {values['faiss']}, inner product"),
+        (
+            "lexical",
+            f"{values['terms_per_document']:,.1f} terms a document; impacts up to "
+            f"{impacts['max_impact']}, a step is {impacts['step']:.3g}, error "
+            f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most, "
+            f"{error['clipped']:,} clipped",
+        ),
+        (
+            "segments",
+            ", ".join(f"{s['name']} ({s['documents']:,})" for s in values["segments"]),
+        ),
+        ("bytes", ", ".join(f"{name} {size:,}" for name, size in sizes.items())),
+    ]
+    if values["truncated"]:
+        lines.insert(3, ("cut", f"{values['truncated']:,} texts at the encoder's limit"))
+    lines += [("leftover", f"{name}: {_about_leftover(name)}") for name in values["leftovers"]]
+    return lines
+
+
+def _source(values: dict[str, Any]) -> str:
+    source, changes = values["source"] or "not known", values["generation"]
+    if not changes:
+        return source
+    return f"{source}, for what was built; {changes:,} change{'s' * (changes > 1)} since"
+
+
+def _about_leftover(name: str) -> str:
+    """What to say of a file or folder that is not part of the index it lies in."""
+    from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER
+
+    if name == BUILDING_FOLDER:
+        return "of a build, under way or interrupted; the same `dupmae index` goes on"
+    if name == ADDING_FOLDER:
+        return "of an addition, under way or interrupted; the same `dupmae add` goes on"
+    return "of no use, unless a search that is under way reads it; gone with a later change"

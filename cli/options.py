@@ -1,0 +1,193 @@
+"""The options that several commands share, each declared once with its one help text.
+
+The names that end in ``Option`` or ``Argument`` are types of parameters, as in
+``device: DeviceOption = None``. Where the commands differ in what None stands for, a function makes
+the option and takes the words for that default.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Precision(StrEnum):
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Mode(StrEnum):
+    HYBRID = "hybrid"
+    DENSE = "dense"
+    LEXICAL = "lexical"
+
+
+class Method(StrEnum):
+    SUM = "sum"
+    LINEAR = "linear"
+    RRF = "rrf"
+    COMBSUM = "combsum"
+    COMBMNZ = "combmnz"
+
+
+class Norm(StrEnum):
+    NONE = "none"
+    MIN_MAX = "min-max"
+    Z_SCORE = "z-score"
+
+
+class Missing(StrEnum):
+    ZERO = "zero"
+    MIN = "min"
+
+
+# What comes in.
+
+CORPORA = (
+    "A BEIR folder or zip, JSON lines (plain, .gz, .xz; with _id, id, docid or doc_id; title; "
+    "text, contents or body), a TSV of id and text, or an ir_datasets id"
+)
+CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help=f"{CORPORA}.")]
+TextsArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CORPUS|ENCODED",
+        help=f"{CORPORA}; or a folder that `dupmae encode` wrote.",
+    ),
+]
+SkipInvalidOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-invalid",
+        help="Leave out lines that are not valid documents, such as those without text, and "
+        "count them.",
+    ),
+]
+IndexOption = Annotated[Path, typer.Option("--index", "-i", help="The index's folder.")]
+_SPLIT = "The split of a BEIR data set, such as test."
+SplitOption = Annotated[str, typer.Option("--split", help=_SPLIT)]
+
+
+def split_option(default: str) -> Any:
+    """``--split``; ``default``: what is taken without it."""
+    return typer.Option("--split", help=_SPLIT, show_default=default)
+
+
+# The encoder, and where it runs.
+
+_MODEL = "The encoder: builtin, a folder or a hub id."
+ModelOption = Annotated[str, typer.Option("--model", help=_MODEL)]
+
+
+def model_option(default: str) -> Any:
+    """``--model`` of commands that know another encoder than the built-in one; see ``default``."""
+    return typer.Option("--model", help=_MODEL, show_default=default)
+
+
+IndexModelOption = Annotated[str | None, model_option("the one that the index names")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", help="cpu, cuda, cuda:1, mps …", show_default="a CUDA GPU if there is one"
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option("--precision", help="auto: bf16 where it is faster on this hardware, else fp32."),
+]
+MaxLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        help="Tokens kept of a text, special tokens included.",
+        show_default="the model's",
+    ),
+]
+
+# The index.
+
+FaissOption = Annotated[
+    str, typer.Option("--faiss", help="A FAISS factory string: Flat, HNSW32, IVF1024,Flat, PQ64 …")
+]
+WaitOption = Annotated[
+    float,
+    typer.Option("--wait", help="Seconds to wait while another process changes the index."),
+]
+
+# Searching and fusing.
+
+_HITS = "Hits kept for a query."
+KOption = Annotated[int, typer.Option("-k", "--k", help=_HITS)]
+
+
+def k_option(default: str) -> Any:
+    """``-k`` whose default depends; ``default`` says on what."""
+    return typer.Option("-k", "--k", help=_HITS, show_default=default)
+
+
+FusionOption = Annotated[
+    Method, typer.Option("--fusion", help="How hybrid scores come from dense and lexical ones.")
+]
+HybridWeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="Weights of the dense and the lexical score, as in 0.3,0.7.",
+        show_default="the model's for sum, else equal",
+    ),
+]
+RunWeightsOption = Annotated[
+    str | None,
+    typer.Option("--weights", help="A weight for each run, as in 0.3,0.7.", show_default="equal"),
+]
+NormOption = Annotated[
+    Norm | None,
+    typer.Option(
+        "--norm", help="How each list's scores are normalised.", show_default="the method's"
+    ),
+]
+RrfOption = Annotated[float, typer.Option("--rrf-k", help="The k in rrf's 1 / (k + rank).")]
+ExactOption = Annotated[
+    bool,
+    typer.Option(
+        "--exact", help="Search deeper until every ranking is proven to be that of all documents."
+    ),
+]
+TagOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tag",
+        help="The run's name, in its last column.",
+        show_default="named after the mode or method",
+    ),
+]
+
+# Training examples.
+
+MarginOption = Annotated[
+    float | None,
+    typer.Option(
+        "--margin", help="Leave out negatives that score above the best positive minus this."
+    ),
+]
+MarginRatioOption = Annotated[
+    float | None,
+    typer.Option(
+        "--margin-ratio", help="The same margin as a share of the positive's score, as in 0.05."
+    ),
+]
+
+# Results.
+
+MeasuresOption = Annotated[
+    str,
+    typer.Option("--measures", help="Names as ir_measures or trec_eval write them, in one string."),
+]
+MEASURES = "nDCG@10 R@100 RR@10 AP@1000"
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
+]

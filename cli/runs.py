@@ -1,0 +1,35 @@
+"""The TREC run that `dupmae search` and `dupmae fuse` write: checked before, told of after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupmae_cli import console
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.records import Run
+
+
+def check_run(path: Path, tag: str | None) -> None:
+    """Refuse, before the work, a file or a tag that could not be written after it."""
+    from dupmae_toolkit.collection.lines import check_id
+    from dupmae_toolkit.files import check_file_output
+
+    if tag is not None:
+        check_id(tag, path, None, "tag")
+    check_file_output(path, "the run")
+
+
+def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:
+    """Say what was written to ``path``, in a line or as JSON. ``how``: the mode or the method."""
+    hits = sum(len(ranking) for ranking in run.topics.values())
+    certificate = run.metadata.get("certificate")
+    if json:
+        summary = {"output": str(path), "tag": run.tag, "topics": len(run), "hits": hits}
+        console.print_json(summary | how | run.metadata)
+        return
+    line = f"{path}: {len(run):,} topics, {hits:,} hits, {', '.join(how.values())}"
+    if certificate:
+        line += f", {certificate['certified']:,} of {certificate['topics']:,} rankings proven exact"
+    console.say(line)

@@ -1,0 +1,42 @@
+"""Lists of document ids, one on each line."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from pathlib import Path
+
+from dupmae_toolkit.errors import InputError
+
+
+def read_ids(file: Path) -> list[str]:
+    """The ids in a file, or on standard input if it is called ``-``; at least one.
+
+    White space around an id is not part of it. UTF-16 is read if a byte order mark says so.
+    Raises InputError for a file that cannot be read or decoded, for a line of several words, and
+    for a file without ids.
+    """
+    name = "standard input" if str(file) == "-" else str(file)
+    if file.is_dir():
+        raise InputError(f"{name}: is a folder; name a file of ids")
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if marked else "utf-8-sig"
+    try:
+        lines = data.decode(encoding).split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}: not {'UTF-16' if marked else 'UTF-8'} ({error.reason} at byte {error.start})"
+        ) from error
+    ids = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if len(words) > 1 or "\0" in line:
+            raise InputError.at(name, number, "more than an id; put one on each line")
+        ids += words
+    if not ids:
+        raise InputError(f"{name}: no ids in it")
+    return ids
