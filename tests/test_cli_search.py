@@ -86,8 +86,14 @@ def test_one_mode_shows_one_score(dupmae):
     assert len([line for line in out.splitlines() if line[:2].strip().isdigit()]) == 2
 
 
-def test_a_ranking_that_is_not_proven_is_not_called_exact(dupmae):
+def test_a_ranking_that_is_not_proven_is_not_called_exact(dupmae, tmp_path):
     assert dupmae("parse a date", "--fusion", "rrf", "-k", 3)[2].strip().endswith("fused by rrf")
+    HybridIndex.build(tmp_path / "hnsw", DOCUMENTS, ENCODER, faiss="HNSW8")
+    words = ("parse a date", "--mode", "dense", "-k", 3)
+    said = dupmae(*words, index=tmp_path / "hnsw")[2].strip()
+    assert said == "3 of 33 documents, dense, top 3 not proven exact; --exact proves it"
+    said = dupmae(*words, "--exact", index=tmp_path / "hnsw")[2].strip()
+    assert said == "3 of 33 documents, dense, exact top 3"
 
 
 def test_json_has_everything_and_is_alone_on_stdout(dupmae, index):
