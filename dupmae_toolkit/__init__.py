@@ -1,32 +1,23 @@
-"""Hybrid sparse-dense retrieval with DupMAE.
+"""Hybrid sparse-dense retrieval with DupMAE: one encoder, two vectors of a text, one index of both.
 
-The names below are imported when they are first used, so that importing the package is quick and
-needs neither torch nor FAISS nor Java.
+HybridIndex      dupmae_toolkit.search.hybrid_index  build, open, search and change an index
+load_encoder     dupmae_toolkit.model.loading        an encoder for inference, by name or folder
+DupMAEEncoder    dupmae_toolkit.model.encoder        an encoder as a torch module, to train
+Document         dupmae_toolkit.records              an id, a title and a text
+Query            dupmae_toolkit.records              an id and a text
+Hit              dupmae_toolkit.records              one search result: rank, id, scores, text
+Run              dupmae_toolkit.records              the ranked documents of many queries
+Representations  dupmae_toolkit.records              the dense and lexical vectors of texts
+
+Each name is imported when it is first used, so importing the package takes a few milliseconds and
+loads neither torch nor FAISS nor Java. What is refused raises dupmae_toolkit.errors.InputError.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from dupmae_toolkit.model.encoder import DupMAEEncoder
-    from dupmae_toolkit.model.loading import load_encoder
-    from dupmae_toolkit.records import Document, Hit, Query, Representations, Run
-    from dupmae_toolkit.search.hybrid_index import HybridIndex
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "Document": "dupmae_toolkit.records",
-    "DupMAEEncoder": "dupmae_toolkit.model.encoder",
-    "Hit": "dupmae_toolkit.records",
-    "HybridIndex": "dupmae_toolkit.search.hybrid_index",
-    "Query": "dupmae_toolkit.records",
-    "Representations": "dupmae_toolkit.records",
-    "Run": "dupmae_toolkit.records",
-    "load_encoder": "dupmae_toolkit.model.loading",
-}
 
 __all__ = [
     "Document",
@@ -40,8 +31,33 @@ __all__ = [
     "load_encoder",
 ]
 
+_HOMES = {
+    "Document": "dupmae_toolkit.records",
+    "DupMAEEncoder": "dupmae_toolkit.model.encoder",
+    "Hit": "dupmae_toolkit.records",
+    "HybridIndex": "dupmae_toolkit.search.hybrid_index",
+    "Query": "dupmae_toolkit.records",
+    "Representations": "dupmae_toolkit.records",
+    "Run": "dupmae_toolkit.records",
+    "load_encoder": "dupmae_toolkit.model.loading",
+}
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from dupmae_toolkit.model.encoder import DupMAEEncoder
+    from dupmae_toolkit.model.loading import load_encoder
+    from dupmae_toolkit.records import Document, Hit, Query, Representations, Run
+    from dupmae_toolkit.search.hybrid_index import HybridIndex
+else:
+    # Hidden from type checkers, which would otherwise accept every misspelt name.
+    def __getattr__(name):
+        """Import an exported name from its home."""
+        import importlib
+
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The exported names too, though they are not imported yet."""
+    return sorted({*globals(), *__all__})

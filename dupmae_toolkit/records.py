@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
 
@@ -44,7 +45,7 @@ class Representations:
     """
 
     ids: list[str]
-    dense: np.ndarray
+    dense: NDArray[np.float32]
     lexical: csr_matrix
     truncated: int = 0
 

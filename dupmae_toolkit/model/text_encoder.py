@@ -110,9 +110,14 @@ class TextEncoder:
     def pad_id(self) -> int:
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
-    @cached_property
+    @property
     def vocabulary(self) -> list[str]:
         """A token for each row of the vocabulary matrix, in order; rows without one are named."""
+        return self._vocabulary
+
+    # Apart, because pyright takes no cached_property for the property of the protocol Encoder.
+    @cached_property
+    def _vocabulary(self) -> list[str]:
         return tokens_of_rows(self.tokenizer.get_vocab(), self.vocabulary_size)
 
     @property
