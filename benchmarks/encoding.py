@@ -40,7 +40,7 @@ _QUESTION = "how do I turn text into a date"
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
     """Documents, documents by arithmetic, queries one by one, and a fresh process's first query."""
     from dupmae_toolkit import DupMAEEncoder
-    from dupmae_toolkit.demo.corpus import read_docstrings
+    from dupmae_toolkit.demo.docstrings import read_docstrings
     from dupmae_toolkit.demo.questions import load_questions
 
     documents = read_docstrings()

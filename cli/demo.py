@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +45,7 @@ def demo(
 
       dupmae demo --model my-model --index indexes/demo-my-model --json
     """
-    from dupmae_toolkit.demo.run import run_demo
+    from dupmae_toolkit.demo.demonstration import run_demo
 
     console.if_interrupted(lambda: console.kept(index))
     report = run_demo(
@@ -64,7 +67,18 @@ def _hint(index: Path, model: str) -> str:
     """A command to try next."""
     # An index names its encoder, and that is not always enough to find a folder of the user's.
     words = ["--index", str(index)] + (["--model", model] if model != "builtin" else [])
-    return f'dupmae search {shlex.join(words)} "{_QUESTION}"'
+    return f'{shlex.quote(_program())} search {shlex.join(words)} "{_QUESTION}"'
+
+
+def _program() -> str:
+    """What runs this program again: ``dupmae`` if that is on the PATH, else where it is."""
+    path = sys.argv[0]
+    if os.path.basename(path) != "dupmae":  # as in `python -c`
+        path = os.path.join(os.path.dirname(sys.executable), "dupmae")
+    found = shutil.which("dupmae")
+    if not os.path.exists(path) or (found and os.path.samefile(found, path)):
+        return "dupmae"
+    return path if os.path.dirname(path) else os.path.join(os.curdir, path)
 
 
 def _silent(message: str) -> None:
@@ -72,12 +86,14 @@ def _silent(message: str) -> None:
 
 
 def _show_examples(report: DemoReport) -> None:
-    """A line for each hit: rank, score, id, and the beginning of its docstring."""
-    import shutil
-
+    """How the questions were chosen; for each hit its rank, score, id and how its text begins."""
     from dupmae_cli.hits import clean
 
     width = shutil.get_terminal_size().columns
+    print(
+        f"\n{len(report.examples)} of {report.questions} questions: those whose hits are graded "
+        "best. The table measures all."
+    )
     for question, hits in report.examples:
         print(f"\n{question}")
         ids = max(len(hit.id) for hit in hits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from dupmae_toolkit.demo.corpus import read_docstrings
+from dupmae_toolkit.demo.docstrings import read_docstrings
 from dupmae_toolkit.records import Document
 
 

@@ -1,10 +1,10 @@
 """The demonstration's questions and their judgements, which ship with the package.
 
-The questions are written as people ask, half of them without the words of the documentation. A
-grade of 2 means that the docstring answers the question, 1 that it is useful beside the answer. All
-grades were given by reading the docstrings of Python 3.11. What was read came from word searches
-under several wordings, from BM25, and from a general sentence encoder; a docstring that none of
-them brought up is unjudged, and counts as not relevant.
+The questions are phrased as people ask them; half of them avoid the words of the documentation. A
+grade of 2 means that the docstring answers the question, 1 that it is useful beside an answer. All
+grades were given by reading docstrings of Python 3.11, which were pooled from word searches with
+several wordings, from BM25, and from a general sentence encoder. A docstring outside the pool is
+unjudged and counts as not relevant.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Questions:
 def load_questions(known: Container[str], limit: int | None = None) -> Questions:
     """The questions that can be answered from the documents ``known``, at most ``limit`` of them.
 
-    A limit takes questions from the whole list, since it is in the order of subjects. Raises
-    InputError for a limit below 1, and when nothing that was judged is known.
+    A limit picks evenly from the whole list, which is ordered by subject. Raises InputError for a
+    limit below 1, and if none of the judged documents is known.
     """
     if limit is not None and limit < 1:
         raise InputError(f"{limit} questions: ask for at least one")

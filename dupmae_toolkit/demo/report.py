@@ -1,4 +1,4 @@
-"""What a demonstration found out."""
+"""The results of a demonstration."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dupmae_toolkit.records import Hit
 
 @dataclass(frozen=True, slots=True)
 class ModeReport:
-    """One way to search. ``milliseconds`` is the median time of a single question, its encoding
-    included."""
+    """One way to search. ``milliseconds`` is the median time of a question, encoding included."""
 
     measures: dict[str, float]
     milliseconds: float
@@ -19,13 +18,13 @@ class ModeReport:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """All figures of one demonstration, in the order in which they came about.
+    """All results of one demonstration.
 
-    ``words`` counts the white-space words of titles and texts, ``encoded`` the documents that this
-    run encoded (not those of an earlier one, which was interrupted or left an index), ``cut`` the
-    docstrings that were shortened, ``truncated`` the documents that the encoder could not read to
-    the end. Times are in seconds; ``encoding`` and ``indexing`` are None where a finished index
-    was used again.
+    ``words`` counts the white-space words of titles and texts; ``encoded``, the documents that this
+    run encoded, without those of an earlier run; ``cut``, the docstrings that were shortened;
+    ``truncated``, the documents that were longer than the encoder reads. ``seconds`` has None for
+    encoding and indexing if a finished index was used again. ``examples`` are the best answered
+    questions, with their hits.
     """
 
     index: str

@@ -1,8 +1,8 @@
-"""The running Python's standard library: which modules it has, and how each can be looked into.
+"""The running Python's standard library: which modules it has, and how each is read.
 
-Python modules are read as source files, so that nothing runs: some open windows or web pages when
-they are imported. Modules in C have their docstrings in the binary and are imported, which does
-nothing else. A distribution that ships no source files still shows the modules in ``HARMLESS``.
+Python modules are read from their source files, because some of them open windows or web pages when
+they are imported. Modules in C are imported, since their docstrings are in the binary; that has no
+side effects. In a distribution without source files, the modules in ``HARMLESS`` are imported.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import sysconfig
 from importlib.machinery import BuiltinImporter, ExtensionFileLoader
 from pathlib import Path
 
-from dupmae_toolkit.demo.inspected import InspectedModule
-from dupmae_toolkit.demo.source import SourceModule
-from dupmae_toolkit.demo.things import Module, is_public
+from dupmae_toolkit.demo.inspected_module import InspectedModule
+from dupmae_toolkit.demo.source_module import SourceModule
+from dupmae_toolkit.demo.symbols import Module, is_public
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Nothing that a program would use, or known by another name, or drawn from on one screen only.
+#: Not for programs to use, known by another name (posix is os), or in need of a screen.
 _SKIPPED = _words(
     "antigravity encodings ensurepip genericpath idlelib lib2to3 nt ntpath nturl2path posix "
     "posixpath pydoc_data sre_compile sre_constants sre_parse test this tkinter turtle "
     "turtledemo"
 )
-#: Gone from newer versions of Python: left out everywhere, so that the versions' corpora agree.
+#: Removed from newer versions of Python; left out of all, so that the versions' corpora agree.
 _REMOVED = _words(
     "aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp mailcap msilib nis "
     "nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu xdrlib"
 )
 _SKIPPED_PARTS = frozenset(["test", "tests", "testing_refleaks", "__main__"])
 
-#: Modules that make public names or docstrings while they run, and whose import does nothing else.
+#: Modules that make public names or docstrings as they run; their import has no side effects.
 SUPPLEMENTED = _words(
     "base64 concurrent.futures hashlib io multiprocessing os os.path pathlib re types"
 )
 
-#: Imported where no source file is found.
+#: Imported if no source file is found; their import has no side effects.
 HARMLESS = _words(
     "abc argparse array ast asyncio base64 bisect builtins bz2 calendar cmath codecs "
     "collections collections.abc colorsys concurrent.futures configparser contextlib "
@@ -62,7 +62,7 @@ HARMLESS = _words(
     "xmlrpc.client zipfile zlib zoneinfo"
 )
 
-#: Modules that the library itself binds to a public name.
+#: Public names of modules that are written under another name.
 _ALIASES = {"os.path": os.path.__name__, "collections.abc": "_collections_abc"}
 
 
@@ -97,10 +97,10 @@ class Library:
         return names
 
     def find(self, name: str) -> Module | None:
-        """A module by its name, public or not; None where there is none that can be looked into."""
+        """A module by its name, public or not; None if there is none that can be read."""
         name = _ALIASES.get(name, name)
         if name not in self._modules:
-            self._modules[name] = None  # for imports in a circle
+            self._modules[name] = None  # in case modules import each other
             self._modules[name] = self._open(name)
         return self._modules[name]
 

@@ -1,4 +1,4 @@
-"""Python modules read as text: what they define, import and export, without running them."""
+"""Python modules read from their source: what they define, import and export, without a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dupmae_toolkit.demo.things import ATTRIBUTE, CLASS, FUNCTION, Module, Thing, is_public, merged
+from dupmae_toolkit.demo.symbols import (
+    ATTRIBUTE,
+    CLASS,
+    FUNCTION,
+    Module,
+    Symbol,
+    is_public,
+    merged,
+)
 
-#: Gives a module by its name, or None where there is none.
+#: Finds a module by its name; None if there is none.
 Find = Callable[[str], Module | None]
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
-#: Values by which an assignment can give a name to a thing that is defined elsewhere.
-_TELLING = (ast.Name, ast.Attribute, ast.Call, ast.Constant)
+#: Kinds of values whose assignment is kept: other names of symbols, and docstrings.
+_KEPT_VALUES = (ast.Name, ast.Attribute, ast.Call, ast.Constant)
 _DEPTH = 12
 
 
@@ -26,7 +34,7 @@ class SourceModule:
         self._package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         self._find = find
         self._declared: list[ast.expr] = []
-        # A name may be bound several times: all are kept in the order of their execution.
+        # A name may be bound several times: all bindings are kept, in the order of execution.
         self._bindings: list[tuple[str, ast.AST | tuple[str, str]]] = []
         self._resolving = 0
         for statement in _flattened(tree.body):
@@ -48,7 +56,7 @@ class SourceModule:
             for target in node.targets:
                 if isinstance(target, ast.Name) and target.id == "__all__":
                     self._declared = [node.value]
-                elif isinstance(target, ast.Name) and isinstance(node.value, _TELLING):
+                elif isinstance(target, ast.Name) and isinstance(node.value, _KEPT_VALUES):
                     self._bindings.append((target.id, node.value))
         elif isinstance(node, ast.AugAssign) and _is_all(node.target):
             self._declared.append(node.value)
@@ -68,7 +76,7 @@ class SourceModule:
 
     @property
     def doc(self) -> str:
-        """Its docstring, which may also be assigned, or imported from the part that is in C."""
+        """Its docstring; it may also be assigned, or imported from the part that is in C."""
         for binding in () if self._docstring else self._bound("__doc__"):
             if isinstance(binding, ast.Constant) and isinstance(binding.value, str):
                 return binding.value
@@ -107,7 +115,7 @@ class SourceModule:
         return bool(name) and (inner or hidden)
 
     def _names(self, node: ast.expr) -> list[str] | None:
-        """The strings of an expression that builds ``__all__``; None where only running tells."""
+        """The strings of an expression that builds ``__all__``; None if they are not constant."""
         if isinstance(node, ast.List | ast.Tuple):
             values = [item.value for item in node.elts if isinstance(item, ast.Constant)]
             names = [value for value in values if isinstance(value, str)]
@@ -122,12 +130,12 @@ class SourceModule:
             module = self._module(node.args[0])
         return module.exports() if module else None
 
-    def lookup(self, name: str) -> list[Thing]:
+    def lookup(self, name: str) -> list[Symbol]:
         if self._resolving > _DEPTH:
-            return []  # modules that import each other in a circle
+            return []  # modules that import each other
         self._resolving += 1
         try:
-            found = [thing for binding in self._bound(name) for thing in self._things(binding)]
+            found = [symbol for binding in self._bound(name) for symbol in self._symbols(binding)]
         finally:
             self._resolving -= 1
         return found
@@ -139,7 +147,7 @@ class SourceModule:
             elif bound == "*" and isinstance(binding, tuple):
                 yield (binding[0], name)
 
-    def _things(self, binding: ast.AST | tuple[str, str]) -> list[Thing]:
+    def _symbols(self, binding: ast.AST | tuple[str, str]) -> list[Symbol]:
         if isinstance(binding, tuple):
             module = self._find(binding[0]) if binding[1] else None
             return module.lookup(binding[1]) if module else []
@@ -153,15 +161,15 @@ class SourceModule:
             return self._attribute(binding)
         return []
 
-    def _attribute(self, node: ast.Attribute) -> list[Thing]:
+    def _attribute(self, node: ast.Attribute) -> list[Symbol]:
         if module := self._module(node.value):
             return module.lookup(node.attr)
         owner: ast.expr = node.value
         instance = next(self._bound(owner.id), None) if isinstance(owner, ast.Name) else None
         if isinstance(instance, ast.Call):
             owner = instance.func  # `_inst = Random()` and then `choice = _inst.choice`
-        thing = merged(self._things(owner))
-        member = thing.members.get(node.attr) if thing else None
+        symbol = merged(self._symbols(owner))
+        member = symbol.members.get(node.attr) if symbol else None
         return [member] if member else []
 
     def _module(self, node: ast.expr) -> Module | None:
@@ -179,29 +187,29 @@ class SourceModule:
                     return found
         return None
 
-    def _class(self, node: ast.ClassDef) -> Thing:
+    def _class(self, node: ast.ClassDef) -> Symbol:
         home = (self.name, node.name)
-        thing = Thing(home, home, CLASS, ast.get_docstring(node) or "")
+        symbol = Symbol(home, home, CLASS, ast.get_docstring(node) or "")
         for statement in _flattened(node.body):
             if not isinstance(statement, _Function):
                 continue
             member = _function(statement, self.name, f"{node.name}.")
             if statement.name in ("__init__", "__new__"):
-                thing.signature = thing.signature or member.signature
+                symbol.signature = symbol.signature or member.signature
                 if member.doc and statement.name == "__init__":
-                    thing.doc = f"{thing.doc}\n\n{member.doc}".strip()
+                    symbol.doc = f"{symbol.doc}\n\n{member.doc}".strip()
             elif is_public(statement.name):
-                standing = thing.members.get(statement.name)
-                if standing is None or not standing.doc:
-                    thing.members[statement.name] = member
+                present = symbol.members.get(statement.name)
+                if present is None or not present.doc:
+                    symbol.members[statement.name] = member
         for expression in node.bases:
             if self._is_hidden(expression):
-                base = merged(self._things(expression))
+                base = merged(self._symbols(expression))
                 for name, member in base.members.items() if base else ():
-                    if name not in thing.members:
-                        thing.members[name] = member
-                        thing.inherited.add(name)
-        return thing
+                    if name not in symbol.members:
+                        symbol.members[name] = member
+                        symbol.inherited.add(name)
+        return symbol
 
     def _is_hidden(self, base: ast.expr) -> bool:
         """Whether a base class has a private name or comes from a private module."""
@@ -217,7 +225,7 @@ def _is_all(node: ast.expr) -> bool:
 
 
 def _strip(node: _Function | ast.ClassDef) -> None:
-    """Let the bodies of functions go: all modules together would take hundreds of megabytes."""
+    """Drop the bodies of functions: those of all modules would take hundreds of megabytes."""
     if isinstance(node, ast.ClassDef):
         for statement in _flattened(node.body):
             if isinstance(statement, _Function):
@@ -227,7 +235,7 @@ def _strip(node: _Function | ast.ClassDef) -> None:
 
 
 def _flattened(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements in an order in which the last binding of a name is the one that usually stands."""
+    """All statements, in an order in which the last binding of a name is usually the valid one."""
     for node in body:
         if isinstance(node, ast.If):
             yield from _flattened(node.orelse)
@@ -241,14 +249,14 @@ def _flattened(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield node
 
 
-def _function(node: _Function, module: str, owner: str = "") -> Thing:
+def _function(node: _Function, module: str, owner: str = "") -> Symbol:
     home = (module, f"{owner}{node.name}")
     decorators = {ast.unparse(item).rpartition(".")[2] for item in node.decorator_list}
     doc = ast.get_docstring(node) or ""
     if any(name.endswith("property") for name in decorators):
-        return Thing(home, home, ATTRIBUTE, doc)
+        return Symbol(home, home, ATTRIBUTE, doc)
     signature = _signature(node, bool(owner) and "staticmethod" not in decorators)
-    return Thing(home, home, FUNCTION, doc, signature)
+    return Symbol(home, home, FUNCTION, doc, signature)
 
 
 def _signature(node: _Function, drop_first: bool) -> str:

@@ -1,4 +1,4 @@
-"""What the readers of modules hand on: things with a docstring, whether read or inspected."""
+"""Symbols and modules of Python, whether read from source or by introspection."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MODULE, CLASS, FUNCTION, ATTRIBUTE = "module", "class", "function", "attribute"
 
 
 @dataclass(slots=True)
-class Thing:
-    """A class, function, method or attribute, told apart from all others by ``key``.
+class Symbol:
+    """A module, class, function, method or attribute, identified by ``key``.
 
-    ``home`` is the module and the path inside it by which it was defined. ``signature`` is in
+    ``home`` is the module that defines it and the path inside that module. ``signature`` is in
     parentheses, without annotations, or empty. ``members`` are a class's public members;
-    ``inherited`` names those that come from a base class that has no public name.
+    ``inherited`` names those that come from a base class without a public name.
     """
 
     key: Hashable
@@ -23,7 +23,7 @@ class Thing:
     kind: str
     doc: str = ""
     signature: str = ""
-    members: dict[str, Thing] = field(default_factory=dict)
+    members: dict[str, Symbol] = field(default_factory=dict)
     inherited: set[str] = field(default_factory=set)
 
 
@@ -39,8 +39,8 @@ class Module(Protocol):
         """Its public names."""
         ...
 
-    def lookup(self, name: str) -> list[Thing]:
-        """What a name may be bound to, the likeliest first: a module may rebind it on the way."""
+    def lookup(self, name: str) -> list[Symbol]:
+        """What a name may be bound to, the likeliest first; a module may bind it repeatedly."""
         ...
 
 
@@ -49,24 +49,24 @@ def is_public(name: str) -> bool:
     return not any(part.startswith("_") for part in name.split("."))
 
 
-def merged(candidates: list[Thing], name: str = "") -> Thing | None:
-    """One thing of several that share a name: the first that has a docstring, members of all.
+def merged(candidates: list[Symbol], name: str = "") -> Symbol | None:
+    """One symbol of several that share a name: the first with a docstring, with all members.
 
     ``datetime.date`` is written in C and again in Python, and one of them may lack docstrings.
-    What was defined under ``name`` goes before what is also called so.
+    A symbol that was defined under ``name`` goes before one that was bound to it later.
     """
     if not candidates:
         return None
-    candidates = sorted(candidates, key=lambda thing: thing.home[1] != name)
-    best = next((thing for thing in candidates if thing.doc), candidates[0])
+    candidates = sorted(candidates, key=lambda symbol: symbol.home[1] != name)
+    best = next((symbol for symbol in candidates if symbol.doc), candidates[0])
     if best.kind != CLASS:
         return best
-    members: dict[str, Thing] = {}
+    members: dict[str, Symbol] = {}
     inherited: set[str] = set()
-    for thing in [best, *candidates]:
-        for name, member in thing.members.items():
+    for symbol in [best, *candidates]:
+        for name, member in symbol.members.items():
             if name not in members or (member.doc and not members[name].doc):
                 members[name] = member
-                (inherited.add if name in thing.inherited else inherited.discard)(name)
+                (inherited.add if name in symbol.inherited else inherited.discard)(name)
     signature = best.signature or next((t.signature for t in candidates if t.signature), "")
-    return Thing(best.key, best.home, CLASS, best.doc, signature, members, inherited)
+    return Symbol(best.key, best.home, CLASS, best.doc, signature, members, inherited)

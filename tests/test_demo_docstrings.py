@@ -12,9 +12,9 @@ from collections import Counter
 
 import pytest
 
-from dupmae_toolkit.demo import corpus
-from dupmae_toolkit.demo.corpus import TEXT_WORDS, read_docstrings, was_cut
-from dupmae_toolkit.demo.source import SourceModule
+from dupmae_toolkit.demo import docstrings
+from dupmae_toolkit.demo.docstrings import TEXT_WORDS, read_docstrings, was_cut
+from dupmae_toolkit.demo.source_module import SourceModule
 from dupmae_toolkit.demo.stdlib import Library
 from tests.demo_support import demo_documents
 
@@ -141,7 +141,7 @@ def test_the_texts_are_those_of_the_living_objects(by_id):
 def test_another_process_reads_the_same_and_runs_nothing_that_can_be_seen(documents):
     code = """
         import sys
-        from dupmae_toolkit.demo.corpus import read_docstrings
+        from dupmae_toolkit.demo.docstrings import read_docstrings
         before = set(sys.modules)
         documents = read_docstrings()
         new = {name.partition(".")[0] for name in set(sys.modules) - before}
@@ -185,7 +185,7 @@ def test_progress_counts_the_modules(monkeypatch, tmp_path):
         def __exit__(self, *error):
             return None
 
-    monkeypatch.setattr(corpus.Library, "names", lambda self: ["json", "math"])
+    monkeypatch.setattr(docstrings.Library, "names", lambda self: ["json", "math"])
     read_docstrings(tmp_path, progress=Watch)
     assert steps == [2, 1, 1]
 

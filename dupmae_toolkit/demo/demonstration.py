@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from dupmae_toolkit.demo.corpus import read_docstrings, was_cut
+from dupmae_toolkit.demo.docstrings import read_docstrings, was_cut
 from dupmae_toolkit.demo.questions import Questions, load_questions
 from dupmae_toolkit.demo.report import DemoReport, ModeReport
 from dupmae_toolkit.encoding.source import Memory
@@ -19,17 +19,13 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.corpus import index_corpus
 from dupmae_toolkit.index.manifest import MANIFEST_FILE, Manifest
 from dupmae_toolkit.progress import Advance, Progress, silent
-from dupmae_toolkit.records import Document, Encoder, EncoderInfo
+from dupmae_toolkit.records import Document, Encoder, EncoderInfo, Query, Run
 from dupmae_toolkit.search.hybrid_index import HybridIndex
 
 MEASURES = ("nDCG@10", "R@100", "RR@10")
 MODES = ("dense", "lexical", "hybrid")
-EXAMPLES = (
-    'how do I turn text like "2024-03-01 12:30" into a date',
-    "remember the results of an expensive function",
-    "keep two threads from changing the same data at once",
-)
-_SHOWN = 3
+#: So many questions are shown, each with so many hits.
+EXAMPLES, EXAMPLE_HITS = 3, 3
 _DEPTH = 100
 _TIMED = 50
 _PART_SIZE = 512
@@ -37,7 +33,7 @@ _SOURCE = "docstrings of "
 
 
 class Stopwatch:
-    """Adds up the seconds and the units of each piece of work, by what it calls itself."""
+    """Adds up the seconds and the units of work that are reported under each description."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -76,9 +72,9 @@ def run_demo(
     """Index the running Python's docstrings in ``folder``, search them, and measure all modes.
 
     model: an encoder, or the name or folder of one. questions: how many are asked; default all.
-    note: is told, in a line, what is about to happen. An index of an earlier demonstration with the
-    same documents and encoder is used again, any other one of a demonstration is replaced. Raises
-    InputError for a folder that holds something else, and whatever the parts raise.
+    note: called with a line about each step. The index of an earlier demonstration is used again if
+    its documents and its encoder are the same, and replaced if not. Raises InputError for a folder
+    that holds something else.
     """
     folder = Path(folder)
     watch = Stopwatch(progress)
@@ -107,8 +103,14 @@ def run_demo(
             )
     note(f"searching: {len(asked.queries)} questions in {len(MODES) + 1} ways")
     with contextlib.closing(HybridIndex.open(folder, encoder)) as index:
-        examples = [(text, index.search(text, k=_SHOWN)) for text in EXAMPLES]
-        modes = {mode: _measure(index, mode, asked, watch) for mode in MODES}
+        runs = {
+            mode: index.search_batch(asked.queries, _DEPTH, mode, progress=watch) for mode in MODES
+        }
+        modes = {mode: _measure(index, mode, asked, run) for mode, run in runs.items()}
+        examples = [
+            (query.text, index.search(query.text, EXAMPLE_HITS))
+            for query in _best_answered(asked, runs[HybridIndex.mode])
+        ]
     modes["bm25"] = _measure_bm25(documents, asked, watch)
     return DemoReport(
         index=str(folder),
@@ -137,7 +139,7 @@ def _load(model: str) -> Encoder:
 
 
 def _source(documents: list[Document]) -> str:
-    """Names the documents so that two lists of one name are equal."""
+    """A name for the documents; only equal documents have the same name."""
     digest = hashlib.sha256(repr([(d.id, d.title, d.text) for d in documents]).encode())
     return f"{_SOURCE}Python {platform.python_version()}, {digest.hexdigest()[:12]}"
 
@@ -156,10 +158,19 @@ def _is_there(folder: Path, source: str, encoder: EncoderInfo) -> bool:
     return manifest.source == source and manifest.encoder.same_vectors_as(encoder)
 
 
-def _measure(index: HybridIndex, mode: str, asked: Questions, watch: Stopwatch) -> ModeReport:
+def _best_answered(asked: Questions, run: Run) -> list[Query]:
+    """The questions whose first hits have the highest grades; of equals, the earlier ones."""
+
+    def grades(query: Query) -> int:
+        judged = asked.qrels[query.id]
+        return sum(judged.get(name, 0) for name in run[query.id].ids[:EXAMPLE_HITS])
+
+    return sorted(asked.queries, key=grades, reverse=True)[:EXAMPLES]
+
+
+def _measure(index: HybridIndex, mode: str, asked: Questions, run: Run) -> ModeReport:
     from dupmae_toolkit.evaluation.measures import evaluate
 
-    run = index.search_batch(asked.queries, _DEPTH, mode, progress=watch)
     texts = [query.text for query in asked.queries[:_TIMED]]
     times = [_milliseconds(index, text, mode) for text in texts]
     return ModeReport(evaluate(asked.qrels, run, MEASURES).means, median(times))

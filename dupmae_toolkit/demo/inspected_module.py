@@ -1,4 +1,4 @@
-"""Modules written in C, and Python modules without a source file, seen through introspection."""
+"""Modules written in C, and Python modules without a source file, read by introspection."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import warnings
 from types import ModuleType
 from typing import Any
 
-from dupmae_toolkit.demo.things import ATTRIBUTE, CLASS, FUNCTION, Thing, is_public
+from dupmae_toolkit.demo.symbols import ATTRIBUTE, CLASS, FUNCTION, Symbol, is_public
 
-_NOT_TELLING = ("Initialize self.", "Alias for field number", "x.__contains__")
+_UNINFORMATIVE = ("Initialize self.", "Alias for field number", "x.__contains__")
 _LONGEST_SIGNATURE = 400
 
 
 class InspectedModule:
-    """A module that is imported; call it only for modules whose import does nothing else.
+    """A module that is imported and inspected; only for modules that can be imported safely.
 
-    In a ``native`` module, one written in C, all names are its own. ``hidden_bases``: a class shows
-    what it inherits from classes without a public name.
+    ``native``: the module is written in C, so all names in it are its own. ``hidden_bases``: what
+    a class inherits from classes without a public name counts as its own.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class InspectedModule:
     def open(
         cls, name: str, native: bool = False, hidden_bases: bool = False
     ) -> InspectedModule | None:
-        """None where the module is not to be had, as with optional parts of a distribution."""
+        """None if the module cannot be imported; some distributions leave modules out."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return cls(name, importlib.import_module(name), native, hidden_bases)
         except Exception:
-            return None  # whatever an optional module says on import, the corpus does without it
+            return None  # an optional module may raise anything; the corpus does without it
 
     def exports(self) -> list[str]:
         declared = self._values.get("__all__")
@@ -53,58 +53,58 @@ class InspectedModule:
         home = getattr(self._values[name], "__module__", None) or ""
         return self._native or home == self.name or (home != "" and not is_public(home))
 
-    def lookup(self, name: str) -> list[Thing]:
-        # By getattr, because a module may load a name when it is first asked for it.
+    def lookup(self, name: str) -> list[Symbol]:
+        # getattr, because a module may load a name when it is first used.
         value = getattr(self._module, name, None)
         if self.name == "sys":
-            # Programs put hooks of their own there; the original stands beside it.
+            # Programs replace hooks such as sys.excepthook; the original is sys.__excepthook__.
             value = getattr(self._module, f"__{name}__", value)
-        thing = inspected(value, self._hidden_bases)
-        return [thing] if thing else []
+        symbol = symbol_of(value, self._hidden_bases)
+        return [symbol] if symbol else []
 
 
-def inspected(value: Any, hidden_bases: bool = False) -> Thing | None:
-    """The thing that an object is; None for data."""
+def symbol_of(value: Any, hidden_bases: bool = False) -> Symbol | None:
+    """The symbol of a class, function or method; None for any other object."""
     home = (getattr(value, "__module__", None) or "", getattr(value, "__qualname__", ""))
     if inspect.isclass(value):
         begin = vars(value).get("__init__")
-        # A class in Python may describe itself where it is constructed.
+        # Some classes in Python are documented in __init__.
         doc = [
             inspect.cleandoc(_doc(value)),
             inspect.cleandoc(_doc(begin)) if inspect.isfunction(begin) else "",
         ]
         text = "\n\n".join(filter(None, doc))
-        thing = Thing(id(value), home, CLASS, text, _signature(value))
+        symbol = Symbol(id(value), home, CLASS, text, _signature(value))
         for name, raw in vars(value).items():
             if is_public(name) and (member := _member(value, name, raw, home)):
-                thing.members[name] = member
+                symbol.members[name] = member
         for base in value.__mro__[1:] if hidden_bases else ():
             if not is_public(f"{base.__module__}.{base.__qualname__}"):
-                inherited = inspected(base)
+                inherited = symbol_of(base)
                 for name, member in inherited.members.items() if inherited else ():
-                    if name not in thing.members:
-                        thing.members[name] = member
-                        thing.inherited.add(name)
-        return thing
+                    if name not in symbol.members:
+                        symbol.members[name] = member
+                        symbol.inherited.add(name)
+        return symbol
     if inspect.isfunction(value) or inspect.isbuiltin(value) or inspect.ismethod(value):
-        return Thing(id(value), home, FUNCTION, _doc(value), _signature(value))
+        return Symbol(id(value), home, FUNCTION, _doc(value), _signature(value))
     return None
 
 
-def _member(owner: type, name: str, raw: Any, owner_home: tuple[str, str]) -> Thing | None:
+def _member(owner: type, name: str, raw: Any, owner_home: tuple[str, str]) -> Symbol | None:
     key, home = (id(owner), name), (owner_home[0], f"{owner_home[1]}.{name}")
     if isinstance(raw, property) or inspect.isdatadescriptor(raw):
-        return Thing(key, home, ATTRIBUTE, _doc(raw))
+        return Symbol(key, home, ATTRIBUTE, _doc(raw))
     if not isinstance(raw, type) and (inspect.isroutine(raw) or hasattr(raw, "__func__")):
         bound = getattr(owner, name, raw)
         signature = _signature(bound, inspect.isroutine(bound))
-        return Thing(key, home, FUNCTION, _doc(bound), signature)
+        return Symbol(key, home, FUNCTION, _doc(bound), signature)
     return None
 
 
 def _doc(value: Any) -> str:
     doc = getattr(value, "__doc__", None)
-    if not isinstance(doc, str) or doc.startswith(_NOT_TELLING):
+    if not isinstance(doc, str) or doc.startswith(_UNINFORMATIVE):
         return ""
     return doc
 
@@ -113,7 +113,7 @@ def _signature(value: Any, is_method: bool = False) -> str:
     try:
         signature = inspect.signature(value)
     except Exception:
-        return ""  # it evaluates the defaults, which may refer to what is not there
+        return ""  # evaluating a default may fail
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in signature.parameters.values()

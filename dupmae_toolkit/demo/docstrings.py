@@ -1,8 +1,8 @@
 """The documents of the demonstration: the docstrings of the running Python's standard library.
 
 One document for each public module, class, function, method and attribute that has a docstring.
-Its id is the name that one types (``json.loads``, ``os.path.join``, ``str.split``), its title the
-short name with the signature and the place it is found in, its text the docstring.
+Its id is the name as programs spell it (``json.loads``, ``os.path.join``, ``str.split``). Its title
+is the short name with its signature and its module or class. Its text is the docstring.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dupmae_toolkit.demo.inspected import InspectedModule
+from dupmae_toolkit.demo.inspected_module import InspectedModule
 from dupmae_toolkit.demo.stdlib import SUPPLEMENTED, Library
-from dupmae_toolkit.demo.things import ATTRIBUTE, CLASS, MODULE, Thing, is_public, merged
+from dupmae_toolkit.demo.symbols import ATTRIBUTE, CLASS, MODULE, Symbol, is_public, merged
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document
 
-#: Words of a docstring that are kept: as many as an encoder of 256 tokens or somewhat more reads.
+#: Docstrings are cut to this many words, about what an encoder of 256 tokens reads, or a bit more.
 TEXT_WORDS = 250
 _TITLE_CHARACTERS = 72
 _FEWEST_WORDS = 3
@@ -28,12 +28,12 @@ _CUT = " …"
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A thing under one of its public names. ``inherited``: the name is that of a derived class."""
+class PublicName:
+    """A symbol under one of its public names. ``inherited``: the name goes by a derived class."""
 
     module: str
     path: str  # inside the module: "" for the module itself, "deque", "deque.append"
-    thing: Thing
+    symbol: Symbol
     inherited: bool = False
 
     @property
@@ -44,8 +44,8 @@ class Named:
 
     @property
     def preference(self) -> tuple[bool, int, bool, bool, bool, int, str]:
-        """Orders the names of one thing: the one that people type comes first."""
-        home, path = self.thing.home
+        """Sorts the names of one symbol: the one that programs use comes first."""
+        home, path = self.symbol.home
         renamed = path != self.path
         elsewhere = home != self.module
         shown = self.id
@@ -64,14 +64,14 @@ class Named:
 def read_docstrings(folder: Path | None = None, progress: Progress = silent) -> list[Document]:
     """The documents, sorted by id; the same on every call.
 
-    ``folder`` holds the library's source files and is the running Python's own by default.
+    ``folder`` holds the library's source files; by default it is the running Python's.
     """
     library = Library(folder)
     names = library.names()
-    found: list[Named] = []
-    with _without_collection(), progress("reading docstrings", len(names)) as advance:
+    found: list[PublicName] = []
+    with _without_garbage_collection(), progress("reading docstrings", len(names)) as advance:
         for name in names:
-            found += _named(library, name)
+            found += _public_names(library, name)
             advance(1)
     documents: dict[str, Document] = {}
     for named in _distinct(found):
@@ -82,8 +82,8 @@ def read_docstrings(folder: Path | None = None, progress: Progress = silent) -> 
 
 
 @contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Syntax trees are many objects without cycles; looking for cycles takes half of the time."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Syntax trees are many objects without cycles; looking for cycles would take half the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -93,56 +93,56 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _named(library: Library, name: str) -> Iterator[Named]:
-    """All that one module shows under its public names."""
+def _public_names(library: Library, name: str) -> Iterator[PublicName]:
+    """A module, its exports and their members, each under its public name."""
     module = library.find(name)
     if module is None:
         return
-    yield Named(name, "", Thing(name, (name, ""), MODULE, module.doc))
+    yield PublicName(name, "", Symbol(name, (name, ""), MODULE, module.doc))
     running = InspectedModule.open(name) if name in SUPPLEMENTED else None
     exports = dict.fromkeys(module.exports()) | dict.fromkeys(running.exports() if running else [])
     for export in filter(is_public, exports):
         candidates = module.lookup(export) + (running.lookup(export) if running else [])
-        if thing := merged(candidates, export):
-            yield Named(name, export, thing)
-            for key, member in thing.members.items():
-                yield Named(name, f"{export}.{key}", member, key in thing.inherited)
+        if symbol := merged(candidates, export):
+            yield PublicName(name, export, symbol)
+            for key, member in symbol.members.items():
+                yield PublicName(name, f"{export}.{key}", member, key in symbol.inherited)
 
 
-def _distinct(found: list[Named]) -> Iterator[Named]:
-    """Each thing once, under the name to prefer; of equal texts under equal names, one."""
+def _distinct(found: list[PublicName]) -> Iterator[PublicName]:
+    """Each symbol once, under its preferred name; with the same short name and text, only one."""
     seen: set[object] = set()
     for named in sorted(found, key=lambda item: item.preference):
-        thing = named.thing
-        words = " ".join(thing.doc.split())
+        symbol = named.symbol
+        words = " ".join(symbol.doc.split())
         same_text = (named.path.rpartition(".")[2], words)
-        if len(words.split()) < _FEWEST_WORDS or thing.key in seen or same_text in seen:
+        if len(words.split()) < _FEWEST_WORDS or symbol.key in seen or same_text in seen:
             continue
-        seen |= {thing.key, same_text}
+        seen |= {symbol.key, same_text}
         yield named
 
 
-def _document(named: Named) -> Document | None:
-    text = _shortened(inspect.cleandoc(named.thing.doc))
+def _document(named: PublicName) -> Document | None:
+    text = _shortened(inspect.cleandoc(named.symbol.doc))
     return Document(named.id, _title(named), text) if text else None
 
 
-def _title(named: Named) -> str:
-    """The short name, its signature, and the class or module that one finds it in.
+def _title(named: PublicName) -> str:
+    """The short name, its signature, and the class or module that it belongs to.
 
-    The short name stands alone because word-based search keeps ``os.path.join`` as one word.
+    The short name is a word of its own because BM25 keeps ``os.path.join`` as one word.
     """
     if not named.path:
         return f"module {named.module}"
     owner, _, name = named.path.rpartition(".")
-    kind = {CLASS: "class ", ATTRIBUTE: "attribute "}.get(named.thing.kind, "")
+    kind = {CLASS: "class ", ATTRIBUTE: "attribute "}.get(named.symbol.kind, "")
     place = ".".join(part for part in (named.module, owner) if part)
     place = place.removeprefix("builtins.") if owner else place
-    return f"{kind}{name}{_short(named.thing.signature)} in {place}"
+    return f"{kind}{name}{_short(named.symbol.signature)} in {place}"
 
 
 def _short(signature: str) -> str:
-    """A signature of one line: without defaults, then without its end, where it is long."""
+    """A signature cut to one line: first its defaults go, then its last parameters."""
     if len(signature) <= _TITLE_CHARACTERS:
         return signature
     names = [part.partition("=")[0] for part in signature[1:-1].split(", ")]
@@ -157,7 +157,7 @@ def was_cut(document: Document) -> bool:
 
 
 def _shortened(text: str) -> str:
-    """The first ``TEXT_WORDS`` words, lines kept, a dotted end where something was cut."""
+    """The first ``TEXT_WORDS`` words with their line breaks, and an ellipsis after a cut."""
     kept: list[str] = []
     left = TEXT_WORDS
     for line in text.encode("utf-8", "replace").decode().splitlines():
