@@ -132,7 +132,7 @@ def _train(
         raise typer.Exit(error.exit_code) from error
     except InputError as error:
         # All processes read the same recipe: its errors are reported once on each machine.
-        if processes.rank() and os.environ.get("LOCAL_RANK", "0") != "0":
+        if processes.process_number() and os.environ.get("LOCAL_RANK", "0") != "0":
             raise typer.Exit(error.exit_code) from error
         raise
     if not processes.is_main():
