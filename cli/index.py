@@ -66,7 +66,7 @@ def index(
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.index.build import BuildOptions
     from dupmae_toolkit.index.info import index_info
-    from dupmae_toolkit.index.manifest import BUILDING_FOLDER, MANIFEST_FILE
+    from dupmae_toolkit.index.layout import BUILDING_FOLDER, MANIFEST_FILE
     from dupmae_toolkit.index.staging import check_target
 
     began = time.perf_counter()
@@ -134,7 +134,7 @@ def _from_corpus(
     corpus = open_corpus(source, skip_invalid=skip_invalid)
     read_beginning(corpus)
     # Imported late, because it takes seconds: errors in the corpus are reported first.
-    from dupmae_toolkit.index.corpus import index_corpus
+    from dupmae_toolkit.index.build import index_corpus
     from dupmae_toolkit.model.loading import load_encoder
 
     encoder = load_encoder(model or "builtin", **loading)

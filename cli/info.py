@@ -76,7 +76,7 @@ def _source(values: dict[str, Any]) -> str:
 
 def _about_leftover(name: str) -> str:
     """What to say of a file or folder that is not part of the index it lies in."""
-    from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER
+    from dupmae_toolkit.index.layout import ADDING_FOLDER, BUILDING_FOLDER
 
     if name == BUILDING_FOLDER:
         return "of a build, under way or interrupted; the same `dupmae index` goes on"

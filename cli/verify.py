@@ -21,8 +21,8 @@ from dupmae_cli.options import (
 from dupmae_cli.updating import tell_if_interrupted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.index.health.problems import Problem
     from dupmae_toolkit.index.health.repair import Repair
-    from dupmae_toolkit.index.problems import Problem
 
 
 def verify(

@@ -15,8 +15,7 @@ from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
 from dupmae_toolkit.index import segment as segment_module
-from dupmae_toolkit.index.build import BuildOptions, build_index
-from dupmae_toolkit.index.corpus import index_corpus
+from dupmae_toolkit.index.build import BuildOptions, build_index, index_corpus
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.info import index_info
@@ -36,7 +35,7 @@ VOCABULARY = ENCODER.vocabulary
 def segments(index: Path) -> list[Segment]:
     manifest = Manifest.load(index)
     terms = lucene_terms(manifest.vocabulary(index))
-    return [Segment.open(manifest.segment_folder(index, s), terms) for s in manifest.segments]
+    return [Segment.open(index / s.path, terms) for s in manifest.segments]
 
 
 def listing(folder: Path) -> list[str]:

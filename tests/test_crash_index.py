@@ -26,8 +26,7 @@ import pytest
 from dupmae_toolkit.encoding import parquet  # noqa: F401
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index import segment
-from dupmae_toolkit.index.build import BuildOptions
-from dupmae_toolkit.index.corpus import index_corpus
+from dupmae_toolkit.index.build import BuildOptions, index_corpus
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
 from tests.index_support import contents, documents_of

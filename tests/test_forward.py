@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_matrix
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.documents import DocumentStore, write_documents
+from dupmae_toolkit.index.documents import SegmentDocuments, write_documents
 from dupmae_toolkit.index.forward import ForwardStore
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.records import Document
@@ -112,7 +112,7 @@ def test_documents_come_back_by_number_in_the_order_asked_for(tmp_path: Path) ->
     texts = [f"text {number}\n\t😀" for number in range(1300)]
     ids = [f"d{number}" for number in range(1300)]
     write_documents(tmp_path / "documents.parquet", ids, [""] * 1300, texts)
-    store = DocumentStore(tmp_path / "documents.parquet")
+    store = SegmentDocuments(tmp_path / "documents.parquet")
     assert len(store) == 1300
     numbers = [1299, 0, 600, 0]
     assert store.get(numbers) == [Document(f"d{n}", "", texts[n]) for n in numbers]
@@ -127,7 +127,7 @@ def test_documents_come_back_by_number_in_the_order_asked_for(tmp_path: Path) ->
 def test_only_the_groups_that_are_needed_are_held(tmp_path: Path) -> None:
     path = tmp_path / "documents.parquet"
     write_documents(path, [str(n) for n in range(5000)], ["t"] * 5000, ["x"] * 5000)
-    store = DocumentStore(path)
+    store = SegmentDocuments(path)
     store.get([0, 4999])
     assert len(store._groups) == 2
 
@@ -146,7 +146,7 @@ def test_a_damaged_documents_file_is_told(tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"documents\.parquet"):
-        DocumentStore(path)
+        SegmentDocuments(path)
 
 
 def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_file, atomic_folder, make_folder, save_array
 from dupmae_toolkit.index.build import says_why
-from dupmae_toolkit.index.dense import INDEX_FILE, DenseIndex, write_faiss
+from dupmae_toolkit.index.dense import DenseIndex, write_faiss
+from dupmae_toolkit.index.layout import FAISS_FILE
 from dupmae_toolkit.java_homes import JavaError
 
 FULL = Path("/dev/full")  # every write finds no room
@@ -25,7 +26,7 @@ needs_it = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this sy
 @pytest.mark.parametrize("count", [1, 20, 5000])
 def test_vectors_that_found_no_room_are_no_index(tmp_path, count):
     vectors = np.ones((count, 8), np.float32)
-    (tmp_path / INDEX_FILE).symlink_to(FULL)
+    (tmp_path / FAISS_FILE).symlink_to(FULL)
     with pytest.raises(OSError, match="No space left"):
         write_faiss(tmp_path, [str(n) for n in range(count)], vectors)
 
@@ -35,8 +36,8 @@ def test_vectors_are_written_as_faiss_writes_them(tmp_path):
 
     vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
     write_faiss(tmp_path, [str(n) for n in range(300)], vectors, "HNSW8")
-    faiss.write_index(faiss.read_index(str(tmp_path / INDEX_FILE)), str(tmp_path / "theirs"))
-    assert (tmp_path / INDEX_FILE).read_bytes() == (tmp_path / "theirs").read_bytes()
+    faiss.write_index(faiss.read_index(str(tmp_path / FAISS_FILE)), str(tmp_path / "theirs"))
+    assert (tmp_path / FAISS_FILE).read_bytes() == (tmp_path / "theirs").read_bytes()
     assert len(DenseIndex(tmp_path)) == 300
 
 

@@ -15,7 +15,7 @@ from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import sha256_lines
-from dupmae_toolkit.index.arrays import read_array
+from dupmae_toolkit.index.forward import read_array
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry, _own_digest
 from dupmae_toolkit.index.staging import _read_plan
 from dupmae_toolkit.records import Document, EncoderInfo

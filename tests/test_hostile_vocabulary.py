@@ -8,8 +8,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
-from dupmae_toolkit.index.manifest import write_vocabulary
-from dupmae_toolkit.index.vocabulary import lucene_terms, unescape
+from dupmae_toolkit.index.vocabulary import lucene_terms, unescape, write_vocabulary
 
 SIZE = 250_000
 ODD = [

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import wrong_contents
 from dupmae_toolkit.index import integrity
 from dupmae_toolkit.index.dense import write_vectors
-from dupmae_toolkit.index.forward import write_dense
+from dupmae_toolkit.index.documents import write_documents
+from dupmae_toolkit.index.forward import write_dense, write_impacts
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.integrity import LEVELS
 from dupmae_toolkit.index.manifest import Manifest, checksums
@@ -297,3 +299,52 @@ def test_vectors_of_another_length_than_the_encoders_are_told_in_one_line(tmp_pa
             pytest.raises(InputError, match=r"000001: its vectors have 5 dimensions, the enc.* 8;"),
         ):
             opened.search("word1 word2", mode=mode)
+
+
+def fewer_texts(segment: Path) -> None:
+    write_documents(segment / "documents.parquet", *[[f"d{n}" for n in range(29)]] * 3)
+
+
+def fewer_impacts(segment: Path) -> None:
+    write_impacts(segment / "forward", csr_matrix((29, 128), dtype=np.uint8))
+
+
+def other_terms(segment: Path) -> None:
+    write_impacts(segment / "forward", csr_matrix((30, 127), dtype=np.uint8))
+
+
+def fewer_vectors(segment: Path) -> None:
+    write_vectors(segment / "faiss", np.ones((29, 8), np.float32))
+
+
+def fewer_ids(segment: Path) -> None:
+    ids = (segment / "faiss/docid").read_text("utf-8").splitlines()
+    (segment / "faiss/docid").write_text("".join(f"{name}\n" for name in ids[:-1]), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (fewer_texts, "documents.parquet holds 29 documents where 30 have ids"),
+        (fewer_impacts, "30 dense vectors for 29 documents"),
+        (other_terms, "holds 127 terms where 128 have tokens"),
+        (fewer_vectors, "FAISS holds 29 documents where 30 have ids"),
+        (fewer_ids, "does not name 30 documents in the order of their ids"),
+    ],
+)
+def test_a_part_of_another_shape_is_refused_by_a_search_and_by_a_change(tmp_path, change, message):
+    index = tmp_path / "index"
+    HybridIndex.build(index, some(0, 30), ENCODER).close()
+    delete_documents(index, ["d1"])
+    change(index / "segments/000001")
+    manifest = Manifest.load(index)
+    manifest.checksums |= checksums(index, index / "segments")  # so that only the shape is wrong
+    manifest.save(index)
+    with (
+        pytest.raises(InputError, match=message),
+        HybridIndex.open(index, ENCODER) as opened,
+    ):
+        opened.search("word1 word2", k=30)
+    # Deleting reads the ids, compacting all the rest.
+    with pytest.raises(InputError, match=message):
+        delete_documents(index, ["d2"]) if change is fewer_ids else compact_index(index)

@@ -12,8 +12,9 @@ import pytest
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.files import sha256_lines
 from dupmae_toolkit.index.impacts import QuantizationError
-from dupmae_toolkit.index.manifest import Manifest, SegmentEntry, write_vocabulary
+from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
 from dupmae_toolkit.index.staging import check_target
+from dupmae_toolkit.index.vocabulary import write_vocabulary
 from dupmae_toolkit.records import EncoderInfo
 
 VOCABULARY = ["a", "b c", "", "\ud800", "日本", "\n"]

@@ -244,13 +244,13 @@ def test_documents_whose_texts_are_lost_can_be_added_again(index: Path, expected
     assert done.rebuilt == []
     assert (index / SEGMENT).exists()
     # As the message says: all documents once more, from the corpus.
-    from dupmae_toolkit.index.documents import DocumentStore
+    from dupmae_toolkit.index.documents import SegmentDocuments
     from dupmae_toolkit.index.updates import add_corpus
 
     store = index.parent / "texts.parquet"
     store.write_bytes(gone)
     dead = read_deletions(index, Manifest.load(index).segments[1])
-    corpus = [d for n, d in enumerate(DocumentStore(store).get(range(16))) if n not in dead]
+    corpus = [d for n, d in enumerate(SegmentDocuments(store).get(range(16))) if n not in dead]
     assert add_corpus(index, corpus, ENCODER, replace=True).replaced == 14
     assert verify_index(index) == []
     assert results(index) == expected

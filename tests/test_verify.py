@@ -16,11 +16,11 @@ from dupmae_toolkit.index.build import build_index
 from dupmae_toolkit.index.dense import write_faiss
 from dupmae_toolkit.index.documents import write_documents
 from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.health.problems import some_ids
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.lucene import write_lucene
 from dupmae_toolkit.index.manifest import Manifest, checksums
-from dupmae_toolkit.index.problems import some_ids
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.updates import delete_documents
 from tests.index_support import encode

@@ -16,8 +16,9 @@ from dupmae_toolkit.demo.questions import Questions, load_questions
 from dupmae_toolkit.demo.report import DemoReport, ModeReport
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.corpus import index_corpus
-from dupmae_toolkit.index.manifest import MANIFEST_FILE, Manifest
+from dupmae_toolkit.index.build import index_corpus
+from dupmae_toolkit.index.layout import MANIFEST_FILE
+from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Advance, Progress, silent
 from dupmae_toolkit.records import Document, Encoder, EncoderInfo, Query, Run
 from dupmae_toolkit.search.hybrid_index import HybridIndex

@@ -99,11 +99,12 @@ class Experiment:
     def index(self) -> HybridIndex:
         """The index of the documents. One that was built from something else gives way."""
         from dupmae_toolkit.index.build import build_index
+        from dupmae_toolkit.index.layout import MANIFEST_FILE
         from dupmae_toolkit.search.hybrid_index import HybridIndex
 
         folder, record = self.folder / "index", self.folder / "index-inputs.json"
         inputs = {"faiss": self.faiss, "documents": digest_of(self.documents)}
-        whole = (folder / "manifest.json").exists()
+        whole = (folder / MANIFEST_FILE).exists()
         reusable = whole and _read(record) == inputs
         if not reusable:
             # The record goes before the index changes and comes back when it is whole.

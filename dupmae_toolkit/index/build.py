@@ -1,9 +1,9 @@
-"""Building an index from an encoded corpus.
+"""Building an index, from documents or from an encoded corpus.
 
-The result does not depend on interruptions: killed at any moment, an index is what it was before,
-and the same call continues after the last whole segment. All files are the same from build to
-build but those of Lucene (it writes random names and the time into them), a FAISS index of a graph
-(HNSW, NSG), which several threads build in no fixed order, and the checksums of these.
+The result does not depend on interruptions: a killed build leaves the index as it was, and the same
+call continues after the last finished segment. Every build gives the same files, but for those of
+Lucene, which writes random names and the time into them, FAISS graphs (HNSW, NSG), which several
+threads build in no fixed order, and the checksums of these.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.encoding.corpus import EncodedCorpus
+from dupmae_toolkit.encoding.source import Plan, Source, as_source
+from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
+from dupmae_toolkit.errors import BusyError, EncoderMismatchError, InputError
 from dupmae_toolkit.files import atomic_folder, cannot_write, make_folder, sha256_lines
 from dupmae_toolkit.index.dense import make_faiss
 from dupmae_toolkit.index.impacts import (
@@ -26,24 +30,16 @@ from dupmae_toolkit.index.impacts import (
     check_max_impact,
     quantize,
 )
-from dupmae_toolkit.index.manifest import (
-    VOCABULARY_FILE,
-    Manifest,
-    SegmentEntry,
-    checksum,
-    checksums,
-    write_vocabulary,
-)
-from dupmae_toolkit.index.rows import windows
+from dupmae_toolkit.index.layout import BUILDING_FOLDER, ENCODED_FOLDER
+from dupmae_toolkit.index.manifest import Manifest, SegmentEntry, checksum, checksums
+from dupmae_toolkit.index.rows import regrouped
 from dupmae_toolkit.index.segment import write_segment
 from dupmae_toolkit.index.staging import Staging, check_target
-from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.index.vocabulary import lucene_terms, write_vocabulary
 from dupmae_toolkit.java_homes import JavaError
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+from dupmae_toolkit.records import Document, Encoder
 
 SEGMENT_SIZE = 100_000
 
@@ -64,6 +60,43 @@ class BuildOptions:
         make_faiss(self.faiss_spec, dense_dim)
 
 
+def index_corpus(
+    index: str | Path,
+    corpus: Source | Iterable[Document] | Iterable[dict[str, Any]],
+    encoder: Encoder,
+    options: BuildOptions | None = None,
+    *,
+    part_size: int = PART_SIZE,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Manifest:
+    """Encode ``corpus`` and build an index of it in the folder ``index``.
+
+    Both continue where an interrupted call of the same kind stopped. What was encoded lies in
+    ``index/.building`` until the index is complete. Where a build of something else was
+    interrupted, ``overwrite`` starts over. Raises as ``encode_corpus`` and ``build_index`` do.
+    """
+    index = Path(index)
+    options = options or BuildOptions()
+    options.check(encoder.info.dense_dim)
+    check_target(index, overwrite)
+    source = as_source(corpus)
+    with building_in(index):
+        folder = index / BUILDING_FOLDER / ENCODED_FOLDER
+
+        def refuse(error: InputError) -> None:
+            if not overwrite:
+                raise InputError(
+                    f"{index}: a build of something else was interrupted there ({error}); finish "
+                    "it, or pass --overwrite (overwrite=True) to start over"
+                ) from error
+
+        encoded = encode_afresh(
+            source, encoder, folder, part_size=part_size, progress=progress, ask=refuse
+        )
+        return build_held(index, encoded, encoder.vocabulary, options, overwrite, progress)
+
+
 def build_index(
     index: str | Path,
     encoded: EncodedCorpus,
@@ -80,9 +113,9 @@ def build_index(
     vocabulary: the encoder's tokens in the order of their ids.
     faiss_spec: a FAISS factory string, for the vectors of each segment.
     max_impact: the largest impact; 255 (a byte) is within 0.2 % of the largest weight.
-    segment_size: documents in a segment at most, one segment at a time being in memory; where
-        several are needed, they hold as many as each other, so that a spec can be trained on each.
-    overwrite: an index that stands there is replaced, in the moment in which the new one is whole.
+    segment_size: documents in a segment at most; one segment at a time is in memory. Where several
+        are needed they are of equal size, so that each is large enough to train a FAISS spec on.
+    overwrite: replace an index; it stays as it is until the new one is complete.
 
     Raises InputError for a folder that must not be built in, for options that do not suit, for bad
     input, and while another process builds there; JavaError and DupMAEError for failures.
@@ -98,7 +131,7 @@ def build_index(
 
 @contextlib.contextmanager
 def building_in(index: Path) -> Iterator[None]:
-    """Hold the folder ``index`` alone; it is created, and goes again if nothing was put into it."""
+    """Lock the folder ``index``; it is created, and removed again if it stays empty."""
     make_folder(index)
     try:
         with exclusive(index), says_why(index):
@@ -116,7 +149,7 @@ def build_held(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Manifest:
-    """``build_index`` for a caller that holds the folder by ``building_in`` and checked all."""
+    """``build_index`` in a folder locked by ``building_in``, with arguments that were checked."""
     terms = lucene_terms(vocabulary)
     staging = Staging.begin(index, encoded, asdict(options), overwrite)
     if staging.is_over() and staging.live:
@@ -136,7 +169,7 @@ def build_held(
         segments=entries,
         source=str(encoded.manifest["source"]),
         truncated=encoded.manifest["truncated"],
-        vocabulary_file=_vocabulary_name(staging, encoded.info.vocabulary_sha256),
+        vocabulary_file=staging.vocabulary_file(encoded.info.vocabulary_sha256),
     )
     path = index / manifest.vocabulary_file
     write_vocabulary(path, vocabulary)
@@ -173,12 +206,12 @@ def _build_segments(
     options: BuildOptions,
     progress: Progress,
 ) -> tuple[float, list[SegmentEntry], dict[str, dict[str, Any]]]:
-    """Build the segments that do not stand yet; return the scale, the entries, the checksums."""
+    """Build the segments that are not finished; return the scale, all entries and checksums."""
     scale: float | None = None
     entries: list[SegmentEntry] = []
     sums: dict[str, dict[str, Any]] = {}
-    # Of like size: a last segment of a few documents could be too small for the spec to train on.
-    parts = windows(encoded.parts(), -(-len(encoded) // len(staging.names)))
+    # Of equal size: a last segment of a few documents could be too small to train the spec on.
+    parts = regrouped(encoded.parts(), -(-len(encoded) // len(staging.names)))
     for name, rows in zip(staging.names, parts, strict=True):
         record = staging.record(name)
         if record is None:
@@ -204,19 +237,42 @@ def _build_segments(
     return scale, entries, sums
 
 
-def _vocabulary_name(staging: Staging, digest: str) -> str:
-    """The usual name, unless the index that is being replaced has another vocabulary under it."""
-    live = staging.live
-    if live is None or live.encoder.vocabulary_sha256 == digest:
-        return live.vocabulary_file if live else VOCABULARY_FILE
-    if live.vocabulary_file != VOCABULARY_FILE:
-        return VOCABULARY_FILE
-    return f"vocabulary-{digest[:8]}.json"
+def encode_afresh(
+    source: Source,
+    encoder: Encoder,
+    folder: Path,
+    *,
+    part_size: int,
+    progress: Progress,
+    plan: Plan | None = None,
+    ask: Callable[[InputError], None] = lambda error: None,
+) -> EncodedCorpus:
+    """``encode_corpus`` into ``folder``; what was begun there from other input is removed first.
+
+    ask: is called before that with the reason, and may raise. A folder that another process writes
+    in is not removed: BusyError.
+    """
+
+    def encode() -> EncodedCorpus:
+        return encode_corpus(
+            source, encoder, folder, part_size=part_size, plan=plan, progress=progress
+        )
+
+    stood = folder.exists()
+    try:
+        return encode()
+    except InputError as error:
+        at_folder = error.path is not None and Path(error.path).is_relative_to(folder)
+        if isinstance(error, BusyError) or not stood or not at_folder:
+            raise
+        ask(error)
+    shutil.rmtree(folder)
+    return encode()
 
 
 @contextlib.contextmanager
 def says_why(index: Path) -> Iterator[None]:
-    """Turn an error of the system into one line that says what failed, and what to do."""
+    """Turn an error of the system into one line that says what failed and what to do."""
     try:
         yield
     except OSError as error:

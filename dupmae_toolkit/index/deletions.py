@@ -1,7 +1,7 @@
-"""Which rows of a segment are deleted: a file of its own, since a segment never changes.
+"""The deleted rows of a segment, in a file beside it: a segment itself never changes.
 
-A change writes a new file under a new name; the manifest says which one counts. So a searcher that
-is open keeps the deletions that it opened.
+Each change writes a new file under a new name, and the manifest names the one that counts. So an
+open searcher keeps the deletions that it opened.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_file, save_array
-from dupmae_toolkit.index.arrays import read_array
-from dupmae_toolkit.index.manifest import DELETIONS_FOLDER, SegmentEntry
+from dupmae_toolkit.index.forward import read_array
+from dupmae_toolkit.index.layout import deletions_path
+from dupmae_toolkit.index.manifest import SegmentEntry
 
 
 def write_deletions(index: Path, segment: str, generation: int, rows: np.ndarray) -> str:
     """Write the rows (ascending) of ``segment``; returns the file's path relative to ``index``."""
-    name = f"{DELETIONS_FOLDER}/{segment}-{generation}.npy"
+    name = deletions_path(segment, generation)
     with atomic_file(index / name) as temporary:
         save_array(temporary, np.asarray(rows, np.int64))
     return name

@@ -1,4 +1,4 @@
-"""The dense leg: a FAISS index and the ids of its rows, as Pyserini lays them out."""
+"""Dense vectors: a FAISS index and the ids of its rows, as Pyserini lays them out."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE
 
-INDEX_FILE = "index"
-IDS_FILE = "docid"
-#: As faiss.METRIC_INNER_PRODUCT, which is only to be had with faiss.
+#: faiss.METRIC_INNER_PRODUCT, without importing faiss.
 METRIC_INNER_PRODUCT = 0
 SPEC_EXAMPLES = "Flat, HNSW32, IVF1024,Flat, IVF1024,PQ64 or SQ8"
-#: FAISS visits one cell of an IVF index unless told more; an eighth of the cells are visited.
+#: A search of an IVF index visits one cell in so many; FAISS would visit a single one.
 PROBED_SHARE = 8
 HNSW_CONSTRUCTION_DEPTH = 200
-_HEADER = struct.Struct("<4si")  # of every FAISS index: its kind, the length of its vectors
-_LIMITS = threading.Lock()  # FAISS has one limit for all threads
 HNSW_SEARCH_DEPTH = 128
+_HEADER = struct.Struct("<4si")  # how a FAISS file begins: its kind, the length of its vectors
+_LIMITS = threading.Lock()  # FAISS has one limit for all threads
 
 
 def write_faiss(folder: Path, ids: Sequence[str], dense: np.ndarray, spec: str = "Flat") -> None:
@@ -42,9 +41,10 @@ def write_ids(folder: Path, ids: Sequence[str]) -> None:
 def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
     """Write ``index``, inner products over ``dense`` float32 [n, d].
 
-    ``spec`` is a FAISS factory string. How many cells an IVF index visits and how deep HNSW looks
-    is set here and stored in the index. Raises InputError for a string that FAISS does not know or
-    that does not suit the vectors (too few to train on, a dimension that it cannot divide).
+    ``spec`` is a FAISS factory string. How many cells a search of IVF visits, and how deep one of
+    HNSW goes, is set here and stored in the index. Raises InputError for a string that FAISS does
+    not know or that does not suit the vectors (too few to train on, a dimension that it cannot
+    divide).
     """
     import faiss
 
@@ -63,13 +63,13 @@ def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
             f"dimensions: {_reason(error)}; use Flat, or one that trains on fewer vectors"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
-    # FAISS's own file does not tell when its last bytes find no room.
-    with (folder / INDEX_FILE).open("wb") as file:
+    # FAISS's own writer does not report that the disk is full when its last bytes are written.
+    with (folder / FAISS_FILE).open("wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
 
 def make_faiss(spec: str, dimension: int) -> Any:
-    """An empty FAISS index of a factory string, for inner products; InputError if there is none."""
+    """An empty inner-product index of a factory string; InputError if FAISS cannot make one."""
     import faiss
 
     try:
@@ -85,16 +85,16 @@ def make_faiss(spec: str, dimension: int) -> Any:
 
 
 def keeps_vectors(spec: str) -> bool:
-    """Whether an index of this spec gives back exactly the vectors it was given, without a copy."""
+    """Whether an index of this spec holds the vectors as they are, so that no copy is needed."""
     return spec.strip() == "Flat"
 
 
-def look_at_faiss(folder: Path) -> tuple[bool, int]:
+def read_header(folder: Path) -> tuple[bool, int]:
     """Whether the FAISS index in ``folder`` is Flat, and the length of its vectors.
 
-    Reads the first bytes of its file; InputError where there are none.
+    Reads only the first bytes of its file; InputError if it has fewer.
     """
-    path = folder / INDEX_FILE
+    path = folder / FAISS_FILE
     try:
         with path.open("rb") as file:
             kind, width = _HEADER.unpack(file.read(_HEADER.size))
@@ -107,9 +107,8 @@ class DenseIndex:
     """A FAISS index opened for search; searching from several threads at once is safe."""
 
     def __init__(self, folder: Path) -> None:
-
         self.folder = Path(folder)
-        path = self.folder / INDEX_FILE
+        path = self.folder / FAISS_FILE
         if not path.is_file():
             raise InputError(f"{path}: no such file; it should be a FAISS index")
         self._index = _read_faiss(path)
@@ -127,7 +126,7 @@ class DenseIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether a search looks at every vector as it was given."""
+        """Whether a search compares the query with every vector, as it was given."""
         import faiss
 
         return isinstance(self._index, faiss.IndexFlat)
@@ -160,7 +159,7 @@ class DenseIndex:
                 undecided[:] = False
             if rows.max() >= len(self) or not (self.exact or _are_different(rows)):
                 raise DupMAEError(
-                    f"{self.folder / INDEX_FILE}: gave rows that cannot be; look for damage with "
+                    f"{self.folder / FAISS_FILE}: gave rows that cannot be; look for damage with "
                     "`dupmae verify`"
                 )
             for place in np.flatnonzero(~undecided):
@@ -183,9 +182,9 @@ class DenseIndex:
         return np.asarray(_View(view, self._index))
 
     def decoded(self) -> np.ndarray | None:
-        """All vectors as they come out of FAISS, a copy, float32 [n, d]; None if none do.
+        """All vectors as FAISS reconstructs them, a copy, float32 [n, d]; None if it cannot.
 
-        Those of HNSW32 or IVF1024,Flat are the ones that went in, those of PQ64 are near them.
+        HNSW32 and IVF1024,Flat give back the very vectors that went in, PQ64 approximations.
         """
         try:
             vectors = self._index.reconstruct_n(0, len(self))
@@ -195,10 +194,10 @@ class DenseIndex:
 
 
 def _read_faiss(path: Path) -> Any:
-    """An index out of a file. FAISS believes what its header says, so that it is limited before."""
+    """Read an index. FAISS allocates what the header says, so it is given a limit first."""
     import faiss
 
-    # Newer versions of FAISS can be told; no vector can be larger than its file.
+    # Only newer versions of FAISS have the limit. No vector is larger than the file.
     limit = getattr(faiss, "set_deserialization_vector_byte_limit", lambda size: None)
     usual = getattr(faiss, "get_deserialization_vector_byte_limit", lambda: 0)
     with _LIMITS:
@@ -213,7 +212,7 @@ def _read_faiss(path: Path) -> Any:
 
 
 class _View:
-    """FAISS's memory as an array that keeps the index alive as long as it lives."""
+    """An array over FAISS's memory that keeps the FAISS index alive."""
 
     def __init__(self, array: np.ndarray, owner: Any) -> None:
         self.__array_interface__ = array.__array_interface__
@@ -237,9 +236,9 @@ def _are_different(rows: np.ndarray) -> bool:
 
 
 def _settle(index: Any) -> list[tuple[Any, Any]]:
-    """Set what makes a search good enough, and keep training quiet on small collections.
+    """Set the parameters of search, and allow training on small collections without warnings.
 
-    Returns the OPQ rotations with the quantizers that are lent to them for the training.
+    Returns the OPQ rotations, each with the quantizer that it holds only while it is trained.
     """
     import faiss
 
@@ -269,7 +268,7 @@ def _settle(index: Any) -> list[tuple[Any, Any]]:
 
 
 def _reason(error: Exception) -> str:
-    """What FAISS says, without its source lines."""
+    """The message of FAISS, without the lines of its source."""
     text = " ".join(str(error).split())
     text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
     return re.sub(r"^Error: '.*?' failed:? ?", "", text) or "FAISS refuses"

@@ -1,4 +1,4 @@
-"""Titles and texts by document number, from one Parquet file, without reading all of it."""
+"""A segment's ids, titles and texts by row: a Parquet file of which only some rows are read."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 
-FILE = "documents.parquet"
 _COLUMNS = ("id", "title", "text")
 _ROWS_IN_A_GROUP = 512
 _GROUPS_KEPT = 64
-_FEW = 64  # of a group's documents; more are cheaper to get with all others
+_FEW = 64  # rows of a group; for more of them it is cheaper to convert the whole group
 
 
 def write_documents(
     path: Path, ids: Sequence[str], titles: Sequence[str], texts: Sequence[str]
 ) -> None:
-    """Write the columns id, title, text; the row is the document number."""
+    """Write the columns id, title, text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -39,8 +38,8 @@ def write_documents(
     )
 
 
-class DocumentStore:
-    """Documents by number. Groups of rows are read when needed, and the last ones kept."""
+class SegmentDocuments:
+    """Documents by row. Groups of rows are read when needed; the last ones used are kept."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -68,7 +67,7 @@ class DocumentStore:
         return int(self._starts[-1])
 
     def get(self, numbers: Sequence[int] | np.ndarray) -> list[Document]:
-        """The documents of these numbers, in the order asked for; IndexError beyond the end."""
+        """The documents of these rows, in the order asked for; IndexError beyond the end."""
         wanted = np.asarray(numbers, np.int64)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"{self.path}: document numbers go from 0 to {len(self) - 1}")
@@ -80,8 +79,7 @@ class DocumentStore:
             rows = (here - self._starts[group]).tolist()
             columns = [table.column(name) for name in _COLUMNS]
             with _explained(self.path):
-                # Not table.take: Arrow would import pandas for it, which takes longer than a
-                # search.
+                # Not table.take, for which Arrow imports pandas: that takes longer than a search.
                 if len(rows) > _FEW:
                     columns = [column.to_pylist() for column in columns]
                     values = [[column[row] for row in rows] for column in columns]
@@ -91,7 +89,7 @@ class DocumentStore:
         return list(map(found.__getitem__, wanted.tolist()))
 
     def ids(self) -> list[str]:
-        """The ids of all documents, by number."""
+        """The ids of all documents, by row."""
         with _explained(self.path):
             return self._file.read(columns=["id"]).column("id").to_pylist()
 
@@ -111,7 +109,7 @@ class DocumentStore:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what reading Parquet may raise into one line."""
+    """Turn the errors of reading Parquet into an InputError of one line."""
     import pyarrow as pa
 
     try:

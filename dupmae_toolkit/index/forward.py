@@ -1,10 +1,12 @@
-"""The forward store: what a document's vectors are, by its number, read from disk as needed.
+"""The forward store: each document's vectors by row, memory-mapped.
 
-It completes scores: a document that only one leg found gets its exact score of the other from here.
+It completes scores: a document that only one leg found gets its exact score for the other here.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +14,16 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import save_array
-from dupmae_toolkit.index.arrays import read_array
+from dupmae_toolkit.index.layout import DENSE_FILE, IMPACT_ARRAYS, impact_file
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_ARRAYS = {"indptr": "i", "indices": "i", "data": "u"}  #: and the kinds of number in them
-IMPACT_FILES = tuple(f"impacts-{name}.npy" for name in (*_ARRAYS, "shape"))
-DENSE_FILE = "dense.npy"
+#: The kinds of numbers (letters of ``dtype.kind``) in the files of IMPACT_ARRAYS.
+_KINDS = dict(zip(IMPACT_ARRAYS, ("i", "i", "u", "iu"), strict=True))
+_NPY_MAGIC = b"\x93NUMPY"
+#: Smaller files are read: mapping them costs more, and empty arrays cannot be mapped.
+_MAPPED_FROM = 4096
 
 
 class ForwardStore:
@@ -32,7 +36,7 @@ class ForwardStore:
         self._starts, self._indices, self._data = map(
             np.asarray, (impacts.indptr, impacts.indices, impacts.data)
         )
-        if self._indices.dtype == np.int32:  # no damaged one may count from the end
+        if self._indices.dtype == np.int32:  # so that a damaged, negative one raises IndexError
             self._indices = self._indices.view(np.uint32)
 
     @staticmethod
@@ -44,7 +48,7 @@ class ForwardStore:
 
     @classmethod
     def open(cls, folder: Path, dense: np.ndarray | None = None) -> ForwardStore:
-        """Map the arrays into memory; ``dense`` stands in for a missing dense.npy.
+        """Map the arrays into memory. dense: used in the place of dense.npy.
 
         Raises InputError for files that are missing, cut short or do not fit together.
         """
@@ -91,7 +95,7 @@ class ForwardStore:
         """The dense vectors of ``docs`` (row numbers), float32 [len(docs), d]."""
         if self._dense is None:
             raise InputError("this index holds no dense vectors that could be read back")
-        # take, which copies whole rows, is three times as fast as an index of a mapped array.
+        # take copies whole rows, three times as fast as indexing a mapped array.
         return np.asarray(self._dense.take(np.asarray(docs, np.int64), axis=0), np.float32)
 
     @property
@@ -105,10 +109,14 @@ def write_impacts(folder: Path, impacts: csr_matrix) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wide = impacts.nnz >= 2**31 or max(impacts.shape) >= 2**31
     numbers = np.int64 if wide else np.int32
-    save_array(folder / "impacts-indptr.npy", impacts.indptr.astype(numbers))
-    save_array(folder / "impacts-indices.npy", impacts.indices.astype(numbers))
-    save_array(folder / "impacts-data.npy", impacts.data)
-    save_array(folder / "impacts-shape.npy", np.asarray(impacts.shape, np.int64))
+    arrays = {
+        "indptr": impacts.indptr.astype(numbers),
+        "indices": impacts.indices.astype(numbers),
+        "data": impacts.data,
+        "shape": np.asarray(impacts.shape, np.int64),
+    }
+    for name, array in arrays.items():
+        save_array(folder / impact_file(name), array)
 
 
 def write_dense(folder: Path, dense: np.ndarray) -> None:
@@ -121,20 +129,19 @@ def read_impacts(folder: Path) -> csr_matrix:
     """The impacts in ``folder``, mapped; InputError as ``ForwardStore.open`` raises it."""
     from scipy.sparse import csr_matrix
 
-    indptr, indices, data = (
-        read_array(folder / f"impacts-{name}.npy", kinds) for name, kinds in _ARRAYS.items()
-    )
-    shape = tuple(read_array(folder / "impacts-shape.npy", "iu").tolist())
+    arrays = {name: read_array(folder / impact_file(name), _KINDS[name]) for name in IMPACT_ARRAYS}
+    indptr, indices, data = arrays["indptr"], arrays["indices"], arrays["data"]
+    shape = tuple(arrays["shape"].tolist())
     fits = len(shape) == 2 and min(shape) >= 0 and max(shape) < 2**62
     fits = fits and len(indptr) == shape[0] + 1 and len(indices) == len(data)
-    # Rows are cut out by these numbers without another look.
+    # Rows are sliced by these numbers without another check.
     fits = fits and indptr[0] == 0 and indptr[-1] == len(data) and np.all(np.diff(indptr) >= 0)
     if not fits:
         raise InputError(
             f"{folder}: the arrays of impacts do not fit together; run `dupmae verify --repair`"
         )
     impacts = csr_matrix(shape, dtype=data.dtype)
-    # The constructor would look through all indices; they are checked by `dupmae verify`.
+    # The constructor would check every index, which takes long; `dupmae verify` does.
     impacts.indptr, impacts.indices, impacts.data = indptr, indices, data
     impacts.has_sorted_indices = impacts.has_canonical_format = True
     return impacts
@@ -143,3 +150,34 @@ def read_impacts(folder: Path) -> csr_matrix:
 def read_dense(folder: Path) -> np.ndarray:
     """The dense vectors in ``folder``, mapped; InputError for a file that is no array."""
     return read_array(folder / DENSE_FILE, "f", 2)
+
+
+def read_array(path: Path, kinds: str, dimensions: int = 1) -> np.ndarray:
+    """An array of a .npy file that anybody may have written; read-only, and mapped if it is large.
+
+    kinds: the letters of ``dtype.kind`` that are accepted. No pickle is read, and no more memory is
+    taken than the file has bytes. Raises InputError for a file that is missing, that holds no array
+    of that kind and number of dimensions, or whose size is not what its header states.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
+                raise ValueError("no .npy file")
+            file.seek(0)
+            version = np.lib.format.read_magic(file)
+            if version == (1, 0):
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            else:
+                shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+            size = os.fstat(file.fileno()).st_size
+            if dtype.kind not in kinds or len(shape) != dimensions or min(shape) < 0:
+                raise ValueError(f"holds {dtype} of shape {shape}")
+            # Checked before anything is allocated: a header can ask for terabytes.
+            if file.tell() + math.prod(shape) * dtype.itemsize != size:
+                raise ValueError(f"its {size} bytes are not those of {dtype} of shape {shape}")
+        return np.load(path, mmap_mode="r" if size >= _MAPPED_FROM else None, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the index is not whole") from error
+    except Exception as error:  # what a header can make numpy raise is not documented
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not readable ({text or type(error).__name__})") from error

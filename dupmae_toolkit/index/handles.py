@@ -1,11 +1,10 @@
 """Loops that run inside Java, composed from method handles.
 
-Two things speak against calling Java's objects one by one from Python. A call costs microseconds,
-so that a thousand hits cost more to fetch than to find. And pyjnius binds a method to its object in
-the class: while one thread calls a method on one object, another that calls the same method on
-another object of that class can exchange the two. Java's method handles compose without a compiler:
-each loop below is one call, and all calls are of one and the same object, the dispatcher, with
-everything else as arguments; so any number of threads may make them.
+Calling Java's objects one by one from Python is slow and unsafe. A call takes microseconds, so that
+a thousand hits take longer to fetch than to find. And pyjnius binds a method to its object in the
+class: two threads that call the same method on two objects of a class can swap the objects. Java's
+method handles compose without a compiler. So each loop below is one call, and every call is made on
+one object, the dispatcher, with everything else as arguments; any number of threads may make them.
 """
 
 from __future__ import annotations

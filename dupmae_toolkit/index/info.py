@@ -1,27 +1,32 @@
-"""What an index says of itself."""
+"""A summary of an index, for `dupmae info`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.index.manifest import (
+from dupmae_toolkit.files import TEMPORARY_PREFIX
+from dupmae_toolkit.index.layout import (
     ADDING_FOLDER,
     BUILDING_FOLDER,
     DELETIONS_FOLDER,
+    DOCUMENTS_FILE,
+    FAISS_FOLDER,
+    FORWARD_FOLDER,
+    LUCENE_FOLDER,
     SEGMENTS_FOLDER,
-    Manifest,
 )
+from dupmae_toolkit.index.manifest import Manifest
 
-_PARTS = ("faiss", "lucene", "forward", "documents.parquet")
+_PARTS = (FAISS_FOLDER, LUCENE_FOLDER, FORWARD_FOLDER, DOCUMENTS_FILE)
 
 
 def index_info(index: str | Path) -> dict[str, Any]:
-    """A summary for people and programs; raises InputError where there is no whole index.
+    """A summary for people and programs; raises InputError where there is no intact index.
 
-    Sizes are in bytes. ``source`` is that of the build; of additions none is known. ``leftovers``
-    names what lies there and is no part of the index: what a build or an addition works on or was
-    interrupted in, which the same call goes on with; and segments that a later change removes.
+    Sizes are in bytes. ``source`` is that of the build; the sources of additions are not recorded.
+    ``leftovers`` names what lies in the folder and is no part of the index: the work of a build or
+    an addition that runs or was interrupted, and segments that a later change removes.
     """
     index = Path(index)
     manifest = Manifest.load(index)
@@ -68,6 +73,6 @@ def _leftovers(index: Path, manifest: Manifest) -> list[str]:
     known = {entry.name for entry in manifest.segments}
     folder = index / SEGMENTS_FOLDER
     stray = [path for path in folder.iterdir() if path.name not in known] if folder.exists() else []
-    stray += index.glob(".tmp-*")
+    stray += index.glob(f"{TEMPORARY_PREFIX}*")
     stray += [index / name for name in (BUILDING_FOLDER, ADDING_FOLDER) if (index / name).exists()]
     return sorted(path.relative_to(index).as_posix() for path in stray)

@@ -1,8 +1,8 @@
-"""Files that are used are as they were written, or it is said; at what it costs to look.
+"""Checks sizes and checksums against the manifest when files are opened.
 
-The manifest states the size and the SHA-256 of every file. Sizes cost next to nothing. Contents are
-looked at where the file is small, and where it is read to its end anyway; larger files that are
-mapped into memory and read here and there are left to ``dupmae verify``, unless all is asked for.
+The manifest states the size and the SHA-256 of every file. Sizes are always compared. Contents are
+compared where a file is small or read whole anyway. Larger files, which are mapped into memory and
+read in places, are left to ``dupmae verify``, unless a full check is asked for.
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ from typing import Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import wrong_contents
-from dupmae_toolkit.index.dense import look_at_faiss
-from dupmae_toolkit.index.forward import IMPACT_FILES
-from dupmae_toolkit.index.manifest import MANIFEST_FILE
-from dupmae_toolkit.index.problems import (
+from dupmae_toolkit.index.dense import read_header
+from dupmae_toolkit.index.layout import (
+    DELETIONS_FOLDER,
     DENSE,
     DOCUMENTS,
+    FAISS_FOLDER,
+    FORWARD_FOLDER,
     IDS,
-    LUCENE,
+    IMPACT_FILES,
+    LUCENE_FOLDER,
+    MANIFEST_FILE,
     VECTORS,
-    way_out,
-    wrong_size,
 )
-from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER
+from dupmae_toolkit.index.manifest import REBUILD
 
-#: Bytes; the contents of files up to this size are looked at when the index is opened.
+#: Bytes; the contents of files up to this size are compared when the index is opened.
 SMALL = 1 << 20
-#: sizes: of all files. quick: contents too, of small files and of those that are read whole, when
-#: they are. full: contents of all files, on opening.
+#: sizes: only the sizes of files. quick: also the contents of small files, and of others when they
+#: are read whole. full: the contents of all files, when the index is opened.
 LEVELS = ("sizes", "quick", "full")
+REPAIR = "run `dupmae verify --repair`"
 
 
 class Integrity:
-    """What one manifest states of an index's files; the contents of each are looked at once.
+    """What one manifest states about an index's files; the contents of each are compared once.
 
-    Only files that it states are used: for others nothing vouches.
+    A file that the manifest does not name is not used.
     """
 
     def __init__(
@@ -51,30 +53,30 @@ class Integrity:
         self._seen: set[str] = set()
 
     def opened(self, folder: str) -> None:
-        """Look at the files of a segment; ``folder``: its path, relative to the index.
+        """Check the files of a segment; ``folder``: its path, relative to the index.
 
         InputError names the first that is missing, has another size or, as far as the level asks
-        for it, other contents; one that would be used and is not stated; and vectors of another
-        length than another segment's. Unless all is asked for, texts are looked at when they are
-        read: an index that lost them can still rank.
+        for it, other contents; one that would be used and that the manifest does not name; and
+        vectors of another length than another segment's. Short of a full check, texts are checked
+        only when they are read: an index that lost them can still rank.
         """
         for name in self.stated:
             if name.startswith(f"{folder}/") and (self.level == "full" or not _is_texts(name)):
-                self._look(name)
+                self._check(name)
         for name in self._used(folder):
             self._entry(name)
         self._compare_lengths(folder)
 
     def read(self, name: str) -> None:
-        """Look at a file that is about to be read, and at its contents, if they are to be.
+        """Check a file that is about to be read whole; nothing for an empty name.
 
-        Of texts only some are read, and the pages of their file have checksums of their own: its
-        contents are looked at like those of a file that is mapped. An empty name is no file's.
+        Texts are checked like a file that is mapped: only some rows are read, and each page of
+        their file has a checksum of its own.
         """
         if name:
-            self._look(name, whole=not _is_texts(name))
+            self._check(name, whole=not _is_texts(name))
 
-    def _look(self, name: str, whole: bool = False) -> None:
+    def _check(self, name: str, whole: bool = False) -> None:
         if name in self._seen:
             return
         stated, path = self._entry(name), self._index / name
@@ -96,27 +98,53 @@ class Integrity:
         return self.stated[name]
 
     def _used(self, folder: str) -> Iterator[str]:
-        """The files that a segment is made of, and those that Lucene would take for its own."""
+        """The files that a segment consists of, and those that Lucene would read as its own."""
         yield from (f"{folder}/{part}" for part in (IDS, VECTORS, DOCUMENTS))
         yield from (f"{folder}/{FORWARD_FOLDER}/{name}" for name in IMPACT_FILES)
-        if not look_at_faiss(self._index / folder / FAISS_FOLDER)[0]:
+        if not read_header(self._index / folder / FAISS_FOLDER)[0]:
             yield f"{folder}/{DENSE}"
-        for path in sorted((self._index / folder / LUCENE).glob("*")):
+        for path in sorted((self._index / folder / LUCENE_FOLDER).glob("*")):
             if path.name.startswith(("segments_", "_")):
                 yield path.relative_to(self._index).as_posix()
 
     def _compare_lengths(self, folder: str) -> None:
-        """Vectors of segments are put side by side; these are compared with the first one's."""
+        """Compare the length of a segment's vectors with the first one's: they are concatenated."""
         first = next(name for name in self.stated if name.endswith(f"/{VECTORS}"))
         first = first.removesuffix(f"/{VECTORS}")
-        own, other = (
-            look_at_faiss(self._index / each / FAISS_FOLDER)[1] for each in (folder, first)
-        )
+        own, other = (read_header(self._index / each / FAISS_FOLDER)[1] for each in (folder, first))
         if own != other:
             raise InputError(
                 f"{self._index / folder}: its vectors have {own} dimensions, those of {first} "
                 f"{other}; run `dupmae verify` on the index"
             )
+
+
+def wrong_size(path: Path, stated: dict[str, Any]) -> str:
+    """What is wrong with a file's size, "" if nothing; ``stated``: its entry in the manifest."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    if size != stated["bytes"]:
+        return f"has {size:,} bytes instead of {stated['bytes']:,}"
+    return ""
+
+
+def way_out(name: str) -> str:
+    """What to do about a file that is damaged; ``name``: its path relative to the index."""
+    if name.startswith(f"{DELETIONS_FOLDER}/"):
+        return (
+            "which documents were deleted stands nowhere else: put the file back from a copy, or "
+            f"{REBUILD}"
+        )
+    if _is_texts(name):
+        return (
+            "its texts stand nowhere else: put the file back from a copy, or add its documents "
+            "again with --replace (replace=True)"
+        )
+    return REPAIR
 
 
 def _is_texts(name: str) -> bool:

@@ -1,8 +1,8 @@
 """The small segments of an index, searched as one.
 
-An addition makes a segment of its own, and each segment costs a search the same, be it ever so
-small. So those that are small are put together in memory when the index is opened: their living
-documents in the order of their ids, as a segment holds them.
+Each addition makes a segment, and every segment adds the same cost to a search. So the living
+documents of small segments are joined in memory when the index is opened, in the order of their
+ids, as in a segment.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.layout import FORWARD_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
-from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
+from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.records import Document
 
-#: Documents of a segment that is small. Of smaller ones there are a few in each tier of
-#: ``index.merging``, so that all together have not many times as many.
-SMALL = 4096
+#: A small segment has at most so many documents. Merging leaves only a few segments in each tier of
+#: sizes, so that all small ones together hold no more than a few times as many.
+SMALL_SEGMENT = 4096
 
 
 class Joined:
-    """Small segments as the legs see one segment. No row of it is dead."""
+    """Small segments that the legs search as one segment, none of whose rows is dead."""
 
-    #: There is no FAISS index of all of them: every vector is looked at.
+    #: No FAISS index covers all of them, so that every vector is compared with the query.
     faiss = None
 
     def __init__(self, segments: Sequence[Segment], dead: Sequence[np.ndarray | None]) -> None:
@@ -38,7 +39,7 @@ class Joined:
             if rows is not None:
                 alive[start + rows] = False
         places = sorted(np.flatnonzero(alive).tolist(), key=names.__getitem__)
-        #: Where each row is among all rows of the segments, one after the other.
+        #: The place of each row among the rows of all segments, one after the other.
         self._places = np.array(places, dtype=np.int64)
         self.ids = [names[place] for place in places]
 
@@ -59,7 +60,7 @@ class Joined:
 
     @property
     def documents(self) -> Joined:
-        """What ``get`` is asked of, as a segment's store is."""
+        """Itself: it has the method ``get`` of a segment's documents."""
         return self
 
     def get(self, rows: np.ndarray) -> list[Document]:
@@ -75,10 +76,10 @@ class Joined:
 
 
 def small_ones(manifest: Manifest, max_postings: int) -> list[int]:
-    """The segments to be joined, by position; none where that would join nothing.
+    """The positions of the segments to be joined; none if there are fewer than two.
 
-    max_postings: what they may have together; beyond it Lucene serves them, which cannot join.
+    max_postings: if they have more together, Lucene must search them, which cannot join segments.
     """
-    found = [n for n, e in enumerate(manifest.segments) if e.count <= SMALL and e.live]
+    found = [n for n, e in enumerate(manifest.segments) if e.count <= SMALL_SEGMENT and e.live]
     weights = sum(manifest.segments[number].weights for number in found)
     return found if len(found) > 1 and weights <= max_postings else []

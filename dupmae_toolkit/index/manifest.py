@@ -1,4 +1,4 @@
-"""What an index is: its manifest, its vocabulary, and the checksums of all its files."""
+"""The manifest of an index, which says all that it is; its vocabulary; checksums of its files."""
 
 from __future__ import annotations
 
@@ -9,30 +9,42 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
-from dupmae_toolkit.files import atomic_file, read_json, sha256_file, sha256_lines, write_json
+from dupmae_toolkit.files import read_json, sha256_file, sha256_lines, write_json
 from dupmae_toolkit.index import stated
 from dupmae_toolkit.index.impacts import LARGEST_MAX_IMPACT, QuantizationError
+from dupmae_toolkit.index.layout import (
+    BUILDING_FOLDER,
+    DELETIONS_PATH,
+    MANIFEST_FILE,
+    SEGMENT_NAME,
+    SEGMENTS_FOLDER,
+    VOCABULARY_FILE,
+    VOCABULARY_NAME,
+)
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.records import EncoderInfo
 
-FORMAT_VERSION = 2  # since 2, documents can be deleted: who reads 1 alone would return them
-MANIFEST_FILE = "manifest.json"
-VOCABULARY_FILE = "vocabulary.json"
-SEGMENTS_FOLDER = "segments"
-BUILDING_FOLDER = ".building"
+FORMAT_VERSION = 2  # 2 added deletions: a reader of 1 would return deleted documents
 REBUILD = "build the index again over it (--overwrite, overwrite=True)"
-#: For what stands in an index once only.
+#: The way out where something is lost that an index holds only once.
 COPY = f"put it back from a copy, or {REBUILD}, from its texts or from what `dupmae encode` wrote"
-ADDING_FOLDER = ".adding"
-DELETIONS_FOLDER = "deletions"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What every part of a segment must hold: documents, lexical terms, dense dimensions."""
+
+    documents: int
+    terms: int
+    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """A segment: its folder's name under ``segments``, and what it holds.
+    """A segment: its folder's name in segments/, and what it holds.
 
-    dead: how many of its ``count`` documents are deleted. deletions: the file that names their
-    rows, "" while there are none. faiss_spec: "" for the index's own.
+    dead: how many of its ``count`` documents are deleted. deletions: the path of the file that
+    names their rows, "" while there are none. faiss_spec: "" for the index's own.
     """
 
     name: str
@@ -47,6 +59,11 @@ class SegmentEntry:
     def live(self) -> int:
         """The number of documents that can be found."""
         return self.count - self.dead
+
+    @property
+    def path(self) -> str:
+        """Its folder, relative to the index."""
+        return f"{SEGMENTS_FOLDER}/{self.name}"
 
 
 @dataclass(slots=True)
@@ -95,9 +112,9 @@ class Manifest:
         """The FAISS factory string of a segment."""
         return entry.faiss_spec or self.faiss_spec
 
-    def segment_folder(self, index: Path, entry: SegmentEntry) -> Path:
-        """Where a segment lies."""
-        return Path(index) / SEGMENTS_FOLDER / entry.name
+    def shape(self, entry: SegmentEntry) -> Shape:
+        """What every part of a segment must hold."""
+        return Shape(entry.count, self.encoder.vocabulary_size, self.encoder.dense_dim)
 
     def check_encoder(self, index: Path, encoder: EncoderInfo) -> None:
         """Raise EncoderMismatchError unless ``encoder`` gives the vectors that are in the index."""
@@ -143,18 +160,18 @@ class Manifest:
 
     @classmethod
     def load(cls, index: str | Path) -> Manifest:
-        """Read the manifest of an index. Raises InputError for anything but a whole one."""
+        """Read the manifest of an index. Raises InputError unless it is there and undamaged."""
         path = Path(index) / MANIFEST_FILE
         if not path.is_file():
             raise InputError.at(index, None, *_why_no_index(Path(index)))
         try:
             values = read_json(path)
         except InputError as error:
-            if isinstance(error.__cause__, OSError):  # then it may be whole
+            if isinstance(error.__cause__, OSError):  # it may be undamaged
                 raise
             raise InputError.at(path, None, error.fault, _way_out(path)) from error
         try:
-            version = stated.whole(values, "format_version", 1)
+            version = stated.integer(values, "format_version", 1)
             if version > FORMAT_VERSION:
                 raise InputError.at(
                     path,
@@ -162,21 +179,21 @@ class Manifest:
                     f"format version {version}",
                     f"this toolkit reads up to {FORMAT_VERSION}: update dupmae-toolkit",
                 )
-            cls._check_whole(path, values)
+            cls._check_digest(path, values)
             return cls(
                 encoder=EncoderInfo.from_dict(values["encoder"]),
                 scale=stated.positive(values["impacts"], "scale"),
-                max_impact=stated.whole(values["impacts"], "max_impact", 1, LARGEST_MAX_IMPACT),
+                max_impact=stated.integer(values["impacts"], "max_impact", 1, LARGEST_MAX_IMPACT),
                 faiss_spec=stated.text(values["faiss"], "spec"),
-                segment_size=stated.whole(values, "segment_size", 1),
+                segment_size=stated.integer(values, "segment_size", 1),
                 segments=_entries(values["segments"]),
                 source=stated.text({"source": ""} | values, "source"),
                 truncated=(
-                    None if values.get("truncated") is None else stated.whole(values, "truncated")
+                    None if values.get("truncated") is None else stated.integer(values, "truncated")
                 ),
-                generation=stated.whole({"generation": 0} | values, "generation"),
-                vocabulary_file=stated.name(values["vocabulary"], "file", stated.VOCABULARY),
-                checksums=stated.sums(values["checksums"]),
+                generation=stated.integer({"generation": 0} | values, "generation"),
+                vocabulary_file=stated.name(values["vocabulary"], "file", VOCABULARY_NAME),
+                checksums=stated.file_checksums(values["checksums"]),
                 format_version=version,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -190,7 +207,7 @@ class Manifest:
             ) from error
 
     @staticmethod
-    def _check_whole(path: Path, values: dict[str, Any]) -> None:
+    def _check_digest(path: Path, values: dict[str, Any]) -> None:
         rest = {key: value for key, value in values.items() if key != "sha256"}
         if values.get("sha256") != _own_digest(rest):
             why = "was changed or damaged since it was written (its checksum differs)"
@@ -213,19 +230,16 @@ class Manifest:
         return tokens
 
     def terms(self, index: str | Path) -> list[str]:
-        """Lucene's terms in the order of the vocabulary.
-
-        The last ones are kept, by the vocabulary's digest: for who changes an index many times.
-        """
+        """Lucene's terms in the order of the vocabulary; those of the last vocabulary are kept."""
         digest = self.encoder.vocabulary_sha256
-        terms = _terms.get(digest)
-        if terms is None:
+        if digest not in _terms:
             terms = lucene_terms(self.vocabulary(index))
             _terms.clear()
             _terms[digest] = terms
-        return terms
+        return _terms[digest]
 
 
+#: The terms of the last vocabulary, by its digest: making them takes longer than a small change.
 _terms: dict[str, list[str]] = {}
 
 
@@ -234,14 +248,14 @@ def _entries(values: Any) -> list[SegmentEntry]:
     entries = []
     for given in values:
         entry = {"dead": 0, "deletions": "", "faiss_spec": ""} | given
-        dead = stated.whole(entry, "dead", 0, stated.whole(entry, "count"))
+        dead = stated.integer(entry, "dead", 0, stated.integer(entry, "count"))
         if dead or entry["deletions"] != "":
-            stated.name(entry, "deletions", stated.DELETIONS)
+            stated.name(entry, "deletions", DELETIONS_PATH)
         entries.append(
             SegmentEntry(
-                stated.name(entry, "name", stated.SEGMENT),
+                stated.name(entry, "name", SEGMENT_NAME),
                 entry["count"],
-                stated.whole(entry, "weights"),
+                stated.integer(entry, "weights"),
                 QuantizationError.from_dict(dict(stated.numbers(entry["error"]))),
                 dead,
                 entry["deletions"],
@@ -256,23 +270,9 @@ def _entries(values: Any) -> list[SegmentEntry]:
 
 
 def require_folder(index: Path) -> None:
-    """Raise InputError unless there is something at ``index`` that may be a damaged index."""
+    """Raise InputError unless ``index`` holds an index, damaged or not."""
     if not (index / MANIFEST_FILE).is_file() and not (index / SEGMENTS_FOLDER).is_dir():
         raise InputError.at(index, None, *_why_no_index(index))
-
-
-def write_vocabulary(path: Path, tokens: list[str]) -> None:
-    """Write tokens as a JSON list in ASCII, which holds even lone surrogates.
-
-    Raises InputError for a token of two surrogates in a row, which JSON would make one character.
-    """
-    text = json.dumps(tokens, indent=0) + "\n"
-    if json.loads(text) != tokens:
-        raise InputError.at(
-            path, None, "a token has two half characters in a row; use another tokenizer"
-        )
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, "ascii")
 
 
 def checksums(index: Path, folder: Path) -> dict[str, dict[str, Any]]:
@@ -292,9 +292,9 @@ def _own_digest(values: dict[str, Any]) -> str:
 
 
 def _way_out(manifest: Path) -> str:
-    """What to do about a manifest that is none: nothing is built over what was no index."""
-    stood = (manifest.parent / SEGMENTS_FOLDER).is_dir()
-    return COPY if stood else "name an index; `dupmae index` builds one in a new folder"
+    """What to do about a file that is no manifest; only an index may be built over."""
+    is_index = (manifest.parent / SEGMENTS_FOLDER).is_dir()
+    return COPY if is_index else "name an index; `dupmae index` builds one in a new folder"
 
 
 def _why_no_index(index: Path) -> tuple[str, str]:

@@ -1,10 +1,10 @@
 """Which segments are merged when, and how.
 
-A segment's tier is the logarithm of its size to the base ``FAN``. Where a tier has ``FAN``
-segments they become one, of the next tier or so. A document is therefore rewritten once in each
-tier that it passes, a logarithm of the index's size, and there are fewer than ``FAN`` segments in
-each. A segment most of whose documents are deleted is rewritten too. Segments of the size that the
-index was built with are left alone.
+A segment's tier is the logarithm of its size to the base ``FAN``. When a tier has ``FAN`` segments,
+they are merged into one, which belongs to a higher tier. So each tier has fewer than ``FAN``
+segments, and a document is rewritten once a tier, a logarithm of the index's size. A segment most
+of whose documents are deleted is rewritten too. Segments of the size that the index was built with
+are left alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
-from dupmae_toolkit.index.rows import windows
+from dupmae_toolkit.index.rows import regrouped
 from dupmae_toolkit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def tier_of(documents: int) -> int:
 
 
 def due(manifest: Manifest) -> list[int]:
-    """The segments to merge next, by position; none where all is well.
+    """The positions of the segments to merge next; none if nothing is due.
 
-    A single one is rewritten alone: more than half of it is dead.
+    A single segment is rewritten alone: more than half of its documents are dead.
     """
     segments = manifest.segments
     for number, entry in enumerate(segments):
@@ -53,7 +53,7 @@ def due(manifest: Manifest) -> list[int]:
 
 
 def _within(members: list[int], segments: list[SegmentEntry], size: int) -> list[int]:
-    """The smallest of them that together are one segment; at least two fit, half a segment each."""
+    """The smallest of them that fit into one segment: at least two, each at most half of one."""
     chosen: list[int] = []
     total = 0
     for number in sorted(members, key=lambda n: (segments[n].live, n)):
@@ -67,22 +67,22 @@ def _within(members: list[int], segments: list[SegmentEntry], size: int) -> list
 def new_segments(
     state: State, group: Sequence[int], size: int, progress: Progress = silent
 ) -> list[SegmentEntry]:
-    """New segments of up to ``size`` documents, from the living ones of the segments in ``group``.
+    """New segments of up to ``size`` documents: the living ones of the segments in ``group``.
 
-    One new segment, and one old one, is in memory at a time.
+    One new segment and one old one are in memory at a time.
     """
     old = [state.manifest.segments[number] for number in group]
     error = sum((entry.error for entry in old), QuantizationError())
     entries = []
     with progress("merging", sum(entry.live for entry in old)) as advance:
-        for rows in windows(map(state.rows, group), size):
+        for rows in regrouped(map(state.rows, group), size):
             entries.append(state.write(rows.sorted(), _share(error, rows.lexical.nnz), progress))
             advance(len(rows))
     return entries
 
 
 def _share(error: QuantizationError, weights: int) -> QuantizationError:
-    """What so many of the weights lost. They are gone; so it is as much as all did on average."""
+    """The error of so many of the weights. They are gone, so it is the average of all of them."""
     share = weights / error.weights if error.weights else 0.0
     return dataclasses.replace(
         error,

@@ -42,8 +42,8 @@ class Rows:
         )
 
 
-def windows(parts: Iterable[Part | Rows], size: int) -> Iterator[Rows]:
-    """The rows of all parts, ``size`` at a time; the last window may hold fewer."""
+def regrouped(parts: Iterable[Part | Rows], size: int) -> Iterator[Rows]:
+    """The rows of all parts, ``size`` at a time; the last group may hold fewer."""
     pieces: list[tuple[Part | Rows, slice]] = []
     held = 0
     for part in parts:

@@ -5,47 +5,49 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.index.dense import (
-    IDS_FILE,
-    INDEX_FILE,
-    DenseIndex,
-    keeps_vectors,
-    look_at_faiss,
-    write_faiss,
+from dupmae_toolkit.index.dense import DenseIndex, keeps_vectors, read_header, write_faiss
+from dupmae_toolkit.index.documents import SegmentDocuments, write_documents
+from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.layout import (
+    DENSE_FILE,
+    DOCUMENTS,
+    FAISS_FOLDER,
+    FORWARD_FOLDER,
+    IDS,
+    IMPACT_FILES,
+    LUCENE_FOLDER,
+    VECTORS,
 )
-from dupmae_toolkit.index.documents import FILE, DocumentStore, write_documents
-from dupmae_toolkit.index.forward import DENSE_FILE, IMPACT_FILES, ForwardStore
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
+from dupmae_toolkit.index.manifest import Shape
 from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.progress import Progress, silent
 
-FAISS_FOLDER = "faiss"
-LUCENE_FOLDER = "lucene"
-FORWARD_FOLDER = "forward"
-
-P = TypeVar("P", DenseIndex, ForwardStore, LuceneImpacts)
-
 
 class Segment:
-    """A segment's folder. Each part is opened when it is first asked for.
+    """A segment's folder. Each part is opened when it is first used.
 
-    Row i of every part is the same document; rows lie in the order of the ids (code points).
+    Row i of every part is the same document; rows lie in the order of the ids (code points). Parts
+    are read by row number, so a part of another shape would give other documents, or errors far
+    from their cause. Checksums do not catch that: they only show that a file is as it was written.
     """
 
     def __init__(
         self,
         folder: Path,
-        terms: Sequence[str] | None = None,
-        check: Callable[[str], None] = lambda name: None,
+        terms: Sequence[str] | None,
+        check: Callable[[str], None],
+        shape: Shape | None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = folder
         self._terms = terms
         self._check = check
-        #: What must be closed, in a list that outlives the segment where somebody holds it.
+        self._shape = shape
+        #: Readers to be closed; who holds this list can close them after the segment is gone.
         self.opened: list[LuceneImpacts] = []
 
     @classmethod
@@ -54,18 +56,21 @@ class Segment:
         folder: str | Path,
         terms: Sequence[str] | None = None,
         check: Callable[[str], None] = lambda name: None,
+        shape: Shape | None = None,
     ) -> Segment:
         """``terms``: Lucene's terms in the order of the vocabulary, needed to search by matrix.
 
-        check: is told the path, relative to ``folder``, of a file that will be read whole.
+        check: is called with the path, relative to ``folder``, of a file that will be read whole.
+        shape: what every part must hold; one that differs raises InputError when it is opened.
+        None: any part is accepted, as verifying and repairing need.
         """
         path = Path(folder)
         if not path.is_dir():
             raise InputError(f"{path}: no such folder; the index is not whole")
-        return cls(path, terms, check)
+        return cls(path, terms, check, shape)
 
     def reads(self, *parts: str) -> None:
-        """Tell ``check`` that these files will be read whole; FORWARD_FOLDER: all files of it."""
+        """Call ``check`` for files that will be read whole; FORWARD_FOLDER: for all files of it."""
         for part in parts:
             if part == FORWARD_FOLDER:
                 names = [*IMPACT_FILES] if self._flat else [*IMPACT_FILES, DENSE_FILE]
@@ -75,54 +80,94 @@ class Segment:
 
     @functools.cached_property
     def _flat(self) -> bool:
-        """Whether FAISS keeps the dense vectors, so that none stand in the forward store."""
-        return look_at_faiss(self.folder / FAISS_FOLDER)[0]
+        """Whether FAISS holds the dense vectors as they are, and the forward store none."""
+        return read_header(self.folder / FAISS_FOLDER)[0]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @functools.cached_property
     def ids(self) -> list[str]:
-        """The ids by document number."""
-        path = self.folder / FAISS_FOLDER / IDS_FILE
-        self._check(f"{FAISS_FOLDER}/{IDS_FILE}")
+        """The ids by row."""
+        path = self.folder / IDS
+        self._check(IDS)
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; the index is not whole") from error
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not readable ({error})") from error
-        return text.split("\n")[:-1]
+        ids = text.split("\n")[:-1]
+        if self._shape is not None and len(ids) != self._shape.documents:
+            raise self._misnamed(self._shape.documents)
+        return ids
+
+    def check_order(self) -> None:
+        """Raise InputError unless the ids are in their order."""
+        if not all(first < second for first, second in pairwise(self.ids)):
+            raise self._misnamed(len(self.ids))
 
     @functools.cached_property
     def faiss(self) -> DenseIndex:
-        """The dense leg."""
-        self._check(f"{FAISS_FOLDER}/{INDEX_FILE}")
-        return self._accepted("FAISS", DenseIndex(self.folder / FAISS_FOLDER))
+        """The dense vectors, to be searched."""
+        self._check(VECTORS)
+        index = DenseIndex(self.folder / FAISS_FOLDER)
+        self._compare("FAISS", len(index), dimensions=index.dimension)
+        return index
 
     @functools.cached_property
     def lucene(self) -> LuceneImpacts:
-        """The lexical leg; starts Java."""
+        """The impacts, to be searched; starts Java."""
         self.opened.append(LuceneImpacts(self.folder / LUCENE_FOLDER, self._terms))
-        return self._accepted("Lucene", self.opened[-1])
+        self._compare("Lucene", len(self.opened[-1]))
+        return self.opened[-1]
 
     @functools.cached_property
     def forward(self) -> ForwardStore:
-        """Impacts and dense vectors by document number."""
-        folder = self.folder / FORWARD_FOLDER
-        # Whatever lies there: a Flat index has no dense.npy.
+        """Impacts and dense vectors by row."""
+        # With a Flat index, a dense.npy that lies there is not ours.
         dense = self.faiss.vectors() if self._flat else None
-        return self._accepted("the forward store", ForwardStore.open(folder, dense))
+        store = ForwardStore.open(self.folder / FORWARD_FOLDER, dense)
+        vectors = store.dense_matrix
+        self._compare(
+            "the forward store",
+            len(store),
+            terms=store.impacts.shape[1],
+            dimensions=None if vectors is None else vectors.shape[1],
+        )
+        return store
 
     @functools.cached_property
-    def documents(self) -> DocumentStore:
-        """Titles and texts by document number; ``check`` is told, though not all of it is read."""
-        self._check(FILE)
-        return DocumentStore(self.folder / FILE)
+    def documents(self) -> SegmentDocuments:
+        """Titles and texts by row; ``check`` is called, though only some rows are read."""
+        self._check(DOCUMENTS)
+        documents = SegmentDocuments(self.folder / DOCUMENTS)
+        self._compare(DOCUMENTS, len(documents))
+        return documents
 
-    def _accepted(self, name: str, part: P) -> P:
-        """``part``, just opened; a subclass may refuse it."""
-        return part
+    def _compare(
+        self, part: str, documents: int, terms: int | None = None, dimensions: int | None = None
+    ) -> None:
+        """Raise InputError unless a part that was just opened has the shape of the segment."""
+        shape = self._shape
+        if shape is None:
+            return
+        if documents != shape.documents:
+            raise self._refused(
+                f"{part} holds {documents} documents where {shape.documents} have ids"
+            )
+        if terms not in (None, shape.terms):
+            raise self._refused(f"holds {terms} terms where {shape.terms} have tokens")
+        if dimensions not in (None, shape.dimensions):
+            raise self._refused(
+                f"its vectors have {dimensions} dimensions, the encoder's {shape.dimensions}"
+            )
+
+    def _misnamed(self, documents: int) -> InputError:
+        return self._refused(f"does not name {documents} documents in the order of their ids")
+
+    def _refused(self, what: str) -> InputError:
+        return InputError.at(self.folder, None, what, "run `dupmae verify` on the index")
 
     def close(self) -> None:
         """Let Lucene's files go, if they were opened."""
@@ -140,11 +185,11 @@ def write_segment(
 ) -> str:
     """Write every part of a segment into ``folder``; returns the FAISS spec that it has.
 
-    rows: in the order of their ids; ``lexical`` holds impacts, integers. terms: Lucene's, in the
-    order of the vocabulary. specs: FAISS factory strings, of which the first that suits the vectors
-    is taken; InputError if none does.
+    rows: in the order of their ids, ``lexical`` being impacts. terms: Lucene's, in the order of the
+    vocabulary. specs: FAISS factory strings, of which the first that suits the vectors is used;
+    InputError if none does.
     """
-    write_documents(folder / FILE, rows.ids, rows.titles, rows.texts)
+    write_documents(folder / DOCUMENTS, rows.ids, rows.titles, rows.texts)
     with progress("indexing vectors", None):
         spec = _write_first(folder / FAISS_FOLDER, rows, specs)
     dense = None if keeps_vectors(spec) else rows.dense

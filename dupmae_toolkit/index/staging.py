@@ -1,9 +1,9 @@
-"""How a build stands that was killed: what of it can be kept, and what must go.
+"""The files of a build on their way to an index: what a killed build leaves is kept or removed.
 
-A build works in ``INDEX/.building`` and in ``INDEX/segments``. ``build.json`` says what is being
-built and under which names; ``segment-NAME.json`` is written after that segment's folder has got
-its name, so a segment with such a record is whole. The manifest is written last, in one step, and
-makes the index; a segment that it does not name does not exist.
+A build works in .building/ and segments/. build.json says what is being built and how its segments
+are named. A segment is written under a temporary name, then renamed, then recorded in
+segment-NAME.json; so a recorded segment is complete. The manifest is written last, in one step, and
+makes the index: a segment that it does not name is no part of it.
 """
 
 from __future__ import annotations
@@ -24,29 +24,33 @@ from dupmae_toolkit.files import (
     write_json,
 )
 from dupmae_toolkit.index import stated
-from dupmae_toolkit.index.manifest import (
+from dupmae_toolkit.index.layout import (
     ADDING_FOLDER,
     BUILDING_FOLDER,
     DELETIONS_FOLDER,
-    FORMAT_VERSION,
     MANIFEST_FILE,
+    PLAN_FILE,
+    SEGMENT_NAME,
     SEGMENTS_FOLDER,
-    Manifest,
+    VOCABULARY_FILE,
+    VOCABULARY_FILES,
+    other_vocabulary_file,
+    record_file,
+    segment_name,
 )
+from dupmae_toolkit.index.manifest import FORMAT_VERSION, Manifest
 from dupmae_toolkit.locks import remove_folder, unread
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
-_PLAN = "build.json"
-
 
 def check_target(index: str | Path, overwrite: bool = False) -> None:
     """Raise InputError when an index must not be built in this folder; nothing is written.
 
-    A folder may be built in when it does not exist, is empty, holds an interrupted build, or, with
-    ``overwrite``, holds an index, be it damaged. An index whose build was killed after its last
-    step may too: the build is then over at once.
+    A build is allowed where the folder does not exist, is empty, or holds an interrupted build;
+    with ``overwrite`` also where it holds an index, damaged or not. An interrupted build may have
+    written its manifest already: continuing it then only tidies up.
     """
     index = Path(index)
     if index.exists() and not index.is_dir():
@@ -69,13 +73,13 @@ def check_target(index: str | Path, overwrite: bool = False) -> None:
         raise InputError(f"{index}: its manifest is no index's; name a new folder for the index")
     if not overwrite:
         live = Manifest.load(index)
-        plan = _read_plan(building / _PLAN) or {}
+        plan = _read_plan(building / PLAN_FILE) or {}
         if plan.get("names") != [segment.name for segment in live.segments]:
             raise InputError(_exists(index, live.count))
 
 
 class Staging:
-    """The state of one build. Held by one process at a time; see ``locks.exclusive``."""
+    """The state of one build, in a folder that this process has locked."""
 
     def __init__(self, index: Path, plan: dict[str, Any], live: Manifest | None) -> None:
         self.index = index
@@ -88,17 +92,17 @@ class Staging:
     def begin(
         cls, index: Path, encoded: EncodedCorpus, options: dict[str, Any], overwrite: bool
     ) -> Staging:
-        """Continue the build that stands there if it is the same one, else start anew.
+        """Continue an interrupted build if it is the same one, else start anew.
 
-        ``options`` are all that the result depends on besides ``encoded``. Raises InputError when
-        an index stands there that may not be replaced.
+        ``options`` are all that the result depends on besides ``encoded``. Raises InputError for an
+        index that may not be replaced.
         """
         live = _live(index, overwrite)
         taken = {segment.name for segment in live.segments} if live else set()
         taken |= _read_by_others(index / SEGMENTS_FOLDER)
         count = -(-len(encoded) // options["segment_size"])
         wanted = {"inputs": _fingerprint(encoded, options), "count": count}
-        stored = _read_plan(index / BUILDING_FOLDER / _PLAN)
+        stored = _read_plan(index / BUILDING_FOLDER / PLAN_FILE)
         same = stored is not None and all(stored.get(key) == wanted[key] for key in wanted)
         names = stored["names"] if same and stored else _free_names(count, taken)
         staging = cls(index, wanted | {"names": names}, live)
@@ -107,7 +111,7 @@ class Staging:
         if not same:
             staging._forget(taken)
             staging.folder.mkdir(parents=True, exist_ok=True)
-            write_json(staging.folder / _PLAN, staging.plan)
+            write_json(staging.folder / PLAN_FILE, staging.plan)
         staging.segments.mkdir(exist_ok=True)
         remove_leftovers(index)
         remove_leftovers(staging.segments)
@@ -119,27 +123,37 @@ class Staging:
         return self.plan["names"]
 
     def is_over(self) -> bool:
-        """Whether the manifest that stands there is this build's: only tidying up is left."""
+        """Whether this build has written its manifest already, so that only tidying up is left."""
         return self.live is not None and [s.name for s in self.live.segments] == self.names
 
+    def vocabulary_file(self, digest: str) -> str:
+        """The usual name, unless the index that is replaced has another vocabulary under it."""
+        live = self.live
+        if live is None:
+            return VOCABULARY_FILE
+        if live.encoder.vocabulary_sha256 == digest:
+            return live.vocabulary_file
+        free = live.vocabulary_file != VOCABULARY_FILE
+        return VOCABULARY_FILE if free else other_vocabulary_file(digest)
+
     def record(self, name: str) -> dict[str, Any] | None:
-        """What was recorded of a finished segment; None, and no folder, when it is to be built."""
-        path = self._record(name)
+        """The record of a finished segment; for any other None, and its folder is removed."""
+        path = self.folder / record_file(name)
         if path.exists() and (self.segments / name).is_dir():
             with contextlib.suppress(InputError, KeyError, TypeError, AttributeError, ValueError):
                 record = read_json(path)
                 stated.positive(record, "scale")
-                stated.whole(record, "count", 1)
+                stated.integer(record, "count", 1)
                 stated.numbers(record["error"])
-                stated.sums(record["checksums"])
+                stated.file_checksums(record["checksums"])
                 return record
         path.unlink(missing_ok=True)
         shutil.rmtree(self.segments / name, ignore_errors=True)
         return None
 
     def finish(self, name: str, record: dict[str, Any]) -> None:
-        """Record a segment whose folder has its name."""
-        write_json(self._record(name), record)
+        """Record a segment whose folder has got its name."""
+        write_json(self.folder / record_file(name), record)
 
     def abandon(self) -> None:
         """Remove what this build has made so far, as if it had never begun."""
@@ -157,18 +171,15 @@ class Staging:
         forget_additions(self.index)
         if (self.index / DELETIONS_FOLDER).exists():
             remove_folder(self.index / DELETIONS_FOLDER, self.index)
-        for path in self.index.glob("vocabulary*.json"):
+        for path in self.index.glob(VOCABULARY_FILES):
             if path.name != manifest.vocabulary_file:
                 path.unlink()
-        # The folder goes in one step, so that no later run finds half of it.
+        # It is renamed before it is removed, so that no later run finds half of it.
         if self.folder.exists():
             remove_folder(self.folder, self.index)
 
-    def _record(self, name: str) -> Path:
-        return self.folder / f"segment-{name}.json"
-
     def _forget(self, taken: set[str]) -> None:
-        """Drop what another build left, but for the encoded corpus, which looks after itself."""
+        """Remove what another build left, but for the encoded corpus: encoding checks that."""
         for path in self.folder.glob("*.json"):
             path.unlink()
         if self.segments.is_dir():
@@ -178,7 +189,7 @@ class Staging:
 
 
 def forget_additions(index: Path) -> None:
-    """Remove what additions that were killed have encoded, but not what is being encoded."""
+    """Remove what killed additions have encoded; a running addition has its folder locked."""
     folder = index / ADDING_FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
         remove_folder(path, index)
@@ -203,7 +214,7 @@ def _fingerprint(encoded: EncodedCorpus, options: dict[str, Any]) -> str:
 
 
 def _live(index: Path, overwrite: bool) -> Manifest | None:
-    """The manifest that stands there; one that is damaged counts as none when it may go."""
+    """The manifest in the folder, if any; a damaged one counts as none if it may be replaced."""
     if not (index / MANIFEST_FILE).exists():
         return None
     try:
@@ -222,9 +233,9 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
     except InputError:
         return None
     names = plan.get("names") if isinstance(plan, dict) else None
-    # What stands under these names may be removed: no other name may get there.
+    # Folders of these names may be removed, so the names must be those of segments.
     fine = isinstance(names, list) and all(
-        isinstance(name, str) and stated.SEGMENT.fullmatch(name) for name in names
+        isinstance(name, str) and SEGMENT_NAME.fullmatch(name) for name in names
     )
     return plan if fine and len(set(names or ())) == plan.get("count") else None
 
@@ -235,13 +246,13 @@ def _free_names(count: int, taken: set[str]) -> list[str]:
     number = 0
     while len(names) < count:
         number += 1
-        if f"{number:06d}" not in taken:
-            names.append(f"{number:06d}")
+        if segment_name(number) not in taken:
+            names.append(segment_name(number))
     return names
 
 
 def _read_by_others(segments: Path) -> set[str]:
-    """The names of segments that somebody reads, of an index that was replaced or changed."""
+    """The names of segments that a process has open, of this index or one that it replaced."""
     found = set()
     for path in segments.iterdir() if segments.is_dir() else ():
         with unread(path) as free:

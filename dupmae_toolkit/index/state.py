@@ -1,4 +1,4 @@
-"""The state of an index while it is changed: what stands, what is new, and the step between."""
+"""An index while it is changed: what it holds, the changes gathered, and their commit."""
 
 from __future__ import annotations
 
@@ -9,51 +9,52 @@ from pathlib import Path
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
-from dupmae_toolkit.index.documents import FILE
 from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.integrity import Integrity
-from dupmae_toolkit.index.manifest import (
+from dupmae_toolkit.index.layout import (
     DELETIONS_FOLDER,
-    FORMAT_VERSION,
+    DOCUMENTS,
+    FORWARD_FOLDER,
     SEGMENTS_FOLDER,
+    segment_name,
+)
+from dupmae_toolkit.index.manifest import (
+    FORMAT_VERSION,
     Manifest,
     SegmentEntry,
     checksum,
     checksums,
 )
 from dupmae_toolkit.index.rows import Rows
-from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment, write_segment
+from dupmae_toolkit.index.segment import Segment, write_segment
 from dupmae_toolkit.locks import remove_folder
 from dupmae_toolkit.progress import Progress, silent
 
-Place = tuple[int, int]  #: a segment's position in the manifest, and a row of it
+Location = tuple[int, int]  #: a segment's position in the manifest, and a row of it
 
 
 class State:
-    """An index that is held alone. Changes are gathered here, and made by ``commit``."""
+    """An index that this process alone may change. Changes are gathered, and made by ``commit``."""
 
     def __init__(self, index: Path, manifest: Manifest) -> None:
         self.index = index
         self.manifest = manifest
-        # Files are read here to be written anew: all that is read is looked at.
+        # What is read here is written into new segments, where its damage would go unnoticed.
         self._integrity = Integrity(index, manifest.checksums, "full")
         self._open: dict[str, Segment] = {}
-        #: Of each segment, by name, the rows that are dead; as they will be.
+        #: The dead rows of each segment, by its name, as they will be after ``commit``.
         self._dead: dict[str, set[int]] = {}
         self._changed: set[str] = set()
-
-    # --- what stands
 
     def segment(self, entry: SegmentEntry) -> Segment:
         """A segment, opened once."""
         if entry.name not in self._open:
-            # What is damaged must not get into a new segment, where nothing would tell of it.
-            name = f"{SEGMENTS_FOLDER}/{entry.name}"
             self._open[entry.name] = Segment.open(
-                self.index / name, check=lambda part: self._integrity.read(f"{name}/{part}")
+                self.index / entry.path,
+                check=lambda part: self._integrity.read(f"{entry.path}/{part}"),
+                shape=self.manifest.shape(entry),
             )
         return self._open[entry.name]
 
@@ -65,8 +66,8 @@ class State:
             self._dead[entry.name] = set() if rows is None else set(rows.tolist())
         return self._dead[entry.name]
 
-    def find(self, name: str) -> Place | None:
-        """Where the living document of an id is; a segment's rows lie in the order of their ids."""
+    def find(self, name: str) -> Location | None:
+        """The location of the living document with an id; None if there is none."""
         for number, entry in enumerate(self.manifest.segments):
             ids = self.segment(entry).ids
             row = bisect_left(ids, name)
@@ -75,33 +76,25 @@ class State:
         return None
 
     def rows(self, number: int) -> Rows:
-        """The living documents of a segment, with their impacts in the place of weights."""
-        entry = self.manifest.segments[number]
-        segment, dead = self.segment(entry), self.dead(entry)
-        segment.reads(FORWARD_FOLDER, FILE)
-        keep = np.array([row for row in range(entry.count) if row not in dead], dtype=np.int64)
-        documents = segment.documents.get(keep)
-        dense, length = segment.forward.dense(keep), self.manifest.encoder.dense_dim
-        if dense.shape[1] != length:
-            raise InputError(
-                f"{segment.folder}: its vectors have {dense.shape[1]} dimensions, the encoder's "
-                f"{length}; run `dupmae verify` on the index"
-            )
+        """The living documents of a segment, ``lexical`` being impacts."""
         from scipy.sparse import csr_matrix
 
+        entry = self.manifest.segments[number]
+        segment, dead = self.segment(entry), self.dead(entry)
+        segment.reads(FORWARD_FOLDER, DOCUMENTS)
+        keep = np.array([row for row in range(entry.count) if row not in dead], dtype=np.int64)
+        documents = segment.documents.get(keep)
         return Rows(
             [document.id for document in documents],
             [document.title for document in documents],
             [document.text for document in documents],
-            dense,
+            segment.forward.dense(keep),
             csr_matrix(segment.forward.impacts[keep]),
         )
 
-    # --- what is new
-
-    def kill(self, places: Iterable[Place]) -> None:
-        """Let documents be deleted with the next step."""
-        for number, row in places:
+    def kill(self, locations: Iterable[Location]) -> None:
+        """Delete documents at the next ``commit``."""
+        for number, row in locations:
             entry = self.manifest.segments[number]
             self.dead(entry).add(row)
             self._changed.add(entry.name)
@@ -111,8 +104,8 @@ class State:
     ) -> SegmentEntry:
         """Write a new segment of rows in the order of their ids, ``lexical`` being impacts.
 
-        Where there are too few vectors for the index's FAISS spec, the segment's is Flat. It is
-        part of the index when ``exchange`` has named it and the step is made.
+        Where there are too few vectors for the index's FAISS spec, the segment's is Flat. It
+        becomes part of the index when ``exchange`` has named it and ``commit`` is done.
         """
         folder = self.free_folder()
         terms = self.manifest.terms(self.index)
@@ -124,22 +117,20 @@ class State:
         return SegmentEntry(folder.name, len(rows), int(rows.lexical.nnz), error, faiss_spec=own)
 
     def exchange(self, old: Collection[int], new: Sequence[SegmentEntry]) -> None:
-        """Let segments take the place of others, by position, with the next step."""
+        """Replace segments, by position, with new ones at the next ``commit``."""
         kept = [e for number, e in enumerate(self.manifest.segments) if number not in old]
         self.manifest.segments = [*kept, *new]
 
-    # --- the step
-
     def commit(self) -> None:
-        """Make all changes in one step: write the manifest. Then remove what it does not name."""
+        """Make all changes in one step, by writing the manifest; remove what it does not name."""
         manifest = self.manifest
         manifest.generation += 1
-        manifest.format_version = FORMAT_VERSION  # it may be that of an older toolkit's index
+        manifest.format_version = FORMAT_VERSION  # an older toolkit may have built the index
         entries = [self._settled(entry) for entry in manifest.segments]
-        # A segment without a living document goes, unless nothing would be left of the index.
+        # Segments without a living document go, but for one if all are such.
         living = [entry for entry in entries if entry.live]
         manifest.segments = living or entries[:1]
-        named = {f"{SEGMENTS_FOLDER}/{entry.name}" for entry in manifest.segments}
+        named = {entry.path for entry in manifest.segments}
         files = {entry.deletions for entry in manifest.segments} | {manifest.vocabulary_file}
         manifest.checksums = {
             name: stated
@@ -176,17 +167,17 @@ class State:
             remove_leftovers(folder)
             files = {entry.deletions for entry in self.manifest.segments}
             for path in folder.iterdir():
-                # Searchers read these files when they open the index, and do not come back.
+                # Searchers read these files only when they open the index.
                 if path.relative_to(self.index).as_posix() not in files:
                     path.unlink(missing_ok=True)
 
     def free_folder(self) -> Path:
-        """Where a new segment goes: under a number above every one that stands or is named.
+        """The folder of a new segment, under a number above all that are there or named.
 
-        So none is given twice while it may be read.
+        So no number is used again while its segment may still be read.
         """
         folder = make_folder(self.index / SEGMENTS_FOLDER)
         names = {path.name for path in folder.iterdir()}
         names |= {entry.name for entry in self.manifest.segments}
         number = max((int(name) for name in names if name.isdigit()), default=0) + 1
-        return folder / f"{number:06d}"
+        return folder / segment_name(number)

@@ -1,7 +1,7 @@
-"""Values of a manifest, each checked before anything is made of it.
+"""Checked reading of the values in a manifest.
 
-An index may come from anybody, and its checksums are no signature: they only tell damage from what
-was written. So names lead nowhere but into the index, and numbers are what they must be.
+An index may come from anybody, and its checksums are no signature: they show damage, not malice.
+So every name must lead to a file of the index, and every number must be within its bounds.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-SEGMENT = re.compile(r"[0-9]{1,12}", re.ASCII)
-DELETIONS = re.compile(r"deletions/[0-9]{1,12}-[0-9]{1,18}\.npy", re.ASCII)
-VOCABULARY = re.compile(r"vocabulary[0-9a-f-]{0,64}\.json", re.ASCII)
 
-
-def whole(values: Mapping[str, Any], key: str, least: int = 0, most: int = 2**62) -> int:
-    """A whole number within bounds. Raises ValueError as all of these do, KeyError if missing."""
+def integer(values: Mapping[str, Any], key: str, least: int = 0, most: int = 2**62) -> int:
+    """An integer within bounds. Like all functions here: ValueError if not, KeyError if missing."""
     value = values[key]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{key} is {value!r}")
@@ -35,7 +31,7 @@ def positive(values: Mapping[str, Any], key: str) -> float:
 
 
 def text(values: Mapping[str, Any], key: str) -> str:
-    """A string that can be written again."""
+    """A string that UTF-8 can encode."""
     value = values[key]
     if not isinstance(value, str):
         raise ValueError(f"{key} is {value!r}")
@@ -44,7 +40,7 @@ def text(values: Mapping[str, Any], key: str) -> str:
 
 
 def name(values: Mapping[str, Any], key: str, form: re.Pattern[str]) -> str:
-    """A string of a form that leads to one place in the index."""
+    """The name of a file or folder, in a form that ``layout`` defines."""
     value = values[key]
     if not isinstance(value, str) or not form.fullmatch(value):
         raise ValueError(f"{key} is {value!r}, no name of the index's own")
@@ -60,13 +56,13 @@ def numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return values
 
 
-def sums(values: Any) -> dict[str, dict[str, Any]]:
-    """Checksums by path: of files inside of the index, each with its size."""
+def file_checksums(values: Any) -> dict[str, dict[str, Any]]:
+    """Checksums and sizes by path; every path lies within the index."""
     for path, stated in values.items():
         parts = PurePosixPath(path).parts
         odd = "\\" in path or "\0" in path or ":" in path or ".." in parts or not parts
         if odd or path.startswith("/") or "/".join(parts) != path:
             raise ValueError(f"checksums name {path!r}, no file of the index's own")
-        whole(stated, "bytes")
+        integer(stated, "bytes")
         text(stated, "sha256")
     return dict(values)

@@ -1,10 +1,10 @@
-"""Changing an index: adding, deleting, compacting. Each is one step, the writing of the manifest.
+"""Changing an index: adding, deleting, compacting. Each change is made by writing the manifest.
 
 Nothing that a searcher may have open is ever changed: documents come in new segments, deletions in
-new files. Before the manifest names them they do not exist; killed at any moment, an index is what
-it was before the step or what it is after it, and what lies about goes with the next change. After
-any sequence of changes the results are those of an index of the final documents with the same
-scale of impacts.
+new files, which are no part of the index until the manifest names them. Killed at any moment, an
+index is what it was before the change or what it is after it; leftovers are removed by the next
+change. After any sequence of changes the results are those of an index of the final documents with
+the same scale of impacts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.index.build import check_documents, says_why
-from dupmae_toolkit.index.corpus import encode_afresh
+from dupmae_toolkit.index.build import check_documents, encode_afresh, says_why
 from dupmae_toolkit.index.impacts import quantize
-from dupmae_toolkit.index.manifest import ADDING_FOLDER, BUILDING_FOLDER, Manifest
+from dupmae_toolkit.index.layout import ADDING_FOLDER, BUILDING_FOLDER, ENCODED_FOLDER
+from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.merging import due, new_segments
-from dupmae_toolkit.index.rows import windows
+from dupmae_toolkit.index.rows import regrouped
 from dupmae_toolkit.index.staging import forget_additions
 from dupmae_toolkit.index.state import State
 from dupmae_toolkit.locks import exclusive, working_in
@@ -49,11 +49,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a change did. documents: those that can be found after it. merged: rewritten on the way.
+    """What a change did. documents: those that can be found after it. merged: how many it rewrote.
 
-    missing: ids to delete that were not there. generation: which change of the index it was; the
-    same as before where nothing was to do. put_off: why small segments were not merged, though they
-    should have been; the change is made all the same.
+    missing: ids to delete that were not there. generation: the number of the change; that of the
+    last one if nothing was to be done. put_off: why a merge that was due was not done; the change
+    is made all the same.
     """
 
     added: int = 0
@@ -68,11 +68,11 @@ class Update:
 
 @contextlib.contextmanager
 def changing(index: Path, wait: float) -> Iterator[State]:
-    """Hold the index alone, as it stands; raises InputError if it cannot be changed now.
+    """Lock the index for a change; raises InputError if it cannot be changed now.
 
-    wait: seconds that another process may take until it is done.
+    wait: seconds to wait for another process that is changing it.
     """
-    Manifest.load(index)  # what is no index is told before anything is locked
+    Manifest.load(index)  # so that what is no index is refused before anything is locked
     with exclusive(index, wait), says_why(index):
         if (index / BUILDING_FOLDER).exists():
             raise InputError(
@@ -84,7 +84,7 @@ def changing(index: Path, wait: float) -> Iterator[State]:
         try:
             yield state
         except BaseException:
-            # What was written in vain must not take room until the next change.
+            # Otherwise what was written in vain would take room until the next change.
             with contextlib.suppress(Exception):
                 State(index, Manifest.load(index)).tidy()
             raise
@@ -102,9 +102,9 @@ def add_corpus(
 ) -> Update:
     """Encode ``corpus`` and add it to the index in the folder ``index``.
 
-    replace: documents whose ids are in the index take the place of those; without it they are
-    refused, all of them, before anything is encoded. What was encoded lies in ``index/.adding``
-    until the step is done: the same call continues where it was killed.
+    replace: documents replace those with the same ids; without it an id that is in the index is
+    refused before anything is encoded. What was encoded lies in ``index/.adding`` until the
+    documents are added, so that the same call continues where it was killed.
 
     Raises InputError for ids that are there, bad input, and while another process changes the
     index; EncoderMismatchError for another encoder than the index was built with.
@@ -122,12 +122,17 @@ def add_corpus(
                         raise InputError.at(source.source, place, _is_there(name))
 
             plan = survey(source, part_size, progress, look)
-    # Encoding takes long, and others may change the index meanwhile; but they must leave alone what
-    # is encoded here, until it is added.
+    # The index is not locked: encoding takes long, and others may change the index meanwhile. The
+    # folder is, so that they do not remove it.
     folder = adding_folder(index, source)
     with working_in(folder, wait):
         encoded = encode_afresh(
-            source, encoder, folder / "encoded", part_size=part_size, plan=plan, progress=progress
+            source,
+            encoder,
+            folder / ENCODED_FOLDER,
+            part_size=part_size,
+            plan=plan,
+            progress=progress,
         )
         done = add_encoded(index, encoded, replace=replace, wait=wait, progress=progress)
         shutil.rmtree(folder, ignore_errors=True)
@@ -146,7 +151,7 @@ def add_encoded(
 ) -> Update:
     """``add_corpus`` with what ``dupmae encode`` wrote."""
     index = Path(index)
-    # The same encoder has the same vocabulary; that of the index is looked at when it is used.
+    # The same encoder has the same vocabulary; the index's own is checked when it is read.
     Manifest.load(index).check_encoder(index, encoded.info)
     check_documents(encoded)
     from dupmae_toolkit.encoding.parquet import read_ids
@@ -171,11 +176,11 @@ def delete_documents(
     if isinstance(ids, str):
         raise InputError("ids to delete come as a list of strings")
     with changing(index, wait) as state:
-        places, missing = [], 0
+        found, missing = [], 0
         for name in dict.fromkeys(map(_as_text, ids)):
-            place = state.find(name)
-            if place is not None:
-                places.append(place)
+            location = state.find(name)
+            if location is not None:
+                found.append(location)
             elif ignore_missing:
                 missing += 1
             else:
@@ -183,12 +188,12 @@ def delete_documents(
                     f"{index}: no document {name!r} is in it; nothing was deleted (pass "
                     "--ignore-missing, ignore_missing=True, to delete the others)"
                 )
-        if not places:
+        if not found:
             return _update(state, missing=missing)
-        state.kill(places)
+        state.kill(found)
         state.commit()
         merged = _merge(state, silent)
-        return _update(state, merged, deleted=len(places), missing=missing)
+        return _update(state, merged, deleted=len(found), missing=missing)
 
 
 def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress = silent) -> Update:
@@ -212,12 +217,12 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
     pieces = -(-len(encoded) // manifest.segment_size)
     replaced = 0
     made = []
-    for rows in windows(encoded.parts(), -(-len(encoded) // pieces)):
+    for rows in regrouped(encoded.parts(), -(-len(encoded) // pieces)):
         rows = rows.sorted()
         if replace:
-            places = [place for name in rows.ids if (place := state.find(name)) is not None]
-            replaced += len(places)
-            state.kill(places)
+            old = [found for name in rows.ids if (found := state.find(name)) is not None]
+            replaced += len(old)
+            state.kill(old)
         rows.lexical, error = quantize(rows.lexical, manifest.scale, manifest.max_impact)
         made.append(state.write(rows, error, progress))
     state.exchange([], made)
@@ -229,11 +234,11 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
 
 
 def _merge(state: State, progress: Progress) -> tuple[int, str]:
-    """Merge what has become too many or too dead, a step for each merge.
+    """Merge the segments that are due, one commit for each merge.
 
-    Returns how many documents were rewritten, and why the merging stopped before its end. The
-    change is made by then, and stays made: a full disk, Java that cannot start, or damage that only
-    merging meets are no reason to say that it was not. The next change tries again.
+    Returns how many documents were rewritten, and why the merging stopped early. A full disk, Java
+    that cannot start, or damage that only merging meets does not fail the change, which is
+    committed already; the next change tries again.
     """
     merged, why = 0, ""
     try:
@@ -248,7 +253,7 @@ def _merge(state: State, progress: Progress) -> tuple[int, str]:
 
 
 def _rewrite(state: State, group: Sequence[int], pieces: int, progress: Progress) -> int:
-    """Put so many new segments in the place of those in ``group``, in a step; their documents."""
+    """Replace the segments in ``group`` with so many new ones; returns how many documents moved."""
     count = sum(state.manifest.segments[number].live for number in group)
     state.exchange(group, new_segments(state, group, -(-count // pieces), progress))
     state.commit()
@@ -268,7 +273,7 @@ def _update(state: State, merging: tuple[int, str] = (0, ""), **counts: int) -> 
 
 
 def _as_text(name: Any) -> str:
-    """An id as the index has it."""
+    """An id as the index stores it."""
     text = id_text(name)
     if isinstance(text, str):
         return text
@@ -276,7 +281,7 @@ def _as_text(name: Any) -> str:
 
 
 def adding_folder(index: Path, source: Source) -> Path:
-    """Where ``add_corpus`` keeps what it has encoded, until the step is done."""
+    """Where ``add_corpus`` keeps what it has encoded until it is added."""
     digest = hashlib.sha256(str(source.source).encode("utf-8", "surrogatepass")).hexdigest()
     return index / ADDING_FOLDER / digest[:12]
 

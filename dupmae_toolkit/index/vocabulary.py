@@ -1,17 +1,20 @@
-"""Tokens of any tokenizer as terms that Lucene's whitespace tokenizer leaves whole.
+"""The vocabulary's file, and its tokens as terms that Lucene's whitespace tokenizer leaves whole.
 
-An ordinary token is its own term, so that stock Pyserini finds it. Only what would break on the way
-is escaped: white space, control characters, lone surrogates, the empty token, a token that occurs
-twice in the vocabulary, and the escape character itself.
+An ordinary token is its own term, so that stock Pyserini finds it. Escaped are only those that
+Lucene would split or change: white space, control characters, lone surrogates, the empty token, a
+token that occurs twice in the vocabulary, and the escape character itself.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import atomic_file
 
 #: U+241B SYMBOL FOR ESCAPE. It opens ``␛HEX;`` (a code point), ``␛;`` (the empty token) and
 #: ``␛#N;`` (the N-th repetition of a token).
@@ -20,6 +23,20 @@ ESCAPE = "␛"
 LONGEST_TERM = 32_766
 
 _ESCAPED = re.compile(f"{ESCAPE}(#?)([0-9a-f]*);")
+
+
+def write_vocabulary(path: Path, tokens: list[str]) -> None:
+    """Write tokens as a JSON list in ASCII, which can hold even lone surrogates.
+
+    Raises InputError for a token of two surrogates in a row, which JSON would make one character.
+    """
+    text = json.dumps(tokens, indent=0) + "\n"
+    if json.loads(text) != tokens:
+        raise InputError.at(
+            path, None, "a token has two half characters in a row; use another tokenizer"
+        )
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, "ascii")
 
 
 def lucene_terms(vocabulary: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.dense import IDS_FILE, INDEX_FILE
+from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE
 from dupmae_toolkit.index.lucene import LuceneImpacts
 from dupmae_toolkit.search.arithmetic import Returned
 from dupmae_toolkit.search.lexical import LuceneShard, Terms
@@ -35,7 +35,7 @@ class TermsShard(LuceneShard):
 
 def is_faiss_folder(path: Path) -> bool:
     """Whether a folder is laid out as Pyserini's FAISS indexes are."""
-    return (path / INDEX_FILE).is_file() and (path / IDS_FILE).is_file()
+    return (path / FAISS_FILE).is_file() and (path / IDS_FILE).is_file()
 
 
 def is_lucene_folder(path: Path) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.dense import IDS_FILE, DenseIndex
+from dupmae_toolkit.index.dense import DenseIndex
+from dupmae_toolkit.index.layout import IDS_FILE, MANIFEST_FILE
 from dupmae_toolkit.index.lucene import LuceneImpacts
-from dupmae_toolkit.index.manifest import MANIFEST_FILE
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.interop.pyserini_folders import (
     TermsShard,

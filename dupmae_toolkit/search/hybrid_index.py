@@ -119,8 +119,7 @@ class HybridIndex(Searcher):
         (``max_impact``, ``segment_size``). An interrupted build is continued; an index that stands
         there, or the beginning of another one, is refused unless ``overwrite``.
         """
-        from dupmae_toolkit.index.build import BuildOptions
-        from dupmae_toolkit.index.corpus import index_corpus
+        from dupmae_toolkit.index.build import BuildOptions, index_corpus
 
         options = BuildOptions(faiss_spec=faiss, **settings)
         manifest = index_corpus(

@@ -19,12 +19,12 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.integrity import Integrity
 from dupmae_toolkit.index.joined import Joined, small_ones
-from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry
-from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
+from dupmae_toolkit.index.layout import FORWARD_FOLDER
+from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
+from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
 from dupmae_toolkit.records import Document
-from dupmae_toolkit.search.agreeing import AgreeingSegment
 from dupmae_toolkit.search.answers import PARTS
 from dupmae_toolkit.search.dense import DenseLeg, DenseShard, dense_shard
 from dupmae_toolkit.search.engine import Engine
@@ -187,23 +187,23 @@ class Snapshot:
         return dict(zip(names, self.segments, strict=True))
 
     def _open(self, entry: SegmentEntry, held: dict[str, Segment]) -> Segment:
-        folder = self.manifest.segment_folder(self.path, entry)
+        folder = self.path / entry.path
         hold = share(folder)
         if hold is None:
             raise InputError(f"{folder}: no such folder; the index is not whole")
         self._holds.append(hold)
         if entry.name in held:
             return held[entry.name]
-        name = f"{SEGMENTS_FOLDER}/{entry.name}"
-        self._integrity.opened(name)
         integrity = self._integrity
-        segment = AgreeingSegment(
+        integrity.opened(entry.path)
+        segment = Segment.open(
             folder,
             self._terms,
-            self.manifest.encoder.dense_dim,
-            lambda part: integrity.read(f"{name}/{part}"),
+            lambda part: integrity.read(f"{entry.path}/{part}"),
+            self.manifest.shape(entry),
         )
-        segment.check_ids(entry.count, ordered=integrity.level != "sizes")
+        if integrity.level != "sizes":
+            segment.check_order()
         return segment
 
 

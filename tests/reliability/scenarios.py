@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dupmae_toolkit import Document
-from dupmae_toolkit.index.build import BuildOptions
-from dupmae_toolkit.index.corpus import index_corpus
+from dupmae_toolkit.index.build import BuildOptions, index_corpus
 from dupmae_toolkit.index.updates import add_corpus, compact_index, delete_documents
 from tests.reliability.children import run_child
 from tests.reliability.world import ENCODER, Contents, contents, some

@@ -1,9 +1,9 @@
-"""Rebuilding what an index holds twice, where one of the two is damaged.
+"""Repairs a damaged index: rebuilds what it holds twice and reports what it does not.
 
-A repaired segment is a new one under a new name, which takes the place of the damaged one in the
-step that writes the manifest, as in every change: nothing that a searcher has open is touched, and
-killed before that step, an index is what it was. What stands nowhere else, texts, deletions and
-the manifest, cannot be rebuilt, and is told.
+A repaired segment is a new one under a new name. It replaces the damaged one when the manifest is
+written, as in every change: nothing that a searcher has open is touched, and a repair that is
+killed before leaves the index as it was. Texts, deletions and the manifest exist only once: they
+cannot be rebuilt.
 """
 
 from __future__ import annotations
@@ -15,33 +15,32 @@ from pathlib import Path, PurePosixPath
 from dupmae_toolkit import jvm
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_folder, sha256_lines
-from dupmae_toolkit.index.health.agreement import compare_parts
+from dupmae_toolkit.index.health.comparison import compare_parts
+from dupmae_toolkit.index.health.problems import Problem, held_by
 from dupmae_toolkit.index.health.salvage import LostError, Rebuilt, Salvage
-from dupmae_toolkit.index.health.verify import held_by, inspect
-from dupmae_toolkit.index.manifest import (
-    COPY,
-    MANIFEST_FILE,
-    REBUILD,
-    SEGMENTS_FOLDER,
-    Manifest,
-    SegmentEntry,
-    checksum,
-    require_folder,
-    write_vocabulary,
-)
-from dupmae_toolkit.index.problems import (
-    DELETIONS,
+from dupmae_toolkit.index.health.verify import inspect
+from dupmae_toolkit.index.layout import (
+    DELETIONS_FOLDER,
     DOCUMENTS,
     IDS,
     IMPACTS,
     LUCENE,
+    MANIFEST_FILE,
+    SEGMENTS_FOLDER,
     VECTORS,
-    Problem,
     part_of,
+)
+from dupmae_toolkit.index.manifest import (
+    COPY,
+    REBUILD,
+    Manifest,
+    SegmentEntry,
+    checksum,
+    require_folder,
 )
 from dupmae_toolkit.index.state import State
 from dupmae_toolkit.index.updates import WAIT, changing
-from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.index.vocabulary import lucene_terms, write_vocabulary
 from dupmae_toolkit.locks import remove_folder
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder
@@ -55,8 +54,9 @@ _NEEDED = {IDS, VECTORS, LUCENE, IMPACTS, DOCUMENTS}
 class Repair:
     """What a repair found, what it did, and what is left to do.
 
-    found: as ``verify_index`` tells it. removed: files that the manifest did not name. remaining:
-    what could not be repaired, a line for each part of a segment, with what to do.
+    found: the problems that ``verify_index`` returns. removed: files that the manifest did not
+    name. remaining: what could not be repaired, one problem for each part of a segment, with what
+    to do.
     """
 
     found: list[Problem] = field(default_factory=list)
@@ -77,15 +77,15 @@ def repair_index(
     wait: float = WAIT,
     progress: Progress = silent,
 ) -> Repair:
-    """Look through all of an index, and rebuild what can be rebuilt, in one step.
+    """Verify an index, and rebuild what can be rebuilt, in one step.
 
-    encoder: the index's own, or a function that loads it, called when it is needed: for vectors
-    that stand nowhere any more, which are then encoded again, and for the vocabulary. wait: seconds
-    that another process may take until it is done with the index.
+    encoder: the index's own, or a function that loads it, called only if it is needed: for the
+    vocabulary, and for vectors that are lost everywhere, whose texts are then encoded again. wait:
+    seconds to wait for another process that is changing the index.
 
-    Where all checksums are right and the parts of a segment disagree nevertheless, nothing tells
-    which of them is wrong, and nothing is done. Raises InputError where no index is, and while
-    another process changes it; EncoderMismatchError for another encoder.
+    Parts of a segment that disagree though all their checksums are right are left alone: nothing
+    tells which of them is wrong. Raises InputError where there is no index, and while another
+    process changes it; EncoderMismatchError for another encoder.
     """
     index = Path(index)
     try:
@@ -100,7 +100,7 @@ def repair_index(
     _check_names(index, manifest)
     if encoder is not None and not callable(encoder):
         manifest.check_encoder(index, encoder.info)
-    jvm.start()  # without Java an index cannot be looked through; told now, and as what it is
+    jvm.start()  # which verifying needs: without Java, fail now and with Java's own message
     with changing(index, wait) as state:
         _check_names(index, state.manifest)
         work = _Work(state, encoder, progress)
@@ -109,7 +109,7 @@ def repair_index(
 
 
 class _Work:
-    """One repair of an index that is held alone."""
+    """One repair of an index that this process has locked."""
 
     def __init__(
         self, state: State, encoder: Encoder | Callable[[], Encoder] | None, progress: Progress
@@ -128,7 +128,7 @@ class _Work:
         for problem in self._found.problems:
             if problem.kind in ("manifest", "apart"):
                 self._leave(problem)
-            elif problem.path.startswith(f"{DELETIONS}/"):
+            elif problem.path.startswith(f"{DELETIONS_FOLDER}/"):
                 self.report.remaining.append(problem)
         stated = self._manifest.checksums.get(self._manifest.vocabulary_file)
         self._remove_strays()
@@ -149,7 +149,7 @@ class _Work:
             self._manifest.save(self._index)
 
     def _leave(self, problem: Problem) -> None:
-        """Leave a problem as it is: nothing tells what is right."""
+        """Report a problem that is left as it is, since nothing tells what is right."""
         message = problem.message
         if problem.kind == "apart":
             message += "; every file is as it was written, and nothing tells which is wrong"
@@ -157,7 +157,7 @@ class _Work:
         self.report.remaining.append(Problem(problem.path, message, problem.kind))
 
     def _remove_strays(self) -> None:
-        """Remove what the manifest does not name: it could be taken for a part."""
+        """Remove files that the manifest does not name: they could be taken for parts."""
         named: dict[str, set[str]] = {}
         for name in self._manifest.checksums:
             if name.startswith(f"{SEGMENTS_FOLDER}/"):
@@ -167,20 +167,20 @@ class _Work:
             if problem.kind != "stray":
                 continue
             if not named.get(problem.path.split("/")[1], set()) >= _NEEDED:
-                # Then it is the manifest that is wrong, and this may be the only copy.
+                # The manifest itself is wrong: it misses a part, and this may be the only copy.
                 self._leave(Problem(problem.path, "is not in the manifest", "stray"))
                 continue
             (self._index / problem.path).unlink()
             self.report.removed.append(problem.path)
 
     def _vocabulary(self) -> list[str] | None:
-        """Lucene's terms, from the vocabulary, which is written anew where it is damaged."""
+        """Lucene's terms, from the vocabulary, which is written again if it is damaged."""
         name, manifest = self._manifest.vocabulary_file, self._manifest
         try:
             if name not in self._bad:
                 return lucene_terms(manifest.vocabulary(self._index))
             try:
-                # Its tokens have a digest of their own, so they may be known to be right.
+                # The manifest has a digest of the tokens too: they can be right in a changed file.
                 tokens, source = manifest.vocabulary(self._index), "its own tokens"
             except DupMAEError:
                 tokens, source = self._load_encoder().vocabulary, "the encoder's tokenizer"
@@ -200,10 +200,10 @@ class _Work:
         return lucene_terms(tokens)
 
     def _mend(self, entry: SegmentEntry) -> SegmentEntry | None:
-        """A new segment for one that is damaged; None where there is none to be made."""
-        start = f"{SEGMENTS_FOLDER}/{entry.name}/"
+        """A new segment in place of a damaged one; None if it is intact or cannot be mended."""
+        start = f"{entry.path}/"
         lost = {part_of(name.removeprefix(start)) for name in self._bad if name.startswith(start)}
-        without = {DELETIONS} if entry.deletions in self._bad else set()
+        without = {DELETIONS_FOLDER} if entry.deletions in self._bad else set()
         if not lost:
             if entry.name not in self._found.compared:
                 for problem in self._compare(entry, without):
@@ -214,7 +214,7 @@ class _Work:
                 f"nothing of it is as it was written, and its {entry.live:,} documents are lost: "
                 f"{COPY}"
             )
-            self.report.remaining.append(Problem(start.rstrip("/"), message))
+            self.report.remaining.append(Problem(entry.path, message))
             return None
         salvage = Salvage(
             self._index,
@@ -243,10 +243,9 @@ class _Work:
                 self.report.rebuilt += salvage.report(folder)
                 self._manifest.checksums |= sums
         for part, why in salvage.remaining.items():
-            path = f"{SEGMENTS_FOLDER}/{fresh.name}/{part}"
             if part == DOCUMENTS:
-                why += held_by(self._index, self._manifest, fresh, self._bad)
-            self.report.remaining.append(Problem(path, f"is lost: {why}"))
+                why += held_by(self._index, fresh, self._bad)
+            self.report.remaining.append(Problem(f"{fresh.path}/{part}", f"is lost: {why}"))
         return fresh if made else None
 
     def _compare(self, entry: SegmentEntry, without: set[str]) -> list[Problem]:
@@ -254,7 +253,7 @@ class _Work:
         return compare_parts(self._index, self._manifest, entry, self._terms, homes, without)
 
     def _load_encoder(self) -> Encoder:
-        """The index's encoder; LostError where it is not to be had."""
+        """The index's encoder, loaded once; LostError if it was not given or cannot be loaded."""
         if self._encoder is None:
             self._encoder = self._loaded()
         if isinstance(self._encoder, LostError):
@@ -288,5 +287,5 @@ def _check_names(index: Path, manifest: Manifest) -> None:
 def _names(manifest: Manifest) -> Iterator[str]:
     yield manifest.vocabulary_file
     yield from manifest.checksums
-    yield from (f"{SEGMENTS_FOLDER}/{entry.name}" for entry in manifest.segments)
+    yield from (entry.path for entry in manifest.segments)
     yield from (entry.deletions for entry in manifest.segments if entry.deletions)

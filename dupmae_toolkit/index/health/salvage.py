@@ -1,9 +1,10 @@
-"""What can be had of a damaged segment, and a new segment made of it.
+"""Makes a new segment from what is intact in a damaged one.
 
 A segment holds much twice: the ids in ``docid``, in Lucene and beside the texts; the impacts in the
 forward store and, as term frequencies, in Lucene; the dense vectors in the forward store and, for
-most FAISS specs, in FAISS. What is lost in one place is read from another, and what is lost in all
-is encoded again from the texts. Only a part whose files are as they were written is a source.
+most FAISS specs, in FAISS. What one part lost is read from another, and vectors that are lost
+everywhere are encoded again from the texts. Only parts whose files are as they were written are
+read.
 """
 
 from __future__ import annotations
@@ -22,26 +23,29 @@ import numpy as np
 from dupmae_toolkit.index.dense import keeps_vectors, write_ids, write_vectors
 from dupmae_toolkit.index.forward import read_dense, read_impacts, write_dense, write_impacts
 from dupmae_toolkit.index.impacts import QuantizationError, impact_dtype, quantize
-from dupmae_toolkit.index.lucene import write_lucene
-from dupmae_toolkit.index.manifest import REBUILD, SEGMENTS_FOLDER, Manifest, SegmentEntry, checksum
-from dupmae_toolkit.index.problems import (
+from dupmae_toolkit.index.integrity import way_out
+from dupmae_toolkit.index.layout import (
     DENSE,
     DOCUMENTS,
+    FAISS_FOLDER,
+    FORWARD_FOLDER,
     IDS,
     IMPACTS,
     LUCENE,
+    LUCENE_FOLDER,
     VECTORS,
     part_of,
-    way_out,
 )
-from dupmae_toolkit.index.segment import FAISS_FOLDER, FORWARD_FOLDER, Segment
+from dupmae_toolkit.index.lucene import write_lucene
+from dupmae_toolkit.index.manifest import REBUILD, Manifest, SegmentEntry, checksum
+from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: Documents that are encoded in one call.
+#: The number of documents that are encoded in one call.
 _BATCH = 2048
 _ENCODED = "the texts, encoded again"
 _OTHER_BITS = "not to the same bits: scores may differ in their last digits"
@@ -53,7 +57,7 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A part that was rebuilt. ``path``: where it lay; ``into``: where it lies, in the index."""
+    """A part that was rebuilt. path: where it was, relative to the index. into: where it is."""
 
     path: str
     into: str
@@ -66,9 +70,9 @@ class Rebuilt:
 
 
 class Salvage:
-    """A segment some of whose parts, ``lost``, are damaged.
+    """A segment whose parts ``lost`` are damaged.
 
-    terms: Lucene's, in the order of the vocabulary; None where that is lost. encoder: gives the
+    terms: Lucene's, in the order of the vocabulary; None if that is lost. encoder: returns the
     index's encoder, or raises LostError.
     """
 
@@ -88,8 +92,8 @@ class Salvage:
         self._encoder = encoder
         self._progress = progress
         self._spec = manifest.spec_of(entry)
-        self._old = Segment(manifest.segment_folder(index, entry), terms)
-        self._place = f"{SEGMENTS_FOLDER}/{entry.name}/"
+        self._old = Segment.open(index / entry.path, terms)
+        self._place = f"{entry.path}/"
         self._stated: dict[str, dict[str, Any]] = {
             name.removeprefix(self._place): stated
             for name, stated in manifest.checksums.items()
@@ -98,14 +102,14 @@ class Salvage:
         self._error: QuantizationError | None = None
         self._vectors: np.ndarray | None = None
         self._rebuilt: dict[str, tuple[str, str]] = {}
-        #: Of each part that stays lost, why.
+        #: Why each part that stays lost could not be rebuilt.
         self.remaining: dict[str, str] = {}
 
     def write(self, folder: Path) -> bool:
-        """Write what can be rebuilt into ``folder``, and link there what is whole.
+        """Write what can be rebuilt into ``folder``, and link what is intact into it.
 
-        Files of parts that stay lost are taken along as they are: somebody may know more to do with
-        them. Returns whether anything was rebuilt.
+        Files of parts that stay lost are linked too: somebody may be able to recover them. Returns
+        whether anything was rebuilt.
         """
         steps: dict[str, Callable[[Path], tuple[str, str]]] = {
             IDS: self._write_ids,
@@ -115,7 +119,7 @@ class Salvage:
             LUCENE: self._write_lucene,
         }
         for part, step in steps.items():
-            if part in self._lost:  # which a step before may have changed
+            if part in self._lost:  # an earlier step may have added to it
                 try:
                     self._rebuilt[part] = step(folder)
                 except LostError as why:
@@ -130,7 +134,7 @@ class Salvage:
         return bool(self._rebuilt)
 
     def settle(self, folder: Path) -> tuple[SegmentEntry, dict[str, dict[str, Any]]]:
-        """The entry and the checksums of what ``write`` wrote, which is ``folder`` by now."""
+        """The entry and the checksums of the new segment; ``folder``: where it lies now."""
         sums = {
             name: stated
             for name, stated in self._stated.items()
@@ -147,17 +151,16 @@ class Salvage:
         return entry, {f"{start}/{name}": stated for name, stated in sorted(sums.items())}
 
     def report(self, folder: Path) -> list[Rebuilt]:
-        """What was rebuilt, with the new segment's name."""
+        """What was rebuilt; ``folder``: where the new segment lies."""
         start = folder.relative_to(self._index).as_posix()
         return [
             Rebuilt(self._place + part, f"{start}/{part}", source, note)
             for part, (source, note) in self._rebuilt.items()
         ]
 
-    # --- what is had from where
-
     @cached_property
     def _ids(self) -> tuple[list[str], str]:
+        """The ids, and the part that they are from."""
         if IDS not in self._lost:
             return self._old.ids, IDS
         if DOCUMENTS not in self._lost:
@@ -171,6 +174,7 @@ class Salvage:
 
     @cached_property
     def _impacts(self) -> tuple[csr_matrix, str]:
+        """The impacts, and where they are from."""
         if IMPACTS not in self._lost:
             return read_impacts(self._old.folder / FORWARD_FOLDER), IMPACTS
         kind = impact_dtype(self._manifest.max_impact)
@@ -209,7 +213,7 @@ class Salvage:
                 advance(len(documents))
         return np.concatenate(dense), csr_matrix(vstack(lexical, format="csr"))
 
-    # --- the parts, each with where it is from and what is to be said of it
+    # Each of these writes a part; returns what it was rebuilt from, and a note.
 
     def _write_ids(self, folder: Path) -> tuple[str, str]:
         ids, source = self._ids
@@ -221,7 +225,7 @@ class Salvage:
             decoded = self._old.faiss.decoded()
             if decoded is not None:
                 write_dense(folder / FORWARD_FOLDER, decoded)
-                if self._same(folder, DENSE):  # so FAISS gives back what it was given
+                if self._same(folder, DENSE):  # so FAISS holds the vectors as they were
                     self._vectors = decoded
                     return VECTORS, ""
                 (folder / DENSE).unlink()
@@ -229,7 +233,7 @@ class Salvage:
         write_dense(folder / FORWARD_FOLDER, self._vectors)
         if self._same(folder, DENSE):
             return _ENCODED, "to the same bits"
-        self._lost.add(VECTORS)  # FAISS holds others than the forward store now
+        self._lost.add(VECTORS)  # FAISS now holds other vectors than the forward store
         return _ENCODED, _OTHER_BITS
 
     def _write_vectors(self, folder: Path) -> tuple[str, str]:
@@ -259,16 +263,16 @@ class Salvage:
             name = self._manifest.vocabulary_file
             raise LostError(f"its terms are those of {name}, which is lost: see there")
         (ids, ids_source), (impacts, source) = self._ids, self._impacts
-        write_lucene(folder / LUCENE, ids, impacts, self._terms, self._progress)
+        write_lucene(folder / LUCENE_FOLDER, ids, impacts, self._terms, self._progress)
         return f"{source} and {ids_source}", ""
 
     def _same(self, folder: Path, name: str) -> bool:
-        """Whether a new file is what the old one was."""
+        """Whether a new file has the bytes of the old one."""
         return checksum(folder / name) == self._stated.get(name)
 
 
 def _link(old: Path, new: Path) -> None:
-    """The same file under another name; a copy where there are no links; nothing for no file."""
+    """Link a file, or copy it where links are not possible; nothing if there is no such file."""
     if not old.is_file():
         return
     new.parent.mkdir(parents=True, exist_ok=True)

@@ -1,29 +1,20 @@
-"""Looking through an index for damage: what is missing, what was changed, what does not agree."""
+"""Looks through an index for damage: files missing, changed or stray, and parts that disagree."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.files import wrong_contents
-from dupmae_toolkit.index.deletions import read_deletions
-from dupmae_toolkit.index.health.agreement import compare_parts
-from dupmae_toolkit.index.manifest import MANIFEST_FILE, SEGMENTS_FOLDER, Manifest, SegmentEntry
-from dupmae_toolkit.index.problems import (
-    DELETIONS,
-    DOCUMENTS,
-    IDS,
-    REPAIR,
-    Problem,
-    some_ids,
-    way_out,
-    wrong_size,
-)
-from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.health.comparison import compare_parts
+from dupmae_toolkit.index.health.problems import Problem, held_by
+from dupmae_toolkit.index.integrity import REPAIR, way_out, wrong_size
+from dupmae_toolkit.index.layout import DELETIONS_FOLDER, DOCUMENTS, MANIFEST_FILE
+from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.progress import Advance, Progress, silent
 
@@ -32,8 +23,8 @@ from dupmae_toolkit.progress import Advance, Progress, silent
 class Inspection:
     """What was found.
 
-    compared: the segments whose parts were compared. homes: of the ids seen, the segment that each
-    lives in.
+    compared: the segments whose parts were compared. homes: the segment of each living id that was
+    seen.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -48,13 +39,13 @@ class Inspection:
 def verify_index(
     index: str | Path, deep: bool = True, progress: Progress = silent
 ) -> list[Problem]:
-    """All problems of an index; none in a whole one.
+    """All problems of an index; none in an intact one.
 
-    Always: the manifest is as it was written, every file that it names stands with its size, and
-    no other file lies in a segment. ``deep``: checksums too, and in segments whose files are as
-    they were written, that the parts agree: the same ids in the same order in FAISS, Lucene and the
-    documents, counts, and the score of every document in Lucene equal to that of the forward store
-    for a query of all terms with random weights, which sees every posting.
+    Always checked: the manifest is as it was written, every file that it names is there with its
+    size, and no other file lies in a segment. ``deep``: checksums too; and in segments whose files
+    are as they were written, that the parts agree: counts; the same ids in the same order in FAISS,
+    Lucene and the documents; and in Lucene the same score of every document as in the forward
+    store, for a query of all terms with random weights, which covers every posting.
     """
     index = Path(index)
     try:
@@ -67,13 +58,13 @@ def verify_index(
 def inspect(
     index: Path, manifest: Manifest, deep: bool = True, progress: Progress = silent
 ) -> Inspection:
-    """``verify_index`` of an index whose manifest is read."""
+    """``verify_index`` of an index whose manifest is loaded."""
     found = Inspection(list(_missing_and_changed(index, manifest, deep, progress)))
     problems, bad = found.problems, found.paths()
-    texts = {f"{SEGMENTS_FOLDER}/{entry.name}/{DOCUMENTS}": entry for entry in manifest.segments}
+    texts = {f"{entry.path}/{DOCUMENTS}": entry for entry in manifest.segments}
     for number, problem in enumerate(problems):
         if problem.path in texts and problem.kind == "damaged":
-            held = held_by(index, manifest, texts[problem.path], bad)
+            held = held_by(index, texts[problem.path], bad)
             problems[number] = replace(problem, remedy=problem.remedy + held)
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
     if (index / MANIFEST_FILE).read_bytes() != text.encode():
@@ -92,36 +83,19 @@ def inspect(
     with progress("comparing the parts of segments", len(manifest.segments)) as advance:
         for entry in manifest.segments:
             if entry.name not in damaged:
-                without = {DELETIONS} if entry.deletions in lost else set()
+                without = {DELETIONS_FOLDER} if entry.deletions in lost else set()
                 problems += compare_parts(index, manifest, entry, terms, found.homes, without)
                 found.compared.add(entry.name)
             advance(1)
     return found
 
 
-def held_by(index: Path, manifest: Manifest, entry: SegmentEntry, bad: Collection[str]) -> str:
-    """What to add to a message of a segment's lost texts: whose they were; "" where none can tell.
-
-    bad: the paths of files that are damaged.
-    """
-    ids = f"{SEGMENTS_FOLDER}/{entry.name}/{IDS}"
-    if ids in bad:
-        return ""
-    try:
-        names = Segment(manifest.segment_folder(index, entry)).ids
-        dead = None if entry.deletions in bad else read_deletions(index, entry)
-    except DupMAEError:
-        return ""
-    held = some_ids(names, () if dead is None else set(dead.tolist()))
-    return f"; it held {held} (every id of it is in {ids}, one a line)"
-
-
 def _missing_and_changed(
     index: Path, manifest: Manifest, deep: bool, progress: Progress
 ) -> Iterator[Problem]:
     for entry in manifest.segments:
-        if not manifest.segment_folder(index, entry).is_dir():
-            yield Problem(f"{SEGMENTS_FOLDER}/{entry.name}", "is missing")
+        if not (index / entry.path).is_dir():
+            yield Problem(entry.path, "is missing")
     if manifest.vocabulary_file not in manifest.checksums:
         message = f"has no checksum of {manifest.vocabulary_file}"
         yield Problem(MANIFEST_FILE, message, "manifest")
@@ -132,8 +106,7 @@ def _missing_and_changed(
             if message:
                 yield Problem(name, message, remedy=way_out(name))
     for entry in manifest.segments:
-        folder = manifest.segment_folder(index, entry)
-        for path in sorted(folder.rglob("*")):
+        for path in sorted((index / entry.path).rglob("*")):
             name = path.relative_to(index).as_posix()
             if path.is_file() and name not in manifest.checksums:
                 remedy = f"it was put there later: delete it, or {REPAIR}"

@@ -1,4 +1,4 @@
-"""Whether the parts of a segment agree: they hold much twice, and must hold the same."""
+"""Compares the parts of a segment, which hold much of the same: ids, impacts, dense vectors."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.dense import keeps_vectors
 from dupmae_toolkit.index.forward import read_dense, read_impacts
+from dupmae_toolkit.index.health.problems import Problem
 from dupmae_toolkit.index.impacts import round_weights
-from dupmae_toolkit.index.manifest import SEGMENTS_FOLDER, Manifest, SegmentEntry
-from dupmae_toolkit.index.problems import (
-    DELETIONS,
+from dupmae_toolkit.index.layout import (
+    DELETIONS_FOLDER,
     DENSE,
     DOCUMENTS,
+    FORWARD_FOLDER,
     IDS,
     IMPACTS,
     LUCENE,
     VECTORS,
-    Problem,
 )
-from dupmae_toolkit.index.segment import FORWARD_FOLDER, Segment
+from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
+from dupmae_toolkit.index.segment import Segment
 
 
 def compare_parts(
@@ -35,34 +36,32 @@ def compare_parts(
     homes: dict[str, str],
     without: Collection[str] = (),
 ) -> list[Problem]:
-    """What does not agree in one segment.
+    """The problems of one segment whose files are as they were written.
 
-    homes: of each living id the segment that it was first seen in; filled here. without: parts that
-    are damaged, of which nothing is read; terms: None if they are not to be had, and Lucene's
-    impacts stay unseen.
+    terms: without them Lucene's impacts are not compared. homes: the segment of each living id that
+    was seen; filled here. without: parts that are damaged, and are not read.
     """
-    name = f"{SEGMENTS_FOLDER}/{entry.name}"
-    segment = Segment.open(manifest.segment_folder(index, entry), terms)
-    looks = []
+    segment = Segment.open(index / entry.path, terms)
+    comparisons = []
     if IDS not in without:
-        looks.append(_about_ids(index, segment, entry, homes, without))
+        comparisons.append(_compare_ids(index, segment, entry, homes, without))
     if VECTORS not in without and DENSE not in without:
-        looks.append(_about_vectors(segment, manifest, entry))
+        comparisons.append(_compare_vectors(segment, manifest, entry))
     if IMPACTS not in without:
-        seen = terms is not None and LUCENE not in without and IDS not in without
-        looks.append(_about_impacts(segment, manifest, entry, seen))
+        with_lucene = terms is not None and LUCENE not in without and IDS not in without
+        comparisons.append(_compare_impacts(segment, manifest, entry, with_lucene))
     problems: list[Problem] = []
-    for look in looks:
+    for found in comparisons:
         try:
-            for place, message in look:
-                problems.append(Problem(f"{name}/{place}", message, "apart"))
+            for part, message in found:
+                problems.append(Problem(f"{entry.path}/{part}", message, "apart"))
         except DupMAEError as error:
-            problems.append(Problem.of(name, error, "apart"))
+            problems.append(Problem.of(entry.path, error, "apart"))
     segment.close()
     return problems
 
 
-def _about_ids(
+def _compare_ids(
     index: Path,
     segment: Segment,
     entry: SegmentEntry,
@@ -84,8 +83,8 @@ def _about_ids(
                 min(len(ids), len(theirs)),
             )
             yield other, f"its ids differ from those of {IDS} from row {row} on"
-    if DELETIONS in without:
-        return  # who lives is not known
+    if DELETIONS_FOLDER in without:
+        return  # nothing says which of the documents live
     dead = read_deletions(index, entry)
     gone = set() if dead is None else {ids[row] for row in dead.tolist() if row < len(ids)}
     living = (name for name in ids if name not in gone)
@@ -94,7 +93,7 @@ def _about_ids(
         yield IDS, f"the id {twice[0]!r} stands in segment {homes[twice[0]]} already"
 
 
-def _about_vectors(
+def _compare_vectors(
     segment: Segment, manifest: Manifest, entry: SegmentEntry
 ) -> Iterator[tuple[str, str]]:
     spec, faiss = manifest.spec_of(entry), segment.faiss
@@ -102,24 +101,19 @@ def _about_vectors(
     if len(faiss) != entry.count:
         yield VECTORS, f"has {len(faiss)} vectors for {entry.count} documents"
     if faiss.dimension != manifest.encoder.dense_dim:
-        yield (
-            VECTORS,
-            (
-                f"has vectors of {faiss.dimension} dimensions; the encoder's have "
-                f"{manifest.encoder.dense_dim}"
-            ),
-        )
+        wanted = manifest.encoder.dense_dim
+        yield VECTORS, f"has vectors of {faiss.dimension} dimensions; the encoder's have {wanted}"
     if faiss.exact != kept:
         yield VECTORS, f"is not of the kind {spec!r} that the manifest names"
-    place = VECTORS if kept else DENSE
+    part = VECTORS if kept else DENSE
     vectors = faiss.vectors() if kept else read_dense(segment.folder / FORWARD_FOLDER)
     if vectors is None or vectors.shape != (len(faiss), faiss.dimension):
-        yield place, "does not hold the dense vectors of all documents"
+        yield part, "does not hold the dense vectors of all documents"
     elif not np.isfinite(vectors).all():
-        yield place, "holds NaN or infinity"
+        yield part, "holds NaN or infinity"
 
 
-def _about_impacts(
+def _compare_impacts(
     segment: Segment, manifest: Manifest, entry: SegmentEntry, with_lucene: bool
 ) -> Iterator[tuple[str, str]]:
     from scipy.sparse import csr_matrix
@@ -127,13 +121,8 @@ def _about_impacts(
     impacts = read_impacts(segment.folder / FORWARD_FOLDER)
     shape = (entry.count, manifest.encoder.vocabulary_size)
     if impacts.shape != shape or impacts.nnz != entry.weights:
-        yield (
-            FORWARD_FOLDER,
-            (
-                f"holds {impacts.nnz} impacts of shape {impacts.shape}; the manifest names "
-                f"{entry.weights} of shape {shape}"
-            ),
-        )
+        named = f"the manifest names {entry.weights} of shape {shape}"
+        yield FORWARD_FOLDER, f"holds {impacts.nnz} impacts of shape {impacts.shape}; {named}"
         return
     if impacts.nnz:
         low, high = int(impacts.data.min()), int(impacts.data.max())
@@ -146,11 +135,10 @@ def _about_impacts(
         return
     lucene = segment.lucene
     if (lucene.segments, len(lucene)) != (1, shape[0]):
-        yield (
-            LUCENE,
-            (f"has {len(lucene)} documents in {lucene.segments} segments, not {shape[0]} in one"),
-        )
+        held = f"{len(lucene)} documents in {lucene.segments} segments"
+        yield LUCENE, f"has {held}, not {shape[0]} in one"
         return
+    # A query of all terms gives each document a score that depends on every impact of it.
     random = np.random.default_rng(0).uniform(0.5, 1.5, shape[1])
     weights = round_weights(random, manifest.max_impact)
     expected = (impacts.astype(np.float64) @ weights.astype(np.float64)).astype(np.float32)
@@ -159,10 +147,6 @@ def _about_impacts(
     found[docs] = scores
     wrong = np.flatnonzero(found != expected)
     if len(wrong):
-        yield (
-            LUCENE,
-            (
-                f"the impacts of {len(wrong)} documents differ from those in {FORWARD_FOLDER}; "
-                f"{segment.ids[int(wrong[0])]!r} is the first"
-            ),
-        )
+        first = segment.ids[int(wrong[0])]
+        message = f"the impacts of {len(wrong)} documents differ from those in {FORWARD_FOLDER}"
+        yield LUCENE, f"{message}; {first!r} is the first"

@@ -1,0 +1,104 @@
+"""The name of every file and folder that an index has on disk.
+
+    INDEX/
+      manifest.json             what the index is: encoder, scale, segments, checksums of all files
+      vocabulary.json           the encoder's tokens in the order of their ids
+      segments/000001/          a segment; row i of every part of it is the same document
+        faiss/index             the dense vectors, as a FAISS index
+        faiss/docid             the ids of the rows, one a line
+        lucene/                 the impacts, as a Lucene index; Lucene names its files itself
+        forward/impacts-*.npy   the impacts, as the arrays of a CSR matrix and its shape
+        forward/dense.npy       the dense vectors, unless FAISS gives them back exactly (spec Flat)
+        documents.parquet       id, title and text
+      deletions/000001-3.npy    the rows of segment 000001 that are deleted, as of change 3
+      .building/                the work of a build, while it runs or after it was killed
+        build.json              what is being built, and the names of its segments
+        segment-000001.json     a segment that is finished: its counts and checksums
+        encoded/                the corpus, encoded
+      .adding/0a1b2c3d4e5f/     the work of an addition; the name is a digest of its source
+        encoded/                the new documents, encoded
+      .tmp-*                    half-written files and folders, here and in segments/ (see files.py)
+
+There are no lock files: a process locks a folder itself (see locks.py).
+"""
+
+from __future__ import annotations
+
+import re
+
+# In an index's folder.
+MANIFEST_FILE = "manifest.json"
+VOCABULARY_FILE = "vocabulary.json"
+VOCABULARY_FILES = "vocabulary*.json"  #: a pattern for ``glob``
+SEGMENTS_FOLDER = "segments"
+DELETIONS_FOLDER = "deletions"
+BUILDING_FOLDER = ".building"
+ADDING_FOLDER = ".adding"
+
+# In .building and in the folders of .adding.
+PLAN_FILE = "build.json"
+ENCODED_FOLDER = "encoded"
+
+# In a segment's folder.
+FAISS_FOLDER = "faiss"
+LUCENE_FOLDER = "lucene"
+FORWARD_FOLDER = "forward"
+DOCUMENTS_FILE = "documents.parquet"
+
+# In faiss/; a FAISS folder of Pyserini's has the same two.
+FAISS_FILE = "index"
+IDS_FILE = "docid"
+
+# In forward/.
+DENSE_FILE = "dense.npy"
+IMPACT_ARRAYS = ("indptr", "indices", "data", "shape")
+
+
+def impact_file(array: str) -> str:
+    """The file in forward/ that holds one of IMPACT_ARRAYS."""
+    return f"impacts-{array}.npy"
+
+
+IMPACT_FILES = tuple(map(impact_file, IMPACT_ARRAYS))
+
+# The parts of a segment, relative to its folder: each is damaged, and rebuilt, as a whole.
+IDS = f"{FAISS_FOLDER}/{IDS_FILE}"
+VECTORS = f"{FAISS_FOLDER}/{FAISS_FILE}"
+LUCENE = LUCENE_FOLDER
+IMPACTS = f"{FORWARD_FOLDER}/impacts"  #: the beginning of the names of IMPACT_FILES
+DENSE = f"{FORWARD_FOLDER}/{DENSE_FILE}"
+DOCUMENTS = DOCUMENTS_FILE
+
+
+def part_of(name: str) -> str:
+    """The part of a segment that a file belongs to; ``name``: its path in the segment's folder."""
+    for part in (LUCENE, IMPACTS):
+        if name.startswith((f"{part}/", f"{part}-")):
+            return part
+    return name
+
+
+def segment_name(number: int) -> str:
+    """The name of a segment's folder in segments/."""
+    return f"{number:06d}"
+
+
+def record_file(segment: str) -> str:
+    """The file in .building that records a finished segment."""
+    return f"segment-{segment}.json"
+
+
+def deletions_path(segment: str, generation: int) -> str:
+    """The file that names the deleted rows of a segment, relative to the index."""
+    return f"{DELETIONS_FOLDER}/{segment}-{generation}.npy"
+
+
+def other_vocabulary_file(digest: str) -> str:
+    """A vocabulary's file in an index whose VOCABULARY_FILE is that of the index it replaces."""
+    return f"vocabulary-{digest[:8]}.json"
+
+
+# The names that a manifest may give. A manifest can come from anybody: no other name is followed.
+SEGMENT_NAME = re.compile(r"[0-9]{1,12}", re.ASCII)
+DELETIONS_PATH = re.compile(r"deletions/[0-9]{1,12}-[0-9]{1,18}\.npy", re.ASCII)
+VOCABULARY_NAME = re.compile(r"vocabulary[0-9a-f-]{0,64}\.json", re.ASCII)
