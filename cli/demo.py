@@ -67,18 +67,20 @@ def _hint(index: Path, model: str) -> str:
     """A command to try next."""
     # An index names its encoder, and that is not always enough to find a folder of the user's.
     words = ["--index", str(index)] + (["--model", model] if model != "builtin" else [])
-    return f'{shlex.quote(_program())} search {shlex.join(words)} "{_QUESTION}"'
+    return f'{_program()} search {shlex.join(words)} "{_QUESTION}"'
 
 
 def _program() -> str:
-    """What runs this program again: ``dupmae`` if that is on the PATH, else where it is."""
+    """What a shell runs this program by: ``dupmae`` if that is on the PATH, else where it is."""
     path = sys.argv[0]
-    if os.path.basename(path) != "dupmae":  # as in `python -c`
+    if os.path.basename(path) != "dupmae":  # as in `python -m dupmae_toolkit`
         path = os.path.join(os.path.dirname(sys.executable), "dupmae")
+    if not os.path.exists(path):
+        return shlex.join([sys.executable, "-m", "dupmae_toolkit"])
     found = shutil.which("dupmae")
-    if not os.path.exists(path) or (found and os.path.samefile(found, path)):
+    if found and os.path.samefile(found, path):
         return "dupmae"
-    return path if os.path.dirname(path) else os.path.join(os.curdir, path)
+    return shlex.quote(path if os.path.dirname(path) else os.path.join(os.curdir, path))
 
 
 def _silent(message: str) -> None:

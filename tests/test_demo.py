@@ -239,11 +239,15 @@ class TestHint:
         hint = _hint(Path("my index"), "models/mine")
         assert hint.startswith("dupmae search --index 'my index' --model models/mine ")
 
-    def test_it_is_a_name_where_no_program_is_installed(self, install, monkeypatch, tmp_path):
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-        monkeypatch.setattr(sys, "argv", ["-c"])
-        assert _hint(Path("indexes/demo"), "builtin").startswith("dupmae search ")
+    def test_it_runs_the_package_where_no_program_is_installed(self, install, monkeypatch):
+        monkeypatch.setenv("PATH", str(install("elsewhere").parent))
+        python = install("no program").parent / "python"
+        python.with_name("dupmae").rename(python)
+        monkeypatch.setattr(sys, "executable", str(python))
+        monkeypatch.setattr(sys, "argv", ["dupmae_toolkit/__main__.py", "demo"])
+        hint = _hint(Path("indexes/demo"), "builtin")
+        done = subprocess.run(["/bin/sh", "-c", hint], capture_output=True, text=True)
+        assert done.stdout.splitlines()[:4] == [str(python), "-m", "dupmae_toolkit", "search"]
 
 
 @pytest.mark.java
