@@ -14,20 +14,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.rows import Row, table
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much of it: documents and queries; large: as far as the subject goes."""
-
-    documents: int
-    queries: int
-    large: bool = False
-
+from benchmarks.rows import Row, Sizes, table
 
 #: Subject -> its sizes where none are given. Its module has ``measure(folder, sizes)``.
 SUBJECTS = {

@@ -13,16 +13,13 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.rows import Row
+from benchmarks.rows import Row, Sizes
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.training.data.collator import PreTrainingCollator
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
 
 WORDS, PIECES = 28_000, 2_517
 POOL, IGNORED = 256, -100

@@ -14,22 +14,20 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from benchmarks.rows import (
     NoPeerError,
     Row,
+    Sizes,
     against,
     each_in_turn,
     in_turns,
     peer_import,
     percentiles,
 )
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
 
 PEER = "sentence-transformers"
 #: Relative to a row's largest number: what rounding in either precision leaves.

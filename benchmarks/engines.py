@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks.collection import Collection, sample, share_of_best
-from benchmarks.rows import Row, against, in_turns, peer_import, timed
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
+from benchmarks.rows import Row, Sizes, against, in_turns, peer_import, timed
 
 K = 10
 DEEP = 1000

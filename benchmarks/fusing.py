@@ -10,19 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.rows import Row, against, in_turns, peer_import, timed
+from benchmarks.rows import Row, Sizes, against, in_turns, peer_import, timed
 from dupmae_toolkit.collection.opening import read_qrels
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.evaluation.measures import DEFAULT_MEASURES, evaluate
 from dupmae_toolkit.records import Ranking, Run
 from dupmae_toolkit.search.fusion import Fusion, fuse_runs
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
 
 DEPTH = 1000
 RRF_K = 60

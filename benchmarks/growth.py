@@ -12,14 +12,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks import synthetic
 from benchmarks.processes import resident_mib, run_python
-from benchmarks.rows import NoPeerError, Row, against, each_in_turn, percentiles, timed
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
+from benchmarks.rows import NoPeerError, Row, Sizes, against, each_in_turn, percentiles, timed
 
 K = 10
 #: Queries that are searched a second time, exactly.

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.collection import Collection, quality, stock_hybrid
-from benchmarks.rows import Row, against, in_turns
+from benchmarks.rows import Row, Sizes, against, in_turns
 from dupmae_toolkit.records import Ranking
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
 
 K = 1000
 

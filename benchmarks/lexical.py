@@ -11,20 +11,17 @@ import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from benchmarks import synthetic
 from benchmarks.collection import TERM, LexicalQueries
-from benchmarks.rows import Row, against, peer_import, timed
+from benchmarks.rows import Row, Sizes, against, peer_import, timed
 from dupmae_toolkit import jvm
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.search.lexical import Postings
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
 
 K = 1000
 THREADS = 2

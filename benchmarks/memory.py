@@ -11,15 +11,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from benchmarks.processes import Finished, run_python
-from benchmarks.rows import Row, against
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
+from benchmarks.rows import Row, Sizes, against
 
 WORDS, WORDS_EACH = 5_000, 60
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

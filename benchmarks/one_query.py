@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.collection import Collection, share_of_best, stock_hybrid
-from benchmarks.rows import Row, against, each_in_turn, peer_import, percentiles
+from benchmarks.rows import Row, Sizes, against, each_in_turn, peer_import, percentiles
 
 if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
     from dupmae_toolkit.records import Representations
 
 K, DEPTH, RRF_K = 10, 100, 60

@@ -1,4 +1,4 @@
-"""One line of the table: the same work done twice, and the ratio."""
+"""Rows of the table, the same work by ours and by a peer; how they are sized, timed and printed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many documents and queries to measure with; large: ten times further where it applies."""
+
+    documents: int
+    queries: int
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)

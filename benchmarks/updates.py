@@ -11,21 +11,18 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from benchmarks import synthetic
 from benchmarks.one_query import qdrant_shard, qdrant_upsert
-from benchmarks.rows import Row, against, each_in_turn, timed
+from benchmarks.rows import Row, Sizes, against, each_in_turn, timed
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.merging import FAN
 from dupmae_toolkit.index.updates import add_corpus, compact_index
 from dupmae_toolkit.records import Document, Representations
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Sizes
 
 DEPTHS = (10, 100)
 MODES = ("dense", "lexical", "hybrid")

@@ -19,6 +19,7 @@ from benchmarks.processes import run_python
 from benchmarks.rows import (
     NoPeerError,
     Row,
+    Sizes,
     against,
     each_in_turn,
     in_turns,
@@ -88,7 +89,7 @@ def test_turns_alternate_and_the_best_counts(monkeypatch):
 
 
 def test_subjects_are_chosen_and_sizes_handed_on(tmp_path, monkeypatch, capsys):
-    seen: list[tuple[str, command.Sizes]] = []
+    seen: list[tuple[str, Sizes]] = []
 
     def module(name: str):
         def measure(folder, sizes):
@@ -101,7 +102,7 @@ def test_subjects_are_chosen_and_sizes_handed_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command.importlib, "import_module", lambda name: module(name))
     answer = tmp_path / "rows.json"
     assert command.main(["hybrid", "--documents", "7", "--json", str(answer)]) == 0
-    assert seen == [("benchmarks.hybrid", command.Sizes(7, command.SUBJECTS["hybrid"].queries))]
+    assert seen == [("benchmarks.hybrid", Sizes(7, command.SUBJECTS["hybrid"].queries))]
     assert "| benchmarks.hybrid | peer | 1.00 s |" in capsys.readouterr().out
     rows = json.loads(answer.read_text())["rows"]
     assert rows[0]["ratio"] == 2.0
@@ -383,7 +384,7 @@ def test_growth_counts_building_by_the_document_and_draws_two_sizes(tmp_path, mo
         }
 
     monkeypatch.setattr(growth, "point", point)
-    rows = growth.measure(tmp_path, command.Sizes(100, 5, large=True))
+    rows = growth.measure(tmp_path, Sizes(100, 5, large=True))
     assert [row.details["documents"] for row in rows[::2]] == [100, 1_000, 10_000]
     assert [row.ratio for row in rows] == [1.0] * 6
     assert growth.plot(rows[:2], tmp_path / "one.png").startswith("nothing drawn")
@@ -432,7 +433,7 @@ def test_additions_are_measured_and_give_the_results_of_an_index_built_at_once(
     tmp_path, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "qdrant_edge", None)
-    rows = updates.measure(tmp_path, command.Sizes(60, 3))
+    rows = updates.measure(tmp_path, Sizes(60, 3))
     assert [row.work.split(",")[0] for row in rows] == [
         "an addition of 1 to 60 documents",
         "an addition of 10 to 60 documents",
