@@ -93,7 +93,7 @@ def assert_same(lean, whole, texts=TEXTS):
 @pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
 def test_vectors_and_info_are_those_of_the_whole_encoder(tmp_path, half, lower, act, arithmetic):
     folder = make_checkpoint(tmp_path / "bert", half=half, lower=lower, act=act)
-    lean = lean_encoder.read(folder, str(folder), {}, arithmetic)
+    lean = lean_encoder.read_lean_encoder(folder, str(folder), {}, arithmetic)
     assert lean.arithmetic == arithmetic
     assert_same(lean, DupMAEEncoder.from_pretrained(folder, precision=arithmetic))
 
@@ -112,13 +112,13 @@ def test_vectors_and_info_are_those_of_the_whole_encoder(tmp_path, half, lower, 
 )
 def test_settings_change_it_as_they_change_the_whole_one(tmp_path, changes, arithmetic):
     folder = make_checkpoint(tmp_path / "bert", dense_dim=changes.get("dense_dim", 0))
-    lean = lean_encoder.read(folder, str(folder), changes, arithmetic)
+    lean = lean_encoder.read_lean_encoder(folder, str(folder), changes, arithmetic)
     assert_same(lean, DupMAEEncoder.from_pretrained(folder, precision=arithmetic, **changes))
 
 
 @pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
 def test_the_built_in_encoder_is_one(arithmetic):
-    lean = lean_encoder.read(BUILTIN, "builtin", {}, arithmetic)
+    lean = lean_encoder.read_lean_encoder(BUILTIN, "builtin", {}, arithmetic)
     texts = [*TEXTS, "How do I parse a date?", "naïve café — “quotes” ½"]
     assert_same(lean, DupMAEEncoder.from_pretrained("builtin", precision=arithmetic), texts)
 
@@ -139,7 +139,9 @@ def test_an_encoder_that_has_encoded_can_be_copied_and_pickled(checkpoint, arith
 
 @pytest.fixture(scope="module")
 def tokenizers():
-    return plain_tokenizer.read(BUILTIN), DupMAEEncoder.from_pretrained("builtin").tokenizer
+    return plain_tokenizer.read_tokenizer(BUILTIN), DupMAEEncoder.from_pretrained(
+        "builtin"
+    ).tokenizer
 
 
 @settings(max_examples=200, deadline=None)
@@ -281,9 +283,9 @@ def no_config(folder):
 )
 def test_whatever_is_not_plain_is_left_to_transformers(tmp_path, change):
     folder = make_checkpoint(tmp_path / "bert")
-    assert lean_encoder.read(folder, "x", {}) is not None
+    assert lean_encoder.read_lean_encoder(folder, "x", {}) is not None
     change(folder)
-    assert lean_encoder.read(folder, "x", {}) is None
+    assert lean_encoder.read_lean_encoder(folder, "x", {}) is None
 
 
 def test_no_weights_are_read_where_the_tokenizer_is_left_to_transformers(tmp_path, monkeypatch):
@@ -295,16 +297,16 @@ def test_no_weights_are_read_where_the_tokenizer_is_left_to_transformers(tmp_pat
         return load_file(path)
 
     monkeypatch.setattr("safetensors.torch.load_file", spy)
-    assert lean_encoder.read(folder, "x", {}) is not None
+    assert lean_encoder.read_lean_encoder(folder, "x", {}) is not None
     assert read == [folder / "model.safetensors"]
     # Folders that older versions of transformers saved have it.
     (folder / "special_tokens_map.json").write_text("{}")
-    assert lean_encoder.read(folder, "x", {}) is None
+    assert lean_encoder.read_lean_encoder(folder, "x", {}) is None
     assert len(read) == 1
 
 
 def test_a_projection_that_is_not_there_yet_is_left_to_the_whole_encoder(checkpoint):
-    assert lean_encoder.read(checkpoint, "x", {"dense_dim": 3}) is None
+    assert lean_encoder.read_lean_encoder(checkpoint, "x", {"dense_dim": 3}) is None
 
 
 def test_the_loader_takes_it_where_it_can_and_the_whole_one_otherwise(checkpoint, monkeypatch):

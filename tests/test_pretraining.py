@@ -17,12 +17,12 @@ from transformers import BertConfig, BertForMaskedLM
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import read_json
-from dupmae_toolkit.model import heads, losses
+from dupmae_toolkit.model import heads, pretraining_losses
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.losses import bag_of_words_loss, linear_cross_entropy
 from dupmae_toolkit.model.presets import PRESETS, PreTrainingConfig
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
+from dupmae_toolkit.model.pretraining_losses import bag_of_words_loss, linear_cross_entropy
 from dupmae_toolkit.training.data.collator import PreTrainingCollator
 from tests.pretraining_reference import losses_reference, randomise
 from tests.tiny import FAMILIES, save_tiny, tiny_encoder, tiny_tokenizer
@@ -306,7 +306,7 @@ def test_no_tensor_of_batch_by_length_by_vocabulary_ever_lives(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ):
     size, texts = 4000, 12
-    monkeypatch.setattr(losses, "CHUNK", 16 * size)
+    monkeypatch.setattr(pretraining_losses, "CHUNK", 16 * size)
     monkeypatch.setattr(heads, "CHUNK", 128)
     config = PreTrainingConfig.preset(preset)
     model = DupMAEForPreTraining(tiny_encoder(size=size), config)
@@ -321,7 +321,7 @@ def test_no_tensor_of_batch_by_length_by_vocabulary_ever_lives(
 @pytest.mark.parametrize("chunk", [1, 3 * 50, 8 * 50, 512 * 50])
 @pytest.mark.parametrize("rows", [0, 1, 8, 20])
 def test_linear_cross_entropy_equals_torchs(rows: int, chunk: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(losses, "CHUNK", chunk)
+    monkeypatch.setattr(pretraining_losses, "CHUNK", chunk)
     torch.manual_seed(rows)
     features = torch.randn(rows, 6, requires_grad=True)
     weight, bias = torch.randn(50, 6, requires_grad=True), torch.randn(50, requires_grad=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dupmae_toolkit.model import backbones, heads, losses
+from dupmae_toolkit.model import backbones, heads, pretraining_losses
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import DupMAEForPreTraining
 from dupmae_toolkit.training.data.collator import PreTrainingCollator
@@ -65,7 +65,7 @@ def pretraining(preset):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(losses, "CHUNK", CHUNK)
+    monkeypatch.setattr(pretraining_losses, "CHUNK", CHUNK)
 
 
 def saved_numbers(kept: list[int]):

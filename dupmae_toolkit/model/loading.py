@@ -1,4 +1,4 @@
-"""Encoders for inference: without transformers where that can be, with it otherwise."""
+"""Encoders for inference: read without transformers where possible, with it otherwise."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dupmae_toolkit.model.text_encoder import TextEncoder
 def load_encoder(
     source: str | Path, *, device: str | None = None, precision: str = "auto", **changes: Any
 ) -> TextEncoder:
-    """An encoder that gives vectors, and is not to be trained; ready a few seconds sooner.
+    """An encoder to encode with, not to train; ready seconds sooner than a DupMAEEncoder.
 
-    Everything is as ``DupMAEEncoder.from_pretrained`` has it, vectors and errors included.
+    Arguments, vectors and errors are those of ``DupMAEEncoder.from_pretrained``.
     """
     import torch
 
     from dupmae_toolkit.model.checkpoints import check_files, named_folder
-    from dupmae_toolkit.model.lean import encoder as lean_encoder
+    from dupmae_toolkit.model.lean.encoder import read_lean_encoder
     from dupmae_toolkit.model.plausible import check_config
     from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
 
@@ -28,7 +28,7 @@ def load_encoder(
         folder, name = named_folder(source)
         check_files(folder)
         check_config(folder)
-        encoder = lean_encoder.read(folder, name, changes, arithmetic)
+        encoder = read_lean_encoder(folder, name, changes, arithmetic)
         if encoder is not None:
             return encoder
     from dupmae_toolkit.model.encoder import DupMAEEncoder

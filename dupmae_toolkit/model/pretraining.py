@@ -15,8 +15,8 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import named_folder
 from dupmae_toolkit.model.decoder import CLSDecoder
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.losses import bag_of_words_loss, linear_cross_entropy
 from dupmae_toolkit.model.presets import PreTrainingConfig
+from dupmae_toolkit.model.pretraining_losses import bag_of_words_loss, linear_cross_entropy
 
 DECODER_WEIGHTS = "decoder.safetensors"
 CONFIG_KEY = "pretraining"  # in config.json, under "dupmae"

@@ -1,9 +1,9 @@
 """A BERT-like encoder for inference on a CPU, read from its files without transformers.
 
-Importing transformers takes longer than everything else that a first query waits for. A folder
-that is a plain BERT in every respect can be read without it: safetensors, tokenizer.json and two
-small JSON files. For anything else ``read`` gives None, and DupMAEEncoder reads it. Both give the
-same vectors, to the last bit, and the same EncoderInfo.
+Of all that a first query waits for, importing transformers takes longest. A folder that is a plain
+BERT in every respect can be read without it: safetensors, tokenizer.json and two small JSON files.
+For anything else ``read_lean_encoder`` gives None, and DupMAEEncoder reads it. Both give the same
+vectors, to the last bit, and the same EncoderInfo.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from torch.nn import functional
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.lean.bert import VOCABULARY, WORDS, Activation
 from dupmae_toolkit.model.lean.bf16 import LEAN
-from dupmae_toolkit.model.lean.tokenizer import PlainTokenizer
-from dupmae_toolkit.model.lean.tokenizer import read as read_tokenizer
+from dupmae_toolkit.model.lean.tokenizer import PlainTokenizer, read_tokenizer
 from dupmae_toolkit.model.text_encoder import (
     EncoderOutput,
     TextEncoder,
@@ -35,7 +34,7 @@ from dupmae_toolkit.model.weights import EXTRA_WEIGHTS, PROJECTION, hash_weights
 _ACTIVATIONS: dict[str, Activation] = {"gelu": functional.gelu, "relu": functional.relu}
 _BIAS = "cls.predictions.bias"
 _DECODER_BIAS = "cls.predictions.decoder.bias"
-#: What config.json must say where it says anything; other keys change nothing for inference.
+#: Values that config.json must have for these keys, if it has them; other keys do not matter here.
 _PLAIN = {
     "model_type": "bert",
     "architectures": ["BertForMaskedLM"],
@@ -46,12 +45,12 @@ _PLAIN = {
     "chunk_size_feed_forward": 0,
     "pruned_heads": {},
 }
-#: What makes transformers read other code or weights, or look at what does not matter here.
+#: Keys that make transformers read other code or weights, or check what is not read here.
 _REFUSED = (
     *("auto_map", "quantization_config", "_attn_implementation", "attn_implementation"),
     *("num_labels", "id2label", "label2id", "problem_type"),
 )
-#: Numbers that transformers insists on; what it would refuse must not be read here.
+#: Numbers that transformers checks; what it would refuse must not be accepted here.
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 _IGNORED = ("bert.pooler.", "cls.seq_relationship.")
@@ -139,10 +138,10 @@ class LeanEncoder(TextEncoder):
         return hash_weights(named)
 
 
-def read(
+def read_lean_encoder(
     folder: Path, name: str, changes: Mapping[str, Any], arithmetic: str = "fp32"
 ) -> LeanEncoder | None:
-    """The encoder of a checkpoint's folder; None where only DupMAEEncoder can read it, or refuse.
+    """The encoder of a checkpoint's folder; None if it is for DupMAEEncoder to read, or refuse.
 
     changes: fields of DupMAEConfig that override the checkpoint's. arithmetic: fp32 or bf16.
     """
@@ -153,13 +152,13 @@ def read(
         carried = DupMAEConfig.from_dict(backbone.get("dupmae"))
         config = carried.but(**changes)
         if config.dense_dim != carried.dense_dim:
-            return None  # a projection that is yet to be trained
+            return None  # the new projection is drawn at random by DupMAEEncoder
         tokenizer = read_tokenizer(folder)
         if tokenizer is None:
             return None  # before the weights are read, which may be large
         weights = _weights(folder, backbone)
         projection = read_projection(folder / EXTRA_WEIGHTS) if config.dense_dim else None
-    except Exception:  # whatever is wrong, DupMAEEncoder finds it too, and says it in one line
+    except Exception:  # whatever is wrong: DupMAEEncoder finds it too, and reports it
         return None
     if weights is None:
         return None
@@ -205,7 +204,7 @@ def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | N
     from safetensors.torch import load_file
 
     if (folder / "adapter_config.json").exists():
-        return None  # transformers may lay an adapter over the weights
+        return None  # transformers adds the adapter to the weights
     stored = load_file(folder / "model.safetensors")
     weights = {k: v for k, v in stored.items() if not k.startswith(_IGNORED)}
     words, bias = weights[WORDS], weights[_BIAS]
@@ -222,14 +221,14 @@ def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | N
 
 
 def _keeps_precision(stored: Mapping[str, Tensor], backbone: Mapping[str, Any]) -> bool:
-    """Whether transformers reads the weights as they are: it rounds them to config.json's dtype."""
+    """Whether transformers reads the weights unchanged: it rounds them to config.json's dtype."""
     kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in stored.values()}
     said = [backbone[key] for key in ("dtype", "torch_dtype") if backbone.get(key) is not None]
     return len(kinds) == 1 and all(each in ("float32", *kinds) for each in said)
 
 
 def _shapes(backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a BertForMaskedLM, tied ones once."""
+    """Names and shapes of a BertForMaskedLM's weights, tied ones once."""
     hidden, inner = backbone["hidden_size"], backbone["intermediate_size"]
     shapes: dict[str, tuple[int, ...]] = {}
 

@@ -1,7 +1,7 @@
 """BERT's tokenizer from tokenizer.json alone, without importing transformers.
 
-Only where that file says all there is to say: transformers' own tokenizer, made from the same
-folder, gives the same tokens then. For any other, ``read`` gives None.
+Where that file alone determines the tokens, they are those of transformers' own tokenizer, made
+from the same folder. For any other folder ``read_tokenizer`` gives None.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _SPECIAL = {
     "mask_token": "[MASK]",
 }
 _CLASSES = ("BertTokenizer", "BertTokenizerFast")
-#: Settings of the tokenizer that change its tokens, and what they are where nothing is said.
+#: Settings that change the tokens, and their values where the file does not name them.
 _NORMALIZER = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
 _MODEL = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
-#: Settings that may stand there, for they change nothing that encoding asks for.
+#: Settings that may have any value: they do not change what encoding asks for.
 _HARMLESS = {
     *("backend", "clean_up_tokenization_spaces", "do_basic_tokenize", "is_local", "max_length"),
     *("model_max_length", "name_or_path", "pad_to_multiple_of", "pad_token_type_id", "stride"),
     *("padding_side", "truncation_strategy", "model_input_names", "special_tokens_map_file"),
     *("tokenizer_file", "tokenizer_class", "local_files_only"),
 }
-#: Settings that may stand there with this value.
+#: Settings that may be given with this value alone.
 _USUAL = {"truncation_side": "right", "never_split": None, "extra_special_tokens": None}
-#: Files that could say more than is read here.
+#: Files with settings that are not read here; a folder with one of them is left alone.
 _OTHER_FILES = ("added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -72,8 +72,8 @@ class PlainTokenizer:
         return self._special["pad_token"]
 
 
-def read(folder: Path) -> PlainTokenizer | None:
-    """The tokenizer of a checkpoint's folder; None where transformers may make another of it."""
+def read_tokenizer(folder: Path) -> PlainTokenizer | None:
+    """The tokenizer of a checkpoint's folder; None if transformers might tokenise otherwise."""
     if any((folder / name).exists() for name in _OTHER_FILES):
         return None
     try:
@@ -84,7 +84,7 @@ def read(folder: Path) -> PlainTokenizer | None:
         from tokenizers import Tokenizer
 
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception:  # whatever is wrong, transformers is asked next, and it is told then
+    except Exception:  # whatever is wrong: transformers is tried next, and its error is reported
         return None
     known = backend.get_vocab()
     return PlainTokenizer(backend) if all(token in known for token in _SPECIAL.values()) else None

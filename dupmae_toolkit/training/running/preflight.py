@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.model.losses import CHUNK
+from dupmae_toolkit.model.pretraining_losses import CHUNK
 from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.running import processes
 from dupmae_toolkit.training.running.measuring import (
