@@ -175,7 +175,7 @@ def product_rate(dtype: str, size: int = 2048, rounds: int = 10) -> float:
 
 
 def _arithmetic(encoder: Any, texts: list[str], work: str) -> Row:
-    from dupmae_toolkit.model.inference import tokenize
+    from dupmae_toolkit.model.tokens import tokenize
 
     kind = encoder.arithmetic
     lengths = [

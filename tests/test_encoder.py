@@ -12,9 +12,11 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.model import inference
+from dupmae_toolkit.model import tokens as tokens_module
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.inference import tokenize
+from dupmae_toolkit.model.inference_copy import OwnLayers
+from dupmae_toolkit.model.lean.bert import LeanBert
+from dupmae_toolkit.model.tokens import tokenize
 from tests.families import FAMILIES, LONGEST, make_lm, make_tokenizer, save_checkpoint, sentences
 
 TEXTS = [*sentences(6), "Day", "", *sentences(2, seed=5, words=70), "River war sun."]
@@ -102,8 +104,8 @@ def test_the_same_texts_give_the_same_bits_each_time(bert):
 
 def test_texts_come_back_in_the_order_given_over_many_batches(bert, monkeypatch):
     whole = bert.encode_documents(TEXTS)
-    monkeypatch.setattr(inference, "TOKENS_PER_BATCH", 40)
-    monkeypatch.setattr(inference, "TEXTS_PER_BATCH", 2)
+    monkeypatch.setattr(tokens_module, "TOKENS_PER_BATCH", 40)
+    monkeypatch.setattr(tokens_module, "TEXTS_PER_BATCH", 2)
     small = bert.encode_documents(TEXTS, ids=[f"d{i}" for i in range(len(TEXTS))])
     assert small.ids[3] == "d3"
     np.testing.assert_allclose(small.dense, whole.dense, atol=1e-5)
@@ -219,7 +221,7 @@ def test_very_long_texts_are_cut_like_any_other(kind, text):
 @pytest.mark.parametrize("kind", ["wordpiece", "bytes", "unigram"])
 def test_reading_only_the_beginning_never_changes_a_token(kind, monkeypatch):
     # So few characters a token that the beginning often ends where the limit does.
-    monkeypatch.setattr(inference, "CHARACTERS_PER_TOKEN", 3)
+    monkeypatch.setattr(tokens_module, "CHARACTERS_PER_TOKEN", 3)
     tokenizer = make_tokenizer(kind)
     rng = np.random.default_rng(3)
     for _ in range(300):
@@ -349,13 +351,17 @@ def test_threads_may_share_an_encoder():
     assert not faults
 
 
+def without_lean_layers(monkeypatch):
+    monkeypatch.setattr(LeanBert, "of", classmethod(lambda cls, lm: None))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_copy_cast_for_inference_changes_no_bit(family, monkeypatch):
     encoder = make_encoder(family, precision="bf16", dense_dim=8)
-    monkeypatch.setattr(encoder, "_lean", lambda: None)  # which would take BERT's place
+    without_lean_layers(monkeypatch)  # which would take BERT's place
     fast = encoder.encode_documents(TEXTS)
-    assert encoder._cast is not None
-    monkeypatch.setattr(encoder, "_lm", lambda: encoder.lm)
+    assert encoder._inference_copy.layers.lm is not encoder.lm
+    monkeypatch.setattr(encoder, "_layers", lambda: OwnLayers(encoder.lm))
     slow = encoder.encode_documents(TEXTS)
     assert (fast.dense == slow.dense).all()
     assert (fast.lexical != slow.lexical).nnz == 0
@@ -365,9 +371,9 @@ def test_the_copy_cast_for_inference_changes_no_bit(family, monkeypatch):
 def test_the_copy_cast_for_inference_follows_the_weights(lean, monkeypatch):
     encoder = make_encoder(precision="bf16")
     if not lean:
-        monkeypatch.setattr(encoder, "_lean", lambda: None)
+        without_lean_layers(monkeypatch)
     encoder.encode_documents(TEXTS)
-    assert (encoder._cast is None) == lean
+    assert isinstance(encoder._inference_copy.layers, LeanBert) == lean
 
     def changed():
         before = encoder.info.weights_sha256, encoder.encode_documents(TEXTS).dense
@@ -375,7 +381,7 @@ def test_the_copy_cast_for_inference_follows_the_weights(lean, monkeypatch):
         assert encoder.info.weights_sha256 != before[0]
         now = encoder.encode_documents(TEXTS).dense
         assert (now != before[1]).any()
-        encoder._cast = encoder._lean_copy = None
+        encoder._inference_copy = None
         assert (encoder.encode_documents(TEXTS).dense == now).all()
 
     for change in (_step, _load_another, _replace_a_layer):
@@ -410,7 +416,7 @@ def _replace_a_layer(encoder):
 def test_the_copy_is_no_part_of_the_module(lean, monkeypatch):
     encoder = make_encoder(precision="bf16")
     if not lean:
-        monkeypatch.setattr(encoder, "_lean", lambda: None)
+        without_lean_layers(monkeypatch)
     keys = list(encoder.state_dict())
     count = len(list(encoder.parameters()))
     encoder.encode_documents(TEXTS)

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from dupmae_toolkit.model import heads
-from dupmae_toolkit.model.heads import activate, pooled_logits
-from dupmae_toolkit.model.inference import sparse_top_k
+from dupmae_toolkit.model.heads import activate, pooled_logits, sparse_top_k
 
 VOCABULARY = 2500  # more than two chunks, and no multiple of one
 

@@ -21,10 +21,10 @@ from dupmae_toolkit import DupMAEEncoder, load_encoder
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.checkpoints import BUILTIN
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.inference import tokenize
 from dupmae_toolkit.model.lean import encoder as lean_encoder
 from dupmae_toolkit.model.lean import tokenizer as plain_tokenizer
 from dupmae_toolkit.model.lean.encoder import LeanEncoder
+from dupmae_toolkit.model.tokens import tokenize
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["river", "war", "sun", "day", "##s", "##ing", "the", "é", "e", "日", "本", "!", "İ", "a"]

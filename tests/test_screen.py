@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from dupmae_toolkit import load_encoder
-from dupmae_toolkit.model.heads import activate, pooled_logits
-from dupmae_toolkit.model.inference import sparse_top_k
+from dupmae_toolkit.model.heads import activate, pooled_logits, sparse_top_k
 from dupmae_toolkit.model.lean import bert as lean
 from dupmae_toolkit.model.lean import screen as screen_module
 from dupmae_toolkit.model.lean.screen import Screen, has_byte_products
@@ -176,9 +175,9 @@ def test_the_built_in_encoder_gives_the_same_vectors_with_it(monkeypatch):
     used: list[int] = []
 
     class Counting(Screen):
-        def pooled(self, rows, lengths, most):
-            used.append(most)
-            return super().pooled(rows, lengths, most)
+        def pooled(self, rows, lengths, top_k):
+            used.append(top_k)
+            return super().pooled(rows, lengths, top_k)
 
     monkeypatch.setattr(lean, "Screen", Counting)
     vectors = []

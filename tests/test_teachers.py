@@ -10,7 +10,7 @@ from transformers import AutoModelForMaskedLM
 
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.model.inference import pad, tokenize
+from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 from dupmae_toolkit.training.sources import TeacherSource
 from dupmae_toolkit.training.teachers import Side, Teachers

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from dupmae_toolkit.model import inference, workers
+from dupmae_toolkit.model import text_encoder, tokens, workers
 from dupmae_toolkit.model.workers import side_by_side
 from tests.test_encoder import TEXTS, make_encoder
 
@@ -88,10 +88,10 @@ def test_a_forked_process_makes_its_own_workers():
 
 
 def test_vectors_do_not_depend_on_the_number_of_threads(threads, monkeypatch):
-    monkeypatch.setattr(inference, "TOKENS_PER_BATCH", 40)
+    monkeypatch.setattr(tokens, "TOKENS_PER_BATCH", 40)
     encoder = make_encoder()
     given = encoder.encode_documents(TEXTS)
-    monkeypatch.setattr(inference, "side_by_side", lambda work, jobs: map(work, jobs))
+    monkeypatch.setattr(text_encoder, "side_by_side", lambda work, jobs: map(work, jobs))
     plain = encoder.encode_documents(TEXTS)
     assert abs(given.dense - plain.dense).max() < 1e-6
     assert abs(given.lexical - plain.lexical).max() < 1e-6

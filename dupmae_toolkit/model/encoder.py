@@ -17,22 +17,17 @@ from dupmae_toolkit.files import replace_folder
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm, named_folder, quiet
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.heads import pooled_logits
-from dupmae_toolkit.model.lean.bert import LeanBert
-from dupmae_toolkit.model.lean.bf16 import LEAN
-from dupmae_toolkit.model.precision import (
-    PRECISIONS,
-    CastCopy,
+from dupmae_toolkit.model.heads import EncoderOutput, output_of
+from dupmae_toolkit.model.inference_copy import (
     Fingerprint,
+    InferenceCopy,
+    OwnLayers,
     fingerprint,
-    takes_bf16,
 )
-from dupmae_toolkit.model.text_encoder import (
-    EncoderOutput,
-    TextEncoder,
-    ordinary_tokens,
-    output_of,
-)
+from dupmae_toolkit.model.lean.bert import LeanBert
+from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
+from dupmae_toolkit.model.text_encoder import TextEncoder
+from dupmae_toolkit.model.tokens import ordinary_tokens
 from dupmae_toolkit.model.weights import (
     EXTRA_WEIGHTS,
     hash_weights,
@@ -41,10 +36,10 @@ from dupmae_toolkit.model.weights import (
     stored_weights,
 )
 
-_CASTING = threading.Lock()
+_COPYING = threading.Lock()
 
 
-class DupMAEEncoder(TextEncoder, nn.Module):
+class DupMAEEncoder(nn.Module, TextEncoder):
     """A masked LM whose [CLS] is the dense vector and whose vocabulary head gives the lexical one.
 
     Example:
@@ -80,8 +75,7 @@ class DupMAEEncoder(TextEncoder, nn.Module):
         rows: Any = lm.get_input_embeddings()
         table = ordinary_tokens(tokenizer, rows.weight.shape[0])
         self.register_buffer("ordinary", table, persistent=False)
-        self._cast: CastCopy | None = None
-        self._lean_copy: tuple[str, Fingerprint, LeanBert | None] | None = None
+        self._inference_copy: InferenceCopy | None = None
         self._hashed: tuple[Fingerprint, str] | None = None
 
     # --- the network
@@ -92,85 +86,54 @@ class DupMAEEncoder(TextEncoder, nn.Module):
         attention_mask: Tensor,
         pool_mask: Tensor | None = None,
         *,
-        most: int | None = None,
+        top_k: int | None = None,
     ) -> EncoderOutput:
         """Both vectors of a batch.
 
         input_ids, attention_mask: int64 [B, L]. pool_mask: bool [B, L], the tokens that the lexical
-        pool sees; by default every token that is neither padding nor special. most: lexical weights
-        that are not among the so many largest of a text (0: all that there are) may be 0.
+        pool sees; by default every token that is neither padding nor special. top_k: lexical
+        weights beyond a text's ``top_k`` largest may be 0; 0 or None keeps all.
         """
-        lean = self._lean()
+        layers = self._layers()
 
         def bag_of_words() -> Tensor:
-            ordinary = attention_mask.bool() & self.ordinary[input_ids]
-            pool = ordinary if pool_mask is None else pool_mask
-            return self._bag_of_words(hidden, pool, lean, most)
+            pool = pool_mask
+            if pool is None:
+                pool = attention_mask.bool() & self.ordinary[input_ids]
+            return layers.pooled_logits(hidden, pool, self.config.lexical_head, top_k)
 
-        with self._dtypes_of(lean):
-            if lean is not None:
-                hidden = lean.hidden_states(input_ids, attention_mask)
-            else:
-                hidden = backbones.hidden_states(self._lm(), input_ids, attention_mask)
+        with layers.autocast():
+            hidden = layers.hidden_states(input_ids, attention_mask)
             return output_of(self.config, hidden, self.dense_projection, bag_of_words)
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
-        lean = self._lean()
-        with self._dtypes_of(lean):
-            return self._bag_of_words(hidden, pool_mask, lean)
+        layers = self._layers()
+        with layers.autocast():
+            return layers.pooled_logits(hidden, pool_mask, self.config.lexical_head)
 
-    def _bag_of_words(
-        self, hidden: Tensor, pool_mask: Tensor, lean: LeanBert | None, most: int | None = None
-    ) -> Tensor:
-        lm, features = self._lm(), hidden
-        weight, bias = backbones.vocabulary_projection(lm)
-        if self.config.lexical_head == "mlm":
-            features = lean.transform(hidden) if lean else backbones.transform(lm, hidden)
-        if lean is not None:
-            return lean.pooled_logits(features, bias, pool_mask, most)
-        return pooled_logits(features, weight, bias, pool_mask)
-
-    def _dtypes_of(self, lean: LeanBert | None) -> contextlib.AbstractContextManager[None]:
-        """Without autocast where the layers know themselves what is in bf16."""
-        if lean is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, enabled=False)
-
-    def _lean(self) -> LeanBert | None:
-        """The backbone for inference on a CPU, where it is one that ``lean`` knows."""
-        if self.training or torch.is_grad_enabled() or self.device.type != "cpu":
-            return None
-        arithmetic = "fp32"
-        if torch.is_autocast_enabled("cpu"):
-            if torch.get_autocast_dtype("cpu") != torch.bfloat16:
-                return None
-            arithmetic = "bf16"
-        now = fingerprint(self.lm)
-        with _CASTING:
-            if self._lean_copy is None or self._lean_copy[:2] != (arithmetic, now):
-                self._lean_copy = arithmetic, now, LEAN[arithmetic].of(self.lm)
-            return self._lean_copy[2]
-
-    def _lm(self) -> Any:
-        """The masked LM; for inference under autocast a copy that is cast already."""
+    def _layers(self) -> OwnLayers | LeanBert:
+        """The layers to compute a batch with: the LM's own, or without gradients a copy's."""
         kind = self.device.type
-        if self.training or torch.is_grad_enabled() or not torch.is_autocast_enabled(kind):
-            return self.lm
-        dtype = torch.get_autocast_dtype(kind)
-        with _CASTING:  # batches run side by side, and one copy is enough
-            if self._cast is None or not self._cast.fits(self.lm, dtype):
-                self._cast = CastCopy.of(self.lm, dtype)
-            return self._cast.module
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        # On a CPU lean layers may be faster than the LM's own even without autocast.
+        gains = dtype is not None or kind == "cpu"
+        if self.training or torch.is_grad_enabled() or not gains:
+            return OwnLayers(self.lm)
+        now = fingerprint(self.lm)
+        with _COPYING:  # batches run side by side, and one copy is enough
+            if self._inference_copy is None or not self._inference_copy.fits(dtype, now):
+                self._inference_copy = InferenceCopy.of(self.lm, dtype, now)
+            return self._inference_copy.layers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the copies for inference, which whoever copies or loads it makes again."""
-        return self.__dict__ | {"_cast": None, "_lean_copy": None}
+        """Without the copy for inference, which is made again when it is needed."""
+        return self.__dict__ | {"_inference_copy": None}
 
     def train(self, mode: bool = True) -> DupMAEEncoder:
-        """As in any module; copies for inference are given up, since training outdates them."""
+        """As in any module; the copy for inference is dropped, since training outdates it."""
         if mode:
-            self._cast = self._lean_copy = None
+            self._inference_copy = None
         return super().train(mode)
 
     # --- where and how it computes
@@ -189,7 +152,7 @@ class DupMAEEncoder(TextEncoder, nn.Module):
 
     @property
     def arithmetic(self) -> str:
-        """What products are taken in here, ``bf16`` or ``fp32``, as ``auto`` is resolved."""
+        """What products are taken in, ``bf16`` or ``fp32``, once ``auto`` is resolved here."""
         with self.autocast():
             return "bf16" if torch.is_autocast_enabled(self.device.type) else "fp32"
 

@@ -1,39 +1,76 @@
-"""The lexical head: vocabulary logits, maximum over the tokens, without the tensor between them.
+"""The two heads: from hidden states to a dense vector and to pooled vocabulary logits.
 
-A batch of B texts of L tokens has B·L·|V| logits: 32 × 256 × 30,522 of them are a gigabyte, and
-their gradients another. Only the maxima are wanted, so the vocabulary is taken in chunks, and the
-backward pass follows the one token that won each term.
+The lexical head takes the maximum of the vocabulary logits over the tokens. A batch of B texts of L
+tokens has B·L·|V| logits: 32 × 256 × 30,522 of them are a gigabyte, and their gradients another.
+Only the maxima are needed, so the vocabulary is taken in chunks, and the backward pass follows the
+one token that has a term's maximum.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from dupmae_toolkit.model.config import DupMAEConfig
+
 #: Products at a time: few enough that they stay in the processor's cache.
 PRODUCTS = 1 << 22
 CHUNK = 1024  # entries of the vocabulary at a time, at least
-#: In float32 on a CPU: tokens and entries of the vocabulary at a time. Their products, a megabyte
-#: or so, are used again for each tile; larger results come from the system as fresh pages, which
-#: costs a third more. Not a power of two: rows of 4,096 bytes fall on the same places of the cache,
-#: and products with such rows take half as long again.
+#: In float32 on a CPU: tokens and entries of the vocabulary in a tile. Every tile's products, about
+#: a megabyte, are written to the same memory; larger results come from the system as fresh pages,
+#: which costs a third more. Not a power of two: rows of 4,096 bytes fall on the same places of the
+#: cache, and products with such rows take half as long again.
 ROWS = 512
 ENTRIES = 704
-#: Up to so many tokens, a query's, the vocabulary is the left factor: reading it is what costs, and
-#: products with a few rows on the left read it at half the speed.
+#: Up to this many tokens, a query's, the vocabulary is the left factor: the time goes into reading
+#: it, and products with few rows on the left read it at half the speed.
 FEW = 64
 
 _IN_TILES = (torch.float32, torch.bfloat16)
 
-Projection = Callable[[Tensor], Tensor]
-#: See ``Screen.pooled``, which knows already how much is wanted.
+#: ``Screen.pooled`` with its ``top_k`` filled in.
 Screening = Callable[[Tensor, list[int]], Tensor | None]
+
+
+class EncoderOutput(NamedTuple):
+    """dense: [B, d], normalised if the config says so. lexical: float32 [B, |V|] or None.
+
+    cls: [B, H], the raw first hidden state. hidden: [B, L, H].
+    """
+
+    dense: Tensor
+    lexical: Tensor | None
+    cls: Tensor
+    hidden: Tensor
+
+
+def output_of(
+    config: DupMAEConfig,
+    hidden: Tensor,
+    project: Callable[[Tensor], Tensor] | None,
+    bag_of_words: Callable[[], Tensor],
+) -> EncoderOutput:
+    """Both vectors of a batch from its hidden states [B, L, H].
+
+    project: [B, H] to [B, d], if the encoder has a projection. bag_of_words: gives the pooled
+    vocabulary logits, float32 [B, |V|]; called only if there is a lexical head.
+    """
+    cls = hidden[:, 0]
+    dense = (cls if project is None else project(cls)).float()
+    if config.normalize:
+        dense = functional.normalize(dense, dim=-1)
+    lexical = None
+    if config.lexical_head != "none":
+        lexical = activate(bag_of_words(), config.activation)
+    return EncoderOutput(dense, lexical, cls, hidden)
 
 
 def pooled_logits(
@@ -41,7 +78,7 @@ def pooled_logits(
     weight: Tensor,
     bias: Tensor,
     mask: Tensor,
-    few: Projection | None = None,
+    few: Callable[[Tensor], Tensor] | None = None,
     screen: Screening | None = None,
 ) -> Tensor:
     """max over the tokens i of a text with mask_i of (features_i · weight_v + bias_v).
@@ -51,8 +88,8 @@ def pooled_logits(
     Returns float32 [B, V]; a text in which no token counts gets ``-inf`` everywhere. Under autocast
     the products are taken in autocast's dtype, the rest in float32.
     Where two tokens tie, the gradient goes to one of them.
-    few: gives [n, H] · weightᵀ for a query's few tokens, where there is a faster way. screen: gives
-    the largest for many tokens, and -inf for the others.
+    few: a faster way to [n, H] · weightᵀ for a query's few tokens. screen: a faster way to the
+    largest maxima for many tokens; the others are -inf then.
     """
     dtype = _compute_dtype(features)
     differentiated = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
@@ -74,8 +111,31 @@ def activate(logits: Tensor, activation: str) -> Tensor:
     return torch.log1p(rectified) if activation == "log1p_relu" else rectified
 
 
+def sparse_top_k(weights: np.ndarray, top_k: int) -> csr_matrix:
+    """The positive weights of each row, the ``top_k`` largest if that is not 0.
+
+    weights: float32 [n, |V|]. Where weights tie at the cut, the lower term ids stay.
+    """
+    rows, columns = np.nonzero(weights > 0)
+    values = weights[rows, columns]
+    counts = np.bincount(rows, minlength=len(weights))
+    if top_k and len(counts) and counts.max() > top_k:
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        keep = np.ones(len(values), dtype=bool)
+        for row in np.flatnonzero(counts > top_k):
+            span = slice(starts[row], starts[row + 1])
+            losers = np.argsort(-values[span], kind="stable")[top_k:]
+            keep[starts[row] + losers] = False
+        rows, columns, values = rows[keep], columns[keep], values[keep]
+        counts = np.bincount(rows, minlength=len(weights))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    matrix = csr_matrix((values, columns.astype(np.int32), indptr), shape=weights.shape)
+    matrix.has_sorted_indices = True
+    return matrix
+
+
 def _fill_masked(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Put a counting token of the same text in the place of those that do not count.
+    """Features with a counting token in the place of tokens that do not; texts without any.
 
     A repeated token changes no maximum, so the pooling needs no mask.
     """
@@ -106,7 +166,7 @@ def _max_in_tiles(
     features: Tensor,
     weight: Tensor,
     mask: Tensor,
-    few: Projection | None,
+    few: Callable[[Tensor], Tensor] | None,
     screen: Screening | None,
 ) -> Tensor:
     """``_max_projection`` on a CPU, for the tokens that count and no others.
@@ -148,9 +208,9 @@ def _max_in_tiles(
 
 
 def token_groups(lengths: list[int], most: int) -> list[tuple[int, int, int]]:
-    """Texts in a row, from the first up to the last, and their tokens: ``most``, or one text's.
+    """(first, last, tokens) of groups of neighbouring texts: ``most`` tokens, or a single text.
 
-    Texts without any tokens may lie among them.
+    ``last`` is not part of its group. Texts without any tokens may be.
     """
     groups: list[tuple[int, int, int]] = []
     first = count = 0

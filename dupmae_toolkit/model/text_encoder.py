@@ -1,66 +1,82 @@
-"""What every encoder of ours does with texts and says of itself, whatever computes its vectors."""
+"""Texts to both vectors in one pass, whatever computes a batch: TextEncoder.
+
+The result is a CSR matrix: neither B×L×|V| nor n×|V| numbers are ever held.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Self
 
+import numpy as np
 import torch
+from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import sha256_lines
-from dupmae_toolkit.model import inference
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.heads import activate
+from dupmae_toolkit.model.heads import EncoderOutput, sparse_top_k
+from dupmae_toolkit.model.tokens import batches, pad, tokenize, tokens_of_rows, tokens_per_batch
+from dupmae_toolkit.model.workers import side_by_side
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import EncoderInfo, Representations
 
-
-class EncoderOutput(NamedTuple):
-    """dense: [B, d], normalised if the config says so. lexical: float32 [B, |V|] or None.
-
-    cls: [B, H], the raw first hidden state. hidden: [B, L, H].
-    """
-
-    dense: Tensor
-    lexical: Tensor | None
-    cls: Tensor
-    hidden: Tensor
-
-
-def output_of(
-    config: DupMAEConfig,
-    hidden: Tensor,
-    project: Callable[[Tensor], Tensor] | None,
-    bag_of_words: Callable[[], Tensor],
-) -> EncoderOutput:
-    """Both vectors of a batch from its hidden states [B, L, H].
-
-    project: [B, H] to [B, d], if the encoder has a projection. bag_of_words: gives the pooled
-    vocabulary logits, float32 [B, |V|]; asked only where there is a lexical head.
-    """
-    cls = hidden[:, 0]
-    dense = (cls if project is None else project(cls)).float()
-    if config.normalize:
-        dense = torch.nn.functional.normalize(dense, dim=-1)
-    lexical = None
-    if config.lexical_head != "none":
-        lexical = activate(bag_of_words(), config.activation)
-    return EncoderOutput(dense, lexical, cls, hidden)
+#: Positions of texts, and their vectors: dense float32 [n, d], lexical CSR [n, |V|].
+_Part = tuple[list[int], np.ndarray, csr_matrix]
 
 
 class TextEncoder:
-    """Texts to vectors, and an EncoderInfo. Subclasses are called with a batch of tokens.
-
-    They have ``weights_sha256`` too, and say by ``autocast`` and ``arithmetic`` what they compute
-    in.
-    """
+    """Texts to vectors, and an EncoderInfo. Subclasses compute a batch of tokens."""
 
     config: DupMAEConfig
     name: str
     tokenizer: Any
+    training: bool = False
+
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
+    ) -> EncoderOutput:
+        """Both vectors of a batch of tokens, int64 [B, L] twice.
+
+        top_k: lexical weights beyond a text's ``top_k`` largest may be 0; 0 or None keeps all.
+        """
+        raise NotImplementedError
+
+    def eval(self) -> Self:
+        """Leave training; what is never trained has nothing to leave."""
+        return self
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """The context in which batches are computed."""
+        return contextlib.nullcontext()
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are computed."""
+        raise NotImplementedError
+
+    @property
+    def arithmetic(self) -> str:
+        """What products are taken in, ``bf16`` or ``fp32``."""
+        raise NotImplementedError
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Width of the lexical vectors: rows of the vocabulary matrix."""
+        raise NotImplementedError
+
+    @property
+    def dense_dim(self) -> int:
+        """Width of the dense vectors."""
+        raise NotImplementedError
+
+    @property
+    def weights_sha256(self) -> str:
+        """See ``hash_weights``."""
+        raise NotImplementedError
 
     def encode_documents(
         self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
@@ -89,6 +105,7 @@ class TextEncoder:
         top_k: int,
         progress: Progress,
     ) -> Representations:
+        """Vectors of each text, in the order given. Leaves the encoder in evaluation mode."""
         listed = isinstance(texts, Iterable) and not isinstance(texts, str)
         if not listed or not all(isinstance(text, str) for text in texts):
             raise InputError("texts to encode come as a list of strings, one for each text")
@@ -96,15 +113,78 @@ class TextEncoder:
             ids = [str(i) for i in range(len(texts))]
         if len(ids) != len(texts):
             raise InputError(f"{len(texts)} texts to encode have {len(ids)} ids")
-        network: Any = self
-        return inference.encode(
-            network,
-            [prefix + text for text in texts] if prefix else texts,
-            ids,
-            max_length=max_length,
-            top_k=top_k,
-            progress=progress,
-        )
+        if prefix:
+            texts = [prefix + text for text in texts]
+        tokens = tokenize(self.tokenizer, texts, max_length)
+        dense = np.zeros((len(texts), self.dense_dim), dtype=np.float32)
+        parts: list[csr_matrix] = []
+        order: list[int] = []
+        if self.training:
+            self.eval()
+
+        def work(positions: list[int]) -> list[_Part]:
+            batch = [tokens.ids[i] for i in positions], [ids[i] for i in positions]
+            return list(self._encode_batch(positions, *batch, top_k))
+
+        with progress("encoding", len(texts)) as advance:
+            kind = self.device.type
+            plan = list(batches([len(row) for row in tokens.ids], tokens_per_batch(kind)))
+            for done in side_by_side(work, plan) if kind == "cpu" else map(work, plan):
+                for positions, vectors, lexical in done:
+                    dense[positions] = vectors
+                    parts.append(lexical)
+                    order.extend(positions)
+                    advance(len(positions))
+        self._check_finite(dense, ids)
+        empty = csr_matrix((0, self.vocabulary_size), dtype=np.float32)
+        lexical = vstack(parts, format="csr") if parts else empty
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)
+
+    def _encode_batch(
+        self, positions: list[int], tokens: list[list[int]], ids: list[str], top_k: int
+    ) -> Iterator[_Part]:
+        """The vectors of a batch; in halves if the device has no memory for the whole."""
+        with torch.inference_mode(), self.autocast():
+            output = self._compute(tokens, top_k)
+        if output is None:
+            half = len(positions) // 2
+            for piece in (slice(half), slice(half, None)):
+                yield from self._encode_batch(positions[piece], tokens[piece], ids[piece], top_k)
+            return
+        dense = output.dense.float().cpu().numpy()
+        if output.lexical is None:
+            lexical = csr_matrix((len(positions), self.vocabulary_size), dtype=np.float32)
+        else:
+            weights = output.lexical.float().cpu().numpy()
+            # NaN is not above 0: sparse_top_k would leave it out.
+            self._check_finite(weights, ids)
+            lexical = sparse_top_k(weights, top_k)
+        yield positions, dense, lexical
+
+    def _compute(self, ids: list[list[int]], top_k: int) -> EncoderOutput | None:
+        """Both vectors of a batch; None if the device has no room for it but may have for half."""
+        input_ids, mask = pad(ids, self.pad_id)
+        try:
+            return self(input_ids.to(self.device), mask.to(self.device), top_k=top_k)
+        except torch.cuda.OutOfMemoryError as error:
+            if len(ids) > 1:
+                return None
+            raise DupMAEError(
+                f"{self.device}: no memory left for a single text of {len(ids[0])} tokens; free "
+                "some, lower max_length, or name another device"
+            ) from error
+
+    def _check_finite(self, vectors: np.ndarray, ids: Sequence[str]) -> None:
+        """Raise DupMAEError for the first row of float32 [n, …] that holds NaN or infinity."""
+        fine = np.isfinite(vectors)
+        if not fine.all():
+            bad = int(np.flatnonzero(~fine.all(axis=1))[0])
+            raise DupMAEError(
+                f"{self.name}: the vector of text {ids[bad]!r} is not finite; the weights are "
+                "damaged, or too large for this precision (try fp32)"
+            )
 
     @property
     def pad_id(self) -> int:
@@ -119,20 +199,6 @@ class TextEncoder:
     @cached_property
     def _vocabulary(self) -> list[str]:
         return tokens_of_rows(self.tokenizer.get_vocab(), self.vocabulary_size)
-
-    @property
-    def vocabulary_size(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def dense_dim(self) -> int:
-        """Width of the dense vectors."""
-        raise NotImplementedError
-
-    @property
-    def weights_sha256(self) -> str:
-        """See ``hash_weights``."""
-        raise NotImplementedError
 
     @cached_property
     def _vocabulary_sha256(self) -> str:
@@ -160,24 +226,3 @@ class TextEncoder:
             prefix=c.prefix,
             query_prefix=c.query_prefix,
         )
-
-
-def tokens_of_rows(vocabulary: Mapping[str, int], size: int) -> list[str]:
-    """The token of each row of a matrix of ``size`` rows; one without a token gets a name."""
-    by_id = {i: t for t, i in vocabulary.items() if i < size}
-    taken = set(by_id.values())
-    tokens = []
-    for i in range(size):
-        token = by_id.get(i, f"[row{i}]")
-        while i not in by_id and token in taken:
-            token = f"[{token}]"
-        tokens.append(token)
-    return tokens
-
-
-def ordinary_tokens(tokenizer: Any, rows: int) -> Tensor:
-    """bool [rows], true for the tokens that take part in the lexical pool: all but special ones."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    table = torch.ones(rows, dtype=torch.bool)
-    table[sorted(special)] = False
-    return table

@@ -15,7 +15,7 @@ from torch import Tensor
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.inference import pad, tokenize
+from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 
 PRIOR_TEXTS = 8192

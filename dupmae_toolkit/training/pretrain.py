@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.inference import tokenize
 from dupmae_toolkit.model.mean_layer import add_mean_layer
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
 from dupmae_toolkit.model.pretraining_losses import bag_of_words_loss
+from dupmae_toolkit.model.tokens import tokenize
 from dupmae_toolkit.training.data.collator import PreTrainingCollator
 from dupmae_toolkit.training.data.packing import Packer
 from dupmae_toolkit.training.data.streams import Batches, check_sources, shuffled, training_texts

@@ -15,8 +15,8 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.mining.examples import Example
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.classifiers import load_classifier
-from dupmae_toolkit.model.inference import CHARACTERS_PER_TOKEN, batches, beginning, pad
 from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
+from dupmae_toolkit.model.tokens import CHARACTERS_PER_TOKEN, batches, beginning, pad
 from dupmae_toolkit.model.weights import hash_weights
 
 #: Tokens of a batch, padding included.

@@ -8,25 +8,30 @@ with half the memory to read. The results are transformers' up to the order of a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dupmae_toolkit.model.backbones import vocabulary_projection
 from dupmae_toolkit.model.heads import Screening, pooled_logits
 from dupmae_toolkit.model.lean.screen import Screen
 
 #: Up to so many tokens the weights in half precision are faster than all the processor's products.
 FEW = 64
-#: The names of the word embeddings, and of the vocabulary matrix where it is another one.
+#: Names of the word embeddings and the vocabulary's bias.
 WORDS = "bert.embeddings.word_embeddings.weight"
+BIAS = "cls.predictions.bias"
+#: And of the vocabulary matrix and its bias, where they are not tied to those.
 VOCABULARY = "cls.predictions.decoder.weight"
+VOCABULARY_BIAS = "cls.predictions.decoder.bias"
 _LAYERS = "bert.encoder.layer."
 _TRANSFORM = "cls.predictions.transform"
 _ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
@@ -119,7 +124,7 @@ class LeanBert:
             self._last_norm = self._norm(weights, _TRANSFORM)
             #: Rows times the vocabulary matrix, without its bias.
             self.logits = Product(weights.get(VOCABULARY, self._words), None)
-            self._screen: tuple[Screen | None] | None = None
+            self._bias = weights.get(VOCABULARY_BIAS, weights[BIAS])
             if _are_halves(weights):
                 # Packing takes a good part of a second on one core, and lets other threads run.
                 with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -127,10 +132,11 @@ class LeanBert:
 
     @classmethod
     def of(cls, lm: Any) -> Self | None:
-        """None for anything but a plain BERT in float32 on a CPU that nobody listens to."""
+        """None for anything but a plain BERT in float32 on a CPU, without hooks."""
         if not _is_plain(lm):
             return None
         weights = dict(lm.named_parameters(remove_duplicate=False))
+        weights[VOCABULARY_BIAS] = vocabulary_projection(lm)[1]
         activation = lm.cls.predictions.transform.transform_act_fn
         activation = getattr(activation, "act", activation)  # transformers' GELU has it inside
         c = lm.config
@@ -161,7 +167,7 @@ class LeanBert:
 
     @property
     def vocabulary(self) -> Tensor:
-        """The vocabulary matrix [V, H] for many tokens whose logits nothing screens."""
+        """The vocabulary matrix [V, H], for products with many tokens without a screen."""
         return self.logits.weight
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -186,25 +192,32 @@ class LeanBert:
         return seen.transpose(1, 2).reshape(qkv.shape[0] * qkv.shape[1], -1)
 
     def pooled_logits(
-        self, features: Tensor, bias: Tensor, mask: Tensor, most: int | None
+        self, hidden: Tensor, mask: Tensor, head: str, top_k: int | None = None
     ) -> Tensor:
-        """``heads.pooled_logits`` of the vocabulary; bias: its own; most: see ``_screening``."""
-        screen = self._screening(bias, most)
-        weight = self.vocabulary if screen is None else self.logits.weight
-        return pooled_logits(features, weight, bias, mask, self.logits, screen)
+        """Pooled vocabulary logits μ, float32 [B, |V|].
 
-    def _screening(self, bias: Tensor, most: int | None) -> Screening | None:
-        """For ``pooled_logits``; bias: that of the vocabulary. None where all logits are wanted.
-
-        most: see ``Screen.pooled``; None: all, those below 0 too.
+        mask: bool [B, L], the tokens that are pooled. head: as ``DupMAEConfig.lexical_head``.
+        top_k: see ``Screen.pooled``; None: all logits are wanted, those below 0 too.
         """
-        if most is None:
+        features = self.transform(hidden) if head == "mlm" else hidden
+        screen = self._screening(top_k)
+        weight = self.vocabulary if screen is None else self.logits.weight
+        return pooled_logits(features, weight, self._bias, mask, self.logits, screen)
+
+    def _screening(self, top_k: int | None) -> Screening | None:
+        if top_k is None:
             return None
-        with _SCREENING:  # batches run side by side, and one copy is enough
-            if self._screen is None:
-                self._screen = (Screen.of(self.logits.weight, bias),)
-        (screen,) = self._screen
-        return None if screen is None else partial(screen.pooled, most=most)
+        with _SCREENING:  # batches run side by side, and one screen is enough
+            screen = self._screen
+        return None if screen is None else partial(screen.pooled, top_k=top_k)
+
+    @cached_property
+    def _screen(self) -> Screen | None:
+        return Screen.of(self.logits.weight, self._bias)
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """None: these layers decide themselves what is in bf16."""
+        return torch.autocast("cpu", enabled=False)
 
     def transform(self, hidden: Tensor) -> Tensor:
         """The masked-LM head up to the vocabulary projection: [..., H] -> [..., H]."""

@@ -8,7 +8,6 @@ vectors, to the last bit, and the same EncoderInfo.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from functools import cached_property, partial
@@ -20,20 +19,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.lean.bert import VOCABULARY, WORDS, Activation
+from dupmae_toolkit.model.heads import EncoderOutput, output_of
+from dupmae_toolkit.model.lean.bert import (
+    BIAS,
+    VOCABULARY,
+    VOCABULARY_BIAS,
+    WORDS,
+    Activation,
+)
 from dupmae_toolkit.model.lean.bf16 import LEAN
 from dupmae_toolkit.model.lean.tokenizer import PlainTokenizer, read_tokenizer
-from dupmae_toolkit.model.text_encoder import (
-    EncoderOutput,
-    TextEncoder,
-    ordinary_tokens,
-    output_of,
-)
+from dupmae_toolkit.model.text_encoder import TextEncoder
+from dupmae_toolkit.model.tokens import ordinary_tokens
 from dupmae_toolkit.model.weights import EXTRA_WEIGHTS, PROJECTION, hash_weights, read_projection
 
 _ACTIVATIONS: dict[str, Activation] = {"gelu": functional.gelu, "relu": functional.relu}
-_BIAS = "cls.predictions.bias"
-_DECODER_BIAS = "cls.predictions.decoder.bias"
 #: Values that config.json must have for these keys, if it has them; other keys do not matter here.
 _PLAIN = {
     "model_type": "bert",
@@ -59,7 +59,6 @@ _IGNORED = ("bert.pooler.", "cls.seq_relationship.")
 class LeanEncoder(TextEncoder):
     """Texts to both vectors, as DupMAEEncoder gives them. It cannot be trained or saved."""
 
-    training = False
     device = torch.device("cpu")
 
     def __init__(
@@ -74,7 +73,7 @@ class LeanEncoder(TextEncoder):
     ) -> None:
         """weights: float32, by transformers' names; backbone: config.json; arithmetic: or bf16."""
         self.tokenizer, self.config, self.name = tokenizer, config, name
-        self.arithmetic = arithmetic
+        self._arithmetic = arithmetic
         self._weights, self._projection, self._backbone = weights, projection, backbone
         self._project = (
             None if projection is None else partial(functional.linear, weight=projection)
@@ -88,21 +87,19 @@ class LeanEncoder(TextEncoder):
         self._ordinary = ordinary_tokens(tokenizer, len(weights[WORDS]))
 
     def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor, *, most: int | None = None
+        self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
     ) -> EncoderOutput:
-        """See ``DupMAEEncoder.forward``."""
+        """See ``TextEncoder``."""
         hidden = self._bert.hidden_states(input_ids, attention_mask)
 
         def bag_of_words() -> Tensor:
-            pool_mask = attention_mask.bool() & self._ordinary[input_ids]
-            whole = self.config.lexical_head == "mlm"
-            features = self._bert.transform(hidden) if whole else hidden
-            return self._bert.pooled_logits(features, self._weights[_BIAS], pool_mask, most)
+            pool = attention_mask.bool() & self._ordinary[input_ids]
+            return self._bert.pooled_logits(hidden, pool, self.config.lexical_head, top_k)
 
         return output_of(self.config, hidden, self._project, bag_of_words)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To be copied and sent to other processes: what is laid out for products is made again."""
+        """Copies and other processes get the weights, and lay them out for products again."""
         return LeanEncoder, (
             self._weights,
             self._projection,
@@ -110,14 +107,12 @@ class LeanEncoder(TextEncoder):
             self.config,
             self._backbone,
             self.name,
-            self.arithmetic,
+            self._arithmetic,
         )
 
-    def eval(self) -> LeanEncoder:
-        return self
-
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
+    @property
+    def arithmetic(self) -> str:
+        return self._arithmetic
 
     @property
     def vocabulary_size(self) -> int:
@@ -129,10 +124,10 @@ class LeanEncoder(TextEncoder):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """See ``hash_weights``; under the names that the parts have in a DupMAEEncoder."""
+        """See ``hash_weights``; of the names that the weights have in a DupMAEEncoder."""
         named = {f"lm.{name}": tensor for name, tensor in self._weights.items()}
         named[f"lm.{VOCABULARY}"] = self._weights[WORDS]
-        named[f"lm.{_DECODER_BIAS}"] = self._weights[_BIAS]
+        named[f"lm.{VOCABULARY_BIAS}"] = self._weights[BIAS]
         if self._projection is not None:
             named[PROJECTION] = self._projection
         return hash_weights(named)
@@ -207,8 +202,8 @@ def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | N
         return None  # transformers adds the adapter to the weights
     stored = load_file(folder / "model.safetensors")
     weights = {k: v for k, v in stored.items() if not k.startswith(_IGNORED)}
-    words, bias = weights[WORDS], weights[_BIAS]
-    for extra, original in ((VOCABULARY, words), (_DECODER_BIAS, bias)):
+    words, bias = weights[WORDS], weights[BIAS]
+    for extra, original in ((VOCABULARY, words), (VOCABULARY_BIAS, bias)):
         if not torch.equal(weights.pop(extra, original), original):
             return None
     if {name: tuple(tensor.shape) for name, tensor in weights.items()} != _shapes(backbone):
@@ -255,5 +250,5 @@ def _shapes(backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         norm(f"{layer}.output")
     linear("cls.predictions.transform.dense", hidden, hidden)
     norm("cls.predictions.transform")
-    shapes[_BIAS] = (backbone["vocab_size"],)
+    shapes[BIAS] = (backbone["vocab_size"],)
     return shapes

@@ -61,12 +61,12 @@ class Screen:
         screen = cls(weight, bias)
         return screen if multiplies_bytes_right(screen._bytes, at_once=3) else None
 
-    def pooled(self, rows: Tensor, lengths: list[int], most: int) -> Tensor | None:
+    def pooled(self, rows: Tensor, lengths: list[int], top_k: int) -> Tensor | None:
         """max over the tokens of each text of h · w, float32 [B, V], without the bias.
 
-        rows: float32 [Σ lengths, H], the tokens of one text after the other. most: with the bias,
-        what is not among so many largest of a text (0: all) that are above 0 may be -inf.
-        None where the plain way is better: too much is wanted, or numbers are not finite.
+        rows: float32 [Σ lengths, H], the tokens of one text after the other. top_k: what is, with
+        the bias, not among a text's ``top_k`` largest (0: all) above 0 may be -inf. None if the
+        plain way is better: too much is wanted, or numbers are not finite.
         """
         texts = rows.split(lengths)
         largest = torch.stack([_largest(own.abs().flatten()) for own in texts])
@@ -85,8 +85,8 @@ class Screen:
         if not bool(torch.isfinite(highest).all()):
             return None
         least = torch.zeros(len(lengths))
-        if 0 < most < rough.shape[1]:
-            least = (rough - off).topk(most, dim=1).values[:, -1].clamp(min=0)
+        if 0 < top_k < rough.shape[1]:
+            least = (rough - off).topk(top_k, dim=1).values[:, -1].clamp(min=0)
         wanted = highest >= (least - _CLOSE * (1 + least))[:, None]
         counts = wanted.sum(dim=1)
         if int(counts.max()) > _MOST_SHARE * rough.shape[1]:

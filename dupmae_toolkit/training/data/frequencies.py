@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.inference import tokenize
+from dupmae_toolkit.model.tokens import tokenize
 
 FILE = "frequencies.safetensors"
 

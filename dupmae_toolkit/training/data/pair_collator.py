@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.inference import pad, tokenize
+from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.groups import Draw, Drawn, Pair
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 

@@ -16,7 +16,7 @@ from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.inference import sparse_top_k
+from dupmae_toolkit.model.heads import sparse_top_k
 from dupmae_toolkit.records import Query, Ranking, Representations, Run
 
 #: Qrels and a run to the means of measures, by their names.
