@@ -15,7 +15,7 @@ from torch import nn
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.inference import tokenize
+from dupmae_toolkit.model.tokens import tokenize
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, SHIFT_TEXTS, calibrate_head
 from dupmae_toolkit.training.data.frequencies import FILE, TermFrequencies
 from dupmae_toolkit.training.data.group_sources import Opened
