@@ -27,7 +27,7 @@ from dupmae_toolkit.search.arithmetic import (
     scan,
     too_many,
 )
-from dupmae_toolkit.search.coarse import Coarse, coarse_if_faster
+from dupmae_toolkit.search.quantized import Quantized, quantized_if_faster
 from dupmae_toolkit.search.ranking import Asked, Found, Leg
 
 #: After this many queries that came alone, more are expected.
@@ -50,7 +50,7 @@ class DenseShard:
     def __init__(self, vectors: np.ndarray) -> None:
         self._vectors = np.asarray(vectors, np.float32)
         self.size = len(vectors)
-        self._coarse: Coarse | None = None
+        self._quantized: Quantized | None = None
         self._single = 0
         self._begun = self._prepared = False
         self._lock = threading.Lock()
@@ -79,9 +79,9 @@ class DenseShard:
         rough: whether they may be off beyond rounding at all.
         """
         if rough and len(queries) == 1:
-            coarse = self._coarse
-            if coarse is not None:
-                scores, error = coarse.scores(queries[0])
+            quantized = self._quantized
+            if quantized is not None:
+                scores, error = quantized.scores(queries[0])
                 return scores[None], error
             self._single += 1
             if self._single >= _MANY and not self._begun and "torch" in sys.modules:
@@ -115,7 +115,7 @@ class DenseShard:
         self._begun = True
         with self._lock:
             if not self._prepared:
-                self._coarse = coarse_if_faster(self._vectors)
+                self._quantized = quantized_if_faster(self._vectors)
                 self._prepared = True
 
 

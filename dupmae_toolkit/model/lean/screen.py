@@ -1,13 +1,9 @@
-"""The vocabulary head for who wants only the largest logits: bytes first, then those that count.
+"""The vocabulary head when only the largest logits are needed: bytes first, then those that count.
 
 Of a document's 30,522 logits the 256 largest are kept, and the products of its tokens with all
-rows of the vocabulary matrix are half of the work of encoding it. Products of bytes take a quarter
-of the time where the processor has instructions for them, and they say which terms can be among
-the largest: for a token h and a row w, as bytes ĥ and ŵ,
-
-    |h·w − ĥ·ŵ| ≤ ‖h‖ ‖w − ŵ‖ + ‖h − ĥ‖ ‖ŵ‖   (Cauchy and Schwarz, twice).
-
-The logits of those, a hundredth of all, are computed as ever. What is kept is the same.
+rows of the vocabulary matrix are half of the work of encoding it. Products of bytes are quicker,
+and with their bound (`int8.py`) they tell which terms can be among the largest. The logits of
+those, a hundredth of all, are computed in float32 as usual. What is kept is the same.
 """
 
 from __future__ import annotations
@@ -15,13 +11,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dupmae_toolkit.int8 import LIMIT, Int8Bound
 from dupmae_toolkit.model.heads import token_groups
 from dupmae_toolkit.processor import capabilities, multiplies_bytes_right
 
 #: Tokens, and entries of the vocabulary, whose products are in the processor's cache at a time.
 ROWS = 512
 ENTRIES = 2816
-_LIMIT = 127
 #: Above this share of the vocabulary the plain way is faster.
 _MOST_SHARE = 0.25
 #: What float32 arithmetic on logits can be off by, relative to ‖h‖‖w‖ and to the logit, and by how
@@ -43,13 +39,13 @@ class Screen:
         """weight: float32 [V, H]; bias: float32 [V]; both finite. Another V · H bytes are kept."""
         with torch.inference_mode(False), torch.no_grad():
             self._weight, self._bias = weight.detach(), bias.detach().float()
-            self._scale = _not_zero(self._weight.abs().amax(dim=1) / _LIMIT)
+            self._scale = _not_zero(self._weight.abs().amax(dim=1) / LIMIT)
             whole = torch.round(self._weight / self._scale[:, None])
             self._bytes = whole.to(torch.int8)
-            told = whole * self._scale[:, None]
-            norms = self._weight.norm(dim=1)
-            self._told = told.norm(dim=1)
-            self._lost = (self._weight - told).norm(dim=1) + _ROUNDINGS * norms
+            reconstructed = whole * self._scale[:, None]
+            lost = (self._weight - reconstructed).norm(dim=1)
+            lost += _ROUNDINGS * self._weight.norm(dim=1)
+            self._bound = Int8Bound(reconstructed.norm(dim=1), lost)
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> Screen | None:
@@ -72,14 +68,14 @@ class Screen:
         largest = torch.stack([_largest(own.abs().flatten()) for own in texts])
         if not bool(torch.isfinite(largest).all()):
             return None
-        scale = _not_zero(largest / _LIMIT)
+        scale = _not_zero(largest / LIMIT)
         steps = scale.repeat_interleave(torch.tensor(lengths))[:, None]
         whole = torch.round(rows / steps)
         lost = _largest_of(torch.linalg.vector_norm(rows - whole * steps, dim=1), lengths)
         norms = _largest_of(torch.linalg.vector_norm(rows, dim=1), lengths)
         rough = self._rough(whole.to(torch.int8), lengths) * (scale[:, None] * self._scale)
         rough += self._bias
-        off = norms[:, None] * self._lost + lost[:, None] * self._told
+        off = self._bound.off(norms[:, None], lost[:, None])
         off += _ROUNDINGS * self._bias.abs()
         highest = rough + off
         if not bool(torch.isfinite(highest).all()):

@@ -10,11 +10,11 @@ import pytest
 
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.search import arithmetic
-from dupmae_toolkit.search import coarse as coarse_module
 from dupmae_toolkit.search import dense as dense_module
+from dupmae_toolkit.search import quantized as quantized_module
 from dupmae_toolkit.search.arithmetic import contenders, scan
-from dupmae_toolkit.search.coarse import Coarse, coarse_if_faster
 from dupmae_toolkit.search.dense import DenseShard
+from dupmae_toolkit.search.quantized import Quantized, quantized_if_faster
 from tests.index_support import documents_of
 from tests.support import HashingEncoder
 from tests.test_processor import saturating
@@ -52,16 +52,16 @@ VECTORS = {
 @pytest.mark.parametrize("name", VECTORS)
 def test_no_score_is_off_by_more_than_the_bound(name):
     vectors = VECTORS[name]()
-    coarse = Coarse(vectors)
+    quantized = Quantized(vectors)
     queries = [vectors[0], vectors[-1], *normal(20, vectors.shape[1]), np.zeros_like(vectors[0])]
     queries += [np.float32(1e-30) * queries[2], np.float32(1e30) * queries[3]]
     for query in queries:
         query = query.astype(np.float32)
         exact = vectors.astype(np.longdouble) @ query.astype(np.longdouble)
-        scores, error = coarse.scores(query)
+        scores, error = quantized.scores(query)
         assert np.abs(scores - exact).max() <= error
         # And says something: a bound of a tenth of what the lengths allow, or there is nothing.
-        assert error <= 0.1 * coarse.largest_norm * np.linalg.norm(
+        assert error <= 0.1 * quantized.largest_norm * np.linalg.norm(
             query.astype(np.float64)
         ) or vectors.shape[1] in (2, 63, 2000)
 
@@ -72,9 +72,9 @@ def test_a_bound_that_were_half_as_wide_would_be_broken():
     vectors[0, 0] = 127  # a step of 1: every other number lies between two
     query = np.full(64, 0.5, np.float32)
     query[0] = 0
-    coarse = Coarse(vectors)
+    quantized = Quantized(vectors)
     exact = vectors.astype(np.float64) @ query
-    scores, error = coarse.scores(query)
+    scores, error = quantized.scores(query)
     off = np.abs(scores - exact).max()
     assert 0.5 * error < off <= error
 
@@ -101,7 +101,7 @@ def test_scores_that_are_equal_as_float32_are_contenders():
 @pytest.fixture
 def always(monkeypatch):
     """The copy is made, and used, for whatever vectors, whether or not it is faster."""
-    monkeypatch.setattr(dense_module, "coarse_if_faster", Coarse)
+    monkeypatch.setattr(dense_module, "quantized_if_faster", Quantized)
     monkeypatch.setattr(arithmetic, "EXACT_COST", 1)
 
 
@@ -169,7 +169,7 @@ def test_an_index_answers_the_same_before_and_after(tmp_path, always):
     before = answers()
     index.warm()
     for shard in index._snapshot._shards.dense(index._snapshot.searched):
-        assert shard._coarse is not None
+        assert shard._quantized is not None
     assert answers() == before
     index.close()
 
@@ -184,25 +184,25 @@ def test_without_torch_in_the_process_it_is_not_made_unasked(always, monkeypatch
 
 
 def test_vectors_that_are_not_finite_get_none(monkeypatch):
-    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 1)
+    monkeypatch.setattr(quantized_module, "MIN_ROWS", 1)
     for bad in (np.nan, np.inf, -np.inf):
         vectors = normal(50, 8)
         vectors[3, 3] = bad
-        assert coarse_if_faster(vectors) is None
+        assert quantized_if_faster(vectors) is None
 
 
 def test_a_product_that_is_wrong_is_noticed(monkeypatch):
     import torch
 
-    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 1)
+    monkeypatch.setattr(quantized_module, "MIN_ROWS", 1)
     right = torch._int_mm
     monkeypatch.setattr(torch, "_int_mm", lambda a, b: right(a, b).roll(1, 1))
     vectors = normal(50, 8)
-    with pytest.raises(RuntimeError, match="other products"):
-        Coarse(vectors)
-    assert coarse_if_faster(vectors) is None
+    with pytest.raises(RuntimeError, match="miscomputes"):
+        Quantized(vectors)
+    assert quantized_if_faster(vectors) is None
     monkeypatch.delattr(torch, "_int_mm")
-    assert coarse_if_faster(vectors) is None
+    assert quantized_if_faster(vectors) is None
 
 
 def test_sums_of_pairs_that_stay_in_16_bits_are_noticed_whatever_the_width(monkeypatch):
@@ -210,18 +210,18 @@ def test_sums_of_pairs_that_stay_in_16_bits_are_noticed_whatever_the_width(monke
 
     monkeypatch.setattr(torch, "_int_mm", saturating)
     for sign in (1, -1):
-        with pytest.raises(RuntimeError, match="other products"):
-            Coarse(np.full((9, 16), sign, np.float32))
+        with pytest.raises(RuntimeError, match="miscomputes"):
+            Quantized(np.full((9, 16), sign, np.float32))
 
 
 def test_there_is_none_where_it_would_leave_too_many_documents(monkeypatch):
-    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 1)
-    monkeypatch.setattr(coarse_module, "_seconds", lambda work: next(times))
+    monkeypatch.setattr(quantized_module, "MIN_ROWS", 1)
+    monkeypatch.setattr(quantized_module, "_seconds", lambda work: next(times))
     vectors = normal(2000, 8)
-    times = iter([1.0] * coarse_module._TRIALS + [2.0] * coarse_module._TRIALS)
-    assert coarse_if_faster(vectors) is not None
+    times = iter([1.0] * quantized_module._TRIALS + [2.0] * quantized_module._TRIALS)
+    assert quantized_if_faster(vectors) is not None
     vectors[:, 5] += 1000  # one dimension that is larger than all others, as encoders have them
-    assert coarse_if_faster(vectors) is None
+    assert quantized_if_faster(vectors) is None
 
 
 def test_too_many_contenders_are_not_looked_at_one_by_one(tmp_path, monkeypatch):
@@ -231,12 +231,12 @@ def test_too_many_contenders_are_not_looked_at_one_by_one(tmp_path, monkeypatch)
     def answers():
         return [index.search("list of words", 2, mode=m, fusion=f, depth=3) for m, f in searches]
 
-    class Useless(Coarse):
+    class Useless(Quantized):
         def scores(self, query):
             return super().scores(query)[0], 1e3
 
     before, looked_at = answers(), []
-    monkeypatch.setattr(dense_module, "coarse_if_faster", Useless)
+    monkeypatch.setattr(dense_module, "quantized_if_faster", Useless)
     index.warm()
     (shard,) = index._snapshot._shards.dense(index._snapshot.searched)
     assert shard.all_scores(index.encoder.encode_queries(["list"]).dense)[1] == 1e3
@@ -264,15 +264,17 @@ def test_a_search_needs_no_thread_and_no_room_for_the_copy(monkeypatch):
     def full(_):
         raise MemoryError
 
-    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 1)
-    monkeypatch.setattr(coarse_module, "Coarse", full)
+    monkeypatch.setattr(quantized_module, "MIN_ROWS", 1)
+    monkeypatch.setattr(quantized_module, "Quantized", full)
     flat.prepare()
     assert flat.all_scores(vectors[:1])[1] == 0.0
 
 
 def test_the_copy_is_made_once_whoever_asks_for_it(monkeypatch):
     made = []
-    monkeypatch.setattr(dense_module, "coarse_if_faster", lambda v: made.append(v) or Coarse(v))
+    monkeypatch.setattr(
+        dense_module, "quantized_if_faster", lambda v: made.append(v) or Quantized(v)
+    )
     flat = DenseShard(VECTORS["unit"]())
     flat.prepare()
     flat.prepare()
@@ -280,11 +282,11 @@ def test_the_copy_is_made_once_whoever_asks_for_it(monkeypatch):
 
 
 def test_it_is_taken_only_where_it_is_faster(monkeypatch):
-    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 1)
+    monkeypatch.setattr(quantized_module, "MIN_ROWS", 1)
     vectors = normal(50, 8)
     for ours, theirs in ((1.0, 2.0), (2.0, 1.0)):
-        times = iter([ours] * coarse_module._TRIALS + [theirs] * coarse_module._TRIALS)
-        monkeypatch.setattr(coarse_module, "_seconds", lambda work, times=times: next(times))
-        assert (coarse_if_faster(vectors) is not None) == (ours < theirs)
-    monkeypatch.setattr(coarse_module, "LEAST_ROWS", 51)
-    assert coarse_if_faster(vectors) is None
+        times = iter([ours] * quantized_module._TRIALS + [theirs] * quantized_module._TRIALS)
+        monkeypatch.setattr(quantized_module, "_seconds", lambda work, times=times: next(times))
+        assert (quantized_if_faster(vectors) is not None) == (ours < theirs)
+    monkeypatch.setattr(quantized_module, "MIN_ROWS", 51)
+    assert quantized_if_faster(vectors) is None
