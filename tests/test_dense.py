@@ -9,6 +9,7 @@ import pytest
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.dense import DenseIndex, keeps_vectors, make_faiss, write_faiss
+from dupmae_toolkit.search.dense import DenseShard, dense_shard
 
 
 def vectors_of(n: int, d: int = 16, seed: int = 0) -> np.ndarray:
@@ -25,6 +26,11 @@ def write(folder: Path, dense: np.ndarray, spec: str = "Flat") -> DenseIndex:
     return DenseIndex(folder)
 
 
+def shard(index: DenseIndex) -> DenseShard:
+    """What the dense leg searches: an exact index is scanned."""
+    return dense_shard(index, index.vectors())
+
+
 def best(dense: np.ndarray, query: np.ndarray, k: int) -> tuple[list[int], list[float]]:
     scores = dense.astype(np.float64) @ query.astype(np.float64)
     order = np.lexsort((np.arange(len(scores)), -scores))[:k]
@@ -36,7 +42,7 @@ def test_a_flat_index_equals_brute_force_with_ties_by_row(tmp_path: Path, k: int
     dense = whole_vectors_of(300)
     queries = whole_vectors_of(25, seed=1)
     for query, (rows, scores) in zip(
-        queries, write(tmp_path, dense).search(queries, k), strict=True
+        queries, shard(write(tmp_path, dense)).search(queries, k), strict=True
     ):
         assert (rows.dtype, scores.dtype) == (np.int32, np.float32)
         assert (rows.tolist(), scores.tolist()) == best(dense, query, k)
@@ -45,7 +51,7 @@ def test_a_flat_index_equals_brute_force_with_ties_by_row(tmp_path: Path, k: int
 def test_a_tie_of_many_documents_at_the_cut_is_resolved_over_all_of_them(tmp_path: Path) -> None:
     dense = np.ones((2000, 8), np.float32)
     dense[1990:] = 2
-    rows, _ = write(tmp_path, dense).search(np.ones((1, 8), np.float32), 15)[0]
+    rows, _ = shard(write(tmp_path, dense)).search(np.ones((1, 8), np.float32), 15)[0]
     assert rows.tolist() == [*range(1990, 2000), 0, 1, 2, 3, 4]
 
 

@@ -136,8 +136,8 @@ class DenseIndex:
 
         For each: row numbers (int32) and inner products (float32), falling, ties by row number;
         fewer than ``k`` where the index has, or an approximate one finds, fewer. Scores are
-        FAISS's: they can differ in the last bits from one batch of queries to another. In an exact
-        index equal scores at the cut are resolved by row number too, over all rows.
+        FAISS's: they can differ in the last bits from one batch of queries to another. An exact
+        index is not searched here but scanned (`search/dense.py`), which is faster.
         """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one hit")
@@ -147,25 +147,17 @@ class DenseIndex:
                 f"{self.folder}: queries of shape {batch.shape} for vectors of {self.dimension} "
                 "dimensions; encode them with the index's encoder"
             )
-        results: list[tuple[np.ndarray, np.ndarray]] = [_EMPTY] * len(batch)
         wanted = min(k, len(self))
         if not len(batch) or not wanted:
-            return results
-        depth, open_rows = min(wanted + 1, len(self)), np.arange(len(batch))
-        while len(open_rows):
-            scores, rows = self._index.search(batch[open_rows], depth)
-            undecided = (scores[:, wanted - 1] == scores[:, -1]) & (rows[:, -1] >= 0)
-            if depth == len(self) or not self.exact:
-                undecided[:] = False
-            if rows.max() >= len(self) or not (self.exact or _are_different(rows)):
-                raise DupMAEError(
-                    f"{self.folder / FAISS_FILE}: gave rows that cannot be; look for damage with "
-                    "`dupmae verify`"
-                )
-            for place in np.flatnonzero(~undecided):
-                results[open_rows[place]] = _ordered(rows[place], scores[place], wanted)
-            open_rows, depth = open_rows[undecided], min(4 * depth, len(self))
-        return results
+            return [_EMPTY] * len(batch)
+        # One more than asked for, so that of two equal scores at the cut the first row is kept.
+        scores, rows = self._index.search(batch, min(wanted + 1, len(self)))
+        if rows.max() >= len(self) or not _are_different(rows):
+            raise DupMAEError(
+                f"{self.folder / FAISS_FILE}: gave rows that cannot be; look for damage with "
+                "`dupmae verify`"
+            )
+        return [_ordered(*found, wanted) for found in zip(rows, scores, strict=True)]
 
     def vectors(self) -> np.ndarray | None:
         """All vectors, float32 [n, d], without a copy, read-only; None if not exact."""

@@ -2,8 +2,8 @@
 
 One query against a Flat index reads every vector once, and takes as long as memory takes to
 deliver them. A copy of whole numbers from −127 to 127 is a quarter of the bytes. The bound
-(`int8.py`) takes the largest error and the largest norm of the copy's rows. So the copy decides which documents are
-scored in full, and never which are returned, or with what score.
+(`int8.py`) takes the largest error and the largest norm of the copy's rows. So the copy decides
+which documents are scored in full, and never which are returned, or with what score.
 """
 
 from __future__ import annotations
