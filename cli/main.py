@@ -21,9 +21,9 @@ from dupmae_cli.eval import evaluate
 from dupmae_cli.fuse import fuse
 from dupmae_cli.index import index
 from dupmae_cli.info import info
-from dupmae_cli.mining import mine
-from dupmae_cli.searching import search
-from dupmae_cli.teaching import teach
+from dupmae_cli.mine import mine
+from dupmae_cli.search import search
+from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
 from dupmae_cli.updating import add, compact, delete
 from dupmae_cli.verify import verify

@@ -18,6 +18,7 @@ from dupmae_cli.options import MEASURES
 from dupmae_toolkit import __version__
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.evaluation.measures import DEFAULT_MEASURES, split_measures
+from dupmae_toolkit.mining.job import DEPTH
 from tests.cli_support import run
 
 QRELS = "query-id\tcorpus-id\tscore\n1\tétoile😀\t1\n"
@@ -126,6 +127,8 @@ def test_defaults_that_the_help_names_are_those_of_the_library():
     commands = typer.main.get_command(app).commands
     (part_size,) = [one for one in commands["encode"].params if one.name == "part_size"]
     assert part_size.show_default == str(PART_SIZE)
+    (depth,) = [one for one in commands["mine"].params if one.name == "depth"]
+    assert depth.show_default.endswith(f" {DEPTH}")
     assert tuple(split_measures(MEASURES)) == DEFAULT_MEASURES
 
 

@@ -115,7 +115,7 @@ def mine(
         ),
     ] = 0.0,
     keep_bare: Annotated[
-        bool, typer.Option("--keep-bare", help="Write queries without negatives too.")
+        bool, typer.Option("--keep-bare", help="Write queries that have no negatives, too.")
     ] = False,
     model: Annotated[str | None, model_option("that of --index, else builtin")] = None,
     device: DeviceOption = None,
