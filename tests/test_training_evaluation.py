@@ -272,7 +272,7 @@ def test_a_query_that_is_a_document_is_no_answer_to_itself(home):
     documents = encoder.encode_documents(collection.texts)
     for drops in (False, True):
         collection.drops_self_matches = drops
-        for run in retrieval.rank(collection, vectors, documents, (1.0, 1.0)).values():
+        for run in retrieval.brute_force_runs(collection, vectors, documents, (1.0, 1.0)).values():
             itself = [name in ranking.ids for name, ranking in run.topics.items()]
             assert not any(itself) if drops else any(itself)
 
