@@ -31,7 +31,7 @@ from dupmae_toolkit.training.running.history import Listen
 from dupmae_toolkit.training.running.processes import heard_once
 from dupmae_toolkit.training.running.resuming import agreed_checkpoint, continuing
 from dupmae_toolkit.training.running.retrieval import Measure
-from dupmae_toolkit.training.running.trainer import check_lengths, check_output, run
+from dupmae_toolkit.training.running.trainer import check_lengths, check_output_folder, run
 from dupmae_toolkit.training.sources import DataSource
 from dupmae_toolkit.training.teachers import Teachers
 
@@ -174,7 +174,7 @@ def finetune(
     measure: what rankings of ``eval_collection`` are worth.
     A ``dry_run`` only tells ``listen`` what the training would take.
     """
-    check_output(recipe, resume=resume)
+    check_output_folder(recipe, resume=resume)
     listen = heard_once(listen)
     opened = Opened()
     held_out_data = []

@@ -29,7 +29,7 @@ from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
 from dupmae_toolkit.training.running.history import Listen
 from dupmae_toolkit.training.running.processes import heard_once
 from dupmae_toolkit.training.running.retrieval import Measure
-from dupmae_toolkit.training.running.trainer import check_lengths, check_output, run
+from dupmae_toolkit.training.running.trainer import check_lengths, check_output_folder, run
 from dupmae_toolkit.training.sources import DataSource
 
 
@@ -176,7 +176,7 @@ def pretrain(
     rankings of ``eval_collection`` are worth.
     A ``dry_run`` only tells ``listen`` what the training would take.
     """
-    check_output(recipe, resume=resume)
+    check_output_folder(recipe, resume=resume)
     listen = heard_once(listen)
     check_sources([*recipe.data, *([DataSource(recipe.eval_data)] if recipe.eval_data else [])])
     config = recipe.pretraining()

@@ -54,7 +54,7 @@ def run(
 
     ``keep`` writes into each checkpoint on the way, not into the result, what a resume needs beside
     the model. ``prepare`` is called before the first step of a training that starts anew.
-    callbacks: Trainer's, called before the log is written. Raises what ``check_output`` raises,
+    callbacks: Trainer's, called before the log is written. Raises what ``check_output_folder`` raises,
     which a caller asks first, before anything that takes time.
 
     A ``dry_run`` tells what the training will take, as every training does, and ends there: nothing
@@ -119,11 +119,11 @@ def _open_output(stack: contextlib.ExitStack, recipe: Recipe, *, resume: bool) -
     """Hold the output folder alone until the stack is left, and clear what lies about in it."""
     output = make_folder(Path(recipe.output))
     stack.enter_context(exclusive(output))
-    check_output(recipe, resume=resume)
+    check_output_folder(recipe, resume=resume)
     remove_leftovers(output)
 
 
-def check_output(recipe: Recipe, *, resume: bool) -> None:
+def check_output_folder(recipe: Recipe, *, resume: bool) -> None:
     """Raise InputError if the output holds a training already and ``resume`` was not asked for.
 
     Meets the training's other processes first, of which only the main one looks: it may have begun
