@@ -56,7 +56,7 @@ def test_mappings_that_merge_mappings_are_refused(tmp_path):
 )
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path, text):
     message = refusal(tmp_path, text)
-    assert "stands twice" in message
+    assert "appears twice" in message
     assert "recipe.yaml:" in message
 
 
@@ -72,7 +72,7 @@ def test_tags_of_python_make_nothing(tmp_path, tag):
 
 
 def test_a_file_of_megabytes_is_no_recipe(tmp_path):
-    assert "are no recipe" in refusal(tmp_path, GOOD + "# " + "x" * (1 << 20))
+    assert "are too many for a recipe" in refusal(tmp_path, GOOD + "# " + "x" * (1 << 20))
 
 
 @pytest.mark.parametrize("value", ["x" * 100_000, "[" + "[], " * 900 + "]", "9" * 5000])

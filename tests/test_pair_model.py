@@ -293,7 +293,7 @@ def test_pruned_training_sees_the_terms_that_the_encoder_keeps():
 
 
 def test_sizes_that_are_no_part_of_the_vector_are_refused():
-    with pytest.raises(InputError, match="dense_sizes: 16 is no part of 16 dimensions"):
+    with pytest.raises(InputError, match="dense_sizes: 16 is not below the full 16; give less"):
         PairModel(encoder_of(), recipe_of(dense_sizes=[4, 16]))
 
 

@@ -110,7 +110,7 @@ def test_texts_of_special_tokens_alone_are_refused(home, tmp_path):
     made = changes(home, tmp_path / "out", steps="1", epochs="0")
     made["data"] = json.dumps([str(tmp_path / "a.jsonl")])
     recipe = load_recipe(RECIPES / "pretrain-msmarco.yaml", PretrainRecipe, made, data="none")
-    with pytest.raises(InputError, match="its first 5 texts hold special tokens alone"):
+    with pytest.raises(InputError, match="its first 5 texts contain only special tokens"):
         pretrain(recipe)
     assert not (tmp_path / "out").exists()
 

@@ -766,7 +766,7 @@ def test_a_teacher_that_no_loss_reads_is_not_loaded_and_the_user_is_told(home, t
     output = finetune(recipe, listen=heard.append)
     said = [entry["warning"] for entry in heard if "warning" in entry]
     assert said == [
-        f"teacher 1 (lexical {home / 'no such model'}) is read by no loss and not asked; give a "
+        f"teacher 1 (lexical {home / 'no such model'}) is used by no loss and not run; give a "
         "loss 'teacher_…' a weight, or remove it"
     ]
     (entry,) = losses(output.parent)

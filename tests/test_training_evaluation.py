@@ -301,7 +301,7 @@ def test_a_large_collection_is_refused(home, monkeypatch):
 
 
 def test_a_collapse_is_warned_of_once(home, tmp_path):
-    for bias, word in ((50.0, "nearly every term"), (-50.0, "hardly a term")):
+    for bias, word in ((50.0, "nearly every term"), (-50.0, "hardly any term")):
         encoder = DupMAEEncoder.from_pretrained(home / "model")
         with torch.no_grad():
             encoder.lm.get_output_embeddings().bias += bias

@@ -143,7 +143,7 @@ def test_texts_of_special_tokens_alone_are_refused(home, tmp_path, kind, columns
     made = [{**row, **dict.fromkeys(columns, SPECIAL)} for row in rows(9)]
     path = write(tmp_path / "special.jsonl", made)
     with pytest.raises(
-        InputError, match=r"special\.jsonl: .*first 9 .* hold special tokens"
+        InputError, match=r"special\.jsonl: .*first 9 .* contain only special tokens"
     ) as error:
         train(kind, home, tmp_path / "out", data=[DataSource(str(path))])
     assert "there is nothing to learn" in one_line(error)

@@ -1,9 +1,10 @@
-"""Turning a bag-of-words head into term weights, before the first step of fine-tuning.
+"""Calibrates a bag-of-words head for term weights, before the first step of fine-tuning.
 
-The bag-of-words loss teaches the head log p(term | text) up to a constant. Two things stand between
-that and a lexical vector. A frequent term is likely in every text and says little: subtracting a
-share of log p(term) leaves what the text adds, as an inverse document frequency would. And the
-softmax does not see the constant, while ReLU does: it is set by the number of active terms wanted.
+The bag-of-words loss teaches the head log p(term | text) up to a constant. Two corrections make a
+lexical vector of that. A frequent term is likely in every text and says little: subtracting a share
+of log p(term) leaves what is specific to the text, as an inverse document frequency does. And the
+constant, which does not affect the softmax, does affect ReLU: it is set so that a text has the
+wanted number of active terms.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def calibrate_head(
     """Change the head's bias in place; returns the constant that was added.
 
     prior: the share of the log document frequency that is subtracted, 0 for none.
-    active_terms: the mean number of terms above 0 that a text shall have, 0 to leave the constant.
+    active_terms: the wanted mean number of terms above 0 in a text; 0 to leave the constant.
     Raises InputError for a head without a bias.
     """
     bias = encoder.lm.get_output_embeddings().bias

@@ -1,4 +1,4 @@
-"""Fine-tuning on pairs and groups with the joint score and its parts."""
+"""Fine-tuning on pairs and groups, with losses on the joint score and its parts."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from dupmae_toolkit.training.running.trainer import check_lengths, check_output_
 from dupmae_toolkit.training.sources import DataSource
 from dupmae_toolkit.training.teachers import Teachers
 
-ENOUGH = 64  # pairs or groups of a source that are looked at
+ENOUGH = 64  # pairs or groups of a source that are checked
 
 
 class Sample:
     """Texts of the training data that are needed before the first step.
 
-    They are drawn with a seed of their own, and only when they are asked for: a resumed training
-    finds what it needs of them in its checkpoint.
+    They are drawn with a separate seed, and only on demand: a resumed training reads what it needs
+    from its checkpoint instead.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Sample:
         self._make = make
         self._drawn: list[str] = []
         data = [asdict(source) for source in recipe.data]
-        #: What the texts follow from, as JSON.
+        #: Everything that determines the drawn texts, as JSON.
         self.about = json.dumps([data, recipe.seed, recipe.document_length, PRIOR_TEXTS])
 
     def texts(self, count: int) -> list[str]:
-        """The first so many of them."""
+        """The first ``count`` texts."""
         if len(self._drawn) < count:
             r = self._recipe
             draw = Batches(r.data, 1, r.seed + 1_000_003, self._make, lambda batch: batch[0])
@@ -64,7 +64,7 @@ class Sample:
         return self._drawn[:count]
 
     def frequencies(self, encoder: DupMAEEncoder, checkpoint: Path | None) -> TermFrequencies:
-        """Read from the checkpoint, or else counted in PRIOR_TEXTS texts."""
+        """Those in the checkpoint, or else counted in PRIOR_TEXTS texts."""
         if checkpoint is not None:
             with continuing(checkpoint / FILE):
                 found = TermFrequencies.load(checkpoint, self.about)
@@ -75,10 +75,10 @@ class Sample:
 
 
 def weigh_as_trained(encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: float) -> None:
-    """Give the checkpoint the joint score that is trained, unless the recipe names its weights.
+    """Store the trained scale as the config's ``dense_weight``, unless the recipe sets that.
 
-    Otherwise a search would add cosines of at most 1 to lexical scores that were trained beside
-    cosines times 20.
+    Then a search uses the joint score that was trained. Otherwise it would add cosines of at most 1
+    to lexical scores that were trained together with cosines times 20.
     """
     trained = any(LOSSES[name].part == JOINT for name in recipe.used_losses)
     if trained and encoder.config.lexical_weight and "dense_weight" not in recipe.encoder:
@@ -87,9 +87,9 @@ def weigh_as_trained(encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: floa
 
 
 def check_ordinary_pairs(sources: list[DataSource], encoder: DupMAEEncoder, opened: Opened) -> None:
-    """Raise InputError for a source whose first queries or documents hold special tokens alone.
+    """Raise InputError for a source whose first queries or documents are only special tokens.
 
-    To the model they would all be the same text.
+    The model could not distinguish them.
     """
     ordinary = encoder.ordinary.cpu()
     room = encoder.config.max_length
@@ -101,19 +101,19 @@ def check_ordinary_pairs(sources: list[DataSource], encoder: DupMAEEncoder, open
             ids = tokenize(encoder.tokenizer, texts, room).ids
             if not any(bool(ordinary[row].any()) for row in ids):
                 raise InputError(
-                    f"{source.path}: the {what} of its first {len(texts)} pairs hold special "
-                    "tokens alone; there is nothing to learn"
+                    f"{source.path}: the {what} of its first {len(texts)} pairs contain only "
+                    "special tokens; there is nothing to learn"
                 )
 
 
 def warnings(recipe: FinetuneRecipe, opened: Opened) -> Iterator[str]:
-    """What a recipe asks for and will not get, a sentence each."""
+    """A sentence for each setting of the recipe that will have no effect."""
     used = {id(teacher) for teacher in recipe.used_teachers}
     for number, teacher in enumerate(recipe.teachers, start=1):
         if id(teacher) not in used:
             name = " ".join(filter(None, (teacher.kind, teacher.model)))
             yield (
-                f"teacher {number} ({name}) is read by no loss and not asked; give a loss "
+                f"teacher {number} ({name}) is used by no loss and not run; give a loss "
                 "'teacher_…' a weight, or remove it"
             )
     for source in recipe.data if recipe.negative_depth > recipe.negatives > 0 else []:
@@ -128,10 +128,10 @@ def warnings(recipe: FinetuneRecipe, opened: Opened) -> Iterator[str]:
 
 
 def freeze_layers(lm: Any, count: int) -> None:
-    """Leave the first ``count`` layers, and the embeddings under them, as they are.
+    """Freeze the first ``count`` layers and the embeddings below them.
 
-    The backward pass ends above them. An embedding matrix that the vocabulary head shares still
-    learns, from the head's side. Raises InputError if there are not so many layers.
+    The backward pass ends above them. An embedding matrix that is shared with the vocabulary head
+    still gets the head's gradient. Raises InputError unless there are more than ``count`` layers.
     """
     if not count:
         return
@@ -151,7 +151,7 @@ def _detach(module: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def set_dropout(lm: Any, rate: float) -> None:
-    """Set every kind of dropout to this rate, but not in the config; below 0 changes nothing."""
+    """Set all dropout to this rate in the modules, not in the config; below 0 changes nothing."""
     if rate < 0:
         return
     for module in lm.modules():
@@ -171,8 +171,8 @@ def finetune(
 ) -> Path:
     """Fine-tune as the recipe says; returns the folder of the trained checkpoint.
 
-    measure: what rankings of ``eval_collection`` are worth.
-    A ``dry_run`` only tells ``listen`` what the training would take.
+    measure: computes the measures of rankings of ``eval_collection``. A ``dry_run`` only reports
+    the expected time and memory to ``listen``.
     """
     check_output_folder(recipe, resume=resume)
     listen = heard_once(listen)

@@ -1,4 +1,4 @@
-"""The losses of fine-tuning by their names in a recipe; losses.py computes them."""
+"""The fine-tuning losses by their names in a recipe; losses.py computes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SCORES = (JOINT, *PARTS)
 
 
 class Loss(NamedTuple):
-    """What a loss does with which score.
+    """What a loss computes, and on which score.
 
     kind: ``contrastive`` (cross-entropy of the positive); ``aggretriever`` (that of the joint score
         and of each part); ``kl`` and ``margin`` (KL divergence and MarginMSE from the scores in the
@@ -24,17 +24,17 @@ class Loss(NamedTuple):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the score that it reads: its own, or all where it reads the joint score."""
+        """The parts of the score that it reads: its own, or both if it reads the joint score."""
         return PARTS if self.part == JOINT or self.kind == "self" else (self.part,)
 
     @property
     def needs_scores(self) -> bool:
-        """Whether it compares with scores that the data carries."""
+        """Whether it needs scores in the data."""
         return self.kind in ("kl", "margin")
 
     @property
     def needs_teachers(self) -> bool:
-        """Whether it compares with what the recipe's teachers say."""
+        """Whether it needs the outputs of the recipe's teachers."""
         return self.kind in ("teacher", "vector")
 
 

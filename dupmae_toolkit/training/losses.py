@@ -1,4 +1,4 @@
-"""Losses of fine-tuning: scores are [Q, D] matrices, float32; a regulariser reads [B, |V|]."""
+"""Fine-tuning losses on float32 scores [Q, D], and regularisers of term weights [B, |V|]."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def contrastive(scores: Tensor, same: Tensor, target: Tensor | None = None) -> T
     """-log softmax(scores)[positive], mean over the queries: InfoNCE with in-batch negatives.
 
     scores: [Q, D], every query against every document.
-    same: bool [Q, D], true where a document is no negative of the query: the positive's text drawn
-        twice, another answer to the same query, or a document outside its group where in-batch
-        negatives are off. Never true for the positive.
+    same: bool [Q, D], true where a document is not a negative of the query: the positive's text
+        drawn twice, another answer to the same query, or, if in-batch negatives are off, a document
+        outside its group. Never true for the positive.
     target: int64 [Q], the column of each query's positive; by default document i for query i.
     Karpukhin et al. 2020 (DPR), equation 2; hard negatives are columns like any other.
     """
@@ -30,17 +30,17 @@ def contrastive(scores: Tensor, same: Tensor, target: Tensor | None = None) -> T
 def distill(scores: Tensor, teacher: Tensor, left_out: Tensor | None = None) -> Tensor:
     """KL(softmax(teacher) || softmax(scores)) over the documents, mean over the queries.
 
-    scores, teacher: [Q, D]. left_out: bool [Q, D], true where a document takes no part for a query;
-    at least one must take part. That is ``batchmean``; torch's ``mean`` would divide by the
-    documents too. Up to the teacher's entropy, which has no gradient, it is the DupMAE paper's
-    -Σ softmax(teacher) · log softmax(student).
+    scores, teacher: [Q, D]. left_out: bool [Q, D], true where a document is ignored for a query; at
+    least one must remain. This is torch's ``batchmean``; its ``mean`` would also divide by the
+    number of documents. It equals the DupMAE paper's -Σ softmax(teacher) · log softmax(student) up
+    to the teacher's entropy, which has no gradient.
     """
     if left_out is not None:
         scores = scores.masked_fill(left_out, float("-inf"))
         teacher = teacher.masked_fill(left_out, float("-inf"))
     mine, theirs = functional.log_softmax(scores, dim=1), functional.log_softmax(teacher, dim=1)
     gap = theirs - mine
-    if left_out is not None:  # inf - inf is no number, and torch's kl_div has 0 · inf there
+    if left_out is not None:  # inf - inf is NaN, and torch's kl_div computes 0 · inf here
         gap = gap.masked_fill(left_out, 0)
     return (theirs.exp() * gap).sum() / len(scores)
 
@@ -49,7 +49,7 @@ def self_distill(part: Tensor, joint: Tensor, left_out: Tensor | None = None) ->
     """``distill`` from the joint score, which gets no gradient, to one of its parts.
 
     part, joint: [Q, D]. left_out: bool [Q, D], see ``distill``. The sum of both scores ranks better
-    than either and is there for nothing. Chen et al. 2024 (M3-Embedding).
+    than either part, and costs nothing extra. Chen et al. 2024 (M3-Embedding).
     """
     return distill(part, joint.detach(), left_out)
 
@@ -58,8 +58,8 @@ def margin_mse(scores: Tensor, teacher: Tensor, left_out: Tensor) -> Tensor:
     """((s_pos - s_neg) - (t_pos - t_neg))², mean over a query's negatives, then over the queries.
 
     scores, teacher: [Q, G], the positive in column 0. left_out: bool [Q, G], true where a group has
-    fewer documents; a query without a negative counts 0. Unlike a softmax it ties the student to
-    the teacher's scale. Hofstätter et al. 2020, where each query has one negative.
+    fewer documents; a query without negatives contributes 0. Unlike a softmax, it ties the student
+    to the teacher's scale. Hofstätter et al. 2020, where each query has one negative.
     """
     present = ~left_out[:, 1:]
     error = (scores[:, :1] - scores[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
@@ -76,9 +76,9 @@ def aggretriever(
 ) -> Tensor:
     """contrastive(joint) + 0.5 · contrastive(lexical) + 0.5 · contrastive(dense).
 
-    joint, lexical: [Q, D]. dense: [Q, D] for each size that is trained; their terms are summed.
-    same, target: see ``contrastive``. Without terms of their own one of the two parts may lean on
-    the other and learn little. Lin, Li and Lin 2023 (Aggretriever, TACL).
+    joint, lexical: [Q, D]. dense: [Q, D] for each trained size; their losses are summed.
+    same, target: see ``contrastive``. Without a loss of its own, one part may rely on the other and
+    learn little. Lin, Li and Lin 2023 (Aggretriever, TACL).
     """
     parts = contrastive(lexical, same, target)
     for scores in dense:
@@ -89,7 +89,7 @@ def aggretriever(
 def truncated(
     query: Tensor, document: Tensor, sizes: Sequence[int], *, normalize: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first dimensions of both, as many as each size says, re-normalised on request.
+    """For each size, the first ``size`` dimensions of both, re-normalised if ``normalize``.
 
     query: [Q, d]. document: [D, d]. A loss summed over the sizes is that of Matryoshka
     representation learning with equal weights (Kusupati et al. 2022, equation 1).
@@ -106,7 +106,7 @@ def flops(weights: Tensor) -> Tensor:
 
     weights: [B, |V|], non-negative; or [1, |V|], the mean itself. The expected number of
     multiplications of a query with a document, if both came from this distribution and terms were
-    independent. It presses on terms that every text has. Paria et al. 2020.
+    independent. It penalises mostly terms that every text has. Paria et al. 2020.
     """
     return weights.mean(dim=0).square().sum()
 
@@ -114,15 +114,15 @@ def flops(weights: Tensor) -> Tensor:
 def l1(weights: Tensor) -> Tensor:
     """Σ_v of the mean over the batch of w_v: the mean L1 norm.
 
-    weights: [B, |V|], non-negative; or [1, |V|], the mean itself. It presses on rare and frequent
-    terms alike. SPLADE's queries may have it (Lassance and Clinchant 2022, Efficient SPLADE).
+    weights: [B, |V|], non-negative; or [1, |V|], the mean itself. It penalises rare and frequent
+    terms alike. Efficient SPLADE uses it for queries (Lassance and Clinchant 2022).
     """
     return weights.mean(dim=0).sum()
 
 
 def ramp(step: int, steps: int) -> float:
-    """Quadratic rise from 0 to 1 at ``steps``; of the global step, so that a resume keeps it.
+    """Quadratic rise from 0 to 1 at ``steps``. step: the global one, which a resume restores.
 
-    Paria et al. 2020: a weight that is full from the start empties the vectors.
+    Paria et al. 2020: full weight from the start would empty the vectors.
     """
     return min(1.0, step / max(1, steps)) ** 2

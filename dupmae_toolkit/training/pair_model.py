@@ -1,4 +1,4 @@
-"""The encoder with the losses of fine-tuning over a batch."""
+"""The encoder with the fine-tuning losses over a batch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from dupmae_toolkit.training.running.chunks import Vectors, encode_in_chunks
 from dupmae_toolkit.training.running.processes import batch_mean, gather, own_part
 from dupmae_toolkit.training.teachers import Side, Teachers, Teaching
 
-COSINE_SCALE = 20.0  #: where the recipe leaves dense_scale open and the vectors have length one
+COSINE_SCALE = 20.0  #: if dense_scale is 0 and the vectors have length one
 
 
 @dataclass(frozen=True, slots=True)
 class BatchScores:
     """Scores of each query for every document of the batch, float32 [Q, D].
 
-    dense: for the whole vectors, then for each shorter size. lexical, joint: None without a lexical
-    head. The rest says what the documents are to the queries; see PairCollator. ``same`` and
-    ``aside`` also hold everything outside the query's own group where in-batch negatives are off;
-    aside is None where every document takes part.
+    dense: for the full vectors, then for each shorter size. lexical, joint: None without a lexical
+    head. scores, teacher: those of the data and of the recipe's teachers, if there are any.
+
+    The rest is the batch's, see PairCollator: ``target``, ``same``, ``own``; ``aside`` is its
+    ``repeated``, and ``absent`` [Q, G] is ``repeated`` for the query's own group. Without in-batch
+    negatives, ``same`` and ``aside`` are also true for all documents outside the query's own group.
+    aside is None if it is false everywhere.
     """
 
     dense: list[Tensor]
@@ -52,7 +55,8 @@ class BatchScores:
 class PairModel(nn.Module):
     """The encoder with its losses over a batch of pairs or groups.
 
-    The batch may lie on several processes, each with as many queries and their documents.
+    The batch may be split over several processes, each with equally many queries and their
+    documents.
     """
 
     many_processes = True
@@ -67,17 +71,17 @@ class PairModel(nn.Module):
         ]
         lexical += [name for name in ("active_terms", "unigram_prior") if getattr(recipe, name)]
         if lexical and encoder.config.lexical_head == "none":
-            raise InputError(f"{lexical[0]} needs a lexical head, and there is none")
+            raise InputError(f"{lexical[0]} needs a lexical head; the model has none")
         for size in recipe.dense_sizes:
             if size >= encoder.dense_dim:
                 raise InputError(
-                    f"dense_sizes: {size} is no part of {encoder.dense_dim} dimensions; give less"
+                    f"dense_sizes: {size} is not below the full {encoder.dense_dim}; give less"
                 )
         imitated = teachers.dense if teachers and "teacher_vector" in used else None
         if imitated and imitated.width != encoder.dense_dim:
             raise InputError(
                 f"the dense teacher's vectors have {imitated.width} dimensions and the model's "
-                f"{encoder.dense_dim}; the loss 'teacher_vector' needs both alike"
+                f"{encoder.dense_dim}; the loss 'teacher_vector' needs equal dimensions"
             )
         self.encoder = encoder
         self.recipe = recipe
@@ -101,7 +105,7 @@ class PairModel(nn.Module):
         taught = None if self.teachers is None else ask_teachers(self.teachers, batch)
         with torch.autocast(query.dense.device.type, enabled=False):
             scores = self.scores(query, document, batch, taught)
-            # This process's documents that are no repetitions, [D].
+            # This process's documents without the repetitions, bool [D].
             real = ~scores.absent.flatten()
             used = r.used_losses
             on_scores = [name for name in used if name != "teacher_vector"]
@@ -148,9 +152,9 @@ class PairModel(nn.Module):
     def sparsity(
         self, query: Tensor, document: Tensor, real: Tensor, step: int, steps: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """The regularisers of both lexical vectors, [B, |V|], as heavy as they are at this step.
+        """The regularisers of both lexical vectors, [B, |V|], with their weights at this step.
 
-        real: bool [D], the documents that are counted; see ``PairCollator``.
+        real: bool [D], false for repeated documents, which do not count; see ``PairCollator``.
         """
         r = self.recipe
         rise = losses.ramp(step, round(r.flops_ramp * steps))
@@ -166,9 +170,9 @@ class PairModel(nn.Module):
 
 
 def ask_teachers(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
-    """What the teachers say of this process's queries and the documents of all processes.
+    """The teachers' outputs for this process's queries and the documents of all processes.
 
-    Every process asks them about all queries, which are short, and its own documents.
+    Every process runs them on all queries, which are short, and on its own documents.
     """
     queries = Side(gather(batch["query_ids"]), gather(batch["query_mask"]))
     taught = teachers(queries, Side(batch["document_ids"], batch["document_mask"]))
@@ -179,10 +183,11 @@ def ask_teachers(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
 
 
 def imitation(query: Tensor, document: Tensor, taught: Teaching, real: Tensor) -> Tensor:
-    """1 - cosine between the dense vectors, [B, d] and [D, d], and the teacher's: the two means.
+    """1 - cosine between the dense vectors, [B, d] and [D, d], and the teacher's.
 
-    real: bool [D], the documents that are counted. Over all processes, of which one may hold more
-    repetitions than another.
+    The average of the mean over queries and the mean over documents. real: bool [D], the documents
+    that count. Both means are over all processes, since these may hold unequal numbers of
+    repetitions.
     """
     assert taught.query is not None
     assert taught.document is not None
@@ -195,10 +200,10 @@ def imitation(query: Tensor, document: Tensor, taught: Teaching, real: Tensor) -
 
 
 def score_loss(loss: Loss, s: BatchScores) -> Tensor:
-    """A loss on scores, which is one of any kind but ``vector``.
+    """A loss on scores: of any kind but ``vector``.
 
-    One on the dense score is summed over the dense sizes. Losses that compare with scores in the
-    data look at the query's own documents alone.
+    A loss on the dense score is summed over the dense sizes. Losses that need scores in the data
+    use only the query's own documents.
     """
     if loss.kind == "aggretriever":
         assert s.joint is not None
@@ -207,7 +212,7 @@ def score_loss(loss: Loss, s: BatchScores) -> Tensor:
     given = s.of(loss.part)
     if loss.needs_scores:
         given = [scores.gather(1, s.own) for scores in given]
-    scored: Any = s.scores  # those that are needed are there: the recipe was checked
+    scored: Any = s.scores  # present if a loss needs them: the recipe was checked
     joint: Any = s.joint
     taught: Any = s.teacher
     makers: dict[str, Callable[..., Tensor]] = {

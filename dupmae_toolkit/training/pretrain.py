@@ -44,22 +44,22 @@ class Examples:
         self.share = 0.0 if recipe.eval_data else recipe.eval_share
 
     def once(self, source: DataSource, *, held_out: bool = False) -> Iterator[Any]:
-        """The examples of a source in its own order: those to train on, or the held-out ones."""
+        """One pass over a source's training or held-out examples, in the source's order."""
         found = training_texts(source.path, self.share, held_out=held_out)
         return found if self.packer is None else self.packer(found)
 
     def __call__(self, source: DataSource, rng: random.Random) -> Iterator[Any]:
-        """Those to train on, endlessly, shuffled."""
+        """An endless, shuffled stream of training examples."""
         return shuffled(lambda: self.once(source), rng, source.path)
 
     def held_out(self, source: DataSource, rng: random.Random) -> Iterator[Any]:
-        """Those to evaluate on, endlessly, shuffled."""
+        """An endless, shuffled stream of examples to evaluate on."""
         opened = partial(self.once, source, held_out=self.share > 0)
         return shuffled(opened, rng, f"{source.path}, held-out share {self.share:g}")
 
 
 class TextCollator:
-    """Texts, or blocks of token ids, to a batch for DupMAEForPreTraining."""
+    """Makes a batch for DupMAEForPreTraining of texts, or of blocks of token ids."""
 
     def __init__(self, encoder: DupMAEEncoder, config: PreTrainingConfig, recipe: PretrainRecipe):
         self.tokenizer = encoder.tokenizer
@@ -77,7 +77,7 @@ class TextCollator:
 
 
 class StepModel(nn.Module):
-    """DupMAEForPreTraining as the trainer wants it: a loss and its parts for the log."""
+    """DupMAEForPreTraining as the trainer expects it: returns the loss and its parts to log."""
 
     many_processes = True
 
@@ -109,10 +109,10 @@ def warm_head(
     recipe: PretrainRecipe,
     listen: Listen,
 ) -> None:
-    """Teach a fresh vocabulary head the bag of words while the backbone stands still.
+    """Train a fresh vocabulary head on the bag of words, with the backbone frozen.
 
-    Only weights that the backbone does not share take part. The learning rate rises for a tenth of
-    the steps and then falls linearly to 0.
+    Weights that the head shares with the backbone are frozen too. The learning rate falls linearly
+    to 0, times a linear rise over the first tenth of the steps.
     """
     own = {id(p) for p in encoder.lm.base_model.parameters()}
     head = [p for p in encoder.lm.parameters() if id(p) not in own]
@@ -145,19 +145,19 @@ def warm_head(
 def check_ordinary_texts(
     examples: Examples, sources: list[DataSource], collator: TextCollator, enough: int = 256
 ) -> None:
-    """Raise InputError for a source whose first texts hold special tokens alone."""
+    """Raise InputError for a source whose first texts contain only special tokens."""
     ordinary = collator.collate.words.ordinary
     for source in sources:
         first = list(itertools.islice(examples.once(source), enough))
         if first and not any(ordinary[row].any() for row in collator.ids(first)):
             raise InputError(
-                f"{source.path}: its first {len(first)} texts hold special tokens alone; there is "
-                "nothing to learn"
+                f"{source.path}: its first {len(first)} texts contain only special tokens; "
+                "there is nothing to learn"
             )
 
 
 def count_steps(examples: Examples, recipe: PretrainRecipe) -> int:
-    """How many steps the recipe's epochs take; reads every source once, to its end."""
+    """The number of steps for the recipe's epochs; reads every source once, to its end."""
     count = sum(1 for source in recipe.data for _ in examples.once(source))
     return max(1, math.ceil(recipe.epochs * count / recipe.batch_size))
 
@@ -172,9 +172,9 @@ def pretrain(
 ) -> Path:
     """Pre-train as the recipe says; returns the folder of the trained checkpoint.
 
-    The checkpoint carries the decoder, so that pre-training can go on from it. measure: what
-    rankings of ``eval_collection`` are worth.
-    A ``dry_run`` only tells ``listen`` what the training would take.
+    The checkpoint includes the decoder, so pre-training can continue from it. measure: computes the
+    measures of rankings of ``eval_collection``. A ``dry_run`` only reports the expected time and
+    memory to ``listen``.
     """
     check_output_folder(recipe, resume=resume)
     listen = heard_once(listen)
@@ -206,7 +206,7 @@ def pretrain(
 
     def prepare() -> None:
         if recipe.head_steps and config.bow_weight:
-            # With a seed of its own, so that the training does not begin with the same texts.
+            # A separate seed, so that the training does not begin with the same texts.
             seed = recipe.seed + 1_000_003
             stream = Batches(recipe.data, recipe.batch_size, seed, examples, collator)
             torch.manual_seed(recipe.seed)

@@ -24,19 +24,19 @@ class Recipe:
     model: a folder, a hub id, or ``builtin``. output: the checkpoint's folder.
     fresh_head: give a model without a masked-LM head a new one.
     encoder: fields of DupMAEConfig to set in the checkpoint.
-    batch_size: texts or pairs of a step, over all processes together: the training is the same
-        whatever their number.
-    accumulation: so many pieces one after another make a step, with the memory of one and, in
-        pre-training, the gradient of the whole. Fine-tuning takes its negatives from the batch, and
-        would lose them: ``chunk_size`` is the exact way there.
-    warmup: share of the steps in which the learning rate rises, before it falls linearly to 0.
+    batch_size: texts or pairs in a step, over all processes together. The number of processes does
+        not change the training.
+    accumulation: pieces that a batch is split into. They run one after another, so a step needs the
+        memory of one piece; in pre-training the gradient is that of the whole batch. Only for
+        pre-training: fine-tuning would lose the in-batch negatives, so it has ``chunk_size``.
+    warmup: share of the steps over which the learning rate rises; then it falls linearly to 0.
     save_every, log_every: in steps; the last two checkpoints are kept.
-    eval_every: in steps, how often the training is evaluated, besides before the first step and
-        after the last; 0 for never. It changes nothing in the training.
-    eval_data: a source of held-out data, as one under ``data``; its losses are worked out on the
-        same ``eval_batches`` batches each time.
-    eval_collection: a small BEIR data set, of which all documents are encoded and searched by brute
-        force; eval_split: the split whose judgements count.
+    eval_every: steps between evaluations, which also run before the first step and after the last;
+        0 for none. Evaluation does not change the training.
+    eval_data: the path of held-out data, read like a source under ``data``; losses are computed on
+        the same ``eval_batches`` batches each time.
+    eval_collection: a small BEIR data set; all its documents are encoded and searched by brute
+        force. eval_split: the split whose judgements are used.
     precision: auto (bf16 where the hardware has it), fp32 or bf16.
     """
 
@@ -94,14 +94,14 @@ class PretrainRecipe(Recipe):
     packing: ``passage``: each text is an example, cut at max_length; ``sentences``: the sentences
         of a text, packed greedily into as many examples as they fill; ``corpus``: the same over the
         ends of texts, for corpora with a sentence in each row.
-    epochs: rounds over the data instead of steps, which are counted before the first: as many as
-        make epochs × examples, of all sources together.
-    eval_share: the share of the texts that is held out of training and evaluated on, where no
-        ``eval_data`` is named.
-    head_steps: so many steps come before, in which a fresh head alone learns the bag of words with
-        ``head_learning_rate``; untaught it would pull a good backbone apart.
-    mean_layer: above 0, add a layer whose [CLS] is the mean of all tokens, with this gain: for a
-        start from a model that pools by the mean; see model/mean_layer.py.
+    epochs: passes over the data, instead of ``steps``. The examples of all sources are counted
+        before the first step; the number of steps is epochs × examples / batch_size, rounded up.
+    eval_share: the share of the texts that is held out of training for evaluation, unless
+        ``eval_data`` is given.
+    head_steps: steps before the training in which only the head learns, on the bag of words, with
+        ``head_learning_rate``. The gradients of an untrained head would damage a good backbone.
+    mean_layer: if above 0, add a layer that moves the mean of all tokens into [CLS], with this
+        gain. For a start from a model with mean pooling; see model/mean_layer.py.
     """
 
     preset: str = "official"
@@ -143,31 +143,31 @@ class FinetuneRecipe(Recipe):
     query_length, document_length: tokens.
     losses: name -> weight, of ``joint``, ``lexical``, ``dense`` (cross-entropy of the positive on
         that score), ``aggretriever`` (joint + 0.5 lexical + 0.5 dense), ``kl_`` and ``margin_``
-        before one of the three (KL divergence and MarginMSE from the scores that the data carries),
-        ``self_lexical``, ``self_dense`` (KL from the joint score, which is not moved),
+        before one of the three (KL divergence and MarginMSE from the scores in the data),
+        ``self_lexical``, ``self_dense`` (KL from the joint score, which gets no gradient),
         ``teacher_`` before one of the three (KL from the teachers' scores in the batch),
         ``teacher_vector`` (1 - cosine between the dense vector and the first dense teacher's).
-    negatives: how many of its own negatives a query gets, at most, drawn anew each time from the
-        first ``negative_depth`` of its list (0: from all of them).
+    negatives: the maximum number of its own negatives that a query gets, drawn anew each time from
+        the first ``negative_depth`` of its list (0: from all of them).
     in_batch: whether the documents of the other queries are negatives too.
-    dense_scale: what the dense score is multiplied with, in every softmax and in the joint score; 0
-        stands for 20 where the encoder normalises (cosines) and for 1 where not (inner products).
-    dense_sizes: so many first dimensions shall be dense vectors too: the losses on the dense score
-        are summed over them and the whole.
+    dense_scale: factor of the dense score, in every softmax and in the joint score; 0 means 20 if
+        the encoder normalises (cosines) and 1 if not (inner products).
+    dense_sizes: shorter sizes at which the first dimensions are also trained as dense vectors: the
+        losses on the dense score are summed over these sizes and the full one.
     prune: train on the terms that the encoder keeps (``top_k``, ``query_top_k``), not on all.
-    chunk_size: texts whose activations are in memory together, at the price of a second forward
-        pass; 0 for the whole batch. The gradient is the same.
+    chunk_size: texts whose activations are in memory together; 0 for the whole batch. The gradient
+        is the same, at the cost of a second forward pass.
     teachers: frozen models that score each query against each document of the batch.
-    near_batches: how many batches are drawn at a time and dealt out so that the texts of each are
-        near one another; 0 leaves them as they come.
-    frozen_layers: so many of the backbone's first layers, and the embeddings under them, stay as
-        they are.
-    dropout: of the backbone while it is trained; -1 leaves what its config says.
+    near_batches: how many batches are drawn at a time and regrouped so that each holds similar
+        texts; 0 keeps the drawn order.
+    frozen_layers: how many of the backbone's first layers are not trained, nor the embeddings.
+    dropout: of the backbone in training; -1 keeps its config's.
     flops_query, flops_document: weights of the FLOPS regulariser at the end of its ramp.
-    l1_query, l1_document: those of the L1 regulariser.
+    l1_query, l1_document: the same for the L1 regulariser.
     flops_ramp: share of the steps over which all four rise, quadratically.
-    active_terms: before the first step the head's bias is shifted until a text has that many active
-        terms, since the bag-of-words softmax does not see a constant; 0 leaves it.
+    active_terms: before the first step, the head's bias is shifted so that a text has this many
+        active terms on average; the bag-of-words softmax leaves that constant undetermined. 0 for
+        no shift.
     unigram_prior: the share of each term's log document frequency that is subtracted from the bias
         before the first step; see calibration.py.
     """
@@ -209,8 +209,8 @@ class FinetuneRecipe(Recipe):
             )
         fraction(self, "flops_ramp")
         sizes = self.dense_sizes
-        whole = isinstance(sizes, list) and all(type(size) is int and size > 0 for size in sizes)
-        if not whole or len(set(sizes)) < len(sizes):
+        valid = isinstance(sizes, list) and all(type(size) is int and size > 0 for size in sizes)
+        if not valid or len(set(sizes)) < len(sizes):
             raise InputError(f"dense_sizes is {sizes}; give a list of different whole numbers")
         refuse_unknown(self.losses, LOSSES, "loss")
         for name, weight in self.losses.items():
@@ -228,7 +228,7 @@ class FinetuneRecipe(Recipe):
             if self.needs_scores and source.kind != "groups":
                 raise InputError(
                     f"losses: {self.needs_scores[0]} needs a teacher's scores, and {source.path} "
-                    f"has none, being of kind {source.kind!r}"
+                    f"has none (its kind is {source.kind!r})"
                 )
         if not self.negatives and (self.needs_scores or not self.in_batch):
             what = self.needs_scores[0] if self.needs_scores else "in_batch: false"
@@ -238,14 +238,14 @@ class FinetuneRecipe(Recipe):
 
     @property
     def used_losses(self) -> dict[str, float]:
-        """The losses with a positive weight; the others are not worked out."""
+        """The losses with a positive weight; the others are not computed."""
         return {name: weight for name, weight in self.losses.items() if weight}
 
     @property
     def used_teachers(self) -> list[TeacherSource]:
-        """The teachers that a loss reads, in their order; the others need not be asked.
+        """The teachers that a loss uses, in their order; the others need not run.
 
-        ``teacher_vector`` reads the first dense one. The losses on scores read all whose ``scale``
+        ``teacher_vector`` uses the first dense one. The losses on scores use all whose ``scale``
         is not 0.
         """
         kinds = {LOSSES[name].kind for name in self.used_losses}
@@ -256,6 +256,6 @@ class FinetuneRecipe(Recipe):
 
     @property
     def needs_scores(self) -> list[str]:
-        """The losses that compare with scores in the data."""
+        """The losses that need scores in the data."""
         used = self.used_losses
         return [name for name, loss in LOSSES.items() if loss.needs_scores and name in used]

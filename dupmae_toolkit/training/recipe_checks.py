@@ -11,7 +11,7 @@ from dupmae_toolkit.errors import InputError
 
 
 def typed(name: str, value: Any, wanted: str) -> Any:
-    """``value`` as the type that a dataclass writes as ``wanted``; YAML reads 1e-4 as a text."""
+    """``value`` converted to the annotation ``wanted``; YAML reads 1e-4 as a string."""
     try:
         if wanted == "float" and not isinstance(value, bool):
             return float(value)
@@ -32,7 +32,7 @@ def typed(name: str, value: Any, wanted: str) -> Any:
 
 
 def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str = "key") -> None:
-    """Refuse the first of ``given`` that is not known, naming the one that is near."""
+    """Refuse the first of ``given`` that is not known, and name the closest known one."""
     known = list(known)
     for key in given:
         if key not in known:
@@ -42,7 +42,7 @@ def refuse_unknown(given: Iterable[Any], known: Iterable[str], what: str = "key"
 
 
 def at_least(thing: Any, least: int, *names: str) -> None:
-    """Refuse attributes below ``least``, infinite ones, and what is no number (NaN)."""
+    """Refuse attributes that are below ``least``, infinite or NaN."""
     for name in names:
         if not least <= getattr(thing, name) < math.inf:
             raise InputError(f"{name} is {getattr(thing, name)}; at least {least} is needed")

@@ -1,6 +1,6 @@
-"""Reading a recipe's YAML into its class, with one line for what does not fit.
+"""Reads a recipe's YAML into its class; every error is one line.
 
-YAML as recipes use it: small, each key once, and nothing that grows when it is read.
+Only the YAML that recipes need: small, each key once, and nothing that expands when it is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.recipe_checks import refuse_unknown, typed
 from dupmae_toolkit.training.sources import DataSource, TeacherSource
 
-#: Recipes have hundreds of bytes and tens of values.
+#: Limits far above any real recipe, which has hundreds of bytes and tens of values.
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000
 
@@ -28,7 +28,7 @@ def load_recipe(
 ) -> R:
     """Read a recipe. ``{data}`` in its strings stands for ``data``; ``changes`` override keys.
 
-    Raises InputError for a file that is no recipe, and for keys and values that do not fit.
+    Raises InputError for a file that is not a recipe, and for unknown keys and wrong values.
     """
     path = Path(path)
     values = _read_yaml(path)
@@ -59,7 +59,7 @@ def _set(values: dict[str, Any], key: str, text: str) -> None:
 
 
 def _entry_number(key: str, name: str, entries: list[Any]) -> int:
-    """The position in a list that a key's part names, which counts from 1 as messages do."""
+    """The index into a list for one part of a key, which counts from 1 as messages do."""
     if name.isdecimal() and 1 <= int(name) <= len(entries):
         return int(name) - 1
     raise InputError(
@@ -117,7 +117,7 @@ E = TypeVar("E", DataSource, TeacherSource)
 def _entry(kind: type[E], name: str, item: Any) -> E:
     try:
         if not isinstance(item, dict):
-            raise InputError("is no mapping of keys to values")
+            raise InputError("is not a mapping of keys to values")
         refuse_unknown(item, [f.name for f in fields(kind)])
         return kind(**_alltyped(kind, item))
     except InputError as error:
@@ -130,14 +130,13 @@ def _alltyped(kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_yaml(text: str, source: str, *, lines: bool = False) -> Any:
-    """The value of a YAML text; ``source`` is what messages call it, with lines if it has some.
+    """The value of a YAML text. ``source`` names it in messages, with line numbers if ``lines``.
 
-    Tags that would make Python objects are unknown, a key may stand once in a mapping, and what
-    anchors and aliases repeat may not have more than ``MAX_VALUES`` values in all. Raises
-    InputError.
+    Raises InputError for tags that would make Python objects, for a key that appears twice in a
+    mapping, and for more than ``MAX_VALUES`` values after aliases are expanded.
     """
     if len(text) > MAX_BYTES:
-        raise InputError(f"{source}: {len(text):,} characters are no recipe")
+        raise InputError(f"{source}: {len(text):,} characters are too many for a recipe")
     try:
         loader = _Loader(text)
         try:
@@ -168,16 +167,16 @@ def _read_yaml(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader, but a key that stands twice is refused; SafeLoader keeps the last value."""
+    """A SafeLoader that refuses a repeated key; SafeLoader itself keeps the last value."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
                 continue
-            fault = "stands twice" if key.value in seen else ""
-            if key.tag.endswith(":merge"):  # merges of merges grow while they are read
-                fault = "merges mappings, which is not read: write the keys out"
+            fault = "appears twice" if key.value in seen else ""
+            if key.tag.endswith(":merge"):  # nested merges expand while they are read
+                fault = "merges mappings, which recipes do not allow: write the keys out"
             if fault:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value[:80]!r} {fault}", key.start_mark
@@ -187,13 +186,13 @@ class _Loader(yaml.SafeLoader):
 
 
 def _check_size(value: Any) -> None:
-    """Count values as often as they are repeated: a few lines of aliases can stand for billions."""
+    """Refuse too many values, aliases expanded: a few lines of them can make billions."""
     left, found = [value], 0
     while left:
         one = left.pop()
         found += 1
         if found > MAX_VALUES:
-            raise InputError(f"more than {MAX_VALUES:,} values, by aliases perhaps: no recipe")
+            raise InputError(f"more than {MAX_VALUES:,} values, aliases expanded: no recipe")
         if isinstance(one, dict):
             left.extend(one.values())
         elif isinstance(one, list):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.recipe_checks import at_least, one_of
 
-#: What a source of fine-tuning makes of its file: pairs out of single texts, or groups.
+#: What a fine-tuning source makes of its file: pairs out of single texts, or groups.
 TEXT_KINDS = ("title", "sentence", "phrase")
 GROUP_KINDS = ("groups", "pairs", "triples", "id-triples", "qrels", "beir")
 PAIR_KINDS = (*TEXT_KINDS, *GROUP_KINDS)
@@ -19,14 +19,14 @@ TEACHER_POOLINGS = ("mean", "cls")
 class DataSource:
     """One source of training texts.
 
-    path: JSON lines (``title``, ``text``), a BEIR folder or zip; any corpus.
-    kind: of fine-tuning pairs; ``title`` (title against text), ``sentence`` (a sentence against the
+    path: JSON lines (``title``, ``text``), a BEIR folder or zip, or any other corpus.
+    kind: of fine-tuning pairs: ``title`` (title against text), ``sentence`` (a sentence against the
         rest of its own text, title included), ``phrase`` (a few words in a row against the whole
-        text), ``beir`` (the judgements of ``split``), ``qrels``
-        (a file of judgements, with ``queries`` and ``corpus``), ``groups`` (JSON lines with
-        positives, negatives and perhaps scores), ``pairs`` and ``triples`` (TSV or JSON lines of
+        text), ``beir`` (the judgements of ``split``), ``qrels`` (a file of judgements, with
+        ``queries`` and ``corpus``), ``groups`` (JSON lines with positives, negatives and optional
+        scores), ``pairs`` and ``triples`` (TSV or JSON lines of
         query, positive, negative), ``id-triples`` (the same as ids, with ``queries`` and
-        ``corpus``). Pre-training takes title and text and does not look at it.
+        ``corpus``). Pre-training reads title and text, and ignores the kind.
     weight: how often batches come from it, relative to the other sources.
     queries, corpus: where the ids of ``qrels`` and ``id-triples`` are looked up.
     """
@@ -50,7 +50,7 @@ class TeacherSource:
         log(1 + ReLU) of the pooled vocabulary logits), ``bm25`` (on the student's tokens, with the
         document frequencies of the training texts; it needs no model).
     model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
-    scale: what its scores are multiplied with before they are added to the others'.
+    scale: factor of its scores in the sum of all teachers' scores.
     """
 
     kind: str = "dense"

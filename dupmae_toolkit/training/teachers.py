@@ -1,8 +1,8 @@
-"""Teachers that score every query of a batch against every document of it, while training runs.
+"""Teachers that score every query of a batch against every document of it during training.
 
-Each is frozen and reads the student's token ids, so its vocabulary must be the student's. What they
-say is added up, each score times the teacher's scale, and the sum is the logits of the distribution
-that the student's scores are drawn to. A batch of n pairs has n² such scores for 2n texts read.
+Each is frozen and reads the student's token ids, so it must have the student's vocabulary. Each
+teacher's scores are multiplied by its scale and added up. The sums are the logits of the
+distribution that the student's scores imitate. A batch of n pairs gives n² scores from 2n texts.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Side(NamedTuple):
 
 
 class Teaching(NamedTuple):
-    """What the teachers say of a batch.
+    """The teachers' outputs for a batch.
 
     logits: float32 [Q, D], of the distribution over the documents. query, document: float32 [B, H],
-    the first dense teacher's vectors of length one, None without one.
+    the first dense teacher's vectors, of length one; None without a dense teacher.
     """
 
     logits: Tensor
@@ -45,7 +45,7 @@ class Teaching(NamedTuple):
 
 
 class Frozen(nn.Module):
-    """A module that stays in evaluation mode, has no gradients and is no part of a checkpoint."""
+    """A module that stays in evaluation mode, has no gradients and is not in checkpoints."""
 
     def train(self, mode: bool = True) -> Frozen:
         return super().train(False)  # type: ignore[return-value]
@@ -97,12 +97,12 @@ class LexicalTeacher(Frozen):
 
 
 class BatchBm25(Frozen):
-    """BM25 over token ids, cut as the student sees them."""
+    """BM25 over the student's token ids, truncated as for the student."""
 
     idf: Tensor
 
     def __init__(self, frequencies: TermFrequencies, ordinary: Tensor):
-        """ordinary: bool [|V|], the terms that count: all but the special ones."""
+        """ordinary: bool [|V|], the terms to score: all but the special ones."""
         super().__init__()
         texts, documents = frequencies.texts, frequencies.documents
         idf = np.log1p((texts - documents + 0.5) / (documents + 0.5)).astype(np.float32)
@@ -123,7 +123,7 @@ class BatchBm25(Frozen):
 
 
 class Teachers(nn.ModuleList):
-    """All teachers of a recipe, and the sum of what they say."""
+    """All teachers of a recipe, and the sum of their scores."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Teachers(nn.ModuleList):
         encoder: DupMAEEncoder,
         frequencies: TermFrequencies | None = None,
     ) -> None:
-        """frequencies: of documents of the training, which BM25 needs."""
+        """frequencies: of terms in the training documents; only BM25 needs them."""
         made: list[nn.Module] = []
         for source in sources:
             if source.kind == "dense":
@@ -147,11 +147,11 @@ class Teachers(nn.ModuleList):
 
     @property
     def dense(self) -> DenseTeacher | None:
-        """The first dense one, whose vectors the student may imitate."""
+        """The first dense teacher, whose vectors the student may imitate."""
         return next((t for t in self if isinstance(t, DenseTeacher)), None)
 
     def forward(self, query: Side, document: Side) -> Teaching:
-        """The models read in autocast's dtype where it is on; scores are always float32."""
+        """The models run in autocast's dtype if it is on; scores are always float32."""
         total, vectors = torch.zeros(()), None
         for scale, teacher in zip(self.scales, self, strict=True):
             if isinstance(teacher, BatchBm25):

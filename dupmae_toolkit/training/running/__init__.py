@@ -1,1 +1,1 @@
-"""How a training runs: steps, processes, checkpoints, memory, evaluation on the way."""
+"""How a training runs: steps, processes, checkpoints, memory, evaluation during training."""

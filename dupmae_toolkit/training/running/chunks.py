@@ -2,13 +2,13 @@
 
 A contrastive loss needs the vectors of the whole batch at once, but not the encoder's activations
 behind them. As in GradCache (Gao et al. 2021): encode chunk by chunk and keep only the vectors;
-take the loss and its gradient for the vectors; encode each chunk once more, now with its graph,
-and send its vectors' gradients through it. The gradient is that of one large batch, at the price
-of a second forward pass.
+compute the loss and its gradient for the vectors; encode each chunk once more, now with its graph,
+and propagate its vectors' gradients through it. The gradient is that of one large batch, at the
+cost of a second forward pass.
 
-Here each chunk is a checkpointed piece of the graph (torch.utils.checkpoint), which does these
-three steps within one ordinary backward pass, in whatever precision and under whatever wrapper the
-training runs. The random state of each chunk is kept and replayed, so dropout drops the same.
+Here each chunk is a checkpointed piece of the graph (torch.utils.checkpoint), so these three steps
+happen within one ordinary backward pass, in any precision and under any wrapper. The random state
+of each chunk is saved and replayed, so dropout drops the same units.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def encode_in_chunks(
     chunk_size: int = 0,
     top_k: int = 0,
 ) -> Vectors:
-    """Both vectors of a batch, with gradient.
+    """The dense and lexical vectors of a batch, with gradient.
 
     input_ids, attention_mask: int64 [B, L], padded on the right. chunk_size: texts whose
-    activations may be in memory together, 0 for all of them. top_k: the largest weights that are
-    kept of each lexical vector, 0 for all.
+    activations may be in memory together, 0 for all of them. top_k: how many of the
+    largest weights are kept of each lexical vector, 0 for all.
 
-    Of a chunk only its vectors stay until the backward pass, [B, d] and [B, |V|] in all; pooling,
-    activation and what they save are worked out again with the rest. Each chunk is cut to its own
-    longest text.
+    With chunks, only the vectors stay until the backward pass, [B, d] and [B, |V|] in all; the rest
+    of the graph, pooling and activation included, is computed again. Each chunk is trimmed to its
+    own longest text.
     """
     if not chunk_size:
         return _encode(encoder, input_ids, attention_mask, top_k)

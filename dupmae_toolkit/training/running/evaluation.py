@@ -1,6 +1,6 @@
-"""Evaluation of a training while it runs: held-out losses, active terms, retrieval, collapse.
+"""Evaluation during a training: held-out losses, active terms, retrieval, collapse.
 
-It changes nothing in the training: the modes of modules and the random states are put back.
+It does not change the training: modes of modules and random states are restored afterwards.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from dupmae_toolkit.training.running.processes import alone
 from dupmae_toolkit.training.running.retrieval import Measure, SmallCollection, evaluate_retrieval
 from dupmae_toolkit.training.sources import DataSource
 
-#: If this share of the vocabulary is active in a text, its lexical vector says nothing.
+#: If this share of the vocabulary is active in a text, its lexical vector carries no information.
 NEARLY_ALL = 0.95
 _ACTIVE = ("active", "active_document", "active_query")
 
 
 class HeldOut:
-    """The first batches of held-out sources, the same ones each time they are asked for.
+    """The first batches of held-out sources, the same ones at each call.
 
-    The texts are read once and kept, since finding the held-out share of a large corpus takes a
-    reading of all of it. They are collated anew each time, since tensors are far larger than texts.
+    The texts are read once and kept, since finding the held-out share of a large corpus means
+    reading all of it. They are collated anew each time, since tensors are far larger than texts.
     make, collate: see Batches.
     """
 
@@ -60,9 +60,9 @@ class Evaluation(TrainerCallback):
     """Evaluates a training every ``eval_every`` steps, and warns of a collapse as soon as it shows.
 
     module: what the trainer trains; forward(batch, step, steps) -> (loss, parts).
-    held_out: gives the batches whose losses are worked out, the same ones at each call; or None.
+    held_out: returns the batches to compute losses on, the same ones at each call; or None.
     Entries go to the log and to the listener: the means of the loss and of its parts as ``eval_…``,
-    and what ``evaluate_retrieval`` finds.
+    and the results of ``evaluate_retrieval``.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Evaluation(TrainerCallback):
         self._look_for_collapse(state.global_step, logs or {})
 
     def evaluate(self, step: int) -> dict[str, float]:
-        """Work everything out and write it; returns the entry."""
+        """Evaluate everything, write the entry to the log and return it."""
         entry: dict[str, float] = {"step": step}
         with untouched(self.module):
             if self.held_out is not None:
@@ -123,7 +123,7 @@ class Evaluation(TrainerCallback):
         for batch in self.held_out():
             device = self.encoder.device
             batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-            # The other processes wait for the next step, and have no part of this batch.
+            # Only this process evaluates: it holds the whole batch, and the others wait.
             with torch.no_grad(), self.encoder.autocast(), alone():
                 loss, parts = self.module(batch, step, self.recipe.steps)
             for name, value in {"loss": loss, **parts}.items():
@@ -140,9 +140,9 @@ class Evaluation(TrainerCallback):
             if not fault:
                 self._warned -= {f"{key} all", f"{key} none"}
                 continue
-            sort = f"{key} all" if value > 1 else f"{key} none"
-            if sort not in self._warned:
-                self._warned.add(sort)
+            collapsed = f"{key} all" if value > 1 else f"{key} none"
+            if collapsed not in self._warned:
+                self._warned.add(collapsed)
                 self._write({"step": step, "warning": f"{key} is {value:.4g} of {size}: {fault}"})
 
     def _write(self, entry: dict[str, Any]) -> None:
@@ -151,23 +151,23 @@ class Evaluation(TrainerCallback):
 
 
 def collapse(active: float, size: int) -> str:
-    """What is wrong with a mean of so many active terms of a vocabulary; "" if nothing is."""
+    """What is wrong with ``active`` terms of ``size`` in a text on average; "" if nothing is."""
     if active >= NEARLY_ALL * size:
         return (
-            "nearly every term is active, so the lexical vectors tell texts apart by little; a "
-            "FLOPS weight or active_terms of fine-tuning takes terms out"
+            "nearly every term is active, so the lexical vectors barely distinguish texts; "
+            "in fine-tuning, raise the FLOPS weight or set active_terms"
         )
     if active < 1:
         return (
-            "hardly a term is active, so the lexical vectors are empty; lower the FLOPS weight, or "
-            "begin again with active_terms"
+            "hardly any term is active, so the lexical vectors are empty; lower the FLOPS weight, "
+            "or begin again with active_terms"
         )
     return ""
 
 
 @contextlib.contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
-    """Put the modes of all modules and the states of all random numbers back afterwards."""
+    """Restore the modes of all modules and all random states afterwards."""
     modes = {part: part.training for part in module.modules()}
     python, arrays = random.getstate(), np.random.get_state()
     try:

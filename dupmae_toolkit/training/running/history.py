@@ -1,4 +1,4 @@
-"""The log of a training: ``log.jsonl``, an entry for each ``log_every`` steps."""
+"""The log of a training: ``log.jsonl``, an entry every ``log_every`` steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dupmae_toolkit.files import atomic_file
 from dupmae_toolkit.training.running.resuming import writing
 
 LOG = "log.jsonl"
-#: Is called with each entry of the log, and with what happens before the first step. Values are
-#: numbers; that of ``warning`` is a sentence.
+#: Called with each entry of the log, and with events before the first step. Values are numbers;
+#: ``warning`` is a sentence.
 Listen = Callable[[dict[str, Any]], None]
 
 
@@ -34,7 +34,7 @@ class LogCallback(TrainerCallback):
 
 
 def append(folder: Path, entry: dict[str, Any]) -> None:
-    """Add an entry to a training's log; DupMAEError where the disk takes no more."""
+    """Add an entry to a training's log; DupMAEError if it cannot be written."""
     line = json.dumps({key: _finite(value) for key, value in entry.items()}) + "\n"
     with writing(folder / LOG), (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(line)
@@ -55,7 +55,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 def keep_until(folder: Path, step: int) -> None:
-    """Drop the entries after ``step``: a training that goes on from there writes them again."""
+    """Drop the entries after ``step``: a training that resumes there writes them again."""
     if (folder / LOG).exists():
         kept = [entry for entry in history(folder) if entry["step"] <= step]
         with atomic_file(folder / LOG) as temporary:

@@ -1,4 +1,4 @@
-"""What a training takes, measured: products, memory, and its speed while it runs."""
+"""Measures the cost of a training: FLOP, memory, and its speed while it runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch.utils.flop_counter import flop_registry
 
 from dupmae_toolkit.training.running.processes import alone, summed
 
-#: On top of what is kept: gradients of activations, and the allocator's waste.
+#: Factor on kept activations, for their gradients and the allocator's waste.
 MARGIN = 1.25
-#: Dense matrix products of GPUs by their makers' data sheets, in 1e12 FLOP a second: bf16 with
-#: float32 sums, and float32 without TF32. The first entry that a device's name starts with counts.
+#: Speed of dense matrix products by the GPUs' data sheets, in 1e12 FLOP a second: bf16 with float32
+#: sums, and float32 without TF32. The first entry that a device's name starts with is used.
 PEAKS = {
     "NVIDIA H200": (989.0, 67.0),
     "NVIDIA H100 PCIe": (756.0, 51.0),
@@ -40,9 +40,9 @@ _CPU_ATTENTION = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What one training takes. Bytes are of one process; FLOP and tokens of all.
+    """The cost of one training. Bytes are of one process; FLOP and tokens of all.
 
-    rows: texts or pairs that are worked on at once. tokens_a_step: of the first batch, without
+    rows: texts or pairs that a process computes at once. tokens_a_step: of the first batch, without
     padding. flops_per_token: forward and backward, padding counted as tokens. product: measured
     FLOP a second of a matrix product. peak: FLOP a second of one device by its data sheet, or else
     ``product``. efficiency: the share of ``product`` that a training step is expected to reach.
@@ -76,7 +76,7 @@ class TrainingPlan:
 
     @property
     def bytes_needed(self) -> float:
-        """On top of the parameters, which are in memory already."""
+        """In addition to the parameters, which are in memory already."""
         return self.bytes_gradients + self.bytes_optimizer + self.bytes_activations
 
     @property
@@ -86,11 +86,11 @@ class TrainingPlan:
         return max(0, int((rest / MARGIN - self.bytes_constant) / max(1.0, self.bytes_a_row)))
 
     def seconds(self, steps: int) -> float:
-        """An estimate for so many steps."""
+        """An estimate for this many steps."""
         return steps * self.flops_a_step / (self.product * self.efficiency * self.processes)
 
     def entry(self, steps: int) -> dict[str, float]:
-        """The entry of the log, for a training that has so many steps to go."""
+        """The log entry for a training with this many steps left."""
         return {
             "preflight": 1.0,
             "steps": self.steps,
@@ -117,7 +117,7 @@ def probe(
 ) -> tuple[float, float, int]:
     """FLOP of a forward and a backward pass, bytes kept between them, and tokens with padding.
 
-    No gradient is left behind, and torch's random state is put back.
+    No gradient is left behind, and torch's random state is restored.
     """
     batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
     was_training = module.training
@@ -150,7 +150,7 @@ class _Products(TorchDispatchMode):
         name, count = function._overloadpacket.__name__, flop_registry.get(function._overloadpacket)
         if name in _CPU_ATTENTION:
             query, key = arguments[_CPU_ATTENTION[name] :][:2]
-            products = 2 if _CPU_ATTENTION[name] == 0 else 5  # the way back repeats the first
+            products = 2 if _CPU_ATTENTION[name] == 0 else 5  # backward recomputes the first
             self.total += 2.0 * products * query.numel() * key.shape[-2]
         elif count is not None:
             tensors = [a for a in arguments if isinstance(a, Tensor)]
@@ -173,7 +173,7 @@ def _weighed(module: nn.Module) -> Iterator[_Kept]:
     kept = _Kept()
 
     def pack(tensor: Tensor) -> Tensor:
-        # A sparse tensor has no storage of its own; none is kept here.
+        # A sparse tensor has no storage of its own; it is not counted.
         if tensor.layout == torch.strided:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in own:
@@ -186,7 +186,7 @@ def _weighed(module: nn.Module) -> Iterator[_Kept]:
 
 
 def lengthen(example: Any, characters: int) -> Any:
-    """An example with each text repeated until it is that long; ids and numbers stay the same."""
+    """An example with each text repeated to at least ``characters``; other values stay the same."""
     if isinstance(example, str):
         return " ".join([example or "a"] * (characters // max(1, len(example) + 1) + 1))
     if isinstance(example, tuple):
@@ -200,7 +200,7 @@ def lengthen(example: Any, characters: int) -> Any:
 def known_peak(name: str, bf16: bool) -> float | None:
     """FLOP a second of a GPU by its name, or None."""
     for prefix, peaks in PEAKS.items():
-        # "A100" must not be taken for an "A10".
+        # An "A100" must not match "A10".
         if name.startswith(prefix) and not name[len(prefix) : len(prefix) + 1].isalnum():
             return peaks[0 if bf16 else 1] * 1e12
     return None
@@ -228,7 +228,7 @@ def _wait(device: torch.device) -> None:
 
 
 def tokens_of(batch: dict[str, Any]) -> tuple[int, int]:
-    """The tokens of a batch's texts, and those with the padding: of its masks of two dimensions."""
+    """The tokens of a batch without and with padding, from its two-dimensional masks."""
     masks = [
         value
         for name, value in batch.items()
@@ -247,11 +247,11 @@ class Speedometer:
         self._counted = [0, 0]
 
     def begin(self, step: int) -> None:
-        """Start counting, before the first step that is made."""
+        """Start counting, before the first step of this run."""
         self._start, self._step, self._counted = self.clock(), step, [0, 0]
 
     def count(self, pieces: list[dict[str, Any]]) -> None:
-        """Add the tokens of the pieces that this process works on in a step."""
+        """Add the tokens of this process's pieces of a step."""
         for piece in pieces:
             real, padded = tokens_of(piece)
             self._counted[0] += real
@@ -268,7 +268,7 @@ class Speedometer:
         """The speed since the last reading, over all processes; every process must call it.
 
         tokens_per_second: without padding. peak_share: FLOP a second, padding included, divided by
-        the ``plan.peak`` of all devices. seconds_left: for the steps to come, at this speed.
+        the ``plan.peak`` of all devices. seconds_left: for the remaining steps, at this speed.
         """
         real, padded = summed(self._counted)
         seconds = max(self.clock() - self._start, 1e-9)

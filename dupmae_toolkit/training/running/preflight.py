@@ -1,9 +1,10 @@
-"""What a training will take, before it starts: steps, time and memory.
+"""Estimates the cost of a training before it starts: steps, time and memory.
 
-Nothing is looked up by a model's name. One text, then two, as long as the recipe allows, go through
-the network and back. Meanwhile the FLOP of the products are counted (by the formulas of
-``torch.utils.flop_counter``), and the bytes of the tensors kept for the backward pass. Both grow
-linearly with the number of texts, so the two runs give the cost of a text and the constant part.
+Everything is measured; no figures are looked up by a model's name. Batches of one and of two
+examples, at the recipe's maximum length, run forward and backward. FLOP of the products are counted
+with the formulas of ``torch.utils.flop_counter``, and so are the bytes of the tensors kept for the
+backward pass. Both grow linearly with the number of examples, so the two runs give the cost per
+example and the constant part.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from dupmae_toolkit.training.running.measuring import (
 from dupmae_toolkit.training.running.processes import Shares, StoppedElsewhereError
 
 LENGTHS = ("max_length", "query_length", "document_length")
-#: Share of a plain matrix product's speed that a whole training step was seen to reach.
+#: Measured: the share of a plain matrix product's speed that a whole training step reaches.
 EFFICIENCY = {"cpu": 0.5, "cuda": 0.4}
 
 
 def check_share(recipe: Recipe, module: Any) -> None:
-    """Raise InputError if a batch cannot be shared equally among the processes."""
+    """Raise InputError if a batch cannot be split equally among the processes."""
     world = processes.world_size()
     if world > 1 and not getattr(module, "many_processes", False):
         raise InputError("this training runs in one process; start it without torchrun")
@@ -66,7 +67,7 @@ def refuse_what_cannot_fit(recipe: Recipe, plan: TrainingPlan) -> None:
     if not processes.anywhere(short):
         return
     if not short:
-        raise StoppedElsewhereError("another process has too little memory; it says so")
+        raise StoppedElsewhereError("another process has too little memory; see its message")
     fitting = plan.rows_that_fit
     what = f"at most {fitting} at once would fit" if fitting else "not even one would fit"
     raise InputError(
@@ -78,9 +79,9 @@ def refuse_what_cannot_fit(recipe: Recipe, plan: TrainingPlan) -> None:
 def plan_training(
     recipe: Recipe, module: nn.Module, first: list[dict[str, Any]], share: Shares, *, bf16: bool
 ) -> TrainingPlan:
-    """Plan a training of ``module``, which lies on its device.
+    """Plan a training of ``module``, which is on its device already.
 
-    first: this process's pieces of the first batch. share: what collated it; it keeps the examples.
+    first: this process's pieces of the first batch. share: collated it and has kept its examples.
     Raises InputError at once if gradients and optimizer state alone do not fit.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -113,7 +114,7 @@ def plan_training(
     constant = max(0.0, 2 * bytes_1 - bytes_2)
     chunk_size = getattr(recipe, "chunk_size", 0)
     if chunk_size:
-        # The vectors of all rows stay; activations only of the chunk that is worked on.
+        # The vectors of all rows are kept, but the activations of one chunk only.
         with _without_chunks(recipe):
             batches = [share.collate(long[:count]) for count in (1, 2)]
             one, two = (probe(module, b, recipe.steps, device, bf16)[1] for b in batches)
@@ -153,8 +154,8 @@ def _longest(recipe: Recipe) -> int:
 def available_bytes(device: torch.device) -> int:
     """Memory that a process can still get: of its GPU, or its share of the machine's.
 
-    On Linux the smaller of the machine's free memory and what the control group leaves. If neither
-    is known, the machine's whole memory; if that is unknown too, 1 << 62.
+    On Linux the smaller of the machine's available memory and what the control group leaves;
+    elsewhere the machine's total memory, or 1 << 62 if that is unknown.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -179,16 +180,16 @@ def _machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def _group_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What the control group (version 2 or 1) leaves. Inactive file cache counts as free."""
+    """What the control group (version 2 or 1) still allows. Inactive file cache counts as free."""
     for limit, used, cache in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            most, now = int((root / limit).read_text()), int((root / used).read_text())
+            total, now = int((root / limit).read_text()), int((root / used).read_text())
             stat = (root / limit).with_name("memory.stat").read_text().split()
             spare = int(stat[stat.index(cache) + 1]) if cache in stat else 0
         except (OSError, ValueError, IndexError):
             continue
-        return max(0, most - now + spare)
+        return max(0, total - now + spare)
     return None

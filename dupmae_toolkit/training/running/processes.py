@@ -1,15 +1,16 @@
-"""The processes of one training: torchrun or accelerate starts them, each with its own device.
+"""The processes of one training, each with its own device; torchrun or accelerate starts them.
 
-Every process draws the same global batch and works on its own rows of it. Gradients are averaged
-once a step, after the last backward pass. So the trained module is never wrapped, and may run as
-many passes in a step as it likes (gradient caching does).
+Every process draws the same global batch and computes its own rows of it. Gradients are averaged
+once a step, after the last backward pass. So the trained module is never wrapped, and may run any
+number of passes in a step (gradient caching does).
 
-``gather`` and ``batch_mean`` give the gradient of one process that holds the whole batch, provided
-that each process has as many queries and takes the mean over its own queries against all documents.
-The backward pass sums over the processes, so a vector gets its gradient from the losses of all.
+With ``gather`` and ``batch_mean`` the gradient is that of one process with the whole batch,
+provided that all processes have equally many queries, and each takes the mean over its own queries
+against all documents. The backward pass sums over the processes, so a vector gets its gradient from
+all their losses.
 
-In a single process everything here is the identity. Every process must make the same calls in the
-same order, as with any collective operation.
+In a single process, all functions here do nothing or return their input. Every process must make
+the same calls in the same order, as with any collective operation.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from torch.autograd.function import once_differentiable
 
 from dupmae_toolkit.errors import DupMAEError
 
-BUCKET = 1 << 24  # numbers that are sent at a time
+BUCKET = 1 << 24  # gradient values sent at a time
 
 
 class StoppedElsewhereError(DupMAEError):
-    """Another process of the training stopped, and says why."""
+    """Another process of the training stopped; its own message says why."""
 
 
 def world_size() -> int:
@@ -51,9 +52,9 @@ def is_main() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes, if torchrun or accelerate started any; may be called again.
+    """Join the process group if torchrun or accelerate started one; may be called again.
 
-    Each process takes the GPU of its number on this machine; without GPUs they talk by gloo.
+    Each process uses the GPU with its local number. Without GPUs the backend is gloo.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
         return
@@ -71,7 +72,7 @@ def _leave() -> None:
 
 
 def anywhere(found: bool) -> bool:
-    """Whether something was found in any of the processes."""
+    """Whether ``found`` is true in any process."""
     if world_size() == 1:
         return found
     flag = torch.tensor([int(found)])
@@ -80,16 +81,16 @@ def anywhere(found: bool) -> bool:
 
 
 def from_main(number: int) -> int:
-    """The main process's number, in all of them."""
+    """The main process's ``number``, returned in all processes."""
     if world_size() == 1:
         return number
-    told = torch.tensor([number])
-    distributed.broadcast(told, 0)
-    return int(told)
+    received = torch.tensor([number])
+    distributed.broadcast(received, 0)
+    return int(received)
 
 
 def summed(numbers: Iterable[float]) -> list[float]:
-    """The sums over the processes of as many numbers in each."""
+    """The elementwise sums of all processes' lists, which have equal lengths."""
     local = list(numbers)
     if world_size() == 1 or not local:
         return local
@@ -99,7 +100,7 @@ def summed(numbers: Iterable[float]) -> list[float]:
 
 
 def only_main(work: Callable[[], None]) -> None:
-    """Let the main process do something; if it fails there, every process stops.
+    """Run ``work`` in the main process; if it fails, every process stops.
 
     Raises what ``work`` raised in the main process, StoppedElsewhereError in the others.
     """
@@ -110,16 +111,16 @@ def only_main(work: Callable[[], None]) -> None:
         except Exception as error:
             failure = error
     if anywhere(failure is not None):
-        raise failure or StoppedElsewhereError("process 0 stopped; it says why")
+        raise failure or StoppedElsewhereError("process 0 stopped; see its message")
 
 
 def heard_once(listen: Callable[[Any], None]) -> Callable[[Any], None]:
-    """``listen`` in the main process; in the others a function that does nothing."""
+    """``listen`` in the main process, and a function that does nothing in the others."""
     return listen if is_main() else lambda entry: None
 
 
 def same_weights(module: nn.Module) -> None:
-    """Give every process the main one's parameters and buffers."""
+    """Copy the main process's parameters and buffers to every process."""
     if world_size() == 1:
         return
     with torch.no_grad():
@@ -128,9 +129,9 @@ def same_weights(module: nn.Module) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the processes; one that is missing counts as 0.
+    """Replace each gradient by its mean over the processes; a missing one counts as 0.
 
-    A parameter that has no gradient anywhere keeps none.
+    A parameter without a gradient in any process stays without.
     """
     if world_size() == 1:
         return
@@ -154,7 +155,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _buckets(tensors: list[Tensor]) -> Iterable[list[Tensor]]:
-    """Neighbours of one dtype, about BUCKET numbers together."""
+    """Runs of tensors of one dtype, at most BUCKET values together; a larger tensor is alone."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         full = sum(held.numel() for held in bucket) + tensor.numel() > BUCKET
@@ -169,11 +170,11 @@ def _buckets(tensors: list[Tensor]) -> Iterable[list[Tensor]]:
 class Shares:
     """Collates a global batch and keeps this process's rows of it, in pieces.
 
-    The batch is collated as a whole, so its masks are those of a single process, and cut into
-    ``processes · accumulation`` pieces of equal size. In each turn the process numbered n works on
-    piece ``turn · processes + n``. Every tensor is cut along its first dimension.
+    The batch is collated as a whole, so that its masks are those of a single process, and split
+    into ``processes · accumulation`` pieces of equal size. In each turn, process n computes piece
+    ``turn · processes + n``. Every tensor is split along its first dimension.
 
-    examples: those of the first batch, kept so that the preflight can try some of them.
+    examples: those of the first batch, kept for the preflight's probes.
     """
 
     def __init__(self, collate: Callable[[list[Any]], Any], accumulation: int) -> None:
@@ -198,7 +199,7 @@ class Shares:
 
 
 def _rows(value: Tensor, start: int, size: int, of: int, key: str) -> Tensor:
-    # A text may have several rows: a query's positive and its negatives.
+    # An example may have several rows: a query's positive and its negatives.
     if value.shape[0] % of:
         raise DupMAEError(f"the batch's {key!r} has {value.shape[0]} rows for {of} examples")
     times = value.shape[0] // of
@@ -210,7 +211,7 @@ _alone = False
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Inside, this process holds the whole batch: the others are not asked for parts of it."""
+    """Inside, this process holds the whole batch: ``gather`` involves no other process."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -220,20 +221,20 @@ def alone() -> Iterator[None]:
 
 
 def batch_parts() -> int:
-    """Over how many processes a batch lies."""
+    """Over how many processes a batch is split."""
     return 1 if _alone else world_size()
 
 
 def own_part() -> int:
-    """Which part of the batch is this process's, from 0."""
+    """The number of this process's part of the batch, from 0."""
     return 0 if _alone else process_number()
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """The rows of all processes, one process after the other: [n, …] to [processes · n, …].
+    """The rows of all processes, in the order of the processes: [n, …] to [processes · n, …].
 
-    Every process must have as many rows. The gradient of a row is the sum of what all processes'
-    losses say about it.
+    Every process must have equally many rows. The gradient of a row is the sum of its gradients
+    from all processes' losses.
     """
     return _Gather.apply(tensor) if batch_parts() > 1 else tensor
 
@@ -241,14 +242,14 @@ def gather(tensor: Tensor) -> Tensor:
 def batch_mean(tensor: Tensor, counted: Tensor | None = None) -> Tensor:
     """The mean over the rows of all processes, [1, …], with gradient.
 
-    counted: bool [n], the rows that take part; by default all of them. Only the processes' sums
-    and the numbers of their rows travel. A regulariser of the batch's mean, such as FLOPS, would
-    depend on the number of devices if each took its own.
+    counted: bool [n], the rows that take part; by default all of them. Only the sums and the counts
+    of the processes are sent. With a mean per process, a regulariser of the batch's mean, such as
+    FLOPS, would depend on the number of devices.
     """
     if counted is None:
         counted = torch.ones(len(tensor), dtype=torch.bool, device=tensor.device)
     weights = counted.to(tensor.dtype)[None]
-    # A product: the rows that are counted would be copied if they were picked.
+    # A product, because selecting the counted rows would copy them.
     total = (weights @ tensor.reshape(len(tensor), -1)).view(1, *tensor.shape[1:])
     number = gather(weights.sum(dim=1))
     return gather(total).sum(dim=0, keepdim=True) / number.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""The checkpoints of a training: which are whole, and whether they are safe to go on from."""
+"""The checkpoints of a training: which are complete, and whether resuming from them is safe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PICKLES = ("optimizer.pt", "scheduler.pt")
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a training, oldest first, without what is half-written."""
+    """The complete checkpoints of a training, oldest first."""
     found = []
     for path in folder.glob("checkpoint-*"):
         match = re.fullmatch(r"checkpoint-(\d+)", path.name)
@@ -31,25 +31,25 @@ def whole_checkpoints(folder: Path) -> list[Path]:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a training."""
+    """The newest complete checkpoint of a training."""
     return next(iter(reversed(whole_checkpoints(folder))), None)
 
 
 def agreed_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint that the main process sees, in every process."""
+    """The newest complete checkpoint that the main process sees; the same in every process."""
     last = last_checkpoint(folder) if processes.is_main() else None
     step = processes.from_main(steps_done(last) if last else -1)
     return folder / f"checkpoint-{step}" if step >= 0 else None
 
 
 def steps_done(checkpoint: Path) -> int:
-    """How many steps had been made when a checkpoint was written."""
+    """The number of steps done when a checkpoint was written."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 @contextlib.contextmanager
 def continuing(checkpoint: object) -> Iterator[None]:
-    """Turn what reading a checkpoint may raise into one line."""
+    """Turn errors in reading a checkpoint into a one-line InputError."""
     try:
         yield
     except DupMAEError:
@@ -73,7 +73,7 @@ def continuing(checkpoint: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what writing may raise into one line that says how the training can go on."""
+    """Turn errors in writing into a one-line DupMAEError that says how to resume the training."""
     try:
         yield
     except StoppedElsewhereError:
@@ -87,10 +87,11 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_pickles(checkpoint: Path) -> None:
-    """Refuse optimizer states that hold anything but tensors and numbers.
+    """Refuse optimizer states that contain anything but tensors and plain values.
 
-    Trainer's optimizer.pt and scheduler.pt are pickles, which can run code when they are read
-    carelessly, as some of its versions do. Here nothing is run, and no tensor is read.
+    Trainer's optimizer.pt and scheduler.pt are pickles, which can run code if they are loaded
+    without ``weights_only``, as some versions of Trainer do. Here no code runs, and tensors are
+    only memory-mapped.
     """
     for name in _PICKLES:
         path = checkpoint / name
@@ -99,7 +100,7 @@ def check_pickles(checkpoint: Path) -> None:
 
 
 def _global_step(checkpoint: Path) -> int | None:
-    """Of a checkpoint's state, which is written last; None if it is not whole."""
+    """The step in a checkpoint's state file, which is written last; None if that is unreadable."""
     try:
         return int(json.loads((checkpoint / _STATE).read_text("utf-8"))["global_step"])
     except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):

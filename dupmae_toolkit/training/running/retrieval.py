@@ -1,7 +1,7 @@
 """Retrieval over a small collection by brute force: every query against every document.
 
-It needs no index: numpy and scipy score all documents with the current weights. The caller passes
-in the function that measures the rankings.
+It needs no index: numpy and scipy score all documents with the current weights. The caller provides
+the function that measures the rankings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import sparse_top_k
 from dupmae_toolkit.records import Query, Ranking, Representations, Run
 
-#: Qrels and a run to the means of measures, by their names.
+#: From qrels and a run to the mean of each measure, by its name.
 Measure = Callable[[Qrels, Run], Mapping[str, float]]
 DEPTH = 100  # documents of a ranking
 LARGEST = 100_000  # documents of a collection
@@ -29,7 +29,7 @@ _QUERIES = 64  # scored at a time
 
 @dataclass(slots=True)
 class SmallCollection:
-    """A judged collection in memory; documents in the order of their ids, so that ties break so."""
+    """A judged collection in memory. Documents are sorted by id, and so are tied scores."""
 
     ids: list[str]
     texts: list[str]
@@ -47,7 +47,7 @@ class SmallCollection:
             found[document.id] = document.contents
             if len(found) > LARGEST:
                 raise InputError(
-                    f"{path}: more than {LARGEST:,} documents are too many to be searched during "
+                    f"{path}: more than {LARGEST:,} documents are too many to search during "
                     "a training; name a smaller eval_collection"
                 )
         ids = sorted(found)
@@ -61,9 +61,9 @@ def evaluate_retrieval(
 ) -> dict[str, float]:
     """Measures of the dense, the lexical and the hybrid ranking, and the active terms.
 
-    ``active_document`` is the mean number of terms above 0 of a document before any are cut off;
-    the scores are of documents cut as the encoder's config says. Without a lexical head there is
-    only the dense ranking, and no count of terms.
+    ``active_document`` is a document's mean number of terms above 0, before pruning. The scores use
+    documents pruned to the config's ``top_k``. Without a lexical head there is only the dense
+    ranking, and no count of terms.
     """
     documents, active = _encode(encoder, collection)
     queries = encoder.encode_queries([query.text for query in collection.queries])
@@ -101,8 +101,8 @@ def brute_force_runs(
 ) -> dict[str, Run]:
     """Rankings by the dense score, the lexical score, and their weighted sum, DEPTH deep.
 
-    A document that shares no term with a query is not in its lexical ranking. Without a lexical
-    head only the dense ranking is given.
+    A document that shares no term with a query is not in its lexical ranking. If no document has a
+    term, there is only the dense ranking.
     """
     has_terms = bool(documents.lexical.nnz)
     runs = {mode: Run() for mode in (("dense", "lexical", "hybrid") if has_terms else ("dense",))}

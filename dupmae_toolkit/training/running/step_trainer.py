@@ -1,4 +1,4 @@
-"""transformers' Trainer, with our batches, checkpoints, per-step randomness and logs."""
+"""transformers' Trainer with this project's batches, checkpoints, per-step seeds and logs."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ from dupmae_toolkit.training.running.resuming import (
 
 KEPT = 2  # checkpoints
 
-#: Saves the model, or more of a training's state, into a folder.
+#: Saves the model, or other state of a training, into a folder.
 Save = Callable[[Path], None]
 #: Loads the model's weights from a folder that ``Save`` wrote.
 Load = Callable[[Path], None]
 
 
 class StepTrainer(Trainer):
-    """Trains a module whose forward takes a batch and the share of steps done, and returns parts.
+    """Trains a module with forward(batch, step, steps) -> (loss, {part: float}).
 
-    forward(batch, step, steps) -> (loss, {name: float}). Each step seeds torch with the recipe's
-    seed and the step's number, so dropout after a resume is what it would have been without.
+    Each step seeds torch with the recipe's seed and the step's number, so dropout after a resume is
+    the same as without an interruption.
 
-    A batch may be worked off in pieces: by several processes, and one after another in each
+    A batch may be computed in pieces: by several processes, and one after another in each
     (``accumulation``). The step's gradient is the mean of the pieces'. A module whose loss is a
-    plain mean over texts, or whose negatives come from all processes, needs nothing more. One whose
-    parts are means over other things has ``counts(batch) -> {part: number of them}`` and takes
-    ``scales`` as forward's fourth argument: what to multiply each part with, so that the mean over
-    the pieces is the mean over the whole batch, whichever piece holds more.
+    plain mean over texts, or whose negatives come from all processes, needs nothing more. If a part
+    is a mean over other items, such as masked tokens, the module has ``counts(batch) -> {part:
+    number of items}``, and its forward takes ``scales`` as a fourth argument: a factor for each
+    part, so that the mean over the pieces is the mean over the whole batch even if pieces hold
+    unequal numbers of items.
     """
 
     def __init__(
@@ -100,19 +101,20 @@ class StepTrainer(Trainer):
             dataloader_num_workers=0,
             ignore_data_skip=True,
         )
-        # More devices than one would each get a part of a batch, and its negatives with it.
+        # With several devices Trainer would split each batch, and the negatives with it.
         arguments._n_gpu = min(1, arguments.n_gpu)
         super().__init__(model=module, args=arguments, train_dataset=batches)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        # Autocast, but no wrapper that averages gradients behind each backward pass: we do it.
+        # Keep autocast, but not the wrapper that averages gradients after each backward pass: this
+        # class averages them once a step.
         prepare = self.accelerator.prepare_model
         self.accelerator.prepare_model = lambda model, **options: prepare(
             model, **{**options, "evaluation_mode": True}
         )
 
     def look_ahead(self) -> list[dict[str, Any]]:
-        """This process's pieces of the first batch, which are not lost for the training."""
+        """This process's pieces of the first batch, which the training will still use."""
         pieces = self._pieces()
         first = list(itertools.islice(pieces, self.recipe.accumulation))
         self._seen = itertools.chain(first, pieces)
@@ -133,7 +135,7 @@ class StepTrainer(Trainer):
         return samples, count
 
     def _weigh(self, pieces: list[dict[str, Any]]) -> list[dict[str, float]]:
-        """What each piece's parts are multiplied with; see the class."""
+        """The factors (``scales``) for each piece's parts; see the class."""
         counts_of: Any = getattr(self.module, "counts", None)
         number = len(pieces) * processes.world_size()
         if counts_of is None or number == 1:
@@ -158,7 +160,7 @@ class StepTrainer(Trainer):
                 f"{memory_knobs(self.recipe)}"
             ) from error
         if self.accelerator.sync_gradients:
-            # Every process learns of it, or those without it would wait for this one for ever.
+            # All processes must stop together, or the others would wait for this one for ever.
             if processes.anywhere(not self._finite):
                 raise self._diverged(f"the loss is not finite at step {self.state.global_step}")
             processes.average_gradients(self.module.parameters())
@@ -174,7 +176,7 @@ class StepTrainer(Trainer):
         step, scales = self.state.global_step, next(self._scales)
         piece = self._piece * processes.world_size() + processes.process_number()
         self._piece += 1
-        # The piece's number in the upper bits: two pieces must not draw the same dropout.
+        # The piece's number is in the upper bits: no two pieces may draw the same dropout.
         torch.manual_seed((self.recipe.seed * 1_000_003 + step) ^ (piece << 53))
         if scales:
             loss, parts = model(inputs, step, self.recipe.steps, scales)
@@ -198,10 +200,10 @@ class StepTrainer(Trainer):
         super().log({**logs, **means}, start_time)
 
     def store_flos(self) -> None:
-        """Nothing: Trainer's count knows only its own models, and asks the other processes."""
+        """Do nothing: Trainer's count supports only its own models, and syncs the processes."""
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """The checkpoint as Trainer writes it, but whole or not at all."""
+        """Write the checkpoint as Trainer does, but atomically."""
         self.check_finite()
         with self.speed.paused():
             processes.only_main(lambda: self._write_checkpoint(model, trial))
@@ -222,7 +224,7 @@ class StepTrainer(Trainer):
             shutil.rmtree(path, ignore_errors=True)
 
     def check_finite(self) -> None:
-        """Raise DupMAEError rather than save weights that are none."""
+        """Raise DupMAEError if a weight is NaN or infinite; such weights are not saved."""
         for name, weight in self.module.named_parameters():
             if not bool(torch.isfinite(weight).all()):
                 raise self._diverged(f"{name} is not finite after step {self.state.global_step}")
@@ -230,7 +232,7 @@ class StepTrainer(Trainer):
     def _diverged(self, what: str) -> DupMAEError:
         good = last_checkpoint(Path(self.recipe.output))
         rest = f"go on from {good} with --resume (resume=True) and" if good else "begin again with"
-        return DupMAEError(f"{what}; {rest} a lower learning_rate, or look at the data")
+        return DupMAEError(f"{what}; {rest} a lower learning_rate, or check the data")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.recipe.output)
@@ -242,10 +244,10 @@ class StepTrainer(Trainer):
             self._load_module(Path(resume_from_checkpoint))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Nothing: every step seeds torch itself."""
+        """Do nothing: every step seeds torch itself."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Take up the optimizer's state, but with the rates that the recipe says now."""
+        """Load the optimizer's state, but with the recipe's current rate and weight decay."""
         decays = [group["weight_decay"] for group in self._groups()]
         with continuing(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
@@ -265,7 +267,7 @@ class StepTrainer(Trainer):
 
 
 class _Endless:
-    """What Trainer takes for a data loader: it can be iterated, and has no length."""
+    """A stand-in for Trainer's data loader: iterable, without a length."""
 
     def __init__(self, pieces: Iterator[dict[str, Any]]) -> None:
         self.pieces = pieces

@@ -1,4 +1,4 @@
-"""A training from its recipe to its result: the output folder, what it will take, resuming."""
+"""Runs a training from recipe to result: output folder, preflight, resuming."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def run(
 ) -> Path:
     """Train from the start, or from the last checkpoint; returns the folder of the result.
 
-    ``keep`` writes into each checkpoint on the way, not into the result, what a resume needs beside
-    the model. ``prepare`` is called before the first step of a training that starts anew.
-    callbacks: Trainer's, called before the log is written. Raises what ``check_output_folder`` raises,
-    which a caller asks first, before anything that takes time.
+    keep: writes what a resume needs besides the model into each intermediate checkpoint, not into
+    the result. prepare: called before the first step of a training that is not resumed. callbacks:
+    Trainer's, called before the log is written. Raises the errors of ``check_output_folder``, which
+    callers should call first, before slow work.
 
-    A ``dry_run`` tells what the training will take, as every training does, and ends there: nothing
-    is written.
+    Every training reports its expected time and memory to ``listen``; a ``dry_run`` ends after that
+    and writes nothing.
 
-    ``module`` may be trained by several processes if it says ``many_processes = True``; see
-    StepTrainer for what that asks of it. Only the first of them writes, prints and listens; all
-    must see the output folder.
+    Several processes may train ``module`` if it has ``many_processes = True``; see StepTrainer for
+    the requirements. Only the main process writes, prints and listens; all must see the output
+    folder.
     """
     output = Path(recipe.output)
     check_share(recipe, module)
@@ -73,7 +73,7 @@ def run(
             processes.only_main(lambda: _open_output(stack, recipe, resume=resume))
         checkpoint = agreed_checkpoint(output) if resume else None
         batches.skip = steps_done(checkpoint) if checkpoint else 0
-        # Trainer makes its folder at once, which a dry run must not.
+        # Trainer creates its folder at once, which a dry run must not do.
         folder = tempfile.gettempdir() if dry_run else recipe.output
         trainer = StepTrainer(recipe, module, batches, save, load, keep, folder)
         plan_entry: dict[str, float] = {}
@@ -90,7 +90,7 @@ def run(
         if processes.is_main():
             with writing(output):
                 write_json(output / "recipe.json", asdict(recipe))
-                # What was found before the first step is found again where no step is kept.
+                # Without a checkpoint, the entries of step 0 are dropped too: they come again.
                 keep_until(output, batches.skip if checkpoint else -1)
                 if plan_entry:
                     append(output, plan_entry)
@@ -107,7 +107,7 @@ def run(
             if batches.skip < recipe.steps:
                 trainer.speed.begin(batches.skip)
                 trainer.train(resume_from_checkpoint=str(checkpoint))
-            else:  # Trainer would make one more step before it looks at their number
+            else:  # Trainer would do one more step before it checks their number
                 trainer._load_from_checkpoint(str(checkpoint))
         trainer.check_finite()
         with writing(output / "final"):
@@ -116,7 +116,7 @@ def run(
 
 
 def _open_output(stack: contextlib.ExitStack, recipe: Recipe, *, resume: bool) -> None:
-    """Hold the output folder alone until the stack is left, and clear what lies about in it."""
+    """Lock the output folder until the stack is closed, and remove leftovers from it."""
     output = make_folder(Path(recipe.output))
     stack.enter_context(exclusive(output))
     check_output_folder(recipe, resume=resume)
@@ -124,10 +124,10 @@ def _open_output(stack: contextlib.ExitStack, recipe: Recipe, *, resume: bool) -
 
 
 def check_output_folder(recipe: Recipe, *, resume: bool) -> None:
-    """Raise InputError if the output holds a training already and ``resume`` was not asked for.
+    """Raise InputError if the output folder holds a training already and ``resume`` is false.
 
-    Meets the training's other processes first, of which only the main one looks: it may have begun
-    to write there before another asks.
+    Joins the other processes first. Only the main process checks, since it may have begun to write
+    there before another process gets here.
     """
     processes.join()
     output = Path(recipe.output)
