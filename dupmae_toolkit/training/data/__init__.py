@@ -1,1 +1,1 @@
-"""What a training reads: texts, pairs and groups, and the batches made of them."""
+"""Training data: texts, pairs and groups, and the batches made of them."""

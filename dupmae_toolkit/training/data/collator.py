@@ -1,4 +1,4 @@
-"""Token ids to a pre-training batch: masks, labels, and the terms of each text."""
+"""Makes pre-training batches from token ids: masks, labels, and the terms of each text."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dupmae_toolkit.training.data.words import Words
 
 
 class PreTrainingCollator:
-    """Batches for DupMAEForPreTraining, as the authors' collator makes them, in arrays.
+    """Batches for DupMAEForPreTraining as the authors' collator makes them, but vectorised.
 
-    The masks depend on ``seed``, ``epoch`` and the batch's own ids, on nothing else: not on the
-    number of workers, not on what was drawn before, so a resumed training sees what an undisturbed
-    one would have seen. Set ``epoch`` where the same batches come again.
+    The masks depend only on ``seed``, ``epoch`` and the batch's own ids, and not on the number of
+    workers or on earlier draws. So a resumed training sees the same masks as an uninterrupted one.
+    Change ``epoch`` if the same batches come again.
 
     tokenizer: a fast one, with [MASK]. config: rates, pool, weighting; parts with a weight of 0
-    are left out of the batch. pad_to_multiple_of: of the length, for kernels that like it.
+    are left out of the batch. pad_to_multiple_of: pads the length for kernels that need multiples.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class PreTrainingCollator:
         self._random_ids = np.flatnonzero(self.words.ordinary)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """examples: each with ``input_ids``, one text's token ids from [CLS] to [SEP].
+        """Collate examples, each with ``input_ids``: one text's token ids from [CLS] to [SEP].
 
-        Returns input_ids, attention_mask, labels, int64 [B, L], the masked text; with a decoder
-        decoder_input_ids, decoder_labels, int64 [B, L], and decoder_attention_mask, bool [B, L, L];
-        with a bag of words bow_ids, int64 [B, U], and bow_weights, float32 [B, U], padded with 0.
+        Returns input_ids, attention_mask and labels of the masked text, int64 [B, L]; with a
+        decoder also decoder_input_ids, decoder_labels, int64 [B, L], and decoder_attention_mask,
+        bool [B, L, L]; with a bag of words also bow_ids, int64 [B, U], and bow_weights, float32
+        [B, U], padded with 0.
         """
         batch = self.arrays([example["input_ids"] for example in examples])
         return {name: torch.from_numpy(array) for name, array in batch.items()}

@@ -1,4 +1,4 @@
-"""In how many texts each term occurs: what BM25 and the prior of the head's bias are made of."""
+"""Document frequencies of terms, for BM25 and for the unigram prior of the head's bias."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FILE = "frequencies.safetensors"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TermFrequencies:
-    """Of a sample of texts, as the student's tokenizer cuts them.
+    """Frequencies in a sample of texts, over the student's tokens.
 
-    documents: int64 [|V|], in how many of the texts an entry of the vocabulary occurs. texts: their
-    number. tokens: of all of them together, special ones included.
+    documents: int64 [|V|], the number of texts that contain each vocabulary entry. texts: the
+    number of texts. tokens: their total number of tokens, special ones included.
     """
 
     documents: np.ndarray
@@ -30,7 +30,7 @@ class TermFrequencies:
 
     @classmethod
     def of(cls, encoder: DupMAEEncoder, texts: Sequence[str], max_length: int) -> TermFrequencies:
-        """Of texts that are cut at ``max_length`` tokens."""
+        """Count in texts that are truncated to ``max_length`` tokens."""
         documents = np.zeros(encoder.vocabulary_size, dtype=np.int64)
         rows = tokenize(encoder.tokenizer, texts, max_length).ids
         for row in rows:
@@ -38,14 +38,14 @@ class TermFrequencies:
         return cls(documents, len(rows), sum(map(len, rows)))
 
     def save(self, folder: Path, about: str) -> None:
-        """Write them into a checkpoint. about: what they were drawn from."""
+        """Write them into a checkpoint. about: identifies the sample of texts."""
         counts = np.asarray([self.texts, self.tokens], dtype=np.int64)
         arrays = {"documents": self.documents, "counts": counts}
         save_file(arrays, folder / FILE, metadata={"about": about})
 
     @classmethod
     def load(cls, folder: Path, about: str) -> TermFrequencies | None:
-        """Those of a checkpoint; None if it has none, or none that were drawn from ``about``.
+        """Read them from a checkpoint; None if it has none, or those of another ``about``.
 
         Raises OSError or SafetensorError for a file that cannot be read.
         """

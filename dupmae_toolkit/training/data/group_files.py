@@ -1,4 +1,4 @@
-"""Lines of training data to groups: JSON in three forms, pairs and triples of texts."""
+"""Parses lines of training data into groups: JSON in three forms, pairs and triples of texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dupmae_toolkit.training.data.groups import Group, ScoredText
 QUERY_KEYS = ("query", "anchor", "question")
 DOCUMENT_KEYS = ("positive", "document", "passage", "answer", "text")
 NEGATIVE_KEYS = ("negative",)
-#: Positives and negatives as lists of objects: ours, and Tevatron's names for them.
+#: Keys of positives and negatives as lists of objects: this project's, then Tevatron's.
 _OBJECTS = (("positives", "negatives"), ("positive_passages", "negative_passages"))
 
 
@@ -20,9 +20,9 @@ def parse_group(text: str, source: object, number: int) -> Group:
     """A group from a line of JSON, in any of these forms.
 
     - ours, as ``dupmae mine`` and ``dupmae teach`` write it: ``query``; ``positives`` and
-      ``negatives``, lists of objects with ``text`` and perhaps ``title`` and ``score``;
-    - Tevatron's: the same as ``positive_passages`` and ``negative_passages``;
-    - FlagEmbedding's: ``query``; ``pos`` and ``neg``, lists of texts; perhaps ``pos_scores`` and
+      ``negatives``, lists of objects with ``text`` and optional ``title`` and ``score``;
+    - Tevatron's: the same under ``positive_passages`` and ``negative_passages``;
+    - FlagEmbedding's: ``query``; ``pos`` and ``neg``, lists of texts; optional ``pos_scores`` and
       ``neg_scores``.
 
     Raises InputError with file and line for a line that is none of these, for an empty text, for a
@@ -46,10 +46,11 @@ def parse_group(text: str, source: object, number: int) -> Group:
 
 
 def parse_texts(text: str, source: object, number: int, *, json: bool, columns: int) -> Group:
-    """A pair (2 columns) or a triple (3): query, positive and perhaps negative.
+    """A group from a pair (2 columns) or a triple (3): query, positive and, in a triple, negative.
 
-    json: an object with a key of ``QUERY_KEYS``, ``DOCUMENT_KEYS`` and, for a triple,
-    ``NEGATIVE_KEYS``; else TAB-separated columns. Raises InputError with file and line.
+    json: the line is an object with one of ``QUERY_KEYS``, one of ``DOCUMENT_KEYS`` and, for a
+    triple, one of ``NEGATIVE_KEYS``; else it has TAB-separated columns. Raises InputError with file
+    and line.
     """
     if json:
         line = JsonLine(text, source, number)
@@ -65,7 +66,7 @@ def parse_texts(text: str, source: object, number: int, *, json: bool, columns: 
 
 
 def split_columns(text: str, source: object, number: int, columns: int) -> list[str]:
-    """The TAB-separated columns of a line. Raises InputError if they are fewer or more."""
+    """The TAB-separated columns of a line. Raises InputError for a wrong number of columns."""
     values = text.split("\t")
     if len(values) != columns:
         count = f"{len(values)} column{'s' if len(values) > 1 else ''}"
@@ -79,7 +80,7 @@ def _list(line: JsonLine, name: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise line.error(f"{name} is no list")
+        raise line.error(f"{name} is not a list")
     return value
 
 
@@ -91,7 +92,7 @@ def _objects(line: JsonLine, name: str) -> list[ScoredText]:
             raise line.error(f"{what}: not an object with a text")
         title, text = item.get("title"), item.get("text")
         if not isinstance(text, str) or not isinstance(title, str | None):
-            raise line.error(f"{what}: text and title are strings, and text is needed")
+            raise line.error(f"{what}: text must be a string, and so must title if given")
         contents = Document("", title or "", text).contents
         contents = check_text(_filled(contents, line, what), line.source, line.line, what)
         found.append(ScoredText(contents, line.score(item.get("score"), f"{what}: score")))

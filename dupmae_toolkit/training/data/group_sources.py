@@ -21,15 +21,15 @@ from dupmae_toolkit.training.data.groups import Draw, Group, ScoredText
 from dupmae_toolkit.training.data.line_files import Line, LineFile, TextStore
 from dupmae_toolkit.training.sources import DataSource
 
-#: From the id of a document to its text, None if there is none.
+#: From the id of a document to its text; None for an unknown id.
 TextOfId = Callable[[str], str | None]
 
 
 class GroupSource:
     """The groups of one source, each named by a small item that can be shuffled.
 
-    ``items`` yields them in order, ``read`` makes a group of one. Both raise InputError with file
-    and line for what is malformed.
+    ``items`` yields the items in order, and ``read`` reads the group of an item. Both raise
+    InputError with file and line for malformed data.
     """
 
     def __init__(self, source: DataSource) -> None:
@@ -49,7 +49,7 @@ class GroupSource:
         kinds[source.kind]()
 
     def draws(self, seeds: random.Random) -> Iterator[Draw]:
-        """Every group once, in order, each with a seed of its own."""
+        """Every group once, in order, each with its own seed."""
         for item in self.items():
             yield Draw(partial(self.read, item), seeds.getrandbits(63))
 
@@ -117,9 +117,9 @@ class GroupSource:
         self._judged(queries, qrels, texts.get)
 
     def _judged(self, queries: list[Query], qrels: Qrels, text: TextOfId) -> None:
-        """A group for each positive judgement; what is judged 0 or less is a negative.
+        """A group for each positive judgement; documents judged 0 or less are its negatives.
 
-        Documents that the corpus does not have are passed over, as evaluation does.
+        Documents that are not in the corpus are skipped, as in evaluation.
         """
 
         def judged_texts(query: Query, positive: bool) -> list[ScoredText]:
@@ -157,7 +157,7 @@ class GroupSource:
 
 
 class Opened:
-    """Sources that are opened once: an index of a large corpus takes its time."""
+    """Opens each source only once, since indexing the ids of a large corpus is slow."""
 
     def __init__(self) -> None:
         self._open: dict[tuple, GroupSource] = {}
@@ -170,10 +170,11 @@ class Opened:
 
 
 def document_texts(path: str) -> TextOfId:
-    """From ids to title and text, out of any corpus.
+    """A lookup from document ids to title and text, for any corpus.
 
-    Of a plain file only the places of its lines are held in memory; of anything else the places in
-    a temporary file. Raises InputError for a corpus without any, and for an id that comes twice.
+    For a plain file, memory holds only the offsets of its lines. Any other corpus is copied to a
+    temporary file, and memory holds the offsets in that. Raises InputError for a corpus without
+    documents, and for a duplicate id.
     """
     corpus = open_corpus(path)
     if isinstance(corpus, FileCorpus) and corpus.file.is_plain():

@@ -1,4 +1,4 @@
-"""Queries with their positives and negatives, and the few of these that a batch takes."""
+"""Queries with their positives and negatives, and drawing a few of these for a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Pair(NamedTuple):
 
 
 class ScoredText(NamedTuple):
-    """A text, title included, and a teacher's score of it for the query, if there is one."""
+    """A text, title included, and a teacher's score for it and the query, if known."""
 
     text: str
     score: float | None = None
@@ -27,9 +27,10 @@ class ScoredText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query, the positives that may be drawn, and negatives, the hardest first.
+    """A query, the positives to draw from, and negatives, the hardest first.
 
-    place: file and line, for error messages. others: answers that are not to be drawn here.
+    place: file and line, for error messages. others: more answers to the query, which are not drawn
+    from this group.
     """
 
     query: str
@@ -42,8 +43,8 @@ class Group:
 class Drawn(NamedTuple):
     """What was drawn from a group for a batch.
 
-    documents: the positive, then the negatives. scores: a teacher's, for each document, NaN where
-    it has none. answers: every text that is known to answer the query. place: see Group.
+    documents: the positive, then the negatives. scores: a teacher's for each document, NaN where
+    it has none. answers: all texts known to answer the query. place: see Group.
     """
 
     query: str
@@ -54,20 +55,21 @@ class Drawn(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A group not read yet, and the seed for drawing from it.
+    """A group that is not read yet, and the seed for drawing from it.
 
-    So a resumed stream can skip its first batches without reading their groups, and still draws
-    what an undisturbed one would have drawn.
+    So a resumed stream can skip its first batches without reading their groups, and still draws the
+    same as an uninterrupted one.
     """
 
     read: Callable[[], Group]
     seed: int
 
     def drawn(self, negatives: int, depth: int = 0) -> Drawn:
-        """One positive and ``negatives`` of the first ``depth`` negatives (0 for all of them).
+        """Draw one positive, and ``negatives`` of the first ``depth`` negatives (0: of all).
 
-        All are drawn without replacement; fewer come where the group has fewer. A negative with
-        the text of a positive is none. Raises InputError for a group without a positive.
+        Negatives are drawn without replacement, fewer if the group has fewer. One with the text of
+        a known answer is skipped, and equal ones count once. Raises InputError for a group without
+        a positive.
         """
         group, rng = self.read(), random.Random(self.seed)
         if not group.positives:
@@ -90,5 +92,5 @@ class Draw(NamedTuple):
 
 
 def document_of(item: Pair | Draw) -> str:
-    """The text that answers the query."""
+    """The document of a pair, or the positive that is drawn from a group."""
     return item.document if isinstance(item, Pair) else item.drawn(0).documents[0]

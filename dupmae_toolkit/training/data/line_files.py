@@ -1,4 +1,4 @@
-"""Files of lines that are visited in any order, without being held in memory."""
+"""Random access to the lines of a file without holding them in memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MASK = (1 << 63) - 1
 
 
 class Line(NamedTuple):
-    """A line's number from 1, and where it begins in the file, or itself where that is packed."""
+    """A line's number, from 1, and its byte offset; for a compressed file, its text instead."""
 
     number: int
     place: int | str
 
 
 class LineFile:
-    """The lines of a text file. Of a plain one only places are held; a packed one is read through.
+    """The lines of a text file: by offset in a plain file, in sequence in a compressed one.
 
     Raises InputError as ``TextSource.lines`` does.
     """
@@ -40,7 +40,8 @@ class LineFile:
         try:
             stream = self.source.path.open("rb")
         except OSError:
-            yield from (Line(number, text) for number, text in self.source.lines())  # it will say
+            # This raises the error.
+            yield from (Line(number, text) for number, text in self.source.lines())
             return
         with stream:
             place = number = 0
@@ -80,17 +81,17 @@ class LineFile:
 
 
 class TextStore:
-    """Texts by their ids, out of a plain file that may be far larger than memory.
+    """Texts by their ids, from a plain file that may be far larger than memory.
 
-    parse: from a line's text and number to an id and a text; raises InputError for a line that is
-    none. For each line 24 bytes are held. Raises InputError for a file without any, and for an id
-    that comes twice. ``DocumentStore`` is for corpora that are no plain file, which it copies.
+    parse: from a line's text and number to an id and a text; raises InputError for a malformed
+    line. Memory holds 24 bytes for each line. Raises InputError for a file without lines, and for a
+    duplicate id. For other corpora there is ``DocumentStore``, which copies them.
     """
 
     def __init__(self, source: TextSource, parse: Callable[[str, int], tuple[str, str]]) -> None:
         self.file = LineFile(source)
         self._parse = parse
-        # Python's hash differs from process to process; it only says where to look for an id.
+        # Python's hash differs between processes, but it only locates ids within this one.
         hashes, places, numbers = array("q"), array("q"), array("q")
         for line in self.file.lines():
             identifier, _ = parse(self.file.text(line), line.number)
@@ -107,7 +108,7 @@ class TextStore:
         self._refuse_twice()
 
     def _refuse_twice(self) -> None:
-        """Only where hashes are alike are ids looked at; entries with one hash are neighbours."""
+        """Refuse duplicate ids. Only entries with equal hashes are compared; they are adjacent."""
         seen: dict[int, set[str]] = {}
         alike = self._keys[1:] == self._keys[:-1]
         for entry in np.flatnonzero(np.append(alike, False) | np.append(False, alike)).tolist():
@@ -121,7 +122,7 @@ class TextStore:
             names.add(identifier)
 
     def _entry(self, entry: int) -> tuple[str, str]:
-        """The id and the text of an entry, by its place in the order of the hashes."""
+        """The id and the text of an entry, by its position in the order of the hashes."""
         number = int(self._numbers[entry])
         return self._parse(self.file.text(Line(number, int(self._places[entry]))), number)
 
@@ -129,7 +130,7 @@ class TextStore:
         return len(self._keys)
 
     def get(self, identifier: str) -> str | None:
-        """The text with this id."""
+        """The text with this id, or None."""
         key = hash(identifier) & _MASK
         start = int(np.searchsorted(self._keys, key))
         while start < len(self._keys) and self._keys[start] == key:

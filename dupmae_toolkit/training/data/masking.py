@@ -1,7 +1,7 @@
-"""Whole-word masks, many at a time, drawn as the authors' collator draws them one by one.
+"""Whole-word masks, drawn many at a time with the rule of the authors' collator.
 
-A mask has room for ``n = max(1, round(rate · L))`` tokens, L counting the special ones. Words come
-in random order; each is taken if it still fits. (RetroMAE's and BERT's whole-word masking.)
+A mask has room for ``n = max(1, round(rate · L))`` tokens; L includes the special ones. Words come
+in random order, and each is masked if it still fits. (RetroMAE's and BERT's whole-word masking.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _GROUP = 16  # texts drawn together: their arrays stay in the processor's cache
 
 
 def budgets(lengths: np.ndarray, rate: float) -> np.ndarray:
-    """How many tokens a mask of each text has room for, int64 [B]; halves round to even."""
+    """The number of tokens to mask in each text, int64 [B]; halves round to even."""
     return np.maximum(1, np.rint(lengths * rate)).astype(np.int64)
 
 
@@ -29,7 +29,7 @@ def whole_word_masks(
         sizes = _sizes(words[start : start + _GROUP])
         for row, keys in enumerate(_keys(sizes.shape, count, rng), start=start):
             chosen = _choose(sizes[row - start], keys, int(room[row]))
-            # One more word, that is never chosen: that of the tokens which are in none.
+            # Tokens outside words have index -1: it wraps to the last column, which is false.
             masks[row] = chosen.take(words[row], axis=1, mode="wrap")
     return masks
 
@@ -43,9 +43,9 @@ def decoder_visibility(
 ) -> np.ndarray:
     """What each row of the [CLS] decoder may see, bool [B, L, L].
 
-    A text of L tokens has a pool of min(L, pool_size) masks; each row draws one of them, with
-    replacement, and hides itself besides. Words of -1 ([CLS], [SEP]) are never masked, so they are
-    visible to every row but their own. Padding sees nothing and is seen by none.
+    A text of L tokens has a pool of min(L, pool_size) masks. Each row draws one of them, with
+    replacement, and also never sees itself. Words of -1 ([CLS], [SEP]) are never masked, so they
+    are visible to every row but their own. Padding rows see nothing, and no row sees padding.
     """
     batch, length = words.shape
     pools = np.minimum(lengths, pool_size)
@@ -54,7 +54,7 @@ def decoder_visibility(
     seen = np.logical_not(masks, out=masks)
     visible = np.empty((batch, length, length), dtype=bool)
     for row, own in enumerate(lengths.tolist()):
-        # "wrap" is faster than looking whether they are in bounds, which they are.
+        # "wrap" is faster than a bounds check, and all indices are in bounds.
         np.take(seen[row], drawn[row], axis=0, out=visible[row], mode="wrap")
         visible[row, own:] = False
         visible[row, :, own:] = False
@@ -64,7 +64,7 @@ def decoder_visibility(
 
 
 def _sizes(words: np.ndarray) -> np.ndarray:
-    """Tokens in each word, int64 [B, W]; 0 where a text has fewer words than the longest."""
+    """Tokens in each word, int64 [B, W]; 0 beyond the last word of a text."""
     batch = len(words)
     count = max(1, int(words.max(initial=-1)) + 1)
     row, column = np.nonzero(words >= 0)
@@ -73,9 +73,9 @@ def _sizes(words: np.ndarray) -> np.ndarray:
 
 
 def _keys(shape: tuple[int, int], count: int, rng: np.random.Generator) -> np.ndarray:
-    """A random key of each word for each mask, uint32 [B, count, W]; no two of a mask are alike.
+    """A random key for each word in each mask, uint32 [B, count, W], unique within a mask.
 
-    The word's number stands in the low bits, so sorted keys are a permutation of the words, and the
+    The low bits hold the word's number. So sorting the keys gives a permutation of the words, the
     same one on every machine.
     """
     batch, width = shape
@@ -91,17 +91,17 @@ def _bits(width: int) -> int:
 
 
 def _choose(sizes: np.ndarray, keys: np.ndarray, room: int) -> np.ndarray:
-    """The words of each mask of one text: in the order of their keys, each one that still fits.
+    """The masked words of one text, for each mask: in the order of their keys, all that still fit.
 
-    sizes: int64 [W]. keys: uint32 [count, W]. Returns bool [count, W + 1]; the last is false.
+    sizes: int64 [W]. keys: uint32 [count, W]. Returns bool [count, W + 1]; column W is false.
     """
     count, width = keys.shape
     low = (1 << _bits(width)) - 1
     ordered = np.sort(keys, axis=1)
-    # The beginning that fits has no more words than tokens, but for those that have none. Of its
-    # last word the key is known, so no permutation has to be undone: smaller keys are in.
+    # The longest run of first words that fits has at most ``room`` words, besides empty ones. All
+    # words with keys up to its last key are in, so the permutation need not be inverted.
     longest = min(width, room + int((sizes == 0).sum()))
-    # numpy would add up in int64, which takes more than twice as long.
+    # By default numpy sums in int64, which takes more than twice as long.
     filled = np.cumsum(_sizes_of(ordered[:, :longest], low, sizes), axis=1, dtype=np.int32)
     fitting = np.count_nonzero(filled <= room, axis=1)
     last = np.maximum(fitting, 1) - 1
@@ -110,7 +110,7 @@ def _choose(sizes: np.ndarray, keys: np.ndarray, room: int) -> np.ndarray:
     chosen[:, :width] = keys <= ordered[rows, last][:, None]
     chosen[fitting == 0] = False
     left = room - np.where(fitting > 0, filled[rows, last], 0)
-    # Behind the first word that does not fit, any that does.
+    # After the first word that does not fit, take later ones that do.
     unfilled = np.flatnonzero((left > 0) & (fitting < width))
     if len(unfilled):
         rest = _sizes_of(ordered[unfilled], low, sizes)
@@ -129,5 +129,5 @@ def _choose(sizes: np.ndarray, keys: np.ndarray, room: int) -> np.ndarray:
 
 
 def _sizes_of(keys: np.ndarray, low: int, sizes: np.ndarray) -> np.ndarray:
-    """The sizes of the words that these keys stand for, int32."""
+    """The sizes of the words with these keys, int32."""
     return sizes.astype(np.int32).take((keys & np.uint32(low)).astype(np.intp))

@@ -1,9 +1,9 @@
-"""Batches of texts that are near one another, so that negatives in the batch are hard ones.
+"""Batches of similar texts, so that in-batch negatives are hard ones.
 
-A random document is told from the right one by its subject alone. In a batch drawn from one corner
-of a corpus the details decide, and each text encoded serves as a hard negative for all others
-(topic-aware sampling: Hofstätter et al., 2021; here by common words, which needs no model and no
-clustering of the corpus).
+The subject alone distinguishes a random document from the right one. In a batch of similar texts
+the details decide, and each encoded text is a hard negative for all other queries (topic-aware
+sampling: Hofstätter et al., 2021; here by common words, which needs no model and no clustering of
+the corpus).
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ _WORD = re.compile(r"\w{3,}")
 
 
 def near_batches(texts: Sequence[str], size: int, rng: random.Random) -> list[list[int]]:
-    """Positions of ``texts`` in batches of ``size``; what is left when no more is full is omitted.
+    """Positions of ``texts`` in batches of ``size``; the rest that fills no batch is omitted.
 
-    A text is drawn, and the size - 1 nearest of those left join it, by the cosine of their words
-    weighted with idf; then the next is drawn. The last batches get what no other wanted.
+    A random text starts a batch, and the size - 1 nearest of the remaining texts join it, by the
+    cosine of their ``word_vectors``; then the next batch starts. The last batches formed get the
+    leftovers, which are less similar. The order of the batches is random.
     """
     vectors = word_vectors(texts)
     left = np.ones(len(texts), dtype=bool)
@@ -46,7 +47,7 @@ def near_batches(texts: Sequence[str], size: int, rng: random.Random) -> list[li
 
 
 def word_vectors(texts: Sequence[str]) -> csr_matrix:
-    """Words of three letters and more by (1 + log tf) · idf: float32 [n, words], of length one."""
+    """(1 + log tf) · idf of words of 3 or more characters: float32 [n, words], of length one."""
     counts = [Counter(_WORD.findall(text.lower())) for text in texts]
     frequency = Counter(word for row in counts for word in row)
     number = {word: i for i, word in enumerate(sorted(frequency))}

@@ -1,8 +1,7 @@
-"""Sentences packed greedily up to a length, as the paper's corpora were made.
+"""Packs sentences greedily up to a length, as the paper's corpora were made.
 
-A text is tokenised as a whole and cut between sentences afterwards, so its tokens are those that it
-has in use, and words stay whole: a byte-level vocabulary writes a word differently where no space
-is before it.
+A text is tokenised as a whole and split between sentences afterwards. So its tokens are the same as
+when it is encoded: a byte-level vocabulary has other tokens for a word without a space before it.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Packer:
 def _split(text: str, ids: list[int], offsets: list[tuple[int, int]]) -> list[list[int]]:
     if not ids:
         return []
-    # The space between belongs to what follows: a byte-level vocabulary writes it so.
+    # The space between sentences belongs to the next one, as in a byte-level vocabulary.
     begins = np.asarray([0, *(match.start() for match in _END.finditer(text))])
     ends = np.maximum.accumulate(np.asarray(offsets)[:, 1])
     number = np.searchsorted(begins, ends - 1, side="right")

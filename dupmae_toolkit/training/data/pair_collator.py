@@ -1,4 +1,4 @@
-"""Pairs and groups to the tensors of a batch."""
+"""Collates pairs and groups into the tensors of a batch."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from dupmae_toolkit.training.recipe import FinetuneRecipe
 
 
 class PairCollator:
-    """B pairs or groups to tensors; each query has G documents, its positive first.
+    """Collates B pairs or groups; each query has G documents, its positive first.
 
     query_ids, query_mask: int64 [B, L]. document_ids, document_mask: int64 [B·G, L], the documents
-    of a query one after another. G is 1 + the most negatives that a group of the batch has; where a
-    group has fewer its last document is repeated, and masked as below.
+    of a query one after another. G is 1 + the largest number of negatives drawn from a group of the
+    batch. A group with fewer repeats its last document; the repetitions are masked as below.
 
-    target: int64 [B], the positive's place among the documents. same: bool [B, B·G], true where a
-    document is no negative of a query as far as the batch tells: it is the positive's text again,
-    another text that is known to answer the query, the positive of an equal query, or a repetition.
-    own: int64 [B, G], the places of the query's own documents. repeated: bool [B, B·G], true for
-    the repetitions. scores: float32 [B, G], a teacher's, where the recipe's losses ask for them.
+    target: int64 [B], the positive's position among the documents. same: bool [B, B·G], true where
+    a document is not a negative of a query: it is the positive's text again, another known answer
+    to the query, the positive of an equal query, or a repetition. own: int64 [B, G], the positions
+    of the query's own documents. repeated: bool [B, B·G], true for the repetitions. scores: float32
+    [B, G], from the data, if a loss of the recipe needs them.
 
-    Every tensor has B or B·G rows, and places count over the whole batch, so it can be cut into
-    equal parts for several processes.
+    Every tensor has B or B·G rows, and positions count over the whole batch, so a batch can be
+    split into equal parts for several processes.
     """
 
     def __init__(self, encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
@@ -71,7 +71,7 @@ class PairCollator:
 
 
 def _same(examples: list[Drawn], documents: list[list[str]]) -> Tensor:
-    """[B, B·G]: the text answers the query, or belongs to an equal query as its positive."""
+    """bool [B, B·G]: the text answers the query, or is the positive of an equal query."""
     by_text: dict[str, list[int]] = {}
     positives: dict[str, list[int]] = {}
     size = len(documents[0])

@@ -1,7 +1,7 @@
 """Endless, shuffled, resumable streams of training texts and pairs.
 
-Batch n of a stream depends on the seed and on n alone, so a resumed training sees what an
-undisturbed one would have seen.
+Batch n of a stream depends only on the seed and n, so a resumed training sees the same batches as
+an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from dupmae_toolkit.training.data.tables import is_table, open_table
 from dupmae_toolkit.training.sources import GROUP_KINDS, PAIR_KINDS, DataSource
 
 BUFFER = 8192  # documents held for shuffling
-PACKED_BUFFER = 512  # groups with hundreds of documents each, where only their texts can be held
-MOST_MISSES = 1_000_000  # documents in a row that give no pair
+PACKED_BUFFER = 512  # the same for groups of a compressed file, whose texts are held
+MOST_MISSES = 1_000_000  # most documents in a row that give no pair
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(\"'])")
 
 
 class Batches(IterableDataset):
     """Batches drawn from weighted sources; each batch comes from one source.
 
-    Texts of one source are closer to each other, so in-batch negatives are harder.
-    ``deal`` makes them harder still: a source's stream is then taken ``pool`` batches at a time,
-    and ``deal(items, batch_size, rng)`` says which items make a batch (see neighbours.py).
-    ``skip`` batches are drawn and thrown away before the first, without being collated.
+    Texts of one source are more similar to each other, so in-batch negatives are harder.
+    ``deal`` makes them harder still: ``pool`` batches of a source are drawn at a time, and
+    ``deal(items, batch_size, rng)`` returns the positions of the items of each batch (see
+    neighbours.py). The first ``skip`` batches are drawn and dropped without being collated.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Batches(IterableDataset):
                 yield self.collate(batch)
 
     def _batches(self, source: DataSource, rng: random.Random) -> Iterator[list[Any]]:
-        """Endless batches of one source, not collated yet."""
+        """Endless batches of one source, before collation."""
         stream = self.make(source, rng)
         if self.pool < 1 or self.deal is None:
             while True:
@@ -94,10 +94,10 @@ class Batches(IterableDataset):
 def check_sources(
     sources: list[DataSource], *, need_pairs: bool = False, opened: Opened | None = None
 ) -> None:
-    """Raise InputError for the first source that cannot be read or gives nothing.
+    """Raise InputError for the first source that cannot be read or is empty.
 
-    Each is read up to its first text, pair or group; damage further on is found when it is reached.
-    opened: keeps the sources that were opened here.
+    Each is read up to its first text, pair or group; later errors show when they are reached.
+    opened: caches the sources that are opened here.
     """
     opened = opened or Opened()
     for source in sources:
@@ -116,10 +116,10 @@ def shuffled(
     name: str = "a source",
     size: int | None = None,
 ) -> Iterator[Any]:
-    """The items of an iterable, over and over, each time shuffled through a buffer.
+    """The items of an iterable, endlessly repeated, each pass shuffled through a buffer.
 
-    size: of the buffer, BUFFER by default. Raises InputError, which calls the iterable ``name``,
-    if it has none.
+    size: of the buffer, BUFFER by default. Raises InputError if the iterable is empty; ``name``
+    names it in the message.
     """
     size = size or BUFFER
     while True:
@@ -140,8 +140,8 @@ def shuffled(
 def open_texts(path: str) -> Iterator[Document]:
     """The documents of a corpus, or of a file of training texts, which need no ids.
 
-    JSON lines with ``text`` and perhaps ``title``, or ``.txt`` with a text on each line; plain,
-    ``.gz`` or ``.xz``. Also what ``open_table`` reads: Parquet files, data sets.
+    JSON lines with ``text`` and optional ``title``, or ``.txt`` with a text on each line; plain,
+    ``.gz`` or ``.xz``. Also the tables that ``open_table`` reads: Parquet files, data sets.
     """
     if is_table(path):
         yield from open_table(path)
@@ -161,10 +161,10 @@ def open_texts(path: str) -> Iterator[Document]:
 
 
 def training_texts(path: str, share: float = 0.0, *, held_out: bool = False) -> Iterator[str]:
-    """Title and text of each document, once, without empty ones.
+    """Title and text of each document, once; empty ones are skipped.
 
-    share: of the texts that are held out of training. Which these are follows from what they say
-    alone, so equal texts are on the same side. held_out: these and not the others.
+    share: of the texts that are held out of training. The choice depends only on the content, so
+    equal texts are on the same side. held_out: yield the held-out texts instead of the others.
     """
     for document in open_texts(path):
         contents = document.contents
@@ -173,12 +173,12 @@ def training_texts(path: str, share: float = 0.0, *, held_out: bool = False) -> 
 
 
 def is_held_out(contents: str, share: float) -> bool:
-    """Whether a text belongs to the share that training does not see."""
+    """Whether a text belongs to the held-out share."""
     return zlib.crc32(contents.encode("utf-8", "surrogatepass")) < share * (1 << 32)
 
 
 def pairs_once(source: DataSource, opened: Opened) -> Iterator[Pair | Draw]:
-    """The first round of a source in its own order, to look at: pairs, or draws from its groups."""
+    """One pass over a source in its own order, for checks: pairs, or draws from its groups."""
     rng = random.Random(0)
     if source.kind in GROUP_KINDS:
         yield from opened(source).draws(rng)
@@ -193,7 +193,7 @@ def pairs_once(source: DataSource, opened: Opened) -> Iterator[Pair | Draw]:
 def pairs(
     source: DataSource, rng: random.Random, opened: Opened | None = None
 ) -> Iterator[Pair | Draw]:
-    """Pairs of a source, or draws from its groups, as its ``kind`` says, endlessly."""
+    """An endless stream of a source's pairs, or of draws from its groups, by its ``kind``."""
     if source.kind in GROUP_KINDS:
         groups = (opened or Opened())(source)
         size = PACKED_BUFFER if groups.packed else BUFFER
@@ -218,16 +218,16 @@ def _pair_maker(source: DataSource) -> Callable[[Document, random.Random], Pair 
 
 
 def title_pair(document: Document, rng: random.Random) -> Pair | None:
-    """The title as the query of the text."""
+    """The title as the query, the text as the document."""
     if not document.title.strip() or not document.text.strip():
         return None
     return Pair(document.title.strip(), document.text.strip())
 
 
 def sentence_pair(document: Document, rng: random.Random) -> Pair | None:
-    """A sentence of 5 to 40 words as the query of the rest, which keeps the title.
+    """A sentence of 5 to 40 words as the query; title and the other sentences as the document.
 
-    One time in five the sentence also stays in the document, as exact matches do occur.
+    One time in five the sentence also stays in the document, since exact matches do occur.
     """
     sentences = _SENTENCE_END.split(document.text.strip())
     fitting = [i for i, s in enumerate(sentences) if 5 <= len(s.split()) <= 40]
@@ -235,17 +235,17 @@ def sentence_pair(document: Document, rng: random.Random) -> Pair | None:
         return None
     chosen = rng.choice(fitting)
     rest = sentences if rng.random() < 0.2 else sentences[:chosen] + sentences[chosen + 1 :]
-    # Later parts of a long text would never be seen if the document always began at its start.
+    # Three times in ten, begin later: the model would never see later parts of long texts.
     start = rng.randrange(max(1, len(rest) - 3)) if rng.random() < 0.3 else 0
     body = " ".join(rest[start:])
     return Pair(sentences[chosen], f"{document.title} {body}".strip())
 
 
 def phrase_pair(document: Document, rng: random.Random) -> Pair | None:
-    """Two to seven words in a row, from anywhere in the text, as the query of the whole.
+    """Two to seven words in a row, from anywhere in the text, as the query; all of it the document.
 
-    What people type is often no sentence. Such a query fits other texts as well: a teacher's scores
-    tell how well.
+    Users' queries are often not sentences. Such a query matches other texts as well; a teacher's
+    scores tell how well.
     """
     words = document.text.split()
     if len(words) < 12:

@@ -1,4 +1,4 @@
-"""Training texts out of tables: Parquet files, and data sets of the Hugging Face library."""
+"""Training texts from tables: Parquet files, and data sets of the library datasets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _HUB_NAME = re.compile(
     r"hf:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>\w+))?"
 )
 _SAVED = ("state.json", "dataset_dict.json")
-_ROWS = 1024  # at a time
+_ROWS = 1024  # read at a time
 
 
 def is_table(path: str) -> bool:
     """Whether ``open_table`` reads it: a Parquet file or a folder of them, or a data set.
 
-    A folder of our own encoded corpora is one of Parquet files.
+    An encoded corpus is such a folder of Parquet files.
     """
     if path.startswith(HUB_PREFIX) or path.lower().endswith(".parquet"):
         return True
@@ -31,13 +31,13 @@ def is_table(path: str) -> bool:
 
 
 def open_table(path: str) -> Iterator[Document]:
-    """The documents of a table, whose columns are ``text`` (``contents``, ``body``), ``title``.
+    """The documents of a table with the columns ``text`` (``contents``, ``body``) and ``title``.
 
     - a ``.parquet`` file, or a folder of them, read in the order of their names;
-    - a folder that ``datasets`` saved: the split ``train`` where it has several;
+    - a folder that ``datasets`` saved: the split ``train`` if it has several;
     - ``hf:NAME``, ``hf:NAME:CONFIG``, ``hf:NAME:CONFIG@SPLIT``: a data set of the hub, streamed.
 
-    Documents are named by their places, from 0. Raises InputError that names the file and the row.
+    Ids are row numbers, from 0. Raises InputError that names the file and the row.
     """
     if path.startswith(HUB_PREFIX):
         yield from _documents(_hub_rows(path), path)
@@ -77,7 +77,7 @@ def _documents(rows: Iterator[Mapping[str, Any]], source: str) -> Iterator[Docum
 
 
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows with the columns that matter, a few at a time."""
+    """Rows with only the columns that are used; ``_ROWS`` are in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -126,7 +126,7 @@ def _hub_rows(path: str) -> Iterator[dict[str, Any]]:
 
 
 def _wanted(dataset: Any) -> Any:
-    """The data set with the columns that matter, where its columns are known and one does."""
+    """The data set with only the used columns, if its columns are known and one has texts."""
     names = getattr(dataset, "column_names", None) or []
     wanted = [name for name in (*TEXT_KEYS, "title") if name in names]
     return dataset.select_columns(wanted) if set(wanted) - {"title"} else dataset

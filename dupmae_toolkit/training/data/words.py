@@ -1,8 +1,8 @@
-"""Which tokens begin a word, for the three ways in which vocabularies write it.
+"""Which tokens begin a word, for the three conventions of vocabularies.
 
-Whole-word masking needs words, and a stream of packed token ids has lost its texts. The vocabulary
-itself tells: WordPiece marks what goes on (``##ing``), byte-level BPE and SentencePiece mark what
-follows a space (``Ġthe``, ``▁the``).
+Whole-word masking needs words, and packed token ids no longer have their texts. But the vocabulary
+marks words: WordPiece marks continuations (``##ing``), byte-level BPE and SentencePiece mark tokens
+after a space (``Ġthe``, ``▁the``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-# Scripts that put no space between words, and so would make a word of every sentence: Thai to
-# Tibetan, Myanmar, Khmer, then kana and Han characters. There each character begins a word.
+# Scripts without spaces between words, where a whole sentence would count as one word: Thai to
+# Tibetan, Myanmar, Khmer, then kana and Han characters. Here each character begins a word.
 _UNSPACED = (
     (0x0E00, 0x0FFF),
     (0x1000, 0x109F),
@@ -31,10 +31,10 @@ _UNSPACED = (
 class Words:
     """Word boundaries of one tokenizer's ids.
 
-    A token begins a word if its vocabulary says so, if it is punctuation or follows punctuation, or
-    if it is a character of a script without spaces; but a bare mark (a space that became a token of
-    its own) belongs to the word after it. A vocabulary that marks nothing (characters, whole words)
-    makes every token a word.
+    A token begins a word if its vocabulary marks it so, if it is or follows punctuation, or if it
+    starts with a character of a script without spaces. But a bare mark (a space that is a token by
+    itself) belongs to the word after it. In a vocabulary without marks (characters, whole words)
+    every token is a word.
 
     ordinary: bool [size], false for the special tokens ([UNK] is an ordinary one).
     """
@@ -72,7 +72,7 @@ class Words:
 
 
 def _marker(tokens: list[str]) -> str:
-    """The vocabulary's own mark: whichever of the three it uses most, or none."""
+    """The vocabulary's mark: the most frequent of the three, or "" if it has none of them."""
     counts = {mark: sum(t.startswith(mark) and t != mark for t in tokens) for mark in "Ġ▁"}
     counts["##"] = sum(t.startswith("##") and len(t) > 2 for t in tokens)
     best = max(counts, key=lambda mark: counts[mark])
@@ -80,7 +80,7 @@ def _marker(tokens: list[str]) -> str:
 
 
 def _read(token: str, marker: str) -> tuple[bool, str]:
-    """Whether a token begins a word, and its characters (or what can be told of them)."""
+    """Whether a token begins a word, and its text as far as it can be decoded."""
     if marker == "##":
         return not token.startswith("##"), token.removeprefix("##")
     if marker == "▁":
@@ -89,8 +89,8 @@ def _read(token: str, marker: str) -> tuple[bool, str]:
         data = bytes(_BYTES.get(c, 0x20) for c in token)
         begins = data[:1].isspace()
         text = data.strip().decode("utf-8", "ignore")
-        # A piece of a character: the first byte of one from U+3000 to U+9FFF begins a word, and
-        # no text can be told of any other byte.
+        # Part of a character. The first byte of one from U+3000 to U+9FFF begins a word; for other
+        # bytes the character is unknown.
         if not text and data.strip():
             return begins or data[:1] in _LEADING, _LETTER
         return begins, text
@@ -98,7 +98,7 @@ def _read(token: str, marker: str) -> tuple[bool, str]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for bytes: themselves where they print, else from U+0100 on."""
+    """GPT-2's characters for bytes: printable bytes as they are, others from U+0100 on."""
     printing = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printing]
     alphabet = {chr(byte): byte for byte in printing}
@@ -107,7 +107,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
-_LETTER = "x"  # in the place of a character that cannot be read
+_LETTER = "x"  # stands in for a character that cannot be decoded
 _LEADING = {bytes([byte]) for byte in range(0xE3, 0xEA)}
 
 
