@@ -179,7 +179,7 @@ def test_weights_that_are_damaged_give_no_scores(tmp_path):
 
 def test_what_is_no_cross_encoder_is_refused(bert, tmp_path):
     save_tiny(tmp_path / "lm")
-    with pytest.raises(InputError, match="no trained cross-encoder"):
+    with pytest.raises(InputError, match="not a trained cross-encoder"):
         CrossEncoder(tmp_path / "lm")
     with pytest.raises(InputError, match="no such folder"):
         CrossEncoder(tmp_path / "missing" / "deep" / "er")

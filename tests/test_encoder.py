@@ -561,7 +561,7 @@ def test_lengths_are_cut_to_the_positions_that_the_backbone_has(tmp_path, family
     ("changes", "message"),
     [
         ({"topk": 5}, "no setting 'topk'; did you mean 'top_k'"),
-        ({"qwertyuiop": 5}, "no setting 'qwertyuiop'; choose of lexical_head, "),
+        ({"qwertyuiop": 5}, "no setting 'qwertyuiop'; choose from lexical_head, "),
         ({"top_k": -1}, "top_k -1"),
         ({"top_k": True}, "top_k True"),
         ({"top_k": "many"}, "top_k 'many'"),
@@ -572,7 +572,7 @@ def test_lengths_are_cut_to_the_positions_that_the_backbone_has(tmp_path, family
         ({"dense_weight": float("nan")}, "dense_weight nan"),
         ({"lexical_weight": -1}, "lexical_weight -1"),
         ({"lexical_weight": "1"}, "lexical_weight '1'"),
-        ({"prefix": 5}, "prefix 5: give a text"),
+        ({"prefix": 5}, "prefix 5: give a string"),
         ({"normalize": "yes"}, "normalize 'yes': give true or false"),
         ({"precision": "fp8"}, "precision 'fp8': choose one of"),
         ({"device": "abacus"}, "device 'abacus' cannot be used: "),

@@ -1,7 +1,7 @@
-"""The parts of a masked language model, whatever transformers calls them.
+"""Access to the parts of a masked language model under transformers' various names.
 
-Every masked LM is a backbone, a transform of each token's hidden state, and a projection onto the
-vocabulary. The families differ only in the names.
+Every masked LM has a backbone, a transform of each token's hidden state, and a projection onto the
+vocabulary. The model families differ only in the names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def hidden_states(lm: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
 
 def transform(lm: Any, hidden: Tensor) -> Tensor:
     """The masked-LM head up to, but without, the vocabulary projection: [..., H] -> [..., H']."""
-    if hasattr(lm, "cls") and hasattr(lm.cls, "predictions"):  # BERT and its kin
+    if hasattr(lm, "cls") and hasattr(lm.cls, "predictions"):  # BERT and models like it
         return lm.cls.predictions.transform(hidden)
     if hasattr(lm, "vocab_transform"):  # DistilBERT
         return lm.vocab_layer_norm(lm.activation(lm.vocab_transform(hidden)))
@@ -32,13 +32,13 @@ def transform(lm: Any, hidden: Tensor) -> Tensor:
     if hasattr(lm, "generator_predictions"):  # ELECTRA's generator
         return lm.generator_predictions(hidden)
     raise InputError(
-        f"{type(lm).__name__}: its masked-LM head is of a kind not known here; use a BERT, "
+        f"{type(lm).__name__}: its masked-LM head is not supported; use a BERT, "
         "DistilBERT, RoBERTa, XLM-R, MPNet, ModernBERT or ELECTRA model"
     )
 
 
 def vocabulary_projection(lm: Any) -> tuple[Tensor, Tensor]:
-    """Weight [V, H'] and bias [V] of the last layer; a missing bias is zeros."""
+    """Weight [V, H'] and bias [V] of the last layer; zeros for a missing bias."""
     output = lm.get_output_embeddings()
     bias = output.bias
     if bias is None:
@@ -47,11 +47,11 @@ def vocabulary_projection(lm: Any) -> tuple[Tensor, Tensor]:
 
 
 def positions(lm: Any) -> int:
-    """How many tokens the backbone has positions for."""
+    """The number of tokens that the backbone has positions for."""
     embeddings = getattr(lm.base_model, "embeddings", None)
     table = getattr(embeddings, "position_embeddings", None)
     if isinstance(table, nn.Embedding):
-        # RoBERTa and its kin count from the row after the padding token's.
+        # RoBERTa-like models count positions from the row after the padding token's.
         first = 0 if table.padding_idx is None else table.padding_idx + 1
         return table.num_embeddings - first
     return getattr(lm.config, "max_position_embeddings", None) or 1 << 20

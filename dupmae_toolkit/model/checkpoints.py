@@ -1,4 +1,4 @@
-"""Reading any masked language model's checkpoint: what is there, what is missing, in one line.
+"""Reads checkpoints of masked language models; each fault is reported in one line.
 
 A checkpoint is an ordinary transformers folder with safetensors weights. Pickled weights (``.bin``)
 can run code when they are read, so they are never opened.
@@ -16,7 +16,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.plausible import check_config
 
 BUILTIN = Path(__file__).parent / "builtin"
-#: What a checkpoint may need; nothing that is code, a pickle or another framework's weights.
+#: Files to download: no code, no pickles, no weights of other frameworks.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _SUBFOLDERS = ["*/*"]
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -29,14 +29,14 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
 
     ``lm`` is the ``AutoModelForMaskedLM`` of the checkpoint in float32, in evaluation mode;
     ``tokenizer`` its ``AutoTokenizer``. Names with and without the architecture's prefix, the old
-    ``gamma`` and ``beta`` of LayerNorm, poolers and stray buffers are all accepted.
-    ``has_mlm_head`` is False where the checkpoint lacks any weight of the head (it was fine-tuned
-    from ``AutoModel``): the encoder is then whole, the head's numbers are not to be used. With
+    ``gamma`` and ``beta`` of LayerNorm, poolers and extra buffers are all accepted.
+    ``has_mlm_head`` is False if the checkpoint lacks any weight of the head (it was fine-tuned from
+    ``AutoModel``): the encoder is then complete, but the head must not be used. With
     ``fresh_head=True`` a missing head is initialised for training, the same way each time, and
     counts as present.
 
-    The network is asked only for a hub id that is not on the machine. Raises InputError, one line,
-    for a folder that is missing, partial, pickled, corrupt, or no masked language model.
+    The network is used only for a hub id that is not on the machine. Raises a one-line InputError
+    for a folder that is missing, partial, pickled, corrupt, or not a masked language model.
     """
     from transformers import AutoModelForMaskedLM
 
@@ -63,11 +63,11 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The fast tokenizer of a checkpoint folder, or InputError where there is none."""
+    """The fast tokenizer of a checkpoint folder; InputError if there is none."""
     from transformers import AutoTokenizer
 
     hint = "copy tokenizer.json and tokenizer_config.json of the base model beside the weights"
-    # Without a vocabulary's file transformers makes up a tokenizer of special tokens alone.
+    # Without a vocabulary file, transformers makes up a tokenizer of special tokens only.
     if not _has_vocabulary(folder):
         raise InputError(f"{folder}: has no tokenizer; {hint}")
     try:
@@ -85,9 +85,9 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def named_folder(source: str | Path) -> tuple[Path, str]:
-    """The folder of ``builtin``, of a folder or of a hub id, and the name that manifests give it.
+    """The folder of a source (``builtin``, a folder or a hub id), and its name in manifests.
 
-    A folder's name is its whole path, so that an index can find its encoder again.
+    A folder's name is its absolute path, so that an index can find its encoder again.
     """
     if str(source) == "builtin":
         if not (BUILTIN / "model.safetensors").exists():
@@ -99,12 +99,12 @@ def named_folder(source: str | Path) -> tuple[Path, str]:
 
 
 def checkpoint_folder(source: str | Path) -> Path:
-    """The folder of a checkpoint: itself, or where the hub's cache keeps a hub id.
+    """The folder of a checkpoint: the given one, or that of a hub id in the hub's cache.
 
-    The cache is asked first; the network only for what it does not hold.
+    The network is used only for what the cache does not hold.
     """
     path = Path(os.path.expanduser(source))
-    # os.path says no where Path may raise: of names that are too long, or hold a NUL.
+    # os.path returns False where Path may raise: for names that are too long or contain a NUL.
     if os.path.isdir(path):
         return path
     if os.path.exists(path):
@@ -139,13 +139,13 @@ def _hub_folder(name: str) -> Path:
         return Path(snapshot_download(name, **options))
     except Exception as error:
         raise InputError(
-            f"{name}: no such folder, not in the hub's cache on this machine, and the hub did not "
-            f"give it ({first_line(error)}); name a checkpoint's folder"
+            f"{name}: no such folder, not in the hub's cache on this machine, and the download "
+            f"failed ({first_line(error)}); name a checkpoint's folder"
         ) from error
 
 
 def check_files(folder: Path) -> None:
-    """Refuse what is plainly no checkpoint before transformers spends a traceback on it."""
+    """Refuse a folder that is clearly not a checkpoint, before transformers fails on it."""
     if not (folder / "config.json").is_file():
         raise InputError(
             f"{folder}: no config.json; a checkpoint is a folder with config.json, "
@@ -174,14 +174,14 @@ def _has_vocabulary(folder: Path) -> bool:
 def load_weights(folder: Path, kind: Any, what: str, remedy: str) -> tuple[Any, set[str]]:
     """The model in float32, evaluation mode, and the names of the weights that the folder lacks.
 
-    kind: one of transformers' Auto classes. From safetensors only, without code from the
-    checkpoint; what is missing is drawn at random, always the same. Raises InputError, one line
-    that says ``what`` the folder is not and how to mend it, and for weights of other shapes.
+    kind: one of transformers' Auto classes. Reads safetensors only, and runs no code of the
+    checkpoint. Missing weights are drawn at random with a fixed seed. Raises a one-line InputError
+    if the folder cannot be loaded as a ``what``, with the ``remedy``, and for wrong shapes.
     """
     import torch
 
     try:
-        # Missing weights are drawn at random: always the same ones, whatever ran before.
+        # Missing weights are drawn at random: the same ones each time.
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model, loading = kind.from_pretrained(
@@ -201,7 +201,7 @@ def load_weights(folder: Path, kind: Any, what: str, remedy: str) -> tuple[Any, 
 
 
 def check_rows(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Refuse a tokenizer that knows more tokens than the model has rows for."""
+    """Refuse a tokenizer with more tokens than the model has rows."""
     rows = model.get_input_embeddings().weight.shape[0]
     known = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
     if known > rows:
@@ -212,7 +212,7 @@ def check_rows(folder: Path, model: Any, tokenizer: Any) -> None:
 
 
 def _check_shapes(folder: Path, loading: dict[str, Any]) -> None:
-    """Refuse weights of other shapes than the config's; loading: transformers' own account."""
+    """Refuse weights of other shapes than the config's. loading: transformers' loading info."""
     for name, found, expected in loading["mismatched_keys"]:
         raise InputError(
             f"{folder}: {name} has the shape {tuple(found)} where config.json asks for "
@@ -222,7 +222,7 @@ def _check_shapes(folder: Path, loading: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' bars and reports to itself: what matters is raised in one line."""
+    """Silence transformers' progress bars and warnings: real faults are raised in one line."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -237,7 +237,7 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says, in one line that cannot grow with the input."""
+    """The first sentence of an error, at most 200 characters; its type if it has no message."""
     text = " ".join(str(error).split())
     text = text.split(". ")[0].rstrip(".:")
     return text[:200] or type(error).__name__

@@ -1,5 +1,7 @@
-"""Reading a sequence classifier's checkpoint, as cross-encoders are published, with one line each
-for what can be wrong with it."""
+"""Reads checkpoints of sequence classifiers, the form in which cross-encoders are published.
+
+Each fault is reported in one line.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ def load_classifier(source: str | Path) -> tuple[Any, Any]:
     """``(model, tokenizer)`` of a folder or a hub id: an AutoModelForSequenceClassification.
 
     In float32 and evaluation mode, from safetensors only, without code from the checkpoint. Raises
-    InputError, one line, for what is missing, partial, pickled or corrupt, and for a checkpoint
-    without a classifier, whose scores would be random numbers.
+    a one-line InputError for a folder that is missing, partial, pickled or corrupt, and for a
+    checkpoint without a classifier, whose scores would be random.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -40,7 +42,7 @@ def load_classifier(source: str | Path) -> tuple[Any, Any]:
         missing = sorted(lacking)
         raise InputError(
             f"{folder}: {missing[0]} is not among its weights ({len(missing)} are missing), so it "
-            "is no trained cross-encoder; name one"
+            "is not a trained cross-encoder; name one"
         )
     check_rows(folder, model, tokenizer)
     return model, tokenizer

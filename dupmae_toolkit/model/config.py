@@ -1,4 +1,4 @@
-"""What a DupMAE encoder is, beyond its backbone; kept in the config under ``dupmae``."""
+"""The settings of a DupMAE encoder beyond its backbone; stored in config.json under ``dupmae``."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LEXICAL_HEADS = ("mlm", "projection", "none")
 class DupMAEConfig:
     """The choices that the paper leaves open, and the two weights of the joint score.
 
-    lexical_head: ``mlm`` sends each token through the whole masked-LM head, as the authors' code
-        does; ``projection`` multiplies it straight with the vocabulary matrix (the paper's W·h);
-        ``none`` for a checkpoint that has no vocabulary.
-    activation: of the pooled logits; ``log1p_relu`` is log(1 + ReLU(x)), as SPLADE has it.
-    top_k, query_top_k: the terms kept, 0 for all. The paper keeps 384 of a
-        document, all of a query.
-    dense_dim: width of the projection of [CLS]; 0 takes [CLS] as it is.
-    normalize: whether the dense vector gets length one.
+    lexical_head: ``mlm`` applies the whole masked-LM head to each token, as the authors' code does;
+        ``projection`` multiplies hidden states directly with the vocabulary matrix (the paper's
+        W·h); ``none`` for an encoder without a lexical vector.
+    activation: of the pooled logits; ``log1p_relu`` is log(1 + ReLU(x)), as in SPLADE.
+    top_k, query_top_k: the number of terms kept, 0 for all. The paper keeps 384 of a document and
+        all of a query.
+    dense_dim: width of the projection of [CLS]; 0 for no projection.
+    normalize: whether the dense vector is scaled to length one.
     dense_weight, lexical_weight: joint score = dense_weight · dense + lexical_weight · lexical.
     max_length, query_max_length: in tokens, special ones included.
-    prefix, query_prefix: put before every text as it stands.
+    prefix, query_prefix: prepended to every text; no space is added.
     """
 
     lexical_head: str = "mlm"
@@ -48,7 +48,9 @@ class DupMAEConfig:
         if self.activation not in ACTIVATIONS:
             raise InputError(f"activation {self.activation!r}: choose one of {list(ACTIVATIONS)}")
         if self.lexical_head not in LEXICAL_HEADS:
-            raise InputError(f"lexical_head {self.lexical_head!r}: choose of {list(LEXICAL_HEADS)}")
+            raise InputError(
+                f"lexical_head {self.lexical_head!r}: choose one of {list(LEXICAL_HEADS)}"
+            )
         for key in ("top_k", "query_top_k", "dense_dim"):
             self._check(key, _is_whole(getattr(self, key), 0), "give 0 or a positive number")
         for key in ("max_length", "query_max_length"):
@@ -56,7 +58,7 @@ class DupMAEConfig:
         for key in ("dense_weight", "lexical_weight"):
             self._check(key, _is_weight(getattr(self, key)), "give 0 or a positive number")
         for key in ("prefix", "query_prefix"):
-            self._check(key, isinstance(getattr(self, key), str), "give a text")
+            self._check(key, isinstance(getattr(self, key), str), "give a string")
         self._check("normalize", isinstance(self.normalize, bool), "give true or false")
 
     def _check(self, key: str, good: bool, remedy: str) -> None:
@@ -65,7 +67,7 @@ class DupMAEConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> DupMAEConfig:
-        """Read what a checkpoint carries; keys that this version does not know are left out."""
+        """Read a checkpoint's settings; keys that this version does not know are ignored."""
         if not isinstance(values or {}, Mapping):
             raise InputError(f"dupmae is {values!r}: a mapping of settings is needed")
         known = {k: v for k, v in (values or {}).items() if k in cls.__dataclass_fields__}
@@ -81,12 +83,12 @@ class DupMAEConfig:
 
     @classmethod
     def refuse_unknown(cls, keys: Iterable[object]) -> None:
-        """Raise InputError for the first of ``keys`` that is no field, naming the nearest one."""
+        """Raise InputError for the first of ``keys`` that is not a field; name the closest one."""
         known = list(cls.__dataclass_fields__)
         for key in keys:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"choose of {', '.join(known)}"
+                hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
                 raise InputError(f"an encoder has no setting {key!r}; {hint}")
 
 

@@ -1,8 +1,8 @@
 """The decoder on [CLS]: one layer that rebuilds the whole text from its sentence vector.
 
 "Enhanced decoding" of RetroMAE (arXiv 2205.12035), kept by DupMAE (arXiv 2305.02564, section 3.2):
-every position asks for its own token with the sentence vector as the query, and sees its own
-random half of the other tokens. The layer is weak on purpose, so that [CLS] has to carry the text.
+every position predicts its own token, with the sentence vector as the query, and sees its own
+random half of the other tokens. The layer is weak on purpose, so that [CLS] has to encode the text.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ QUERIES = ("normalized", "sum")
 
 
 class CLSDecoder(nn.Module):
-    """One post-norm transformer layer with queries of its own; embeddings are the backbone's.
+    """One post-norm transformer layer with separate queries; embeddings are the backbone's.
 
     query: ``normalized`` is Dropout(LayerNorm(h_cls + position + type 0)), the authors' code;
         ``sum`` is h_cls + position, the paper's equation 2.
 
     Sizes, dropout and activation follow the backbone's config; the weights start at random.
-    Positions are the backbone's own table. A backbone without one (ModernBERT rotates its queries
-    and keys instead) gets fixed sinusoids here, in queries and keys alike, times one learned number
-    that starts at the size of its token embeddings.
+    Positions come from the backbone's table. For a backbone without one (ModernBERT rotates its
+    queries and keys instead), this layer adds fixed sinusoids to queries and memory, times one
+    learned scale that starts at the root mean square of the token embeddings.
     """
 
     def __init__(self, lm: PreTrainedModel, query: str = "normalized") -> None:
@@ -42,7 +42,7 @@ class CLSDecoder(nn.Module):
         if tokens.embedding_dim != width:
             raise InputError(
                 f"{type(lm).__name__}: its embeddings are {tokens.embedding_dim} wide and its "
-                f"hidden states {width}; the [CLS] decoder needs both alike"
+                f"hidden states {width}; the [CLS] decoder needs equal widths"
             )
         eps = _setting(config, "layer_norm_eps", "norm_eps", default=1e-12)
         self.kind = query
@@ -75,13 +75,13 @@ class CLSDecoder(nn.Module):
     def forward(
         self, lm: PreTrainedModel, cls: Tensor, input_ids: Tensor, visible: Tensor, rows: Tensor
     ) -> Tensor:
-        """Hidden states of the rows asked for, [N, H], in the order of ``rows.nonzero()``.
+        """Hidden states of the selected rows, [N, H], in the order of ``rows.nonzero()``.
 
-        cls: [B, H], the encoder's raw first hidden state. input_ids: int64 [B, L], the text before
-        it was masked. visible: bool [B, L, L], true where row i may see token j. rows: bool [B, L].
+        cls: [B, H], the encoder's raw first hidden state. input_ids: int64 [B, L], the unmasked
+        text. visible: bool [B, L, L], true where row i may see token j. rows: bool [B, L].
         """
         query, memory = self.inputs(lm, cls, input_ids)
-        # A row that sees nothing (padding) would be a softmax over nothing: NaN, and NaN gradients.
+        # A row that sees nothing (padding) would be a softmax over an empty set: NaN gradients.
         visible = visible.bool()
         visible = visible | ~visible.any(dim=2, keepdim=True)
         context = functional.scaled_dot_product_attention(
@@ -107,7 +107,7 @@ class CLSDecoder(nn.Module):
             tokens: Any = lm.get_input_embeddings()
             embedded = _finish(embeddings, tokens(input_ids) + positions)
         else:
-            # RoBERTa and its kin count from the row after the padding token's.
+            # RoBERTa-like models count positions from the row after the padding token's.
             first = 0 if table.padding_idx is None else table.padding_idx + 1
             if first + length > table.num_embeddings:
                 raise InputError(
@@ -131,21 +131,21 @@ def _position_table(lm: PreTrainedModel) -> nn.Embedding | None:
     embeddings = getattr(lm.base_model, "embeddings", None)
     if embeddings is None:
         raise InputError(
-            f"{type(lm).__name__}: its embeddings are not where BERT's kin have them; "
+            f"{type(lm).__name__}: its embeddings are not where BERT-like models have them; "
             "pre-train without the [CLS] decoder (decoder_weight 0)"
         )
     return getattr(embeddings, "position_embeddings", None)
 
 
 def _finish(embeddings: Any, states: Tensor) -> Tensor:
-    """What the backbone does with a sum of embeddings: LayerNorm, then dropout."""
+    """The backbone's steps after the sum of embeddings: LayerNorm, then dropout."""
     norm = getattr(embeddings, "LayerNorm", None) or embeddings.norm
     dropout = getattr(embeddings, "dropout", None) or embeddings.drop
     return dropout(norm(states))
 
 
 def _sinusoids(length: int, width: int, device: torch.device) -> Tensor:
-    """Fixed positions of mean square 1, [L, H]: sines, then cosines, of geometric wave lengths."""
+    """Fixed positions with mean square 1, [L, H]: sines, then cosines, geometric wavelengths."""
     half = (width + 1) // 2
     frequency = torch.arange(half, device=device).mul(-torch.log(torch.tensor(1e4)) / half).exp()
     angle = torch.arange(length, device=device)[:, None] * frequency

@@ -91,7 +91,7 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         """Both vectors of a batch.
 
         input_ids, attention_mask: int64 [B, L]. pool_mask: bool [B, L], the tokens that the lexical
-        pool sees; by default every token that is neither padding nor special. top_k: lexical
+        vector is pooled over; by default all that are neither padding nor special. top_k: lexical
         weights beyond a text's ``top_k`` largest may be 0; 0 or None keeps all.
         """
         layers = self._layers()
@@ -113,25 +113,25 @@ class DupMAEEncoder(nn.Module, TextEncoder):
             return layers.pooled_logits(hidden, pool_mask, self.config.lexical_head)
 
     def _layers(self) -> OwnLayers | LeanBert:
-        """The layers to compute a batch with: the LM's own, or without gradients a copy's."""
+        """The layers to compute a batch with: the LM's, or without gradients those of a copy."""
         kind = self.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         # On a CPU lean layers may be faster than the LM's own even without autocast.
-        gains = dtype is not None or kind == "cpu"
-        if self.training or torch.is_grad_enabled() or not gains:
+        copy_helps = dtype is not None or kind == "cpu"
+        if self.training or torch.is_grad_enabled() or not copy_helps:
             return OwnLayers(self.lm)
         now = fingerprint(self.lm)
-        with _COPYING:  # batches run side by side, and one copy is enough
+        with _COPYING:  # batches run in parallel, and one copy is enough
             if self._inference_copy is None or not self._inference_copy.fits(dtype, now):
                 self._inference_copy = InferenceCopy.of(self.lm, dtype, now)
             return self._inference_copy.layers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the copy for inference, which is made again when it is needed."""
+        """The state without the inference copy, which is made again when needed."""
         return self.__dict__ | {"_inference_copy": None}
 
     def train(self, mode: bool = True) -> DupMAEEncoder:
-        """As in any module; the copy for inference is dropped, since training outdates it."""
+        """As in any module; the inference copy is dropped, since training makes it stale."""
         if mode:
             self._inference_copy = None
         return super().train(mode)
@@ -144,7 +144,7 @@ class DupMAEEncoder(nn.Module, TextEncoder):
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """Products in bf16 where the precision says so and, under ``auto``, the hardware has it."""
+        """Products in bf16 if the precision is ``bf16``, or ``auto`` and the hardware has it."""
         kind = self.device.type
         wanted = takes_bf16(self.precision, kind)
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=wanted):
@@ -152,7 +152,7 @@ class DupMAEEncoder(nn.Module, TextEncoder):
 
     @property
     def arithmetic(self) -> str:
-        """What products are taken in, ``bf16`` or ``fp32``, once ``auto`` is resolved here."""
+        """The precision of products on this device, ``bf16`` or ``fp32``: ``auto`` resolved."""
         with self.autocast():
             return "bf16" if torch.is_autocast_enabled(self.device.type) else "fp32"
 
@@ -169,7 +169,7 @@ class DupMAEEncoder(nn.Module, TextEncoder):
 
     @property
     def weights_sha256(self) -> str:
-        """See ``hash_weights``; worked out again when the weights have changed."""
+        """See ``hash_weights``; computed again when the weights have changed."""
         now = fingerprint(self)
         if self._hashed is None or self._hashed[0] != now:
             self._hashed = now, hash_weights(self.state_dict())
@@ -189,12 +189,12 @@ class DupMAEEncoder(nn.Module, TextEncoder):
     ) -> DupMAEEncoder:
         """Load ``builtin``, a folder, or a hub id.
 
-        device: as torch names it; by default a CUDA device where there is one, else the CPU.
+        device: as torch names it; by default a CUDA device if there is one, else the CPU.
         precision: ``auto``, ``fp32`` or ``bf16``, see ``autocast``.
         fresh_head: give a checkpoint without a masked-LM head a new one, to be trained.
         changes: fields of DupMAEConfig that override the checkpoint's (``top_k=128``, …). Lengths
-        are cut to what the backbone has positions for. A ``dense_dim`` that the checkpoint did not
-        have gives a new projection, to be trained.
+        are limited to the backbone's positions. A new ``dense_dim`` above 0 gives a new
+        projection, to be trained.
         Raises InputError for a source that is missing, partial, or has no lexical head.
         """
         folder, name = named_folder(source)
@@ -214,7 +214,7 @@ class DupMAEEncoder(nn.Module, TextEncoder):
             max_length=min(config.max_length, room),
             query_max_length=min(config.query_max_length, room),
         )
-        # A new projection is drawn at random: always the same one, whatever ran before.
+        # A new projection is drawn at random: the same one each time.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder = cls(lm, tokenizer, config, name, precision)
@@ -228,7 +228,7 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         return encoder.eval()
 
     def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
-        """Write an ordinary transformers folder; what stood there is replaced in one step.
+        """Write an ordinary transformers folder; an existing one is replaced atomically.
 
         half: store the weights in float16, for shipping.
         """

@@ -2,8 +2,8 @@
 
 The lexical head takes the maximum of the vocabulary logits over the tokens. A batch of B texts of L
 tokens has B·L·|V| logits: 32 × 256 × 30,522 of them are a gigabyte, and their gradients another.
-Only the maxima are needed, so the vocabulary is taken in chunks, and the backward pass follows the
-one token that has a term's maximum.
+Only the maxima are needed, so the vocabulary is computed in chunks, and the gradient of a term goes
+only to the token with its maximum.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from torch.nn import functional
 
 from dupmae_toolkit.model.config import DupMAEConfig
 
-#: Products at a time: few enough that they stay in the processor's cache.
+#: Logits computed at a time: few enough to stay in the processor's cache.
 PRODUCTS = 1 << 22
 CHUNK = 1024  # entries of the vocabulary at a time, at least
-#: In float32 on a CPU: tokens and entries of the vocabulary in a tile. Every tile's products, about
-#: a megabyte, are written to the same memory; larger results come from the system as fresh pages,
-#: which costs a third more. Not a power of two: rows of 4,096 bytes fall on the same places of the
-#: cache, and products with such rows take half as long again.
+#: In float32 on a CPU: tokens and entries of the vocabulary in a tile. All tiles' products, about a
+#: megabyte each, are written to the same memory; larger results would get fresh pages from the
+#: system, which costs a third more. ENTRIES is not a power of two: rows of 4,096 bytes compete for
+#: the same cache lines, and products with such rows take half as long again.
 ROWS = 512
 ENTRIES = 704
-#: Up to this many tokens, a query's, the vocabulary is the left factor: the time goes into reading
-#: it, and products with few rows on the left read it at half the speed.
+#: Up to this many tokens, as in a query, the vocabulary is the left factor: most time goes into
+#: reading it, and products with few rows on the left read it at half the speed.
 FEW = 64
 
 _IN_TILES = (torch.float32, torch.bfloat16)
@@ -86,10 +86,10 @@ def pooled_logits(
     features: [B, L, H], float. weight: [V, H]. bias: [V]. mask: [B, L], true where a token counts.
     On a CPU the weights may be bf16 where the features are float32: products are then in bf16.
     Returns float32 [B, V]; a text in which no token counts gets ``-inf`` everywhere. Under autocast
-    the products are taken in autocast's dtype, the rest in float32.
-    Where two tokens tie, the gradient goes to one of them.
-    few: a faster way to [n, H] · weightᵀ for a query's few tokens. screen: a faster way to the
-    largest maxima for many tokens; the others are -inf then.
+    the products are in autocast's dtype, the rest in float32. If tokens tie, the gradient goes to
+    one of them.
+    few: computes [n, H] · weightᵀ faster for a query's few tokens. screen: computes only the
+    largest maxima, faster, for many tokens; the others are -inf then.
     """
     dtype = _compute_dtype(features)
     differentiated = torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad)
@@ -112,9 +112,9 @@ def activate(logits: Tensor, activation: str) -> Tensor:
 
 
 def sparse_top_k(weights: np.ndarray, top_k: int) -> csr_matrix:
-    """The positive weights of each row, the ``top_k`` largest if that is not 0.
+    """The positive weights of each row, only the ``top_k`` largest if that is not 0.
 
-    weights: float32 [n, |V|]. Where weights tie at the cut, the lower term ids stay.
+    weights: float32 [n, |V|]. If weights tie at the cut, the lower term ids are kept.
     """
     rows, columns = np.nonzero(weights > 0)
     values = weights[rows, columns]
@@ -135,9 +135,9 @@ def sparse_top_k(weights: np.ndarray, top_k: int) -> csr_matrix:
 
 
 def _fill_masked(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Features with a counting token in the place of tokens that do not; texts without any.
+    """Features with masked-out tokens replaced by one that counts, and bool [B]: texts without any.
 
-    A repeated token changes no maximum, so the pooling needs no mask.
+    A repeated token does not change the maximum, so the pooling needs no mask.
     """
     mask = mask.bool()
     stand_in = mask.int().argmax(dim=1, keepdim=True)
@@ -169,10 +169,10 @@ def _max_in_tiles(
     few: Callable[[Tensor], Tensor] | None,
     screen: Screening | None,
 ) -> Tensor:
-    """``_max_projection`` on a CPU, for the tokens that count and no others.
+    """``_max_projection`` on a CPU, only for the tokens that count.
 
-    features: float32; rounded to the weights' dtype for products with them. A text in which no
-    token counts gets -inf.
+    features: float32; rounded to the weights' dtype before the products. A text in which no token
+    counts gets -inf.
     """
     lengths = mask.sum(dim=1).tolist()
     rows = features[mask]
@@ -207,15 +207,15 @@ def _max_in_tiles(
     return pooled.float()
 
 
-def token_groups(lengths: list[int], most: int) -> list[tuple[int, int, int]]:
-    """(first, last, tokens) of groups of neighbouring texts: ``most`` tokens, or a single text.
+def token_groups(lengths: list[int], limit: int) -> list[tuple[int, int, int]]:
+    """Groups (first, last, tokens) of adjacent texts: at most ``limit`` tokens, or a single text.
 
-    ``last`` is not part of its group. Texts without any tokens may be.
+    ``last`` is exclusive. A group may contain texts without tokens.
     """
     groups: list[tuple[int, int, int]] = []
     first = count = 0
     for i, length in enumerate(lengths):
-        if count and count + length > most:
+        if count and count + length > limit:
             groups.append((first, i, count))
             first, count = i, 0
         count += length
@@ -244,7 +244,7 @@ class _MaxProjection(torch.autograd.Function):
         features, weight, winners = ctx.saved_tensors
         (gradient,) = gradients
         batch, length, width = features.shape
-        # Only terms with a gradient take part: after ReLU a few hundred of a text's thousands.
+        # Only terms with a gradient take part: after ReLU a few hundred of tens of thousands.
         row, term = gradient.nonzero(as_tuple=True)
         value = gradient[row, term]
         token = row * length + winners[row, term]

@@ -1,7 +1,7 @@
-"""A masked LM's layers as they are computed without gradients: lean ones, or cast in advance.
+"""A masked LM's layers for computing without gradients: lean ones, or weights cast in advance.
 
-Autocast casts the weights on each call, which for a short text is most of the work. A copy is made
-once, and again when the weights have changed.
+Autocast casts the weights on each call, which is most of the work for a short text. The copy is
+made once, and again after the weights have changed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from dupmae_toolkit.model.lean.bf16 import LEAN
 
 Fingerprint = tuple[tuple[int, int], ...]
 
-#: What the lean layers take products in, by autocast's dtype; None: without autocast.
+#: The precision of the lean layers' products, by autocast's dtype; None: without autocast.
 _ARITHMETIC = {None: "fp32", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True, slots=True)
 class OwnLayers:
-    """A masked LM's own modules, with the methods of ``LeanBert``."""
+    """A masked LM's own modules with the interface of ``LeanBert``."""
 
     lm: Any
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The last hidden states, [B, L, H], for int64 [B, L] twice."""
+        """The last hidden states, [B, L, H]. input_ids, attention_mask: int64 [B, L]."""
         return backbones.hidden_states(self.lm, input_ids, attention_mask)
 
     def pooled_logits(
@@ -48,15 +48,15 @@ class OwnLayers:
         return pooled_logits(features, weight, bias, mask)
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """Autocast as it is: it says what the modules compute in."""
+        """Leave autocast as it is: it sets the precision of the modules."""
         return contextlib.nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceCopy:
-    """Layers made from a masked LM, and for what.
+    """Layers made from a masked LM, with the state that they are valid for.
 
-    dtype: what autocast takes products in; None without autocast. made_from: of the LM.
+    dtype: autocast's; None without autocast. made_from: fingerprint of the LM.
     """
 
     layers: OwnLayers | LeanBert
@@ -65,7 +65,7 @@ class InferenceCopy:
 
     @classmethod
     def of(cls, lm: nn.Module, dtype: torch.dtype | None, made_from: Fingerprint) -> InferenceCopy:
-        """Lean layers where they are known, else the LM itself, cast if there is a ``dtype``."""
+        """Lean layers if they support the LM, else the LM itself, cast if there is a ``dtype``."""
         layers: OwnLayers | LeanBert | None = None
         if dtype in _ARITHMETIC:
             layers = LEAN[_ARITHMETIC[dtype]].of(lm)
@@ -74,16 +74,16 @@ class InferenceCopy:
         return cls(layers, dtype, made_from)
 
     def fits(self, dtype: torch.dtype | None, now: Fingerprint) -> bool:
-        """Whether the copy is what ``of`` would make now."""
+        """Whether ``of`` would make the same copy now."""
         return self.dtype == dtype and self.made_from == now
 
 
 def _cast_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A module whose linear layers have their weights in another dtype; the rest is shared.
+    """A copy whose linear layers have their weights in ``dtype``; other tensors are shared.
 
-    Under autocast it computes the same bits as the original. Not for training.
+    Under autocast it gives the same bits as the original. Not for training.
     """
-    # Outside inference mode, or the copy could not be used outside it either.
+    # A copy made in inference mode could not be used outside it.
     with torch.inference_mode(False), torch.no_grad():
         shared = {id(t): t for t in chain(module.parameters(), module.buffers())}
         twin = copy.deepcopy(module, shared)
@@ -95,14 +95,14 @@ def _cast_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def fingerprint(module: nn.Module) -> Fingerprint:
-    """Where the weights lie in memory and how often each was changed.
+    """The address of each weight in memory and how often it was changed.
 
-    It is equal as long as nothing changes the weights, which are not read; writing through
-    ``.data`` goes unnoticed. A hook counts as a change: what bypasses the module bypasses it too.
+    Equal as long as the weights do not change; they are not read. Writing through ``.data`` goes
+    unnoticed. Adding a hook counts as a change, since lean layers would bypass it.
     """
     found: list[tuple[int, int]] = []
     waiting: list[nn.Module | None] = [module]
-    # Not module.parameters(): it is called for each query, and that takes five times as long.
+    # Not module.parameters(), which takes five times as long: this runs for each query.
     while waiting:
         part = waiting.pop()
         if part is None:

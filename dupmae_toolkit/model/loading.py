@@ -11,7 +11,7 @@ from dupmae_toolkit.model.text_encoder import TextEncoder
 def load_encoder(
     source: str | Path, *, device: str | None = None, precision: str = "auto", **changes: Any
 ) -> TextEncoder:
-    """An encoder to encode with, not to train; ready seconds sooner than a DupMAEEncoder.
+    """An encoder for inference only; it loads seconds faster than a DupMAEEncoder.
 
     Arguments, vectors and errors are those of ``DupMAEEncoder.from_pretrained``.
     """

@@ -1,7 +1,7 @@
-"""What a config.json may ask for, looked at before transformers makes a model of it.
+"""Checks a config.json before transformers builds a model from it.
 
-A checkpoint may come from anybody. transformers makes the model that config.json describes before
-it looks at the weights: a few digits too many there take all memory, or hours.
+A checkpoint may be hostile. transformers builds the model that config.json describes before it
+reads the weights, so a few digits too many there use up all memory, or take hours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import read_json
 
 _WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")
-#: Matrices have so many rows or columns of the width of a hidden state.
+#: Sizes of the other dimension of matrices that are as wide as a hidden state.
 _ROWS = (
     *_WIDTHS,
     "vocab_size",
@@ -26,17 +26,17 @@ _ROWS = (
     "type_vocab_size",
 )
 _LAYERS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")
-#: What is smaller is no danger, and what does not fit then is told by the name of the weight.
+#: Matrices up to this many entries are harmless; a wrong shape is reported with the weight's name.
 _HARMLESS = 1 << 26
-_LAYER_BYTES = 64  # of a file's header alone, a layer of any kind takes more
+_LAYER_BYTES = 64  # a lower bound: even a layer's entries in a file's header take more
 _SIZE = "model*.safetensors"
 
 
 def check_config(folder: Path) -> None:
     """Raise InputError for a config.json that the folder's weights cannot belong to.
 
-    That is one with sizes beyond the bytes of all weights, and one that names code to be fetched.
-    What is no JSON object is left to those who read it.
+    That is one with sizes beyond the bytes of all weights, or one that names code to download. A
+    file that is not a JSON object is ignored here; loading it fails later.
     """
     path = folder / "config.json"
     try:
@@ -67,7 +67,7 @@ def check_config(folder: Path) -> None:
 
 
 def _inner(config: dict[str, Any]) -> list[tuple[str, Any]]:
-    """The keys and values of a config, and of those that lie directly in it."""
+    """The keys and values of a config and of the mappings directly inside it."""
     own = list(config.items())
     return own + [pair for _, value in own if isinstance(value, dict) for pair in value.items()]
 

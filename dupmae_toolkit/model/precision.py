@@ -1,4 +1,4 @@
-"""What a precision means on a device: whether products are taken in bf16."""
+"""Resolves a precision on a device: whether products are in bf16."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PRECISIONS = ("auto", "fp32", "bf16")
 def has_bf16(kind: str = "cpu") -> bool:
     """Whether bf16 products are faster than float32 ones: in hardware, not emulated.
 
-    Intel's AVX-512 instructions for bf16 do not count without AMX, which virtual machines often
-    hide: on an Emerald Rapids they take twice the time of float32 ones.
+    On Intel processors AVX-512 bf16 instructions do not count without AMX, which virtual machines
+    often hide: on an Emerald Rapids they take twice the time of float32 ones.
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,4 +1,4 @@
-"""What pre-training is made of, as plain settings, and the published ways as presets."""
+"""The settings of pre-training, with the published methods as presets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class PreTrainingConfig:
 
     mlm_weight: the encoder's masked tokens. decoder_weight: the text rebuilt from [CLS].
     bow_weight: the bag of words from the pooled vocabulary logits.
-    bow_weight_end: what bow_weight has become by the last step; it goes there in a straight line of
-        the steps done. None leaves it where it is.
+    bow_weight_end: the value of bow_weight at the last step; it changes linearly with the steps.
+        None keeps it constant.
     encoder_mask_rate, decoder_mask_rate: the share of a text's tokens that is masked, whole words.
-    mask_pool: how many decoder masks are drawn for a text, at most; its rows share them.
+    mask_pool: the maximum number of decoder masks drawn for a text; its rows share them.
     decoder_query: ``normalized`` or ``sum``, see CLSDecoder.
-    bow_pool: the tokens that the maximum is taken over. ``all_but_cls``: [SEP] and [MASK] too;
+    bow_pool: the tokens that logits are pooled over. ``all_but_cls``: [SEP] and [MASK] too;
         ``unmasked``: ordinary tokens that were not chosen for masking; ``cls``: [CLS] alone.
     bow_weighting: ``frequency``: 1/n for each distinct term of n tokens; ``set``: 1.
     lexical_head: as in DupMAEConfig; pre-training sets the encoder's.
@@ -66,14 +66,14 @@ class PreTrainingConfig:
             raise InputError(f"mask_pool {self.mask_pool!r}: give a whole number of at least 1")
 
     def bow_weight_at(self, progress: float) -> float:
-        """The weight of the bag of words when that share of the steps, 0 to 1, is done."""
+        """The weight of the bag of words when a share ``progress`` of the steps is done."""
         if self.bow_weight_end is None:
             return self.bow_weight
         return self.bow_weight + (self.bow_weight_end - self.bow_weight) * min(1.0, progress)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PreTrainingConfig:
-        """Read what a checkpoint carries; keys that this version does not know are left out."""
+        """Read a checkpoint's settings; keys that this version does not know are ignored."""
         return cls(**{k: v for k, v in values.items() if k in cls.__dataclass_fields__})
 
     @classmethod
@@ -88,7 +88,7 @@ class PreTrainingConfig:
         unknown = sorted(set(changes) - set(cls.__dataclass_fields__))
         if unknown:
             raise InputError(
-                f"pre-training has no setting {unknown[0]!r}: choose of "
+                f"pre-training has no setting {unknown[0]!r}: choose from "
                 f"{list(cls.__dataclass_fields__)}"
             )
         return replace(PRESETS[name], **changes)
@@ -101,10 +101,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-#: ``official`` is what the authors' code does, ``paper`` what arXiv 2305.02564 writes.
+#: ``official`` is what the authors' code does, ``paper`` what arXiv 2305.02564 describes.
 #: ``retromae``: masked tokens and the decoder on [CLS] (arXiv 2205.12035).
-#: ``bow``: masked tokens, and the bag of words asked of [CLS] alone in the decoder's place, as in
-#: "Drop your Decoder" (arXiv 2401.11248); its weight falls to 0. ``mlm``: masked tokens alone.
+#: ``bow``: masked tokens, and instead of the decoder the bag of words predicted from [CLS] alone,
+#: as in "Drop your Decoder" (arXiv 2401.11248); its weight falls to 0. ``mlm``: masked tokens only.
 PRESETS = {
     "official": PreTrainingConfig(),
     "paper": PreTrainingConfig(

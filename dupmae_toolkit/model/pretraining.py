@@ -26,7 +26,7 @@ IGNORED = -100  # the label of a token without a loss
 class PreTrainingOutput(NamedTuple):
     """loss: float32 scalar, the weighted sum; the only part with a gradient.
 
-    mlm, decoder, bow: its unweighted parts, None for a part that is left out. cls: [B, H].
+    mlm, decoder, bow: its unweighted parts, None for a part with weight 0. cls: [B, H].
     bow_logits: float32 [B, |V|], pooled, before any activation, or None.
     """
 
@@ -74,12 +74,12 @@ class DupMAEForPreTraining(nn.Module):
         """The losses of a batch as PreTrainingCollator makes it.
 
         input_ids, attention_mask, labels: int64 [B, L], the masked text. decoder_input_ids,
-        decoder_labels: int64 [B, L], the whole text. decoder_attention_mask: bool [B, L, L].
+        decoder_labels: int64 [B, L], the unmasked text. decoder_attention_mask: bool [B, L, L].
         bow_ids, bow_weights: int64 and float32 [B, U]. Labels are -100 where there is no loss.
-        What belongs to a part whose weight is 0 may be left out. progress: the share of the steps
-        that are done, for a weight that changes with them.
-        scales: what ``mlm``, ``decoder`` and ``bow`` are multiplied with in the loss, 1 where not
-        named: a piece of a larger batch counts as much as it has of what the part is the mean of.
+        Arguments for a part with weight 0 may be omitted. progress: the share of the steps that are
+        done, for a weight that changes with them.
+        scales: factors of ``mlm``, ``decoder`` and ``bow`` in the loss, 1 if not named. They weight
+        a piece of a larger batch by its number of tokens or texts; see ``counts``.
         """
         scales = scales or {}
         lm, config = self.encoder.lm, self.config
@@ -143,7 +143,7 @@ class DupMAEForPreTraining(nn.Module):
         return loss, means
 
     def counts(self, batch: Mapping[str, Tensor]) -> dict[str, int]:
-        """Of how many tokens, or texts, each part of the loss is the mean; see ``scales``."""
+        """The number of tokens, or texts, that each part of the loss is a mean over."""
         counts = {}
         if self.config.mlm_weight:
             counts["mlm"] = int((batch["labels"] != IGNORED).sum())
@@ -152,7 +152,7 @@ class DupMAEForPreTraining(nn.Module):
         if self.config.bow_weight:
             names = ("input_ids", "attention_mask", "labels")
             pool = self._pool_mask(*(batch[name].to(self.encoder.device) for name in names))
-            counts["bow"] = int(pool.any(dim=1).sum())  # a text without a token does not count
+            counts["bow"] = int(pool.any(dim=1).sum())  # texts with pooled tokens
         return counts
 
     def _pool_mask(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class DupMAEForPreTraining(nn.Module):
         fresh_head: bool = False,
         **options: Any,
     ) -> DupMAEForPreTraining:
-        """An encoder's checkpoint, with its decoder where it was saved, ready to be trained on.
+        """Load an encoder's checkpoint, and its decoder if it was saved, for further training.
 
         config: by default the one that the checkpoint was pre-trained with, else ``official``.
         options go to DupMAEEncoder.from_pretrained. A checkpoint without a decoder gets a new one.
@@ -185,7 +185,7 @@ class DupMAEForPreTraining(nn.Module):
         carried = getattr(encoder.lm.config, "dupmae", None) or {}
         if config is None and CONFIG_KEY in carried:
             config = PreTrainingConfig.from_dict(carried[CONFIG_KEY])
-        # A new decoder is the same one each time, whatever ran before.
+        # A new decoder is drawn at random: the same one each time.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = cls(encoder, config)
@@ -207,7 +207,7 @@ class DupMAEForPreTraining(nn.Module):
             ) from error
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """The encoder's checkpoint, with decoder.safetensors and the pre-training settings."""
+        """Write the encoder's checkpoint with decoder.safetensors and the pre-training settings."""
         from safetensors.torch import save_file
 
         with replace_folder(Path(folder)) as temporary:

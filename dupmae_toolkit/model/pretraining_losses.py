@@ -1,6 +1,6 @@
-"""The pre-training losses, without the tensors that make them heavy.
+"""The pre-training losses, without the large tensors of a plain computation.
 
-Logits over the vocabulary exist for a chunk of tokens at a time: of 32 texts of 512 tokens and
+Logits over the vocabulary exist for a chunk of tokens at a time: for 32 texts of 512 tokens and
 30,522 terms they would take two gigabytes, and their gradient as much again.
 """
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Logits that live at the same time. Fewer would add up the vocabulary's gradient too often: of
-# 30,522 terms these are 1,099 tokens, and 64 MB in bf16.
+# Logits in memory at a time: for 30,522 terms those of 1,099 tokens, and 64 MB in bf16. With
+# smaller chunks the gradient of the vocabulary matrix would be accumulated too often.
 CHUNK = 1 << 25
 
 
@@ -27,10 +27,10 @@ def linear_cross_entropy(
     row_weights: float32 [N]; 1/N each gives the mean. Returns the sum, float32 scalar, which has
     gradients for features, weight and bias, and the N unweighted terms, float32, which have none.
 
-    The gradient is worked out with the loss, chunk by chunk, and only scaled in the backward pass:
-    three products with the vocabulary instead of the four of a recomputation. What is kept between
-    the passes has the sizes of features, weight and bias. Under autocast the products are taken in
-    autocast's dtype, and the shares with them; the loss and the sums over chunks are float32.
+    The gradient is computed with the loss, chunk by chunk, and only scaled in the backward pass:
+    three products with the vocabulary instead of the four of a recomputation. The tensors kept
+    between the passes have the sizes of features, weight and bias. Under autocast the products and
+    the softmax are in autocast's dtype; the loss and the sums over chunks are float32.
     """
     kind = features.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
@@ -67,14 +67,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             label = labels[rows, None]
             logits = functional.linear(inputs[rows], matrix, offset)
             slope = torch.softmax(logits, dim=1)
-            # log Σ exp from the largest logit and its share, which cannot vanish: no second pass.
+            # log Σ exp from the largest logit and its softmax, which cannot be 0: no second pass.
             largest, place = logits.max(dim=1, keepdim=True)
             norm = largest.float() - slope.gather(1, place).float().log()
             terms[rows] = (norm - logits.gather(1, label).float())[:, 0]
             if not any(wanted):
                 continue
             slope[torch.arange(len(label), device=label.device), label[:, 0]] -= 1
-            # The rows' weights go to the narrow factors; the wide one is not touched again.
+            # Row weights multiply the narrow factors, which avoids a pass over the wide one.
             if for_features is not None:
                 for_features[rows] = (slope @ matrix) * scale[rows]
             if for_weight is not None:
@@ -100,8 +100,8 @@ def bag_of_words_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     """Mean over the texts of -Σ_t w_t · log softmax(μ)_t, float32 scalar.
 
     logits: μ, float [B, |V|]. ids: int64 [B, U], the terms of each text. weights: float32 [B, U],
-    w_t, 0 where a row is padded. A text whose logits are -inf (no token was left to pool) does not
-    count; without any other the loss is 0.
+    w_t, 0 where a row is padded. A text whose logits are -inf (it had no token to pool) does not
+    count; if there is no other text the loss is 0.
     """
     usable = torch.isfinite(logits[:, 0])
     if not bool(usable.all()):

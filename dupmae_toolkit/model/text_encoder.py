@@ -1,6 +1,6 @@
-"""Texts to both vectors in one pass, whatever computes a batch: TextEncoder.
+"""TextEncoder: encodes texts into both vectors in one pass; subclasses compute the batches.
 
-The result is a CSR matrix: neither B×L×|V| nor n×|V| numbers are ever held.
+Lexical vectors are a CSR matrix: neither B×L×|V| nor n×|V| numbers are ever in memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dupmae_toolkit.model.workers import side_by_side
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import EncoderInfo, Representations
 
-#: Positions of texts, and their vectors: dense float32 [n, d], lexical CSR [n, |V|].
+#: Positions of n texts, and their vectors: dense float32 [n, d], lexical CSR [n, |V|].
 _Part = tuple[list[int], np.ndarray, csr_matrix]
 
 
 class TextEncoder:
-    """Texts to vectors, and an EncoderInfo. Subclasses compute a batch of tokens."""
+    """Encodes texts, and gives an EncoderInfo. Subclasses compute a batch of tokens."""
 
     config: DupMAEConfig
     name: str
@@ -39,14 +39,15 @@ class TextEncoder:
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
     ) -> EncoderOutput:
-        """Both vectors of a batch of tokens, int64 [B, L] twice.
+        """Both vectors of a batch of tokens.
 
-        top_k: lexical weights beyond a text's ``top_k`` largest may be 0; 0 or None keeps all.
+        input_ids, attention_mask: int64 [B, L]. top_k: lexical weights beyond a text's ``top_k``
+        largest may be 0; 0 or None keeps all.
         """
         raise NotImplementedError
 
     def eval(self) -> Self:
-        """Leave training; what is never trained has nothing to leave."""
+        """Leave training mode; by default there is none."""
         return self
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
@@ -60,7 +61,7 @@ class TextEncoder:
 
     @property
     def arithmetic(self) -> str:
-        """What products are taken in, ``bf16`` or ``fp32``."""
+        """The precision of products, ``bf16`` or ``fp32``."""
         raise NotImplementedError
 
     @property
@@ -83,8 +84,8 @@ class TextEncoder:
     ) -> Representations:
         """Vectors of texts as ``Document.contents`` gives them; ids default to "0", "1", …
 
-        A text is cut at ``config.max_length`` tokens; ``truncated`` says how many were. One
-        without any ordinary token has no terms, and the dense vector of an empty text.
+        A text is truncated to ``config.max_length`` tokens; ``truncated`` counts the texts that
+        were. A text without ordinary tokens has no terms, and the dense vector of an empty text.
         """
         c = self.config
         return self._encode(texts, ids, c.prefix, c.max_length, c.top_k, progress)
@@ -92,7 +93,7 @@ class TextEncoder:
     def encode_queries(
         self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
     ) -> Representations:
-        """Vectors of queries, cut and pruned as the checkpoint says for queries."""
+        """Vectors of queries, truncated and pruned by the config's settings for queries."""
         c = self.config
         return self._encode(texts, ids, c.query_prefix, c.query_max_length, c.query_top_k, progress)
 
@@ -105,10 +106,10 @@ class TextEncoder:
         top_k: int,
         progress: Progress,
     ) -> Representations:
-        """Vectors of each text, in the order given. Leaves the encoder in evaluation mode."""
+        """Vectors of each text, in the given order. Leaves the encoder in evaluation mode."""
         listed = isinstance(texts, Iterable) and not isinstance(texts, str)
         if not listed or not all(isinstance(text, str) for text in texts):
-            raise InputError("texts to encode come as a list of strings, one for each text")
+            raise InputError("texts to encode must be a list of strings, one for each text")
         if ids is None:
             ids = [str(i) for i in range(len(texts))]
         if len(ids) != len(texts):
@@ -145,7 +146,7 @@ class TextEncoder:
     def _encode_batch(
         self, positions: list[int], tokens: list[list[int]], ids: list[str], top_k: int
     ) -> Iterator[_Part]:
-        """The vectors of a batch; in halves if the device has no memory for the whole."""
+        """The vectors of a batch, computed in halves if memory does not suffice for all of it."""
         with torch.inference_mode(), self.autocast():
             output = self._compute(tokens, top_k)
         if output is None:
@@ -158,13 +159,13 @@ class TextEncoder:
             lexical = csr_matrix((len(positions), self.vocabulary_size), dtype=np.float32)
         else:
             weights = output.lexical.float().cpu().numpy()
-            # NaN is not above 0: sparse_top_k would leave it out.
+            # sparse_top_k would silently drop NaN, which is not above 0.
             self._check_finite(weights, ids)
             lexical = sparse_top_k(weights, top_k)
         yield positions, dense, lexical
 
     def _compute(self, ids: list[list[int]], top_k: int) -> EncoderOutput | None:
-        """Both vectors of a batch; None if the device has no room for it but may have for half."""
+        """Both vectors of a batch; None if it runs out of memory but could be halved."""
         input_ids, mask = pad(ids, self.pad_id)
         try:
             return self(input_ids.to(self.device), mask.to(self.device), top_k=top_k)
@@ -192,10 +193,10 @@ class TextEncoder:
 
     @property
     def vocabulary(self) -> list[str]:
-        """A token for each row of the vocabulary matrix, in order; rows without one are named."""
+        """The token of each row of the vocabulary matrix; see ``tokens_of_rows``."""
         return self._vocabulary
 
-    # Apart, because pyright takes no cached_property for the property of the protocol Encoder.
+    # Separate, because pyright does not accept a cached_property for a protocol's property.
     @cached_property
     def _vocabulary(self) -> list[str]:
         return tokens_of_rows(self.tokenizer.get_vocab(), self.vocabulary_size)
@@ -206,7 +207,7 @@ class TextEncoder:
 
     @property
     def info(self) -> EncoderInfo:
-        """What is written into manifests; always of the weights as they are now."""
+        """The description for manifests; always of the current weights."""
         c = self.config
         return EncoderInfo(
             name=self.name,

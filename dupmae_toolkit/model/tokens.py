@@ -1,6 +1,6 @@
-"""Texts to token ids, and token ids to batches of like length.
+"""Tokenises texts, and makes batches of texts of similar length.
 
-Batches are filled by tokens over texts sorted by length, so that little is padding.
+Texts are sorted by length and batches filled up to a number of tokens, so there is little padding.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import numpy as np
 import torch
 
 TOKENS_PER_BATCH = 4096
-#: A small batch is enough to keep a CPU busy. Its hidden states stay in the cache, and texts of
-#: unlike length do not meet in it.
+#: A small batch is enough to keep a CPU busy. Its hidden states stay in the cache, and its texts
+#: have similar lengths.
 TOKENS_PER_BATCH_CPU = 1024
 TEXTS_PER_BATCH = 128
-# More characters than any vocabulary needs for a token on average. What lies behind them is looked
-# at only if the part before did not fill the length limit.
+# More characters than a token has on average in any vocabulary. The rest of a text is read only if
+# the part before it does not fill the length limit.
 CHARACTERS_PER_TOKEN = 24
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
-# A fast tokenizer keeps its length limit inside, so two threads cannot each give it one.
+# A fast tokenizer stores its length limit, so two threads cannot use different ones at once.
 _TOKENIZER = threading.Lock()
 
 
 @dataclass(slots=True)
 class Tokens:
-    """Token ids of some texts, special tokens included, cut at a limit."""
+    """Token ids of texts, special tokens included, and the number of truncated texts."""
 
     ids: list[list[int]]
     truncated: int
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
-    """Token ids, and how many texts were cut. Of very long texts only the beginning is tokenised.
+    """Token ids, truncated to ``max_length``. Only the beginning of very long texts is tokenised.
 
-    Lone surrogates, which no tokenizer takes, count as U+FFFD, the replacement character.
+    Lone surrogates, which no tokenizer accepts, are replaced by U+FFFD, the replacement character.
     """
     clean = [t if t.isascii() else _LONE_SURROGATES.sub("\ufffd", t) for t in texts]
     limit = max_length * CHARACTERS_PER_TOKEN
@@ -48,7 +48,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
         if len(text) > limit and not cut[i]:
             batch[i] = _encode(tokenizer, [text], max_length)[0]
             cut[i] = bool(batch[i].overflowing)
-    # A tokenizer without special tokens gives an empty text no token at all.
+    # A tokenizer without special tokens returns no tokens for an empty text.
     nothing = [tokenizer.pad_token_id or 0]
     return Tokens([encoding.ids or nothing for encoding in batch], sum(cut))
 
@@ -56,8 +56,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
 def beginning(text: str, limit: int) -> str:
     """The first whole words of a text, about ``limit`` characters.
 
-    Words are not cut, since half a word can have other tokens. Without spaces in reach, so much is
-    kept that what is cut cannot change the tokens that are kept.
+    Words are not cut, since half a word can have other tokens. Without a space between limit / 2
+    and limit, 16 · limit characters are kept, so that the cut cannot affect the tokens in use.
     """
     if len(text) <= limit:
         return text
@@ -70,12 +70,12 @@ def _encode(tokenizer: Any, texts: list[str], max_length: int) -> list:
         return []
     with _TOKENIZER:
         encodings = tokenizer(texts, truncation=True, max_length=max_length).encodings
-    assert encodings is not None  # which fast tokenizers have, and no others are loaded
+    assert encodings is not None  # only fast tokenizers are loaded, and they have encodings
     return encodings
 
 
 def tokens_per_batch(kind: str) -> int:
-    """How many tokens to compute at once on a device of this kind, as torch names it."""
+    """The number of tokens to compute at once on a device type, as torch names it."""
     on_cpu = kind == "cpu"
     return min(TOKENS_PER_BATCH, TOKENS_PER_BATCH_CPU) if on_cpu else TOKENS_PER_BATCH
 
@@ -85,7 +85,7 @@ def batches(
 ) -> Iterator[list[int]]:
     """Positions in batches of at most ``tokens`` tokens, padding included, and ``most`` texts.
 
-    The longest come first, so that memory runs out at the start or never.
+    The longest texts come first: if memory runs out, then at the start.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     start = 0
@@ -107,7 +107,7 @@ def pad(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def tokens_of_rows(vocabulary: Mapping[str, int], size: int) -> list[str]:
-    """The token of each row of a matrix with ``size`` rows; a row without one is given a name."""
+    """The token of each row of a matrix with ``size`` rows; ``[row7]`` for row 7 without one."""
     by_id = {i: t for t, i in vocabulary.items() if i < size}
     taken = set(by_id.values())
     tokens = []
@@ -120,7 +120,7 @@ def tokens_of_rows(vocabulary: Mapping[str, int], size: int) -> list[str]:
 
 
 def ordinary_tokens(tokenizer: Any, rows: int) -> torch.Tensor:
-    """bool [rows], true for tokens that take part in the lexical pool: all but special ones."""
+    """bool [rows], true for tokens in the lexical pool: all but special ones; [UNK] is in."""
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     table = torch.ones(rows, dtype=torch.bool)
     table[sorted(special)] = False

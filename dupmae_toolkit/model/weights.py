@@ -1,4 +1,4 @@
-"""An encoder's weights as bytes: their hash, how they are written, the one that lies apart."""
+"""An encoder's weights: their hash, their stored form, and the separate file of the projection."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from dupmae_toolkit.errors import InputError
 
-#: The file of a checkpoint that holds what transformers' models have no place for.
+#: A checkpoint's file for weights that transformers' model does not have.
 EXTRA_WEIGHTS = "dupmae.safetensors"
 PROJECTION = "dense_projection.weight"
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and float32 values of all weights, however they were stored."""
+    """SHA-256 over names, shapes and float32 values of all weights; independent of storage."""
     digest = hashlib.sha256()
     for key, value in sorted(weights.items()):
         array = value.detach().float().contiguous().cpu()
@@ -27,9 +27,9 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def stored_weights(module: nn.Module, half: bool) -> dict[str, Tensor]:
-    """What a checkpoint holds: float32 or, if ``half``, float16.
+    """The weights to store in a checkpoint: as they are or, if ``half``, in float16.
 
-    Tied weights stay one tensor under their several names, so that they are written once.
+    Tied weights stay one tensor under several names, so that they are written once.
     """
     cast: dict[tuple[int, torch.Size], Tensor] = {}
     state = {}
@@ -42,7 +42,7 @@ def stored_weights(module: nn.Module, half: bool) -> dict[str, Tensor]:
 
 
 def load_projection(projection: nn.Linear, path: Path) -> None:
-    """Read the projection of [CLS]; InputError where the file is missing, damaged or another's."""
+    """Read the projection of [CLS]; InputError if the file is missing, damaged or does not fit."""
     from safetensors import SafetensorError
 
     try:

@@ -1,7 +1,7 @@
-"""Batches side by side on a CPU, a thread for each core, instead of all cores on one product.
+"""Runs batches in parallel on a CPU, one per thread, instead of splitting each product over cores.
 
-A batch of a thousand tokens is too little to divide: on two cores, products shared between them are
-a fifth slower than two batches at once, each with its own.
+A batch of a thousand tokens is too small to split: on two cores, sharing each product is a fifth
+slower than computing two batches in parallel, each on its own core.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import torch
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-#: More threads than this are shared out among as many workers: there are not always batches enough.
+#: With more threads than this, each worker gets several: there are not always enough batches.
 MOST_WORKERS = 16
 
 
 def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
     """``work(job)`` of each job, in the order of the jobs, on as many threads as torch may use.
 
-    What torch keeps for each thread (autocast, inference mode) ``work`` has to enter itself. If the
-    caller stops early, or a job raises, the jobs that have not begun are dropped and those that
-    have are waited for.
+    ``work`` has to enter torch's thread-local modes (autocast, inference mode) itself. If the
+    caller stops early, or a job raises, jobs that have not begun are cancelled, and running ones
+    are waited for.
     """
     threads = torch.get_num_threads()
     workers = min(threads, MOST_WORKERS)
@@ -47,11 +47,11 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator
 
 @lru_cache(maxsize=1)
 def _pool(process: int, workers: int, share: int, threads: int) -> ThreadPoolExecutor:
-    """Workers whose products take ``share`` threads each; another process makes its own."""
+    """Workers whose products use ``share`` threads each; every process makes its own pool."""
     together = threading.Barrier(workers)
 
     def begin() -> None:
-        # The first look takes over the process's number; after it the thread keeps its own.
+        # The first read copies the process's number of threads; then the thread can set its own.
         torch.get_num_threads()
         torch.set_num_threads(share)
         together.wait()
@@ -59,6 +59,6 @@ def _pool(process: int, workers: int, share: int, threads: int) -> ThreadPoolExe
     pool = ThreadPoolExecutor(workers, "dupmae-batch", initializer=begin)
     for future in [pool.submit(together.wait) for _ in range(workers)]:
         future.result()
-    # A worker's number holds for itself, but would also be what threads begin with after it.
+    # A worker's setting would also become the default of threads that start later; restore it.
     torch.set_num_threads(threads)
     return pool

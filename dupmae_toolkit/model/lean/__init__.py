@@ -1,1 +1,1 @@
-"""BERT-like encoders computed without transformers: the same numbers, sooner."""
+"""BERT encoders computed without transformers: the same numbers, faster."""

@@ -1,9 +1,10 @@
-"""BERT for inference in float32 on a CPU, without what transformers does around the products.
+"""BERT for inference in float32 on a CPU, without the overhead of transformers.
 
-A query of a dozen tokens costs little arithmetic: what takes time is reading the weights, and
-calling a hundred small modules. Here query, key and value are one product, and for a few tokens the
-weights are read in half precision if that is what they are: float32 arithmetic on the same numbers,
-with half the memory to read. The results are transformers' up to the order of additions.
+A query of a dozen tokens needs little arithmetic: most time goes into reading the weights and
+calling a hundred small modules. Here query, key and value are one product. And if the weights are
+float16 numbers, products with few tokens read them in half precision: float32 arithmetic on the
+same numbers, with half the memory to read. Results equal transformers' up to the order of
+additions.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from dupmae_toolkit.model.backbones import vocabulary_projection
 from dupmae_toolkit.model.heads import Screening, pooled_logits
 from dupmae_toolkit.model.lean.screen import Screen
 
-#: Up to so many tokens the weights in half precision are faster than all the processor's products.
+#: Up to this many tokens, reading weights in half precision is faster than the usual products.
 FEW = 64
 #: Names of the word embeddings and the vocabulary's bias.
 WORDS = "bert.embeddings.word_embeddings.weight"
 BIAS = "cls.predictions.bias"
-#: And of the vocabulary matrix and its bias, where they are not tied to those.
+#: Names of the vocabulary matrix and its bias if they are not tied to those.
 VOCABULARY = "cls.predictions.decoder.weight"
 VOCABULARY_BIAS = "cls.predictions.decoder.bias"
 _LAYERS = "bert.encoder.layer."
@@ -39,7 +40,7 @@ _ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
 _SCREENING = threading.Lock()
 
 Activation: TypeAlias = Callable[[Tensor], Tensor]
-#: The same functions written over what they are given.
+#: The in-place forms of activations.
 _IN_PLACE: dict[Activation, Activation] = {
     functional.gelu: torch.ops.aten.gelu_,
     functional.relu: torch.relu_,
@@ -55,12 +56,12 @@ class Product:
         self._packed: Any = None
 
     def pack(self) -> None:
-        """Keep the weights in half precision too, which they must be in already."""
+        """Also keep the weights in half precision; they must be exact float16 numbers."""
         bias = None if self.bias is None else self.bias.detach()
         self._packed = torch.ops.quantized.linear_prepack_fp16(self.weight.detach(), bias)
 
     def __call__(self, x: Tensor, room: Tensor | None = None) -> Tensor:
-        """room: float32 [n, out], which the result of x [n, in] may be written into."""
+        """room: a float32 buffer [n, out] that the result of x [n, in] may be written to."""
         if self._packed is not None and 0 < x.numel() <= FEW * x.shape[-1]:
             return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
         if room is None or self.bias is None:
@@ -68,16 +69,16 @@ class Product:
         return torch.addmm(self.bias, x, self.weight.t(), out=room)
 
     def added(self, x: Tensor, to: Tensor) -> Tensor:
-        """The sum of ``to`` [n, out], which may be written over, and the product with x [n, in]."""
+        """The sum of ``to`` [n, out], which may be overwritten, and the product with x [n, in]."""
         if self.bias is None or len(x) <= FEW:
             return self(x) + to
         return to.addmm_(x, self.weight.t()).add_(self.bias)
 
     def room(self, x: Tensor) -> Tensor:
-        """For the results of many calls one after another.
+        """A buffer for the results of successive calls.
 
-        A new place each time comes from the system as pages that are yet to be cleared, which takes
-        a third of the time of the product itself.
+        Without it the system clears fresh pages for each result, which takes a third of the time of
+        the product itself.
         """
         return x.new_empty(len(x), len(self.weight))
 
@@ -103,7 +104,7 @@ class _Layer:
 
 
 class LeanBert:
-    """The layers of one BertForMaskedLM, ready for inference, from nothing but its weights."""
+    """The layers of a BertForMaskedLM for inference, made from its weights alone."""
 
     def __init__(
         self, weights: Mapping[str, Tensor], heads: int, eps: float, activation: Activation
@@ -126,19 +127,19 @@ class LeanBert:
             self.logits = Product(weights.get(VOCABULARY, self._words), None)
             self._bias = weights.get(VOCABULARY_BIAS, weights[BIAS])
             if _are_halves(weights):
-                # Packing takes a good part of a second on one core, and lets other threads run.
+                # Packing takes much of a second on one core, and releases the GIL.
                 with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                     list(pool.map(Product.pack, [self.logits, *self._products]))
 
     @classmethod
     def of(cls, lm: Any) -> Self | None:
-        """None for anything but a plain BERT in float32 on a CPU, without hooks."""
+        """Make it from a masked LM; None unless that is a plain float32 BERT on a CPU, no hooks."""
         if not _is_plain(lm):
             return None
         weights = dict(lm.named_parameters(remove_duplicate=False))
         weights[VOCABULARY_BIAS] = vocabulary_projection(lm)[1]
         activation = lm.cls.predictions.transform.transform_act_fn
-        activation = getattr(activation, "act", activation)  # transformers' GELU has it inside
+        activation = getattr(activation, "act", activation)  # transformers' GELU wraps the function
         c = lm.config
         return cls(weights, c.num_attention_heads, c.layer_norm_eps, activation)
 
@@ -171,7 +172,7 @@ class LeanBert:
         return self.logits.weight
 
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The last hidden states, float32 [B, L, H], for int64 [B, L] twice."""
+        """The last hidden states, float32 [B, L, H]. input_ids, attention_mask: int64 [B, L]."""
         batch, length = input_ids.shape
         x = functional.embedding(input_ids, self._words)
         x = self._first_norm(x + self._type + self._places[:length]).flatten(0, 1)
@@ -207,7 +208,7 @@ class LeanBert:
     def _screening(self, top_k: int | None) -> Screening | None:
         if top_k is None:
             return None
-        with _SCREENING:  # batches run side by side, and one screen is enough
+        with _SCREENING:  # batches run in parallel, and one screen is enough
             screen = self._screen
         return None if screen is None else partial(screen.pooled, top_k=top_k)
 
@@ -216,7 +217,7 @@ class LeanBert:
         return Screen.of(self.logits.weight, self._bias)
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """None: these layers decide themselves what is in bf16."""
+        """Autocast switched off: these layers choose the precision themselves."""
         return torch.autocast("cpu", enabled=False)
 
     def transform(self, hidden: Tensor) -> Tensor:
@@ -225,12 +226,12 @@ class LeanBert:
 
 
 def _is_plain(lm: Any) -> bool:
-    """Whether it is transformers' own BERT, module by module: no adapter, no hook, no decoder."""
+    """Whether it is transformers' BERT, module by module: no adapter, no hook, no decoder."""
     from transformers.models.bert import modeling_bert as bert
 
     if type(lm) is not bert.BertForMaskedLM or lm.config.is_decoder:
         return False
-    if not len(lm.bert.encoder.layer):  # embeddings alone; nothing here is faster with them
+    if not len(lm.bert.encoder.layer):  # embeddings only: nothing to gain here
         return False
     if getattr(lm.config, "position_embedding_type", "absolute") != "absolute":
         return False
@@ -251,7 +252,7 @@ def _is_plain(lm: Any) -> bool:
 
 @torch.inference_mode()
 def _are_halves(weights: Mapping[str, Tensor]) -> bool:
-    """Whether every matrix is one of float16 numbers, and this machine can read it as that."""
+    """Whether all matrices hold exact float16 numbers, and this machine has products with them."""
     if "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
     return all(torch.equal(w, w.half().float()) for w in weights.values() if w.dim() == 2)

@@ -1,9 +1,9 @@
 """BERT for inference in bf16 on a CPU that multiplies bf16 numbers faster than float32 ones.
 
-The products take bf16 numbers and give them; they are added up in float32. All else is in float32:
-what the layers add to one another, normalisation, the shares of attention, and the logits that
-count, if the processor has products of bytes that say which these are. Transformers under autocast
-rounds more: its term weights are twice as far from those of float32, and its dense vectors as far.
+Products have bf16 inputs and outputs, and accumulate in float32. The rest is in float32: the
+residual sums of the layers, normalisation, the softmax of attention and, if the processor has int8
+products to screen the vocabulary, the final logits. Transformers under autocast rounds more: its
+term weights are twice as far from those of float32, and its dense vectors equally far.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from torch.nn import functional
 from dupmae_toolkit.model.lean.bert import FEW, LeanBert, Product
 
 BF16 = torch.bfloat16
-#: Scores of attention, B · heads · L · L, that are held at once at most.
+#: The most attention scores, B · heads · L · L, in memory at once.
 MOST_SCORES = 1 << 24
 
 
 class HalfProduct(Product):
-    """x · weightᵀ + bias in bf16, for x [..., in]: bf16 [..., out], added up in float32.
+    """x · weightᵀ + bias in bf16, for x [..., in]: bf16 [..., out], accumulated in float32.
 
-    The weights are laid out once as the processor's products want them. That takes functions which
-    torch keeps for its compiler; where they are missing the plain product gives the same.
+    The weights are packed once in the processor's preferred layout. That uses functions that torch
+    has for its compiler; without them the plain product gives the same result.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__(weight.detach().to(BF16), bias.detach().to(BF16))
         if can_pack():
-            with contextlib.suppress(RuntimeError):  # then the plain product serves
+            with contextlib.suppress(RuntimeError):  # then the plain product is used
                 self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
 
     def __call__(self, x: Tensor, room: Tensor | None = None) -> Tensor:
@@ -43,19 +43,20 @@ class HalfProduct(Product):
         return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
 
     def added(self, x: Tensor, to: Tensor) -> Tensor:
-        """The sum of ``to``, float32 [n, out], which is written over, and the product with x."""
+        """The sum of ``to``, float32 [n, out], which is overwritten, and the product with x."""
         return to.add_(self(x))
 
     def room(self, x: Tensor) -> Tensor:
-        """Nothing: results in half the bytes gain nothing from it."""
+        """An empty buffer: bf16 results, half as large, gain nothing from one."""
         return x.new_empty(0)
 
 
 @cache
 def can_pack() -> bool:
-    """Whether torch can lay out weights for bf16 products on this processor, and multiply them.
+    """Whether torch can pack weights for bf16 products on this processor, and multiply them.
 
-    Torch does not promise these functions, so one product is compared with the plain one.
+    These functions are not part of torch's public API, so one product is compared with the plain
+    one.
     """
     found = torch.ops.mkldnn
     names = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
@@ -63,13 +64,13 @@ def can_pack() -> bool:
         return False
     if not found._is_mkldnn_bf16_supported():
         return False
-    # Whole numbers below 256, and their sums here, are bf16 numbers.
+    # These integers, and their sums here, are exact in bf16.
     x, weight = (torch.arange(n).remainder(5).to(BF16).view(-1, 4) for n in (8, 12))
     bias = torch.ones(len(weight), dtype=BF16)
     try:
         laid_out = found._reorder_linear_weight(weight, None)
         product = found._linear_pointwise(x, laid_out, bias, "none", [], "")
-    except (RuntimeError, TypeError):  # another torch may want other arguments
+    except (RuntimeError, TypeError):  # another torch version may take other arguments
         return False
     return torch.equal(product, functional.linear(x, weight, bias))
 
@@ -81,19 +82,19 @@ class LeanBertBf16(LeanBert):
         weight = [weights[f"{name}.weight"] for name in names]
         bias = [weights[f"{name}.bias"] for name in names]
         if names[0].endswith(".query"):
-            # The scores' scale is part of the queries, which spares a pass over the scores.
+            # Scaling the queries saves a pass over the scores.
             scale = (len(weight[0]) // self._heads) ** -0.5
             weight[0], bias[0] = weight[0] * scale, bias[0] * scale
         return HalfProduct(torch.cat(weight), torch.cat(bias))
 
     @cached_property
     def vocabulary(self) -> Tensor:
-        """In bf16, as the layers' weights are."""
+        """The vocabulary matrix [V, H] in bf16, like the layers' weights."""
         with torch.inference_mode(False), torch.no_grad():
             return self.logits.weight.detach().to(BF16)
 
     def _attend(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        """See ``LeanBert._attend``; all bf16, and the queries are scaled."""
+        """See ``LeanBert._attend``; all in bf16, with scaled queries."""
         batch, length, _, heads, _ = qkv.shape
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         few = batch * length <= FEW
@@ -101,11 +102,11 @@ class LeanBertBf16(LeanBert):
             fused = functional.scaled_dot_product_attention
             seen = fused(query, key, value, attn_mask=mask, scale=1.0)
         else:
-            # Torch's fused attention takes twice as long in bf16: it multiplies small blocks.
+            # Torch's fused attention takes twice as long in bf16, since its blocks are small.
             query, key, value = (part.flatten(0, 1) for part in (query, key, value))
             scores = torch.bmm(query, key.transpose(1, 2))
             if mask is not None:
-                # A text of nothing but padding has all shares alike, as a minimum leaves them.
+                # Not -inf: a text of only padding then gets equal shares instead of NaN.
                 least = torch.finfo(torch.float32).min
                 away = torch.zeros(mask.shape).masked_fill_(~mask, least)
                 apart = scores.view(batch, heads, length, length)
@@ -119,5 +120,5 @@ class LeanBertBf16(LeanBert):
         return self._last_norm(self._activation(self._dense(hidden).float()))
 
 
-#: The layers for inference, by what their products are taken in.
+#: The layers for inference, by the precision of their products.
 LEAN: dict[str, type[LeanBert]] = {"fp32": LeanBert, "bf16": LeanBertBf16}

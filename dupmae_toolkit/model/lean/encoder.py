@@ -1,9 +1,9 @@
 """A BERT-like encoder for inference on a CPU, read from its files without transformers.
 
-Of all that a first query waits for, importing transformers takes longest. A folder that is a plain
-BERT in every respect can be read without it: safetensors, tokenizer.json and two small JSON files.
-For anything else ``read_lean_encoder`` gives None, and DupMAEEncoder reads it. Both give the same
-vectors, to the last bit, and the same EncoderInfo.
+Importing transformers is the largest part of the wait for a first query. A folder with a plain BERT
+can be read without it: safetensors, tokenizer.json and two small JSON files. For anything else
+``read_lean_encoder`` returns None, and DupMAEEncoder reads it. Both give the same vectors, bit for
+bit, and the same EncoderInfo.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dupmae_toolkit.model.tokens import ordinary_tokens
 from dupmae_toolkit.model.weights import EXTRA_WEIGHTS, PROJECTION, hash_weights, read_projection
 
 _ACTIVATIONS: dict[str, Activation] = {"gelu": functional.gelu, "relu": functional.relu}
-#: Values that config.json must have for these keys, if it has them; other keys do not matter here.
+#: Required values of these keys of config.json, if it has them.
 _PLAIN = {
     "model_type": "bert",
     "architectures": ["BertForMaskedLM"],
@@ -45,19 +45,19 @@ _PLAIN = {
     "chunk_size_feed_forward": 0,
     "pruned_heads": {},
 }
-#: Keys that make transformers read other code or weights, or check what is not read here.
+#: Keys that make transformers read other code or weights, or do checks that are not done here.
 _REFUSED = (
     *("auto_map", "quantization_config", "_attn_implementation", "attn_implementation"),
     *("num_labels", "id2label", "label2id", "problem_type"),
 )
-#: Numbers that transformers checks; what it would refuse must not be accepted here.
+#: Numbers that transformers checks: values that it would refuse must not be accepted here.
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 _IGNORED = ("bert.pooler.", "cls.seq_relationship.")
 
 
 class LeanEncoder(TextEncoder):
-    """Texts to both vectors, as DupMAEEncoder gives them. It cannot be trained or saved."""
+    """Gives the same vectors as DupMAEEncoder, but cannot be trained or saved."""
 
     device = torch.device("cpu")
 
@@ -71,7 +71,7 @@ class LeanEncoder(TextEncoder):
         name: str,
         arithmetic: str = "fp32",
     ) -> None:
-        """weights: float32, by transformers' names; backbone: config.json; arithmetic: or bf16."""
+        """weights: float32, by transformers' names. backbone: config.json's values."""
         self.tokenizer, self.config, self.name = tokenizer, config, name
         self._arithmetic = arithmetic
         self._weights, self._projection, self._backbone = weights, projection, backbone
@@ -99,7 +99,7 @@ class LeanEncoder(TextEncoder):
         return output_of(self.config, hidden, self._project, bag_of_words)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and other processes get the weights, and lay them out for products again."""
+        """Copies and other processes get the plain weights, and pack them again."""
         return LeanEncoder, (
             self._weights,
             self._projection,
@@ -124,7 +124,7 @@ class LeanEncoder(TextEncoder):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """See ``hash_weights``; of the names that the weights have in a DupMAEEncoder."""
+        """See ``hash_weights``; uses the weights' names in a DupMAEEncoder."""
         named = {f"lm.{name}": tensor for name, tensor in self._weights.items()}
         named[f"lm.{VOCABULARY}"] = self._weights[WORDS]
         named[f"lm.{VOCABULARY_BIAS}"] = self._weights[BIAS]
@@ -136,7 +136,7 @@ class LeanEncoder(TextEncoder):
 def read_lean_encoder(
     folder: Path, name: str, changes: Mapping[str, Any], arithmetic: str = "fp32"
 ) -> LeanEncoder | None:
-    """The encoder of a checkpoint's folder; None if it is for DupMAEEncoder to read, or refuse.
+    """The encoder of a checkpoint's folder; None if DupMAEEncoder has to read or refuse it.
 
     changes: fields of DupMAEConfig that override the checkpoint's. arithmetic: fp32 or bf16.
     """
@@ -150,7 +150,7 @@ def read_lean_encoder(
             return None  # the new projection is drawn at random by DupMAEEncoder
         tokenizer = read_tokenizer(folder)
         if tokenizer is None:
-            return None  # before the weights are read, which may be large
+            return None  # checked before reading the weights, which may be large
         weights = _weights(folder, backbone)
         projection = read_projection(folder / EXTRA_WEIGHTS) if config.dense_dim else None
     except Exception:  # whatever is wrong: DupMAEEncoder finds it too, and reports it
@@ -195,7 +195,7 @@ def _is_row(value: Any, rows: int) -> bool:
 
 
 def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The weights of the masked LM in float32; None unless they are exactly those of a BERT."""
+    """The masked LM's weights in float32; None unless names and shapes are exactly a BERT's."""
     from safetensors.torch import load_file
 
     if (folder / "adapter_config.json").exists():
@@ -216,14 +216,14 @@ def _weights(folder: Path, backbone: Mapping[str, Any]) -> dict[str, Tensor] | N
 
 
 def _keeps_precision(stored: Mapping[str, Tensor], backbone: Mapping[str, Any]) -> bool:
-    """Whether transformers reads the weights unchanged: it rounds them to config.json's dtype."""
+    """Whether transformers would load the weights unrounded: it casts to config.json's dtype."""
     kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in stored.values()}
     said = [backbone[key] for key in ("dtype", "torch_dtype") if backbone.get(key) is not None]
     return len(kinds) == 1 and all(each in ("float32", *kinds) for each in said)
 
 
 def _shapes(backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a BertForMaskedLM's weights, tied ones once."""
+    """Names and shapes of a BertForMaskedLM's weights; tied ones appear once."""
     hidden, inner = backbone["hidden_size"], backbone["intermediate_size"]
     shapes: dict[str, tuple[int, ...]] = {}
 

@@ -1,9 +1,9 @@
-"""The vocabulary head when only the largest logits are needed: bytes first, then those that count.
+"""The vocabulary head when only the largest logits are needed: int8 products select candidates.
 
 Of a document's 30,522 logits the 256 largest are kept, and the products of its tokens with all
-rows of the vocabulary matrix are half of the work of encoding it. Products of bytes are quicker,
-and with their bound (`int8.py`) they tell which terms can be among the largest. The logits of
-those, a hundredth of all, are computed in float32 as usual. What is kept is the same.
+rows of the vocabulary matrix are half of the work of encoding it. Int8 products are faster, and
+their error bound (`int8.py`) shows which terms can be among the largest. The logits of those, a
+hundredth of all, are computed in float32 as usual. The kept logits are the same.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from dupmae_toolkit.int8 import LIMIT, Int8Bound
 from dupmae_toolkit.model.heads import token_groups
 from dupmae_toolkit.processor import capabilities, multiplies_bytes_right
 
-#: Tokens, and entries of the vocabulary, whose products are in the processor's cache at a time.
+#: Tokens and vocabulary entries in a tile, whose products fit into the processor's cache.
 ROWS = 512
 ENTRIES = 2816
-#: Above this share of the vocabulary the plain way is faster.
-_MOST_SHARE = 0.25
-#: What float32 arithmetic on logits can be off by, relative to ‖h‖‖w‖ and to the logit, and by how
-#: much logits can differ that are equal after the activation; with room to spare.
+#: With candidates above this share of the vocabulary, computing all logits is faster.
+_MAX_SHARE = 0.25
+#: Generous limits: of the error of float32 logits, relative to ‖h‖‖w‖ and to the bias; and of the
+#: difference between logits that are equal after the activation, relative to 1 + the logit.
 _ROUNDINGS = 1e-4
 _CLOSE = 1e-5
 
 
 def has_byte_products() -> bool:
-    """Whether this processor multiplies bytes faster than float32 numbers."""
+    """Whether this processor multiplies int8 numbers faster than float32 ones."""
     found = capabilities()
     return any(bool(found.get(key)) for key in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 class Screen:
-    """A vocabulary matrix as bytes. Several threads may use it at once."""
+    """A vocabulary matrix in int8. Several threads may use it at once."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        """weight: float32 [V, H]; bias: float32 [V]; both finite. Another V · H bytes are kept."""
+        """weight: float32 [V, H]; bias: float32 [V]; both finite. Takes V · H bytes more."""
         with torch.inference_mode(False), torch.no_grad():
             self._weight, self._bias = weight.detach(), bias.detach().float()
             self._scale = _not_zero(self._weight.abs().amax(dim=1) / LIMIT)
@@ -49,7 +49,7 @@ class Screen:
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor) -> Screen | None:
-        """None where it is of no use: a processor without such products, damaged weights."""
+        """Make a screen; None without fast, correct int8 products, or for non-finite weights."""
         if not has_byte_products() or not hasattr(torch, "_int_mm"):
             return None
         if not bool(torch.isfinite(weight).all()) or not bool(torch.isfinite(bias).all()):
@@ -60,9 +60,10 @@ class Screen:
     def pooled(self, rows: Tensor, lengths: list[int], top_k: int) -> Tensor | None:
         """max over the tokens of each text of h · w, float32 [B, V], without the bias.
 
-        rows: float32 [Σ lengths, H], the tokens of one text after the other. top_k: what is, with
-        the bias, not among a text's ``top_k`` largest (0: all) above 0 may be -inf. None if the
-        plain way is better: too much is wanted, or numbers are not finite.
+        rows: float32 [Σ lengths, H], the tokens of all texts, text by text. top_k: only a text's
+        ``top_k`` largest (0: all) logits above 0, bias included, are needed; others may be -inf.
+        Returns None if all logits should be computed: too many candidates, or numbers that are not
+        finite.
         """
         texts = rows.split(lengths)
         largest = torch.stack([_largest(own.abs().flatten()) for own in texts])
@@ -85,7 +86,7 @@ class Screen:
             least = (rough - off).topk(top_k, dim=1).values[:, -1].clamp(min=0)
         wanted = highest >= (least - _CLOSE * (1 + least))[:, None]
         counts = wanted.sum(dim=1)
-        if int(counts.max()) > _MOST_SHARE * rough.shape[1]:
+        if int(counts.max()) > _MAX_SHARE * rough.shape[1]:
             return None
         pooled = torch.full_like(rough, float("-inf"))
         for own, terms, into in zip(texts, wanted, pooled, strict=True):
@@ -95,7 +96,7 @@ class Screen:
         return pooled
 
     def _rough(self, rows: Tensor, lengths: list[int]) -> Tensor:
-        """The largest products of bytes of each text, int32 [B, V]; of one without tokens, 0."""
+        """The largest int8 product over each text's tokens, int32 [B, V]; 0 without tokens."""
         found = torch.zeros(len(lengths), len(self._bytes), dtype=torch.int32)
         tile = torch.empty(0, dtype=torch.int32)
         start = 0

@@ -1,7 +1,7 @@
 """BERT's tokenizer from tokenizer.json alone, without importing transformers.
 
-Where that file alone determines the tokens, they are those of transformers' own tokenizer, made
-from the same folder. For any other folder ``read_tokenizer`` gives None.
+If that file alone determines the tokens, they are the same as those of transformers' tokenizer of
+the folder. For any other folder ``read_tokenizer`` returns None.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ _SPECIAL = {
     "mask_token": "[MASK]",
 }
 _CLASSES = ("BertTokenizer", "BertTokenizerFast")
-#: Settings that change the tokens, and their values where the file does not name them.
+#: Settings that change the tokens, and their default values.
 _NORMALIZER = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
 _MODEL = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
-#: Settings that may have any value: they do not change what encoding asks for.
+#: Settings that may have any value: they do not affect encoding.
 _HARMLESS = {
     *("backend", "clean_up_tokenization_spaces", "do_basic_tokenize", "is_local", "max_length"),
     *("model_max_length", "name_or_path", "pad_to_multiple_of", "pad_token_type_id", "stride"),
     *("padding_side", "truncation_strategy", "model_input_names", "special_tokens_map_file"),
     *("tokenizer_file", "tokenizer_class", "local_files_only"),
 }
-#: Settings that may be given with this value alone.
+#: Settings that may be present only with this value.
 _USUAL = {"truncation_side": "right", "never_split": None, "extra_special_tokens": None}
-#: Files with settings that are not read here; a folder with one of them is left alone.
+#: Files with settings that are not read here: ``read_tokenizer`` returns None if there is one.
 _OTHER_FILES = ("added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 class PlainTokenizer:
-    """What encoding needs of a tokenizer, with transformers' names."""
+    """The part of transformers' tokenizer interface that encoding needs."""
 
     is_fast = True
 
     def __init__(self, backend: Any) -> None:
-        """backend: of the library tokenizers."""
+        """backend: a ``Tokenizer`` of the library tokenizers."""
         self._backend = backend
         backend.no_padding()
         self._special = {name: backend.token_to_id(token) for name, token in _SPECIAL.items()}
 
     def __call__(self, texts: list[str], truncation: bool, max_length: int) -> Any:
-        """Something whose ``encodings`` are those of the texts, cut at ``max_length`` tokens."""
+        """An object whose ``encodings`` are the texts', truncated to ``max_length`` tokens."""
         assert truncation
         self._backend.enable_truncation(max_length)
         return SimpleNamespace(encodings=self._backend.encode_batch(texts))
@@ -73,7 +73,7 @@ class PlainTokenizer:
 
 
 def read_tokenizer(folder: Path) -> PlainTokenizer | None:
-    """The tokenizer of a checkpoint's folder; None if transformers might tokenise otherwise."""
+    """The tokenizer of a checkpoint's folder; None if transformers' tokens might differ."""
     if any((folder / name).exists() for name in _OTHER_FILES):
         return None
     try:
@@ -91,7 +91,7 @@ def read_tokenizer(folder: Path) -> PlainTokenizer | None:
 
 
 def _is_berts(stated: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether tokenizer.json is BERT's, and tokenizer_config.json changes nothing about it."""
+    """Whether tokenizer.json is a BERT tokenizer that tokenizer_config.json does not change."""
     if config.get("tokenizer_class") not in _CLASSES:
         return False
     for key, value in config.items():
