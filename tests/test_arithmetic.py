@@ -45,7 +45,7 @@ def test_a_score_that_is_no_number_is_among_the_best(spoilt, first):
 
 @pytest.mark.parametrize("row", [0, 7])
 def test_a_norm_that_is_no_number_is_told(row, monkeypatch):
-    monkeypatch.setattr(arithmetic, "_ROWS", 4)
+    monkeypatch.setattr(arithmetic, "_NORM_ROWS", 4)
     vectors = np.ones((8, 3), np.float32)
     assert arithmetic.largest_norm(vectors) == np.sqrt(3)
     vectors[row] = np.nan

@@ -1,4 +1,4 @@
-"""What is asked of a search, and what it answers."""
+"""What a search is asked (``Request``) and what it returns (``Answer``)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MODES = ("hybrid", *PARTS)
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Whether one query's ranking is proven to be that of all documents, and how deep it took.
+    """Whether one query's ranking is proven to be the ranking of all documents.
 
-    depths: of each part that was asked, the number of documents read from its leg.
+    depths: for each part that was searched, the number of documents read from its leg.
     """
 
     certified: bool
@@ -32,10 +32,10 @@ class Certificate:
 
 @dataclass(slots=True)
 class Answer:
-    """The ranking of one query: n documents by number, best first, scores as float32 [n].
+    """The ranking of one query: n documents by number, best first, and their scores, float32 [n].
 
-    parts: each part's completed scores by name, float32 [n]. snapshot: the state of the index in
-    which the documents have these numbers.
+    parts: the completed scores of each part, float32 [n], by the part's name. snapshot: the state
+    of the index in which the documents have these numbers.
     """
 
     documents: np.ndarray
@@ -47,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of every query. depth: what each leg returns at first, at least ``k``."""
+    """What is wanted for each query. depth: how many documents each leg returns at first."""
 
     k: int = 10
     mode: str = "hybrid"
@@ -67,13 +67,13 @@ class Request:
         if self.exact and not self.fusion.is_sum:
             raise InputError(
                 f"fusion {self.fusion.method} with norm {self.fusion.normalisation} depends on "
-                "which documents are looked at and cannot be certified exact; use sum, or linear "
-                "or combsum with norm none"
+                "which documents are found and cannot be certified exact; use sum, or linear or "
+                "combsum with norm none"
             )
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the score that the mode asks for."""
+        """The parts of the score that the mode uses."""
         return PARTS if self.mode == "hybrid" else (self.mode,)
 
 

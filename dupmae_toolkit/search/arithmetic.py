@@ -1,8 +1,8 @@
-"""Inner products, the best of many scores, and how far rounding can take a float32 product.
+"""Inner products, the best of many scores, and bounds on the rounding of float32 products.
 
-``scan`` compares a query with every vector, by BLAS. FAISS's own scan of a Flat index gives the
-same scores up to rounding; with one query it uses one core, and with many it spends most of its
-time on keeping the best (`benchmarks/hybrid.py`).
+``scan`` compares queries with every vector, by BLAS. FAISS's own scan of a Flat index gives the
+same scores up to rounding, but with one query it uses one core, and with many it spends most of its
+time on selecting the best (`benchmarks/hybrid.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 
 Returned = list[tuple[np.ndarray, np.ndarray]]
 
-_ROWS = 65_536  # rows of a matrix that are looked at together
-_WIDE_ROWS = 16_384  # and as float64
+_NORM_ROWS = 65_536  # rows whose norms are computed together
+_PRODUCT_ROWS = 16_384  # rows whose float64 products are computed together
 _BUFFER = 8192  # numbers in numpy's buffers
-#: The most scores, of several queries with all documents, that are in memory at once.
+#: How many scores, of several queries with all documents, are in memory at once.
 MAX_SCORES = 4_194_304
 #: One exact product in float64 takes at least as long as this many float32 products.
 EXACT_COST = 16
@@ -27,9 +27,9 @@ SAFE_REACH = 2.0**127
 def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
     """The best ``k`` of all rows by inner product in float32, for each query.
 
-    vectors: float32 [n, d]; queries: float32 [q, d]. For each query rows (int32) and scores
-    (float32), falling, ties by row; of equal scores at the cut the first rows are kept. How the
-    products are rounded may depend on the number of queries; see ``rounding``.
+    vectors: float32 [n, d]; queries: float32 [q, d]. Returns, for each query, rows (int32) and
+    scores (float32), descending, ties by row; of equal scores at the cut the first rows are kept.
+    How the products are rounded may depend on the number of queries; see ``rounding``.
     """
     count, wanted = len(vectors), min(k, len(vectors))
     if len(queries) == 1:
@@ -38,13 +38,13 @@ def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
     found: Returned = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(queries)
     for start in range(0, count, step):
         scores = products(vectors[start : start + step], queries)
-        for number, own in enumerate(scores):
-            rows, values = best(own, wanted)
+        for number, query_scores in enumerate(scores):
+            rows, values = best(query_scores, wanted)
             if start:
                 before = found[number]
                 rows = np.concatenate([before[0], rows + np.int32(start)])
                 values = np.concatenate([before[1], values])
-                # Earlier rows stand first, so a tie between blocks is one by row too.
+                # Earlier rows come first, so ties between blocks are broken by row too.
                 kept, values = best(values, wanted)
                 rows = rows[kept]
             found[number] = rows, values
@@ -54,16 +54,16 @@ def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
 def products(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Inner products in float32, [q, n], of float32 [n, d] and [q, d]."""
     if len(queries) == 1:
-        # Not a product of matrices: one with a single row runs on one core.
+        # Matrix times vector: BLAS uses one core for a matrix product with a single row.
         return (vectors @ np.ascontiguousarray(queries[0]))[None]
     return queries @ vectors.T
 
 
 def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places of the ``k`` largest of ``scores`` [n], int32, and those scores, falling.
+    """The places of the ``k`` largest of ``scores`` [n], int32, and those scores, descending.
 
-    Equal scores stand by place, and of those at the cut the first are kept. NaN counts as larger
-    than any number, so that it is noticed.
+    Equal scores are ordered by place, and of those at the cut the first are kept. NaN counts as
+    larger than any number, so that it is noticed.
     """
     count = len(scores)
     if not k:
@@ -83,10 +83,10 @@ def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_above_zero(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of ``best`` those that score more than 0: of lexical scores, whatever shares a term."""
+    """``best`` without scores of 0, which documents have that share no term with the query."""
     places, values = best(scores, min(k, len(scores)))
-    some = int(np.searchsorted(-values, 0.0))
-    return places[:some], values[:some]
+    positive = int(np.searchsorted(-values, 0.0))
+    return places[:positive], values[:positive]
 
 
 def contenders(scores: np.ndarray, k: int, error: float) -> np.ndarray:
@@ -98,53 +98,53 @@ def contenders(scores: np.ndarray, k: int, error: float) -> np.ndarray:
     if k < 1 or k >= len(scores):
         return np.arange(len(scores) if k else 0)
     cut = float(np.partition(scores, len(scores) - k)[len(scores) - k])
-    # A value smaller by a rounding may be the same number as float32, and come first by its id.
+    # A value that is smaller by a rounding may be equal as float32, and then come first by its id.
     off = 2 * error + (abs(cut) + 2 * error) * 2.0**-22 + 2.0**-149
     return np.flatnonzero(~(scores < cut - off))  # NaN counts as large: it is noticed
 
 
 def too_many(contenders: int, k: int, count: int) -> bool:
-    """Whether scoring so many of ``count`` rows exactly is more work than another scan."""
+    """Whether scoring this many of ``count`` rows exactly takes longer than another scan."""
     return contenders > max(2 * k, count // EXACT_COST)
 
 
 def inner_products(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     """float64 [n] of float32 [n, d] and [d]; a row's value does not depend on the rows beside it.
 
-    einsum adds up each row by itself and in one order as long as the row fits into its buffer, so
-    rows are cut into parts of that length. BLAS does neither.
+    einsum sums each row separately and always in the same order, as long as the row fits into its
+    buffer; so rows are cut into parts of that length. BLAS promises neither.
     """
     wide_query = np.asarray(query, dtype=np.float64)
     sums = np.zeros(len(vectors))
-    for row in range(0, len(vectors), _WIDE_ROWS):
-        wide = np.ascontiguousarray(vectors[row : row + _WIDE_ROWS], dtype=np.float64)
-        own = sums[row : row + _WIDE_ROWS]
+    for row in range(0, len(vectors), _PRODUCT_ROWS):
+        wide = np.ascontiguousarray(vectors[row : row + _PRODUCT_ROWS], dtype=np.float64)
+        block = sums[row : row + _PRODUCT_ROWS]
         for start in range(0, wide.shape[1], _BUFFER):
             part = slice(start, start + _BUFFER)
-            own += np.einsum("nd,d->n", wide[:, part], wide_query[part])
+            block += np.einsum("nd,d->n", wide[:, part], wide_query[part])
     return sums
 
 
 def largest_norm(vectors: np.ndarray) -> float:
     """The largest Euclidean norm of float32 [n, d], in float64."""
     squares = [0.0]
-    for start in range(0, len(vectors), _ROWS):
-        wide = vectors[start : start + _ROWS].astype(np.float64)
+    for start in range(0, len(vectors), _NORM_ROWS):
+        wide = vectors[start : start + _NORM_ROWS].astype(np.float64)
         squares.append(float(np.einsum("nd,nd->n", wide, wide).max()))
-    return float(np.sqrt(np.max(squares)))  # Python's max would let NaN go
+    return float(np.sqrt(np.max(squares)))  # Python's max may drop NaN
 
 
 def rounding(dimensions: int, reach: float) -> float:
     """How far a float32 inner product can be from the true one; ``reach`` is ‖x‖‖y‖.
 
-    |fl(x·y) − x·y| ≤ γ Σ|xᵢyᵢ| ≤ γ ‖x‖‖y‖ with γ = nu / (1 − nu), u = 2⁻²⁴, in whatever order it is
-    added up (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Two more
-    terms in n cover our own float64 sums and norms; the last part covers products that underflow.
+    |fl(x·y) − x·y| ≤ γ Σ|xᵢyᵢ| ≤ γ ‖x‖‖y‖ with γ = nu / (1 − nu), u = 2⁻²⁴, in any order of summation
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Adding 2 to n
+    covers our own float64 sums and norms; the last summand covers products that underflow.
     """
     terms = (dimensions + 2) * UNIT
     return terms / (1 - terms) * reach + dimensions * 2.0**-125
 
 
 def likely_rounding(dimensions: int, reach: float) -> float:
-    """The same as it usually is: errors of random sign grow with the root of their number."""
+    """How far it usually is: errors of random sign grow with the square root of their number."""
     return 2 * float(np.sqrt(dimensions)) * UNIT * reach

@@ -1,7 +1,7 @@
 """The dense leg: inner products with the vectors of all segments.
 
-Where FAISS would compare the query with every vector, that is done here, faster, and FAISS is not
-asked. Approximate FAISS indexes are; their scores are computed again from the stored vectors.
+The vectors of a Flat index are scanned here, which is faster than FAISS's own scan. Approximate
+indexes are searched by FAISS, and their scores are computed again from the stored vectors.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from dupmae_toolkit.search.arithmetic import (
 from dupmae_toolkit.search.quantized import Quantized, quantized_if_faster
 from dupmae_toolkit.search.ranking import Asked, Found, Leg
 
-#: After this many queries that came alone, more are expected.
+#: After this many single queries, more are expected, and the quantized copy is made.
 _MANY = 4
 
 
 class DenseShard:
-    """A segment's vectors, float32 [n, d], all compared with a query. Safe from several threads.
+    """A segment's vectors, float32 [n, d]. Safe to use from several threads.
 
-    exhaustive: ``search`` looks at every vector; otherwise it may miss documents, and ``scan`` is
-    asked where proof is wanted. stored: the vectors are here, so that everything but ``search`` may
-    be called; otherwise the scores of ``search`` must do.
+    exhaustive: ``search`` compares the query with every vector; otherwise it may miss documents,
+    and ``scan`` is called where proof is wanted. stored: the vectors are available. If they are
+    not, only ``search`` may be called, and its scores are final.
 
-    Where queries keep coming one by one, in a process that has torch loaded, as an encoder has, a
-    copy of the vectors in bytes is made in the background. It tells which vectors to look at.
+    Once single queries keep coming, a quantized copy of the vectors is made in the background. It
+    decides which vectors are scored in full. This needs torch, and happens only in a process that
+    has loaded it, as every encoder does.
     """
 
     exhaustive = stored = True
@@ -60,7 +61,7 @@ class DenseShard:
         return self.scan(queries, k)
 
     def scan(self, queries: np.ndarray, k: int) -> Returned:
-        """The best ``k`` of all vectors; the copy only tells which need not be looked at."""
+        """The best ``k`` of all vectors. The quantized copy only excludes some of them early."""
         if len(queries) > 1:
             return scan(self._vectors, queries, k)
         wanted = min(k, self.size)
@@ -74,9 +75,9 @@ class DenseShard:
         return [(rows[places].astype(np.int32), values)]
 
     def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
-        """Inner products with every vector, [q, n], and how far off they may be beyond rounding.
+        """Inner products with every vector, [q, n], and a bound on their error beyond rounding.
 
-        rough: whether they may be off beyond rounding at all.
+        rough: whether the quantized copy may be used, whose products are off by more than rounding.
         """
         if rough and len(queries) == 1:
             quantized = self._quantized
@@ -89,7 +90,7 @@ class DenseShard:
         return products(self._vectors, queries), 0.0
 
     def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Inner products in float64 with some vectors; each is the same in any company."""
+        """Inner products in float64 with some vectors; none depends on the other rows."""
         return inner_products(self._vectors.take(rows, axis=0), query)
 
     def largest_norm(self) -> float:
@@ -101,7 +102,7 @@ class DenseShard:
         return largest_norm(self._vectors)
 
     def warm(self) -> None:
-        """Do now what the first queries that come alone would: measure, and make the copy."""
+        """Do now what the first single queries would: find the largest norm, quantize."""
         self.largest_norm()
         self.prepare()
 
@@ -111,7 +112,7 @@ class DenseShard:
             threading.Thread(target=self.prepare, name="dupmae-quantize").start()
 
     def prepare(self) -> None:
-        """Make the copy, once, where it is of use; loads torch."""
+        """Make the quantized copy once, if it is faster than the vectors; loads torch."""
         self._begun = True
         with self._lock:
             if not self._prepared:
@@ -120,7 +121,7 @@ class DenseShard:
 
 
 class FaissShard(DenseShard):
-    """An approximate FAISS index, with its vectors as they were given, where they are stored."""
+    """An approximate FAISS index, and the original vectors if they are stored."""
 
     exhaustive = False
 
@@ -139,7 +140,7 @@ class FaissShard(DenseShard):
 
 
 def dense_shard(index: DenseIndex | None, vectors: np.ndarray | None) -> DenseShard:
-    """The shard of a FAISS index and of the vectors as they were given; either may be missing."""
+    """The shard of a FAISS index and the original vectors; either may be missing, not both."""
     if index is None or index.exact:
         assert vectors is not None
         return DenseShard(vectors)
@@ -149,7 +150,7 @@ def dense_shard(index: DenseIndex | None, vectors: np.ndarray | None) -> DenseSh
 class DenseLeg(Leg):
     """The dense vectors of all segments. Queries: float32 [q, d]."""
 
-    batch = 64  # products of matrices are the faster, the more rows they have
+    batch = 64  # a matrix product takes less time per row, the more rows it has
     safe_score = SAFE_REACH
 
     def ask(self, queries: np.ndarray) -> AskedDense:
@@ -166,24 +167,24 @@ class DenseLeg(Leg):
         return all(shard.exhaustive and shard.stored for shard in self.shards)
 
     def all_scores(self, queries: np.ndarray, rough: bool = True) -> tuple[np.ndarray, float]:
-        """Inner products with all documents, float [q, n], and by how much they may be off.
+        """Inner products with all documents, float [q, n], and a bound on their error.
 
-        rough: whether they may be off beyond rounding, which is not counted here.
+        The bound does not include rounding. rough: see ``DenseShard.all_scores``.
         """
         if len(self.shards) == 1:
             return self.shards[0].all_scores(queries, rough)
         found = [shard.all_scores(queries, rough) for shard in self.shards]
-        error = max((own for _, own in found), default=0.0)
+        error = max((bound for _, bound in found), default=0.0)
         return np.concatenate([scores for scores, _ in found], axis=1), error
 
     def limits(self, queries: np.ndarray, row: int, scores: np.ndarray) -> tuple[float, float]:
-        """‖q‖ times the largest norm of a vector, and how far rounding goes."""
+        """‖q‖ times the largest norm of a vector, and the bound on rounding."""
         query = queries[row]
         reach = float(np.linalg.norm(query.astype(np.float64))) * self.largest_norm
         return reach, rounding(len(query), reach)
 
     def score(self, queries: np.ndarray, row: int, documents: np.ndarray) -> np.ndarray:
-        """Inner products in float64 with documents by number; each is the same in any company."""
+        """Inner products in float64 with documents by number; none depends on the others."""
         if len(self.shards) == 1:
             return self.shards[0].score(queries[row], documents)
         scores = np.empty(len(documents))
@@ -198,11 +199,11 @@ class AskedDense(Asked):
     def _find(self, rows: np.ndarray, ask: int, exact: bool) -> list[Found]:
         queries, shards = self._rows_of(rows), self.leg.shards
         returned: list[Returned] = []
-        emptied = []  # whether all that a shard can return was asked for
+        exhausted = []  # for each shard: whether k covers all that it can return
         for shard, live in zip(shards, self._numbering.live, strict=True):
             dead = 0 if live is None else int((~live).sum())
             k = min(shard.size, ask + dead)
-            emptied.append(k == shard.size and (exact or shard.exhaustive))
+            exhausted.append(k == shard.size and (exact or shard.exhaustive))
             scan = exact and shard.stored and not shard.exhaustive
             returned.append(shard.scan(queries, k) if scan else shard.search(queries, k))
         stored = all(shard.stored for shard in shards)
@@ -212,16 +213,16 @@ class AskedDense(Asked):
             documents, scores = self._gather(returned, query)
             bound = likely = -np.inf
             complete = True
-            for shard, answers, all_asked in zip(shards, returned, emptied, strict=True):
+            for shard, answers, all_returned in zip(shards, returned, exhausted, strict=True):
                 values = answers[query][1]
-                if len(values) == shard.size or (all_asked and shard.stored):
+                if len(values) == shard.size or (all_returned and shard.stored):
                     continue
                 complete = False
                 if not (stored and (shard.exhaustive or exact)) or not len(values):
                     bound = likely = np.inf
                     continue
                 last, reach = float(values[-1]), norm * shard.largest_norm()
-                if not reach < SAFE_REACH:  # what overflowed may be anywhere: look at all of them
+                if not reach < SAFE_REACH:  # a score that overflowed says nothing: search deeper
                     bound, likely = np.inf, max(likely, float(np.finfo(np.float32).max))
                     continue
                 bound = max(bound, last + rounding(queries.shape[1], reach))

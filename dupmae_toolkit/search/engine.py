@@ -1,4 +1,4 @@
-"""Query vectors in, rankings out: the legs side by side, completion, fusion, proof."""
+"""Turns query vectors into rankings: runs the legs in parallel, completes, fuses and certifies."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def new_pool() -> ThreadPoolExecutor:
 
 
 class Engine:
-    """Searches with ready-made query vectors. Safe to use from several threads.
+    """Searches with query vectors. Safe to use from several threads.
 
-    Queries are given by part, as the leg of that name takes them.
+    Queries are a mapping from the name of a part to the vectors that its leg takes.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class Engine:
         """legs: by the name of their part of the score, in the order of ``answers.PARTS``."""
         self._numbering = numbering
         self._legs = legs
-        everything = len(legs) > 1 and all(leg.gives_all_scores for leg in legs.values())
-        self._exhaustive = Exhaustive(numbering, legs) if everything else None
+        exhaustive = len(legs) > 1 and all(leg.gives_all_scores for leg in legs.values())
+        self._exhaustive = Exhaustive(numbering, legs) if exhaustive else None
         self._pool = pool or new_pool()
 
     def search(
@@ -52,7 +52,7 @@ class Engine:
     ) -> list[Answer]:
         """The ranking of each query.
 
-        queries: of each part that the request asks for, q queries.
+        queries: the q queries for each part that the request uses.
         """
         parts = request.parts
         for part in parts:
@@ -63,7 +63,7 @@ class Engine:
         count = queries[parts[0]].shape[0]
         answers: list[Answer] = []
         with progress("searching", count) as advance:
-            if count <= BATCH:  # spared a copy, which takes a tenth of a single query
+            if count <= BATCH:  # saves a copy, which takes a tenth of a single query's time
                 answers = self._batch(queries, count, request)
                 advance(count)
                 return answers
@@ -76,10 +76,10 @@ class Engine:
     def score(
         self, queries: Mapping[str, Any], row: int, documents: np.ndarray, request: Request
     ) -> np.ndarray:
-        """What the query in ``row`` gives to documents by number, found or not, float32 [n].
+        """The scores of documents, by number, for the query in ``row``, found or not, float32 [n].
 
-        The numbers are those of ``search``. Raises InputError for a fusion whose scores depend on
-        what else was found.
+        They are the scores that ``search`` returns. Raises InputError for a fusion whose scores
+        depend on what else was found.
         """
         parts = [self._legs[part].score(queries[part], row, documents) for part in request.parts]
         if len(parts) == 1:
@@ -97,12 +97,12 @@ class Engine:
                 return self._exhaustive.search(queries, request)
             return self._sums(self._exhaustive, queries, count, request)
         asked = {part: self._legs[part].ask(queries[part]) for part in parts}
-        everything = np.arange(count)
+        pending = np.arange(count)
         if len(parts) == 1:
-            (lists,) = self._lists(asked, everything, request.k, request.exact).values()
+            (lists,) = self._lists(asked, pending, request.k, request.exact).values()
             return [_answer_of(parts[0], listed) for listed in lists]
         answers: list[Answer | None] = [None] * count
-        pending, depth = everything, request.depth
+        depth = request.depth
         while len(pending):
             found = self._fused(asked, pending, request, depth)
             for row, answer in zip(pending, found, strict=True):
@@ -125,26 +125,26 @@ class Engine:
     def _lists(
         self, asked: Mapping[str, Asked], rows: np.ndarray, depth: int, exact: bool
     ) -> dict[str, list[RankedList]]:
-        """Each leg's lists of some queries, by row; all legs at once, the queries in slices."""
+        """Each leg's lists for the queries in ``rows``; legs and slices of queries in parallel."""
         tasks = [
-            (part, own, rows[start : start + own.leg.batch])
-            for part, own in asked.items()
-            for start in range(0, len(rows), own.leg.batch)
+            (part, asked_leg, rows[start : start + asked_leg.leg.batch])
+            for part, asked_leg in asked.items()
+            for start in range(0, len(rows), asked_leg.leg.batch)
         ]
 
         def search(task: tuple[str, Asked, np.ndarray]) -> list[RankedList]:
             return task[1].search(task[2], depth, exact)
 
-        slow = [1 for _, own, some in tasks if not own.leg.in_memory or len(some) > 1]
+        slow = [1 for _, asked_leg, some in tasks if not asked_leg.leg.in_memory or len(some) > 1]
         if len(slow) < 2:
             found = [search(task) for task in tasks]
         else:
             waiting = [self._pool.submit(search, task) for task in tasks[:-1]]
-            last = search(tasks[-1])  # this thread would only wait
+            last = search(tasks[-1])  # otherwise this thread would only wait
             found = [*(task.result() for task in waiting), last]
         lists: dict[str, list[RankedList]] = {part: [] for part in asked}
-        for (part, *_), own in zip(tasks, found, strict=True):
-            lists[part] += own
+        for (part, *_), answered in zip(tasks, found, strict=True):
+            lists[part] += answered
         return lists
 
     def _fused(
@@ -157,7 +157,7 @@ class Engine:
 
         def fuse(part: slice) -> list[Answer]:
             return [
-                self._fuse(asked, int(row), [own[place] for own in lists.values()], request)
+                self._fuse(asked, int(row), [ranked[place] for ranked in lists.values()], request)
                 for place, row in enumerate(rows[part], part.start)
             ]
 
@@ -192,7 +192,7 @@ class Engine:
     def _in_slices(
         self, function: Callable[[slice], list[Answer]], count: int, size: int
     ) -> list[Answer]:
-        """What ``function`` gives for ``size`` queries at a time; several times at once."""
+        """The answers of ``function`` for slices of ``size`` queries, in parallel."""
         if count <= size:
             return function(slice(0, count))
         parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
@@ -213,9 +213,9 @@ class Candidates:
 
 
 def unite(lists: Sequence[RankedList]) -> Candidates:
-    """All lists of one query as one set; a score that a leg did not give is NaN."""
+    """The union of all lists of one query; a score that a leg did not return is NaN."""
     documents = np.concatenate([listed.documents for listed in lists])
-    documents.sort()  # np.unique takes longer for a few hundred
+    documents.sort()  # faster than np.unique for a few hundred
     first = np.ones(len(documents), dtype=bool)
     np.not_equal(documents[1:], documents[:-1], out=first[1:])
     documents = documents[first]
@@ -231,11 +231,10 @@ def unite(lists: Sequence[RankedList]) -> Candidates:
 def complete(
     candidates: Candidates, legs: Sequence[Asked], row: int, only: np.ndarray | None = None
 ) -> None:
-    """Compute the scores that are not known, of the query in ``row``.
+    """Fill in the missing scores of the query in ``row``.
 
-    A document that only one leg returned gets its other scores from the stored vectors, by the
-    arithmetic that scored the documents which that leg did return. only: the columns to fill;
-    None: all.
+    A leg scores a document that it did not return from the stored vectors, with the same arithmetic
+    as those that it returned. only: the columns to fill; None: all.
     """
     columns = np.arange(len(candidates.documents)) if only is None else only
     lacking = candidates.ranks[:, columns] == 0
@@ -246,12 +245,12 @@ def complete(
 
 
 def _answer_of(part: str, listed: RankedList) -> Answer:
-    """The answer to a query that asks for one part of the score."""
+    """The answer to a query whose score is one part only."""
     scores = listed.scores.astype(np.float32)
     certificate = Certificate(listed.proven, {part: len(listed.documents)})
     return Answer(listed.documents, scores, {part: scores}, certificate)
 
 
 def _rows(queries: Mapping[str, Any], rows: slice) -> dict[str, Any]:
-    """The same rows of the queries of every part."""
-    return {part: own[rows] for part, own in queries.items()}
+    """The same rows of every part's queries."""
+    return {part: vectors[rows] for part, vectors in queries.items()}

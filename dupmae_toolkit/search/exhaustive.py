@@ -1,9 +1,9 @@
-"""Weighted sums over all documents: where every part's scores are computed anyway, none is missed.
+"""Rankings by a weighted sum over all documents, where every leg computes all its scores anyway.
 
 A Flat dense index compares the query with every vector, and postings in memory are added up for
-every document. So each document's weighted sum is known, within a bound. Whatever may be among the
-best is picked by it and scored exactly. The ranking is that of all documents, proven, and takes
-less work than merging the lists of several legs.
+every document. So each document's weighted sum is known, within a bound. The documents that the
+bound does not exclude are scored exactly. This proves that the ranking is that of all documents,
+with less work than merging the lists of several legs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _SAFE_SUM = 2.0**1000
 
 
 class Exhaustive:
-    """Legs that all give the scores of all documents. Their order is that of the weights."""
+    """Searches by legs that all give the scores of all documents.
+
+    The weights of a request are in the order of the legs.
+    """
 
     def __init__(self, numbering: Numbering, legs: Mapping[str, Leg]) -> None:
         self._numbering, self._legs = numbering, legs
@@ -33,9 +36,9 @@ class Exhaustive:
         dead = [np.zeros(0, bool) if live is None else ~live for live in numbering.live]
         offsets = numbering.offsets[:-1]
         self._dead = np.concatenate(
-            [np.flatnonzero(own) + start for own, start in zip(dead, offsets, strict=True)]
+            [np.flatnonzero(mask) + start for mask, start in zip(dead, offsets, strict=True)]
         )
-        #: This many queries are best searched together, and fit into memory.
+        #: How many queries are best searched together; the scores of all of them fit into memory.
         largest = max(leg.batch for leg in legs.values())
         self.batch = max(1, min(largest, MAX_SCORES // max(self._total, 1)))
 
@@ -47,8 +50,8 @@ class Exhaustive:
             scores.append(found)
             errors.append(error)
         answers = []
-        for row, own in enumerate(zip(*scores, strict=True)):
-            answer = self._best(queries, row, own, request, errors)
+        for row, query_scores in enumerate(zip(*scores, strict=True)):
+            answer = self._best(queries, row, query_scores, request, errors)
             if answer is None:
                 answer = self._best(queries, row, self._closer(queries, row), request)
                 assert answer is not None
@@ -56,11 +59,11 @@ class Exhaustive:
         return answers
 
     def lists(self, asked: Mapping[str, Asked], depth: int) -> dict[str, list[RankedList]]:
-        """What each leg would return for the only query of a batch, proven."""
+        """What each leg would return for a batch of one query, proven."""
         return {part: [self._list(leg, asked[part], depth)] for part, leg in self._legs.items()}
 
     def _closer(self, queries: Mapping[str, Any], row: int) -> list[np.ndarray]:
-        """The scores of one query with all documents, off by rounding alone."""
+        """The scores of one query with all documents, with no error but rounding."""
         rows = slice(row, row + 1)
         return [
             leg.all_scores(queries[part][rows], rough=False)[0][0]
@@ -77,41 +80,41 @@ class Exhaustive:
     ) -> Answer | None:
         """The ranking of one query.
 
-        scores: of each leg, float [n], not divided by its scale, off by rounding and by ``errors``.
-        None where such errors leave too many documents to be scored exactly.
+        scores: for each leg, float [n], not divided by its scale. errors: for each leg, how far its
+        scores may be off beyond rounding; None: no further. Returns None if such errors leave too
+        many documents to be scored exactly.
         """
         weights = request.fusion.weights_for(len(self._legs))
         errors = errors or [0.0] * len(self._legs)
         sums: Any = 0.0
         margin, largest, safe = 0.0, 0.0, True
         legs = list(zip(self._legs.items(), weights, scores, errors, strict=True))
-        for (part, leg), weight, own, error in legs:
-            bound, off = leg.limits(queries[part], row, own)
-            weighted = np.multiply(own, weight / leg.scale, dtype=np.float64)
+        for (part, leg), weight, leg_scores, error in legs:
+            bound, off = leg.limits(queries[part], row, leg_scores)
+            weighted = np.multiply(leg_scores, weight / leg.scale, dtype=np.float64)
             sums = np.add(sums, weighted, out=weighted)
             margin += weight * (off + error)
             largest += weight * bound
             safe = safe and bound < leg.safe_score
         if not (safe and largest < _SAFE_SUM):
-            # A score that overflowed tells nothing of its document, which must be looked at then.
+            # A score that overflowed says nothing about its document: keep it as a contender.
             sums[~np.isfinite(sums)] = np.inf
         margin += _FEW_ROUNDINGS * largest
         documents = self._contenders(sums, request.k, margin)
         if any(errors) and too_many(len(documents), request.k, self._total):
             return None
         parts = {}
-        for (part, leg), _, own, _ in legs:
+        for (part, leg), _, leg_scores, _ in legs:
             if leg.exact:
-                parts[part] = own[documents] / leg.scale
+                parts[part] = leg_scores[documents] / leg.scale
             else:
                 parts[part] = leg.score(queries[part], row, documents)
         fused = request.fusion.weigh(list(parts.values()))
         check_finite(fused)
         kept = self._numbering.order(documents, fused)[: request.k]
-        for part, own in parts.items():
-            parts[part] = own[kept].astype(np.float32)
+        answer_parts = {part: exact[kept].astype(np.float32) for part, exact in parts.items()}
         certificate = Certificate(True, dict.fromkeys(parts, self._numbering.searchable))
-        return Answer(documents[kept], fused[kept].astype(np.float32), parts, certificate)
+        return Answer(documents[kept], fused[kept].astype(np.float32), answer_parts, certificate)
 
     def _list(self, leg: Leg, asked: Asked, depth: int) -> RankedList:
         (scores,), error = asked.all_scores()
@@ -132,13 +135,13 @@ class Exhaustive:
         order, left = order[:depth], order[depth:]
         outside = -np.inf if leg.returns_all else 0.0
         if len(order) == depth < self._numbering.searchable:
-            # Of scores that are equal as float32 the last one listed need not be the lowest.
-            lowest = max(exact[order[-1]], exact[left].max(initial=-np.inf))
-            outside = max(outside, float(lowest))
+            # Scores are ordered as float32: one that is left may be larger than the last listed.
+            largest = max(exact[order[-1]], exact[left].max(initial=-np.inf))
+            outside = max(outside, float(largest))
         return RankedList(documents[order], exact[order], outside, proven=True)
 
     def _contenders(self, scores: np.ndarray, k: int, error: float) -> np.ndarray:
-        """Living documents that may be among the best ``k``."""
+        """The living documents that may be among the best ``k``."""
         if len(self._dead):
             scores = scores.copy()
             scores[self._dead] = -np.inf

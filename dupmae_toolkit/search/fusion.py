@@ -1,9 +1,8 @@
-"""Several ranked lists of one topic become one.
+"""Fusing several ranked lists of a topic into one.
 
-The same arithmetic serves the two legs of a search, whose missing scores have been completed, and
-run files of strangers, where a missing score needs a policy. Every method states its
-normalisation, what a missing score counts as and how ties break; ``Fusion.describe`` gives these
-for a run's metadata.
+The same arithmetic serves the legs of a search, whose missing scores have been completed, and run
+files from elsewhere, where a missing score needs a policy. ``Fusion.describe`` gives the
+normalisation, what a missing score counts as and how ties break, for a run's metadata.
 
 Sources of the formulas: reciprocal rank fusion with ranks from 1 and k = 60, Cormack, Clarke and
 Büttcher, SIGIR 2009; CombSUM and CombMNZ, Fox and Shaw, TREC-2, 1994.
@@ -39,12 +38,12 @@ class Fusion:
     ``combsum`` (Σ normalised score), ``combmnz`` (CombSUM × number of lists that hold the document;
     meant for scores of at least 0), ``rrf`` (Σ weight / (rrf_k + rank), ranks from 1).
     weights: one for each list, finite and not negative; None: 1 each, for ``linear`` 1 / lists.
-    norm: None: min-max, but none for ``sum``; ``rrf`` looks at ranks only.
-    missing: what a document counts as in a list that lacks it, after normalisation, where scores
-    cannot be completed: ``zero``, or ``min``, the smallest that the list holds for the topic.
-    For ``rrf`` it always adds 0.
+    norm: None: min-max, but none for ``sum``; ``rrf`` uses only ranks.
+    missing: the normalised score of a document in a list that lacks it, if scores are not
+    completed: ``zero``, or ``min``, the smallest that the list holds for the topic. For ``rrf``
+    such a list always adds 0.
 
-    Raises InputError for what cannot be meant.
+    Raises InputError for settings that make no sense together.
     """
 
     method: str = "sum"
@@ -104,7 +103,7 @@ class Fusion:
         return self.weights
 
     def describe(self, lists: int, completed: bool) -> dict[str, Any]:
-        """For a run's metadata. ``completed``: every list has every candidate's score."""
+        """The method for a run's metadata. completed: every list has every candidate's score."""
         if self.method == "rrf":
             missing = "adds 0"
         elif completed:
@@ -128,9 +127,8 @@ class Fusion:
     def fuse(self, scores: np.ndarray, ranks: np.ndarray, completed: bool = False) -> np.ndarray:
         """The fused scores of one topic's n candidates, float64 [n].
 
-        scores: float64 [lists, n]; where ``completed``, each is the candidate's score in the list
-        whether or not the list held it, else those of rank 0 are not read. ranks: int [lists, n]
-        from 1; 0: the list does not hold the candidate.
+        scores: float64 [lists, n]; those of rank 0 are read only if ``completed``, when they are
+        known too. ranks: int [lists, n] from 1; 0: the list does not hold the candidate.
         """
         held = np.asarray(ranks) > 0
         weights = self.weights_for(len(held))
@@ -148,11 +146,11 @@ class Fusion:
     def weigh(self, scores: Sequence[np.ndarray]) -> np.ndarray:
         """Σ weight × score, float64 [n], of each list's scores, float64 [n]; for ``is_sum`` only.
 
-        Added up in the order in which ``fuse`` does it: the same bits.
+        It sums in the order of ``fuse``, so that the bits are the same.
         """
         fused = np.zeros(len(scores[0]))
-        for own, weight in zip(scores, self.weights_for(len(scores)), strict=True):
-            fused += weight * own
+        for list_scores, weight in zip(scores, self.weights_for(len(scores)), strict=True):
+            fused += weight * list_scores
         return fused
 
     def _part(self, scores: np.ndarray, held: np.ndarray, completed: bool) -> np.ndarray:
@@ -169,15 +167,16 @@ class Fusion:
 
 
 def normalise(scores: np.ndarray, norm: str) -> np.ndarray:
-    """Scores of one list on a common footing, float64 [n].
+    """The normalised scores of one list, float64 [n].
 
-    ``min-max``: (x − min) / (max − min); equal scores, or a single one, are all 1, the best of
-    their list. ``z-score``: (x − mean) / population standard deviation; equal scores are all 0.
+    ``min-max``: (x − min) / (max − min); if all are equal, or there is only one, they are 1, the
+    best of their list. ``z-score``: (x − mean) / population standard deviation; if all are equal,
+    they are 0.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if norm == "none" or not len(scores):
         return scores
-    # Scaled by a power of two, which is exact, so that neither sums nor squares overflow or vanish.
+    # Scaling by a power of two is exact, and keeps sums and squares from overflow and underflow.
     exponent = np.frexp(np.abs(scores).max())[1]
     scores = np.ldexp(scores, -exponent)
     low, high = scores.min(), scores.max()
@@ -190,9 +189,9 @@ def normalise(scores: np.ndarray, norm: str) -> np.ndarray:
 
 
 def fuse_runs(runs: Sequence[Run], fusion: Fusion, k: int = 1000, tag: str | None = None) -> Run:
-    """One run of several, at most ``k`` documents a topic; topics in the order they first appear.
+    """Several runs as one, at most ``k`` documents a topic; topics in the order they first appear.
 
-    Ranks are the positions in each run's lists. Scores come out as float32.
+    Ranks are the positions in each run's lists. The fused scores are float32.
     """
     if k < 1:
         raise InputError(f"k is {k}; it must be at least 1")
@@ -221,7 +220,7 @@ def _fuse_rankings(lists: Sequence[Ranking], fusion: Fusion, k: int) -> Ranking:
     ranks = np.zeros((len(lists), len(ids)), dtype=np.int64)
     for row, ranking in enumerate(lists):
         count = len(ranking.ids)
-        if ids[:count] == ranking.ids:  # always so of the first
+        if ids[:count] == ranking.ids:  # always true of the first list
             columns = np.arange(count)
         else:
             columns = np.fromiter(map(column.__getitem__, ranking.ids), np.int64, count)

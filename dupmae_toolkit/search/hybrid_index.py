@@ -1,4 +1,4 @@
-"""HybridIndex: built from documents, searched with texts or with ready-made vectors."""
+"""HybridIndex: built from documents, searched with texts or with query vectors."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from dupmae_toolkit.index.segment import Segment
     from dupmae_toolkit.index.updates import Update
 
-#: What each leg returns unless told otherwise: four times k, but no less and no more than these.
+#: The default depth of a leg is four times k, at least the first and at most the second.
 LEAST_DEPTH, MOST_DEPTH = 100, 1000
 
 
 class HybridIndex(Searcher):
-    """Both indexes of a collection as one.
+    """The dense and the lexical index of a collection as one.
 
     Example:
         index = HybridIndex.open("indexes/notes")
@@ -52,7 +52,7 @@ class HybridIndex(Searcher):
         check: str = "quick",
         **settings: Any,
     ) -> None:
-        """``open`` and ``build`` make them. manifest: None for the one that stands there."""
+        """Use ``open`` or ``build``. manifest: None for the index's current one."""
         self.path = path
         self._encoder = encoder
         self._settings = settings
@@ -65,9 +65,9 @@ class HybridIndex(Searcher):
             if manifest is None
             else Snapshot(path, manifest, self._pool, None, max_postings, check)
         )
-        #: Segments that are no part of the index any more; searches under way may need them yet.
+        #: Segments that no longer belong to the index; searches under way may still need them.
         self._retired: WeakSet[Segment] = WeakSet()
-        #: What such segments had opened, once no search needs them; closed at the next change.
+        #: What such segments had opened, once no search needs them. Closed at the next refresh.
         self._left: list[list[LuceneImpacts]] = []
 
     @classmethod
@@ -83,14 +83,18 @@ class HybridIndex(Searcher):
         """Open an index.
 
         encoder: an encoder, or the name or folder of one; None: the one that the manifest names,
-        loaded when a text is first searched. Queries that are vectors need none. max_postings: so
-        many pairs of document and term are held in memory, 5 bytes each, which searches faster than
-        Lucene with the same results; beyond them, or with 0, Lucene is asked. check: ``quick``
-        compares the sizes of all files with the manifest, and the checksums of small files and of
-        those that are read whole; ``full``, all checksums, which reads every file; ``sizes``, none.
-        A file that was changed raises InputError, on opening or when it is first used. settings:
-        ``device`` and ``precision`` of an encoder that is loaded here. Raises EncoderMismatchError,
-        with both names, for another encoder than the index was built with.
+        loaded when a text is first searched. Searching with vectors needs none.
+
+        max_postings: how many postings may be held in memory, 5 bytes each. Searching them is
+        faster than Lucene and gives the same results. Lucene searches the others; with 0, all.
+
+        check: ``quick`` compares the sizes of all files with the manifest, and the checksums of
+        small files and of files that are read whole. ``full`` compares all checksums, which reads
+        every file; ``sizes`` compares none. A file that was changed raises InputError, on opening
+        or when it is first used.
+
+        settings: ``device`` and ``precision`` of an encoder that is loaded here. Raises
+        EncoderMismatchError, with both names, if the index was built with another encoder.
         """
         index = cls(Path(path), None, None, max_postings, check, **settings)
         if isinstance(encoder, str):
@@ -114,10 +118,11 @@ class HybridIndex(Searcher):
     ) -> HybridIndex:
         """Encode documents and build an index of them at ``path``.
 
-        documents: Documents, or dicts with ``id``, ``text`` and perhaps ``title``; never all in
-        memory. faiss: a FAISS factory string. settings: further fields of ``BuildOptions``
-        (``max_impact``, ``segment_size``). An interrupted build is continued; an index that stands
-        there, or the beginning of another one, is refused unless ``overwrite``.
+        documents: Documents, or dicts with ``id``, ``text`` and optionally ``title``; they are
+        never all in memory. faiss: a FAISS factory string. settings: further fields of
+        ``BuildOptions`` (``max_impact``, ``segment_size``). An interrupted build is continued. If
+        ``path`` holds an index, or an interrupted build of other documents or settings, it is
+        refused unless ``overwrite``.
         """
         from dupmae_toolkit.index.build import BuildOptions, index_corpus
 
@@ -135,10 +140,10 @@ class HybridIndex(Searcher):
         return len(self._snapshot)
 
     def __repr__(self) -> str:
-        """The folder, the documents of the state that is open, and whether it can be searched."""
+        """The folder, the number of documents, and whether the index can be searched."""
         name = f"{type(self).__name__} {str(getattr(self, 'path', ''))!r}"
         snapshot = getattr(self, "_snapshot", None)
-        if snapshot is None:  # a debugger may ask before __init__ has come to its end
+        if snapshot is None:  # a debugger may call this before __init__ has finished
             return f"<{name}: not opened>"
         state = "open" if self._process == os.getpid() else "opened in another process"
         documents = "1 document" if len(snapshot) == 1 else f"{len(snapshot):,} documents"
@@ -146,14 +151,14 @@ class HybridIndex(Searcher):
 
     @property
     def manifest(self) -> Manifest:
-        """What the state of the index that is open says of itself."""
+        """The manifest of the state of the index that is open."""
         return self._snapshot.manifest
 
     def refresh(self) -> bool:
-        """Open the newest state of the index; returns whether it is another one.
+        """Open the newest state of the index; returns whether it differs from the open one.
 
-        Until then every search sees the state that was opened, whatever other processes do.
-        Searches that are under way end in the state in which they began.
+        Without it, every search sees the state that was opened, whatever other processes change.
+        Searches that are under way finish in the state in which they began.
         """
         self._check_open()
         with self._lock:
@@ -163,9 +168,9 @@ class HybridIndex(Searcher):
                     snapshot.manifest.check_encoder(self.path, self._encoder.info)
                 for segment in set(self._snapshot.segments).difference(snapshot.segments):
                     self._retired.add(segment)
-                    # Closed later: Java is not to be called while Python collects its garbage.
+                    # Closed later: Java must not be called during Python's garbage collection.
                     finalize(segment, self._left.append, segment.opened)
-                # It is released when the last search or answer that knows it is gone.
+                # The old one is released when the last search or answer that refers to it is gone.
                 self._snapshot = snapshot
             self._close_left()
             return changed
@@ -176,11 +181,12 @@ class HybridIndex(Searcher):
                 lucene.close()
 
     def warm(self) -> None:
-        """Do now what the first queries would, for who wants all of them fast, as a server does.
+        """Do the work that the first queries would otherwise wait for, for example in a server.
 
-        Impacts are read, and of Flat vectors a copy in bytes is made that single queries look at
-        first (a quarter of the vectors' memory; otherwise made after some queries, and only where
-        torch is loaded). Answers are the same. After ``refresh`` it is to be called again.
+        This reads the impacts, and makes a quantized copy of Flat vectors, which speeds up single
+        queries and takes a quarter of the vectors' memory. Without ``warm`` the copy is made after
+        a few single queries, and only if torch is loaded. The answers are the same. Call it again
+        after ``refresh``.
         """
         self._check_open()
         self._snapshot.warm()
@@ -194,7 +200,7 @@ class HybridIndex(Searcher):
     ) -> Update:
         """Add documents in one step, and open the new state; see ``updates.add_corpus``.
 
-        replace: documents whose ids are in the index take the place of those.
+        replace: documents replace those with the same ids.
         """
         from dupmae_toolkit.index.updates import add_corpus
 
@@ -213,7 +219,7 @@ class HybridIndex(Searcher):
         return done
 
     def compact(self, progress: Progress = silent) -> Update:
-        """Write the index anew without deleted documents, in as few segments as can be."""
+        """Rewrite the index without deleted documents, in as few segments as possible."""
         from dupmae_toolkit.index.updates import compact_index
 
         self._check_open()
@@ -223,7 +229,7 @@ class HybridIndex(Searcher):
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder of the queries; loads it if it was not given."""
+        """The encoder of the queries, loaded on first use if it was not given."""
         with self._lock:
             if self._encoder is None:
                 info = self.manifest.encoder
@@ -269,12 +275,12 @@ class HybridIndex(Searcher):
         return Answers(vectors.ids, answers, snapshot)
 
     def vectors(self, queries: Queries) -> Representations:
-        """Both vectors of queries, checked; searching with them encodes no text again."""
+        """Both vectors of queries, checked. Searching with them does not encode the texts again."""
         self._check_open()
         return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
 
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
-        """What the scores are, how they are fused, what a missing one counts as, how ties break."""
+        """How scores are computed and fused, what a missing one counts as, and how ties break."""
         manifest = self.manifest
         described = metadata_of(request, self.path, len(searched), manifest.encoder)
         if request.mode == "hybrid":
@@ -297,7 +303,7 @@ class HybridIndex(Searcher):
         return described
 
     def get(self, ids: Iterable[str]) -> dict[str, Document]:
-        """The documents of those ids that are in the index, by id."""
+        """The documents with these ids, by id; ids that are not in the index are left out."""
         self._check_open()
         snapshot = self._snapshot
         numbers = [n for name in ids if (n := snapshot.numbering.number(name)) is not None]
@@ -307,10 +313,11 @@ class HybridIndex(Searcher):
     def scores(
         self, queries: Queries, ids: Sequence[Iterable[str]], request: Request | None = None
     ) -> list[dict[str, float]]:
-        """What each query gives to the documents of some ids, found or not.
+        """For each query, the scores of the documents with the given ids, found or not.
 
-        ids: for each query. The scores are those that a ranking shows; ids that are not in the
-        index have none. Raises InputError for a fusion whose scores depend on what else was found.
+        ids: the ids for each query. The scores are those that a ranking shows; ids that are not in
+        the index are left out. Raises InputError for a fusion whose scores depend on what else was
+        found.
         """
         request = request or self.request()
         snapshot = self._snapshot
@@ -318,8 +325,8 @@ class HybridIndex(Searcher):
         inputs = leg_inputs(vectors, request.parts, snapshot.manifest.max_impact)
         engine = snapshot.engine(request.parts)
         results = []
-        for row, (_, asked) in enumerate(zip(vectors.ids, ids, strict=True)):
-            found = {name: snapshot.numbering.number(name) for name in asked}
+        for row, (_, names) in enumerate(zip(vectors.ids, ids, strict=True)):
+            found = {name: snapshot.numbering.number(name) for name in names}
             numbers = {name: n for name, n in found.items() if n is not None}
             documents = np.array(list(numbers.values()), dtype=np.int64)
             scores = engine.score(inputs, row, documents, request)
@@ -338,7 +345,7 @@ class HybridIndex(Searcher):
         self.close()
 
     def close(self) -> None:
-        """Let threads and files go; nothing can be searched afterwards."""
+        """End the threads and close the files; nothing can be searched afterwards."""
         with self._lock:
             self._closed = True
             self._pool.shutdown()
@@ -351,10 +358,10 @@ class HybridIndex(Searcher):
         if self._closed:
             raise DupMAEError(f"{self.path}: this HybridIndex was closed; open the index again")
         if self._process != os.getpid():
-            # Its threads, and those of torch and Java, are in the other process.
+            # A forked process does not have its threads, nor those of torch and Java.
             raise DupMAEError(
-                f"{self.path}: was opened in the process that this one was forked from; open the "
-                "index, and load the encoder, after forking"
+                f"{self.path}: was opened before this process was forked; open the index, and load "
+                "the encoder, after forking"
             )
 
 

@@ -1,8 +1,8 @@
 """The lexical leg: Σ query weight × impact over the terms that a query and a document share.
 
-Impacts are searched in memory where they fit, else by Lucene, which is the index of record. Both
-give the same documents with the same scores: products of rounded query weights and impacts are
-added up in float64, where they are exact (`index/impacts.py`).
+Impacts that fit into memory are searched there, the others by Lucene. Both give the same documents
+with the same scores: the products of rounded query weights and impacts are summed in float64, which
+holds them exactly (`index/impacts.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from scipy.sparse import csr_matrix
 
-#: Postings that an open index holds in memory at most, 5 bytes each (6 above an impact of 255).
+#: How many postings an open index may hold in memory, 5 bytes each (6 if impacts exceed 255).
 MAX_POSTINGS = 50_000_000
 
 
@@ -38,7 +38,7 @@ class Terms(NamedTuple):
 
     @classmethod
     def of(cls, queries: csr_matrix, row: int) -> Terms:
-        """A row of a matrix, without the matrix that scipy would make of it."""
+        """A row of ``queries``; faster than slicing it, for which scipy makes a new matrix."""
         part = slice(queries.indptr[row], queries.indptr[row + 1])
         return cls(queries.indices[part], queries.data[part])
 
@@ -47,7 +47,7 @@ class LexicalShard:
     """A segment's impacts. Only documents that share a term with the query are returned.
 
     in_memory: ``all_scores`` may be called, and the scores of ``search`` are exact. stored:
-    ``score`` may be called; otherwise the scores of ``search`` must do.
+    ``score`` may be called; otherwise the scores of ``search`` are final.
     """
 
     in_memory = False
@@ -59,7 +59,7 @@ class LexicalShard:
         self._forward = forward
 
     def search(self, queries: csr_matrix, k: int) -> Returned:
-        """For each query the rows (int32) and scores of the best ``k``, falling, ties by row.
+        """For each query the rows (int32) and scores of the best ``k``, descending, ties by row.
 
         queries: CSR float32 [q, |V|], positive, rounded by ``round_weights``.
         """
@@ -76,19 +76,19 @@ class LexicalShard:
 
 
 class LuceneShard(LexicalShard):
-    """Impacts that Lucene searches; exact scores come from the forward store."""
+    """Impacts searched by Lucene; exact scores come from the forward store."""
 
     def __init__(self, lucene: LuceneImpacts, forward: ForwardStore | None) -> None:
         super().__init__(len(lucene), forward)
         self._lucene = lucene
 
     def search(self, queries: csr_matrix, k: int) -> Returned:
-        """As Lucene scores them: float64 sums, rounded once to float32."""
+        """Scores are Lucene's: float64 sums, rounded once to float32."""
         return self._lucene.search(queries, k)
 
 
 class Postings(LexicalShard):
-    """Impacts by term, in memory: no Java, and one pass over the postings of a query's terms."""
+    """Impacts by term, in memory. A search is one pass over the query's postings, without Java."""
 
     in_memory = True
 
@@ -99,15 +99,15 @@ class Postings(LexicalShard):
         """
         super().__init__(impacts.shape[0], ForwardStore(impacts, None))
         terms = impacts.indices
-        # scipy's transposition trusts these numbers.
+        # tocsc does not check them.
         if len(terms) and (terms.min() < 0 or terms.max() >= impacts.shape[1]):
             raise DupMAEError(
                 "the forward store names terms that are not in the vocabulary; look for damage "
                 "with `dupmae verify`"
             )
-        turned = impacts.tocsc()
-        self._bounds = turned.indptr
-        self._rows, self._impacts = turned.indices, turned.data
+        by_term = impacts.tocsc()
+        self._bounds = by_term.indptr
+        self._rows, self._impacts = by_term.indices, by_term.data
         self._empty: dict[int, csc_matrix] = {}
 
     def __len__(self) -> int:
@@ -125,16 +125,19 @@ class Postings(LexicalShard):
         counts, weights = ends - starts, queries.data.astype(np.float64)
         scores = []
         for first, last in pairwise(queries.indptr.tolist()):
-            own = slice(first, last)
-            scores.append(self._scores(parts[own], counts[own], weights[own]))
+            query = slice(first, last)
+            scores.append(self._scores(parts[query], counts[query], weights[query]))
         return scores
 
     def _scores(self, parts: list[slice], counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Σ weight × impact over some terms, whose postings are ``counts`` many each."""
+        """Σ weight × impact for every row, float64 [n].
+
+        parts: where the postings of each query term are. counts: how many each has.
+        """
         if not parts:
             return np.zeros(self.size)
-        # The columns of these terms as a matrix: its product with the weights is one loop in C
-        # over what is here. numpy's bincount would have the rows as int64, and every product.
+        # The columns of these terms as a matrix: its product with the weights is one loop in C.
+        # numpy's bincount would need the rows as int64, and an array of all products.
         columns = copy.copy(self._columns(len(parts)))
         columns.indices = np.concatenate([self._rows[part] for part in parts])
         columns.data = np.concatenate([self._impacts[part] for part in parts], dtype=np.float64)
@@ -144,7 +147,7 @@ class Postings(LexicalShard):
         return scores
 
     def _columns(self, count: int) -> csc_matrix:
-        """An empty matrix [n, count], kept: making one takes as long as filling it."""
+        """An empty matrix [n, count]; cached, because making one takes as long as filling it."""
         found = self._empty.get(count)
         if found is None:
             found = self._empty[count] = csc_matrix((self.size, count), dtype=np.float64)
@@ -178,7 +181,7 @@ class LexicalLeg(Leg):
     def all_scores(self, queries: csr_matrix, rough: bool = True) -> tuple[list[np.ndarray], float]:
         """Each query's scores with all documents, float64 [n], not yet divided by the scale.
 
-        They are exact: the second value, by how much they may be off, is 0.
+        They are exact: the second value, the bound on their error, is 0.
         """
         if len(self.shards) == 1:
             return self.shards[0].all_scores(queries), 0.0
@@ -190,7 +193,7 @@ class LexicalLeg(Leg):
         return float(scores.max(initial=0.0)) / self.scale, 0.0
 
     def score(self, queries: csr_matrix, row: int, documents: np.ndarray) -> np.ndarray:
-        """Σ weight × impact / scale in float64 for documents by number."""
+        """Σ weight × impact / scale for documents by number, float64."""
         query = Terms.of(queries, row)
         scores = np.empty(len(documents))
         for segment, where, rows in self.numbering.by_segment(documents):
@@ -199,10 +202,10 @@ class LexicalLeg(Leg):
 
 
 class AskedLexical(Asked):
-    """A batch of queries for the lexical leg.
+    """The lexical leg with a batch of queries.
 
-    Where postings are added up for all documents anyway, those scores are kept as long as the
-    batch, and completion looks them up.
+    Where a search computes the scores of all documents, they are kept as long as the batch, and
+    completion reads them.
     """
 
     leg: LexicalLeg
@@ -219,7 +222,7 @@ class AskedLexical(Asked):
         return super().score(row, documents)
 
     def all_scores(self, rough: bool = True) -> tuple[list[np.ndarray], float]:
-        """Of all queries; see ``Leg.all_scores``."""
+        """The scores of all queries with all documents; see ``Leg.all_scores``."""
         found, error = super().all_scores(rough)
         self._kept.update(enumerate(found))
         return found, error
@@ -241,7 +244,7 @@ class AskedLexical(Asked):
         if keeps:
             for row, *own in zip(rows.tolist(), *kept, strict=True):
                 self._kept[row] = own[0] if len(own) == 1 else np.concatenate(own)
-        # Lucene adds up in float64 and rounds once; our own sums know more digits than its scores.
+        # Lucene rounds its float64 sums to float32; our own sums keep all digits.
         again = any(shard.stored and not shard.in_memory for shard in leg.shards)
         found = []
         for query, row in enumerate(rows.tolist()):

@@ -1,4 +1,4 @@
-"""Documents of several segments under one number, and their places in the order of ids."""
+"""One numbering of the documents of all segments, and their order by id."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 class Numbering:
     """Documents 0 … n − 1 over all segments: row r of segment s is ``offsets[s] + r``.
 
-    ids: the ids of each segment's rows. dead: of each segment, the rows that no search returns, or
-    None. An id may occur in several segments if it is dead in all but one.
+    ids: for each segment, the ids of its rows, ascending. dead: for each segment, the rows that no
+    search returns, or None. An id may occur in several segments if it is dead in all but one.
     """
 
     def __init__(
@@ -22,13 +22,14 @@ class Numbering:
         self.offsets = np.concatenate([[0], np.cumsum([len(segment) for segment in ids])])
         self._places = self._place()
         rows = [None] * len(self._ids) if dead is None else dead
+        #: For each segment, bool [rows], false for dead ones; None if there are none.
         self.live = [_mask(len(own), gone) for own, gone in zip(self._ids, rows, strict=True)]
-        lost = sum(int((~live).sum()) for live in self.live if live is not None)
-        #: Documents that a search can return.
-        self.searchable = int(self.offsets[-1]) - lost
+        dead_count = sum(int((~live).sum()) for live in self.live if live is not None)
+        #: How many documents a search can return.
+        self.searchable = int(self.offsets[-1]) - dead_count
 
     def _place(self) -> np.ndarray | None:
-        """Each document's place in the order of all ids; None where that is its number."""
+        """Each document's place in the order of all ids; None if the places are the numbers."""
         if len(self._ids) == 1:
             ids = self._ids[0]
             if all(ids[i] < ids[i + 1] for i in range(len(ids) - 1)):
@@ -52,19 +53,19 @@ class Numbering:
     def number(self, name: str) -> int | None:
         """The number of the living document with this id, or None."""
         for segment, ids in enumerate(self._ids):
-            row = bisect_left(ids, name)  # ids lie in order in a segment
+            row = bisect_left(ids, name)  # a segment's ids are in order
             live = self.live[segment]
             if row < len(ids) and ids[row] == name and (live is None or live[row]):
                 return int(self.offsets[segment]) + row
         return None
 
     def order(self, documents: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Positions by score as float32, descending, then by id ascending."""
+        """The positions sorted by score as float32, descending, then by id, ascending."""
         places = documents if self._places is None else self._places[documents]
         return np.lexsort((places, -scores.astype(np.float32)))
 
     def by_segment(self, documents: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(segment, positions in ``documents``, rows in the segment) of each segment concerned."""
+        """For each segment that has some: (segment, positions in ``documents``, its rows)."""
         if len(self._ids) == 1:
             if len(documents):
                 yield 0, np.arange(len(documents)), documents
@@ -76,7 +77,7 @@ class Numbering:
 
 
 def _mask(count: int, dead: np.ndarray | None) -> np.ndarray | None:
-    """bool [count], false for the dead rows; None where all live."""
+    """bool [count], false for the dead rows; None if there are none."""
     if dead is None or not len(dead):
         return None
     live = np.ones(count, dtype=bool)

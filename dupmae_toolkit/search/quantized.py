@@ -1,9 +1,9 @@
-"""A first look at all vectors in one byte a number, with a bound on how far off its scores may be.
+"""A quantized copy of all vectors, int8, whose scores have a bound on their error.
 
-One query against a Flat index reads every vector once, and takes as long as memory takes to
-deliver them. A copy of whole numbers from −127 to 127 is a quarter of the bytes. The bound
-(`int8.py`) takes the largest error and the largest norm of the copy's rows. So the copy decides
-which documents are scored in full, and never which are returned, or with what score.
+A single query on a Flat index reads every vector once, and takes as long as memory takes to deliver
+them. A copy in whole numbers from −127 to 127 has a quarter of the bytes. The bound (`int8.py`)
+uses the largest error and the largest norm of the vectors. The copy only decides which documents
+are scored in full. It never changes which are returned, nor their scores.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ import numpy as np
 from dupmae_toolkit.int8 import LIMIT, Int8Bound
 from dupmae_toolkit.search.arithmetic import contenders, products, too_many
 
-#: With fewer rows there is nothing to gain; a copy of more bytes takes too much memory.
+#: Fewer rows gain nothing; a copy of more bytes takes too much memory.
 MIN_ROWS = 4096
 MAX_BYTES = 2**30
-_ROWS = 16_384  # rows that are turned into bytes together
-#: Float64 arithmetic on norms and scales, relative: a rounding for each of 2^16 numbers, and some.
+_ROWS = 16_384  # rows that are quantized together
+#: Covers the float64 rounding of norms and scales: one for each of up to 2^16 numbers, and a few.
 _SOME_ROUNDINGS = 1 + 2.0**-36
 _TRIALS = 5
-_USUAL = 10  # documents that a search returns
+_USUAL_K = 10  # documents that a search usually returns
 
 
 class Quantized:
-    """Vectors as bytes. Searching from several threads at once is safe.
+    """A quantized copy of vectors. Safe to use from several threads.
 
-    largest_error: the largest Euclidean norm of a vector less its copy. largest_norm: of a vector.
+    largest_error: the largest Euclidean norm of a vector minus its copy. largest_norm: that of a
+    vector.
     """
 
     def __init__(self, vectors: np.ndarray) -> None:
-        """vectors: float32 [n, d]; a copy of n · d bytes is made, and kept.
+        """vectors: float32 [n, d]; the copy takes n · d bytes.
 
-        Raises RuntimeError where this torch has no product of bytes, and ValueError for vectors
-        that are not finite.
+        Raises AttributeError if this torch has no product of bytes, RuntimeError if it does not
+        work for these vectors, and ValueError for vectors that are not finite.
         """
         import torch
 
@@ -62,14 +63,14 @@ class Quantized:
         self._check(rows)
 
     def _check(self, rows: np.ndarray) -> None:
-        """Raise RuntimeError if torch._int_mm miscomputes the products of a single query."""
+        """Raise RuntimeError if torch._int_mm miscomputes products with a single query."""
         from dupmae_toolkit.processor import multiplies_bytes_right
 
         if not multiplies_bytes_right(self._from_numpy(rows), at_once=1):
             raise RuntimeError("torch._int_mm miscomputes")
 
     def scores(self, query: np.ndarray) -> tuple[np.ndarray, float]:
-        """Approximate inner products, float64 [n], and by how much they can be off at most.
+        """Approximate inner products, float64 [n], and a bound on their error.
 
         query: float32 [d], finite.
         """
@@ -81,7 +82,7 @@ class Quantized:
         length = math.sqrt(reconstructed @ reconstructed)
         bound = Int8Bound(length, math.sqrt(lost @ lost))
         off = bound.off(self.largest_norm, self.largest_error)
-        # The sums themselves are whole numbers, exact; scaling them takes some roundings.
+        # The sums of whole numbers are exact; scaling them takes some roundings.
         off += length * (self.largest_norm + self.largest_error) * 2.0**-50
         scores = self._products(whole.astype(np.int8)) * (step * self.scale)
         return scores, off * _SOME_ROUNDINGS
@@ -95,11 +96,10 @@ class Quantized:
 
 
 def quantized_if_faster(vectors: np.ndarray) -> Quantized | None:
-    """The copy, where there is one and it answers sooner than the vectors; found out by trying.
+    """The quantized copy if it can be made and is faster than the vectors, which is measured.
 
-    None too where it leaves too many documents to be scored in full, as it does where one of the
-    dimensions, or one of the vectors, is much larger than the others. A search returns the same
-    either way.
+    None if not, or if it leaves too many documents to be scored in full. It does if one dimension,
+    or one vector, is much larger than the others. A search returns the same with and without it.
     """
     count, width = vectors.shape
     if count < MIN_ROWS or vectors.size > MAX_BYTES or width > 2**16:
@@ -110,14 +110,14 @@ def quantized_if_faster(vectors: np.ndarray) -> Quantized | None:
         return None
     samples = vectors[:: -(-count // _TRIALS)]
     tried = [quantized.scores(row) for row in samples]
-    found = [contenders(scores, _USUAL, error) for scores, error in tried]
-    if too_many(sorted(map(len, found))[len(found) // 2], _USUAL, count):
+    found = [contenders(scores, _USUAL_K, error) for scores, error in tried]
+    if too_many(sorted(map(len, found))[len(found) // 2], _USUAL_K, count):
         return None
     query = np.ascontiguousarray(vectors[0])
-    # One after the other, not in turns: each library's threads wait for work for a while.
-    ours = min(_seconds(lambda: quantized.scores(query)) for _ in range(_TRIALS))
-    theirs = min(_seconds(lambda: products(vectors, query[None])) for _ in range(_TRIALS))
-    return quantized if ours < theirs else None
+    # Not in turns: after a call, each library's threads spin for a while and slow the other's.
+    copy_s = min(_seconds(lambda: quantized.scores(query)) for _ in range(_TRIALS))
+    vectors_s = min(_seconds(lambda: products(vectors, query[None])) for _ in range(_TRIALS))
+    return quantized if copy_s < vectors_s else None
 
 
 def _seconds(work: Callable[[], object]) -> float:

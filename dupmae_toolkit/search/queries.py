@@ -1,4 +1,4 @@
-"""Queries in whatever form they come, as vectors that fit the index."""
+"""Turns queries of any form into vectors that fit the index."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
-#: Texts, vectors in memory, or a folder that `dupmae encode --queries` wrote.
+#: Texts, vectors in memory, or a folder written by `dupmae encode --queries`.
 Queries: TypeAlias = Union[Sequence[Query], Representations, "EncodedCorpus"]
 
 
 def query_vectors(
     queries: Queries, info: EncoderInfo | None, index: Path, encoder: Callable[[], Encoder]
 ) -> Representations:
-    """The vectors of queries for an index that was built with ``info``; None: it does not tell.
+    """The vectors of queries for an index that was built with ``info``; None: unknown.
 
-    ``encoder`` is called for texts only. Raises InputError for empty texts, ids that come twice and
+    ``encoder`` is called for texts only. Raises InputError for empty texts, duplicate ids and
     vectors that do not fit; EncoderMismatchError for a folder of another encoder.
     """
     if isinstance(queries, Representations):
@@ -68,11 +68,11 @@ def query_vectors(
 def load_encoder(
     name: str, info: EncoderInfo, *, remembered: bool = False, **settings: Any
 ) -> Encoder:
-    """The named encoder, with the lengths and cuts that the index was built with.
+    """The named encoder, with the maximal lengths and top-k that the index was built with.
 
-    remembered: the name is from a manifest; it may be the path of a folder that is gone, and what
-    is not at hand is not looked up on the network unless it is a hub id with its owner. settings:
-    ``device`` and ``precision``, as ``model.loading.load_encoder`` takes them.
+    remembered: the name is from a manifest, so it may be the path of a folder that is gone. It is
+    then looked up on the network only if it is a hub id with its owner. settings: ``device`` and
+    ``precision``, as ``model.loading.load_encoder`` takes them.
     """
     if remembered and not _is_at_hand(name):
         raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")
@@ -117,7 +117,7 @@ def leg_inputs(vectors: Representations, parts: Sequence[str], max_impact: int) 
 
 
 def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
-    """Query weights as Lucene is given them: ``round_weights``, no zeros, indices sorted."""
+    """Query weights as the lexical leg takes them: ``round_weights``, no zeros, indices sorted."""
     from scipy.sparse import csr_matrix
 
     weights = lexical.tocsr()
@@ -126,19 +126,19 @@ def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
         weights.sum_duplicates()
     data = round_weights(weights.data.astype(np.float32, copy=False), max_impact)
     if type(weights) is csr_matrix and weights.indices.dtype == np.int32:
-        # No new matrix: scipy takes a tenth of a search to look at what it is given.
+        # A shallow copy: for a new matrix, scipy's checks take a tenth of a search's time.
         twin = copy.copy(weights)
         twin.data = data
     else:
         twin = csr_matrix((data, weights.indices, weights.indptr), shape=weights.shape)
     if not data.all():
-        twin = twin.copy()  # the places are still those of the matrix that was given
+        twin = twin.copy()  # it still shares its indices with the matrix that was given
         twin.eliminate_zeros()
     return twin
 
 
 def _check_vectors(vectors: Representations, info: EncoderInfo | None) -> None:
-    """Raise InputError for query vectors that cannot be searched with."""
+    """Raise InputError for query vectors that do not fit the index or hold bad numbers."""
     count = len(vectors.ids)
     got = (tuple(np.shape(vectors.dense)), tuple(np.shape(vectors.lexical)))
     if info is None:
@@ -154,7 +154,7 @@ def _check_vectors(vectors: Representations, info: EncoderInfo | None) -> None:
     terms = got[1][1] if len(got[1]) == 2 else 0
     message = wrong_form(vectors, vectors.ids, (count, width), (count, terms))
     if message:
-        raise InputError(f"the query vectors cannot be used: who made them {message}")
+        raise InputError(f"the query vectors cannot be used: their encoder {message}")
     with np.errstate(over="ignore"):
         dense = vectors.dense.astype(np.float32, copy=False)
         weights = vectors.lexical.data.astype(np.float32, copy=False)

@@ -1,10 +1,9 @@
-"""A leg's ranking: asked deeper until it is settled, and when a fused ranking is proven.
+"""How a leg ranks: it searches deeper until the ranking is settled. When a fused one is proven.
 
-A leg is one part of the score over all segments. FAISS adds up in float32, in an order that depends
-on the batch, and both engines cut a run of equal scores anywhere. So a leg asks for a few more
-documents than it needs, computes their scores again exactly, sorts by score and id, and asks again,
-deeper, for the queries whose cut is not clear: where a document that was not returned might still
-belong in front of it.
+FAISS sums in float32, in an order that depends on the batch, and both FAISS and Lucene cut a run of
+equal scores anywhere. So a leg asks for a few more documents than it needs, computes their scores
+again exactly, and sorts by score and id. Where a document that was not returned could still belong
+before the cut, it asks again, deeper.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.search.arithmetic import Returned
 from dupmae_toolkit.search.numbering import Numbering
 
-#: What a leg asks for beyond the depth.
+#: How many documents a leg asks for beyond the depth.
 SLACK = 16
 
 
@@ -29,8 +28,8 @@ class RankedList:
     """One leg's answer to one query.
 
     documents: int64 numbers, by score as float32 descending, then by id. scores: float64, exact.
-    bound: no document outside the list scores more; infinite where nothing is known, minus infinity
-    where no document is outside. proven: no document that was not looked at belongs in the list.
+    bound: no document outside the list scores more; infinite if nothing is known, minus infinity if
+    no document is outside. proven: no document outside the list belongs in it.
     """
 
     documents: np.ndarray
@@ -41,11 +40,11 @@ class RankedList:
 
 @dataclass(slots=True)
 class Found:
-    """What one query's shards returned so far, and what is known of the documents left out.
+    """What the shards returned for one query so far, and what bounds the scores of all others.
 
-    bound: they score no more, however the products were rounded. likely: they score no more, as
-    products are usually rounded; good enough for a cut that needs no proof. complete: the leg can
-    return no further document.
+    bound: the others score no more, however the products were rounded. likely: they score no more
+    if rounding is as usual; good enough for a cut that needs no proof. complete: there are no
+    others that the leg can return.
     """
 
     documents: np.ndarray
@@ -58,11 +57,11 @@ class Found:
 class Leg:
     """One part of the score, over the shards of all segments.
 
-    shards: what searches a segment, one for each, in the order of ``numbering``. batch: this many
-    queries are best asked together. in_memory: one query takes less time than starting a thread.
-    scale: scores are divided by it. safe_score: sums of products below it cannot overflow.
-    returns_all: every document can be returned; otherwise only those that score more than 0.
-    exact: ``all_scores`` are what ``score`` gives, times the scale.
+    shards: one for each segment, in the order of ``numbering``. batch: how many queries are best
+    searched together. in_memory: one query takes less time than starting a thread. scale: sums of
+    products are divided by it. safe_score: sums below it cannot overflow on the way. returns_all:
+    every document can be returned; otherwise only those that score more than 0. exact:
+    ``all_scores`` divided by the scale are what ``score`` gives.
     """
 
     batch = 16
@@ -77,12 +76,14 @@ class Leg:
         self.shards = shards
 
     def ask(self, queries: Any) -> Asked:
-        """The leg with a batch of queries to answer."""
+        """This leg with a batch of queries."""
         raise NotImplementedError
 
     def score(self, queries: Any, row: int, documents: np.ndarray) -> np.ndarray:
-        """What the query in ``row`` gives to documents by number, float64 [n]; as ``Asked.search``
-        gives it."""
+        """The scores of documents, by number, for the query in ``row``, float64 [n].
+
+        They are the scores that ``Asked.search`` returns.
+        """
         raise NotImplementedError
 
     @property
@@ -103,7 +104,7 @@ class Leg:
 
 
 class Asked:
-    """The queries of a batch, as one leg answers them. Safe to use from several threads."""
+    """A leg with a batch of queries. Safe to use from several threads."""
 
     def __init__(self, leg: Leg, queries: Any) -> None:
         self.leg = leg
@@ -111,9 +112,9 @@ class Asked:
         self._numbering = leg.numbering
 
     def search(self, rows: np.ndarray, depth: int, exact: bool = False) -> list[RankedList]:
-        """The first ``depth`` documents of some of the queries, by row.
+        """The first ``depth`` documents for each of the queries in ``rows``.
 
-        exact: order and cut are proven, not only safe from rounding as it usually is.
+        exact: order and cut are proven; otherwise they are safe only from the usual rounding.
         """
         lists: list[RankedList | None] = [None] * len(rows)
         pending = np.arange(len(rows))
@@ -130,15 +131,15 @@ class Asked:
         return [settled for settled in lists if settled is not None]
 
     def score(self, row: int, documents: np.ndarray) -> np.ndarray:
-        """What one query gives to documents by number, float64; the numbers of ``search``."""
+        """The scores of documents, by number, for the query in ``row``; see ``Leg.score``."""
         return self.leg.score(self.queries, row, documents)
 
     def all_scores(self, rough: bool = True) -> tuple[Any, float]:
-        """Of all queries; see ``Leg.all_scores``."""
+        """The scores of all queries with all documents; see ``Leg.all_scores``."""
         return self.leg.all_scores(self.queries, rough)
 
     def _find(self, rows: np.ndarray, ask: int, exact: bool) -> list[Found]:
-        """The best ``ask`` documents of each shard for these queries, put together."""
+        """For each of these queries, the best ``ask`` documents of every shard together."""
         raise NotImplementedError
 
     def _settle(self, found: Found, depth: int, exact: bool) -> RankedList | None:
@@ -159,12 +160,12 @@ class Asked:
         return RankedList(documents[:depth], scores[:depth], bound, proven)
 
     def _rows_of(self, rows: np.ndarray) -> Any:
-        """Some of the queries; a slice where they lie side by side, which costs less."""
+        """The queries in ``rows``, ascending; consecutive ones as a slice, which costs less."""
         first, last = int(rows[0]), int(rows[-1])
         if last - first + 1 != len(rows):
             return self.queries[rows]
-        whole = len(rows) == self.queries.shape[0]
-        return self.queries if whole else self.queries[first : last + 1]
+        is_batch = len(rows) == self.queries.shape[0]
+        return self.queries if is_batch else self.queries[first : last + 1]
 
     def _gather(self, returned: Sequence[Returned], query: int) -> tuple[np.ndarray, np.ndarray]:
         """One query's live documents by number, and their scores, from every shard's answer."""
@@ -183,17 +184,17 @@ class Asked:
 def proves_sum(
     scores: np.ndarray, k: int, weights: Sequence[float], lists: Sequence[RankedList]
 ) -> bool:
-    """Whether the first ``k`` scores of a weighted sum, float64 [n] falling, are proven.
+    """Whether the first ``k`` scores of a weighted sum, float64 [n], descending, are proven.
 
-    A document outside all lists scores at most Σ weight × (the bound of that leg's list): the
+    A document outside all lists scores at most Σ weight × (the bound of the leg's list): the
     threshold of Fagin, Lotem and Naor, Optimal aggregation algorithms for middleware, 2003, section
-    4. A document in one list only needs no bound: its other scores have been completed. The k-th
+    4. A document in any of the lists needs no bound: its other scores have been completed. The k-th
     score must be above the threshold. Equal is not enough: a document outside with the same score
     could have the smaller id.
     """
     if any(len(listed.documents) and listed.bound == -np.inf for listed in lists):
         return True  # no document is outside that list
-    # The fusion's own arithmetic, which rises with each part even where it rounds.
+    # Summed as the fusion sums, which is monotonic in each part even with rounding.
     threshold = 0.0
     for weight, listed in zip(weights, lists, strict=True):
         threshold += weight * listed.bound if weight else 0.0
@@ -201,12 +202,12 @@ def proves_sum(
 
 
 def above(scores: np.ndarray, k: int, bound: float) -> bool:
-    """Whether there are ``k`` scores, falling, and the k-th is above the bound, both as float32."""
+    """Whether the k-th of ``scores``, descending, exists and exceeds the bound, as float32."""
     return len(scores) >= k and bool(np.float32(scores[k - 1]) > np.float32(bound))
 
 
 def check_finite(scores: np.ndarray) -> None:
-    """Sound vectors give scores that are finite, also as float32, in which they are returned."""
+    """Raise DupMAEError unless all scores are finite as float32, the type that is returned."""
     with np.errstate(over="ignore"):
         fine = np.isfinite(scores.astype(np.float32)).all()
     if not fine:

@@ -1,4 +1,4 @@
-"""What can be searched with texts: one interface for our indexes and for Pyserini's folders."""
+"""Searching with texts or vectors: one interface for our indexes and for Pyserini's folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dupmae_toolkit.search.queries import Queries
 
 
 class Searched(Protocol):
-    """The documents that answers are about, by number."""
+    """The documents that answers refer to, by number."""
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
@@ -30,7 +30,7 @@ class Searched(Protocol):
 
 @dataclass(slots=True)
 class Answers:
-    """The answers to a batch of queries, in their order, and the documents that they are about."""
+    """The answers to a batch of queries, in their order, and the documents they refer to."""
 
     topics: list[str]
     answers: list[Answer]
@@ -38,10 +38,10 @@ class Answers:
 
 
 class Searcher:
-    """Searches with texts or ready-made vectors. Subclasses say what is asked and how to answer.
+    """Searches with texts or query vectors. Subclasses make the requests and the answers.
 
-    path: the folder that is searched. mode: of a search that names none. tag: how the tag of a run
-    that is given none begins.
+    path: the folder that is searched. mode: the default mode. tag: how the default tag of a run
+    begins.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class Searcher:
         depth: int | None = None,
         exact: bool = False,
     ) -> Request:
-        """A checked request, with the defaults of what is searched."""
+        """A checked request, with the defaults of this index."""
         raise NotImplementedError
 
     def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
@@ -68,7 +68,7 @@ class Searcher:
         raise NotImplementedError
 
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
-        """How the scores come about, for a run; nothing here depends on time or machine."""
+        """How a run's scores are computed; nothing here depends on time or machine."""
         raise NotImplementedError
 
     @overload
@@ -104,12 +104,12 @@ class Searcher:
     ) -> list[Hit] | list[list[Hit]]:
         """The ``k`` best documents for a text, or for each of a list of texts.
 
-        mode: hybrid, dense or lexical; None: hybrid, or what one of Pyserini's folders has. fusion:
-        how the parts of a hybrid score become one, by name or in detail. exact: look deeper until
-        the ranking is proven. depth: what each leg returns at first; by default four times ``k``,
-        from 100 to 1000, and at least ``k``. Where the vectors are Flat and the postings in memory,
-        a sum is over all documents whatever the depth. A lexical search returns only documents that
-        share a term with the query.
+        mode: hybrid, dense or lexical; None: hybrid, or the only mode that a Pyserini folder has.
+        fusion: how the parts of a hybrid score are fused, by name or in detail. exact: search
+        deeper until the ranking is proven. depth: how many documents each leg returns at first; by
+        default four times ``k``, from 100 to 1000, and at least ``k``. If the vectors are Flat and
+        the postings in memory, a sum covers all documents, whatever the depth. A lexical search
+        returns only documents that share a term with the query.
         """
         if isinstance(query, str):
             if not query.strip():
@@ -137,7 +137,7 @@ class Searcher:
     ) -> Run:
         """A run: the ``k`` best documents for each of many queries. See ``search``.
 
-        Queries that are encoded already need no encoder. The run's metadata say how it came about,
+        Queries that are already encoded need no encoder. The run's metadata say how it was made,
         and how many topics' rankings are proven.
         """
         return self.run(queries, self.request(k, mode, fusion, depth, exact), tag, progress)
@@ -165,14 +165,14 @@ class Searcher:
         return self.answers([Query("0", text)], request).answers[0]
 
     def hits(self, answer: Answer) -> list[Hit]:
-        """An answer with ids, titles and texts, of the state of the index that gave it."""
+        """An answer with ids, titles and texts, from the state of the index that gave it."""
         documents = answer.snapshot.documents(answer.documents)
         columns = [scores.tolist() for scores in answer.parts.values()]
         hits = []
-        for rank, (document, score, *own) in enumerate(
+        for rank, (document, score, *part_scores) in enumerate(
             zip(documents, answer.scores.tolist(), *columns, strict=True), 1
         ):
-            parts = dict(zip(answer.parts, own, strict=True))
+            parts = dict(zip(answer.parts, part_scores, strict=True))
             title, text = document.title, document.text
             hits.append(Hit(rank, document.id, score, title=title, text=text, **parts))
         return hits
@@ -181,7 +181,7 @@ class Searcher:
 def metadata_of(
     request: Request, index: Path, documents: int, encoder: EncoderInfo | None
 ) -> dict[str, Any]:
-    """What every run's metadata say first."""
+    """The beginning of every run's metadata."""
     return {
         "mode": request.mode,
         "k": request.k,
@@ -194,7 +194,7 @@ def metadata_of(
 
 
 def proof(found: Answers) -> dict[str, Any]:
-    """How many rankings are proven, how deep the legs went for it, and which are not proven."""
+    """How many rankings are proven, how deep the legs had to go, and which are not proven."""
     certificates = [answer.certificate for answer in found.answers]
     deepest = {
         f"deepest_{part}": max(

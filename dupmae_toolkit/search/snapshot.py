@@ -1,7 +1,7 @@
-"""One state of an index, opened for searching, whatever happens to the index meanwhile.
+"""One state of an index, opened for searching, that stays the same while the index changes.
 
-The segments of a state are held against removal. Neither they nor the files that name deleted rows
-ever change, so a snapshot stays as it is while another process adds, deletes or merges.
+A snapshot's segments are locked against removal. Neither they nor the files that name deleted rows
+ever change, so other processes may add, delete and merge meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from dupmae_toolkit.search.lexical import (
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.ranking import Leg
 
-#: How often a state may change between reading what it is and opening it, before that is an error.
+#: How often to try again if the index changes between reading its manifest and opening it.
 _ATTEMPTS = 20
 _ROWS = 4096  # documents that are read together
 
@@ -55,10 +55,10 @@ class Snapshot:
         max_postings: int = MAX_POSTINGS,
         check: str = "quick",
     ) -> None:
-        """before: a snapshot whose open segments are used again where they are the same.
+        """before: a snapshot whose open segments are reused where they are the same.
 
-        max_postings: so many are held in memory at most; Lucene serves the rest. check: how files
-        are checked, one of ``integrity.LEVELS``. Both are those of ``before``, if it is given.
+        max_postings: how many may be held in memory; Lucene searches the others. check: how files
+        are checked, one of ``integrity.LEVELS``. If ``before`` is given, both are as there.
         """
         self._max_postings: int = before._max_postings if before else max_postings
         self.path = path
@@ -70,7 +70,7 @@ class Snapshot:
         self._integrity: Integrity = Integrity(
             path, manifest.checksums, before._integrity.level if before else check
         )
-        # An index that was built anew may have another vocabulary.
+        # A rebuilt index may have another vocabulary.
         digest = manifest.encoder.vocabulary_sha256
         if before is not None and before.manifest.encoder.vocabulary_sha256 == digest:
             self._terms: list[str] = before._terms
@@ -89,7 +89,7 @@ class Snapshot:
             raise
         small = small_ones(manifest, self._max_postings)
         rest = [number for number in range(len(dead)) if number not in small]
-        #: What the legs search and documents are numbered by: the small segments count as one.
+        #: The segments as the legs search them and documents are numbered: small ones as one.
         self.searched: list[Segment | Joined] = [self.segments[number] for number in rest]
         dead_parts = [dead[number] for number in rest]
         if small:
@@ -106,7 +106,7 @@ class Snapshot:
         max_postings: int = MAX_POSTINGS,
         check: str = "quick",
     ) -> tuple[Snapshot, bool]:
-        """The state that the manifest names now, and whether it is another than ``before``."""
+        """The state that the manifest names now, and whether it differs from ``before``."""
         for _ in range(_ATTEMPTS):
             manifest = Manifest.load(path)
             if before is not None and manifest == before.manifest:
@@ -114,7 +114,7 @@ class Snapshot:
             try:
                 return cls(path, manifest, pool, before, max_postings, check), True
             except InputError:
-                # Removed meanwhile, or truly damaged: the manifest tells.
+                # Removed meanwhile if the manifest has changed, damaged if not.
                 if Manifest.load(path) == manifest:
                     raise
         raise InputError(f"{path}: changes faster than it can be opened; try again")
@@ -128,7 +128,7 @@ class Snapshot:
         return self.numbering.ids(numbers)
 
     def engine(self, parts: tuple[str, ...]) -> Engine:
-        """The engine of these parts of the score; a dense search starts no Java."""
+        """The engine for these parts of the score; one for the dense part starts no Java."""
         with self._lock:
             if parts not in self._engines:
                 legs = {part: self._leg(part) for part in parts}
@@ -142,7 +142,7 @@ class Snapshot:
         return LexicalLeg(self.numbering, shards, self.manifest.scale)
 
     def warm(self) -> None:
-        """Read what the legs need, and prepare it for queries that come one by one."""
+        """Read what the legs need, and prepare for single queries."""
         self.engine(PARTS)
         for shard in self._shards.dense(self.searched):
             shard.warm()
@@ -158,7 +158,7 @@ class Snapshot:
                 yield from zip(numbers.tolist(), self.documents(numbers), strict=True)
 
     def documents(self, numbers: np.ndarray) -> list[Document]:
-        """The documents of these numbers, in the order asked for."""
+        """The documents with these numbers, in the order of the numbers given."""
         found: dict[int, Document] = {}
         for segment, where, rows in self.numbering.by_segment(numbers):
             documents = self.searched[segment].documents.get(rows)
@@ -166,12 +166,12 @@ class Snapshot:
         return list(map(found.__getitem__, range(len(numbers))))
 
     def release(self) -> None:
-        """Let the segments be removed; what is open of them can still be read where it is."""
+        """Unlock the segments, so that they can be removed; files that are open stay readable."""
         while self._holds:
             os.close(self._holds.pop())
 
     def close(self) -> None:
-        """Release, and let Lucene's files go; nothing can be searched afterwards."""
+        """Release, and close Lucene's files; nothing can be searched afterwards."""
         with self._lock:
             for segment in self.segments:
                 segment.close()
@@ -179,7 +179,7 @@ class Snapshot:
             self.release()
 
     def __del__(self) -> None:
-        if os is not None:  # the interpreter may be on its way out
+        if os is not None:  # the interpreter may be shutting down
             self.release()
 
     def _by_name(self) -> dict[str, Segment]:
@@ -208,7 +208,7 @@ class Snapshot:
 
 
 class Shards:
-    """The shards of segments, each made once: most segments of a state were in the last one too."""
+    """The shards of segments, made once: successive snapshots have most segments in common."""
 
     def __init__(self) -> None:
         self._dense: WeakKeyDictionary[Segment | Joined, DenseShard] = WeakKeyDictionary()
@@ -221,15 +221,16 @@ class Shards:
                 self._dense[part] = dense_shard(part.faiss, part.forward.dense_matrix)
         return [self._dense[part] for part in parts]
 
-    def lexical(self, parts: Sequence[Segment | Joined], most: int) -> list[LexicalShard]:
-        """The impacts; the smallest in memory, as many as have ``most`` postings together."""
+    def lexical(self, parts: Sequence[Segment | Joined], max_postings: int) -> list[LexicalShard]:
+        """The impacts of each part; the smallest are in memory, up to ``max_postings`` together."""
         sizes = [part.forward.impacts.nnz for part in parts]
         held: set[int] = set()
         by_size = sorted(range(len(sizes)), key=sizes.__getitem__)
+        room = max_postings
         # Joined ones first: Lucene has no index of them.
         for number in sorted(by_size, key=lambda n: not isinstance(parts[n], Joined)):
-            most -= sizes[number]
-            if most < 0 and not isinstance(parts[number], Joined):
+            room -= sizes[number]
+            if room < 0 and not isinstance(parts[number], Joined):
                 break
             held.add(number)
         for number, part in enumerate(parts):
@@ -240,7 +241,7 @@ class Shards:
 
 
 def _lexical_shard(part: Segment | Joined, in_memory: bool) -> LexicalShard:
-    """in_memory: hold the postings, and leave Lucene and Java alone; joined segments must."""
+    """in_memory: hold the postings, without Lucene and Java; joined segments are always held."""
     if isinstance(part, Joined):
         return Postings(part.forward.impacts)
     if in_memory:
