@@ -137,9 +137,9 @@ def largest_norm(vectors: np.ndarray) -> float:
 def rounding(dimensions: int, reach: float) -> float:
     """How far a float32 inner product can be from the true one; ``reach`` is ‖x‖‖y‖.
 
-    |fl(x·y) − x·y| ≤ γ Σ|xᵢyᵢ| ≤ γ ‖x‖‖y‖ with γ = nu / (1 − nu), u = 2⁻²⁴, in any order of summation
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Adding 2 to n
-    covers our own float64 sums and norms; the last summand covers products that underflow.
+    |fl(x·y) − x·y| ≤ γ Σ|xᵢyᵢ| ≤ γ ‖x‖‖y‖ with γ = nu / (1 − nu), u = 2⁻²⁴, in whatever order it is
+    summed (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Adding 2 to
+    n covers our own float64 sums and norms; the last summand covers products that underflow.
     """
     terms = (dimensions + 2) * UNIT
     return terms / (1 - terms) * reach + dimensions * 2.0**-125
