@@ -9,7 +9,10 @@ from scipy.sparse import csr_matrix
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.search import arithmetic
 from dupmae_toolkit.search.answers import Request
+from dupmae_toolkit.search.dense import DenseLeg
+from dupmae_toolkit.search.engine import Engine
 from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.lexical import LexicalLeg
 from tests.search_support import Collection, MemoryLexical, MemoryPostings
 
 COLLECTIONS = {
@@ -107,6 +110,47 @@ def test_with_postings_in_memory_a_sum_is_over_all_documents_whatever_the_depth(
                 assert ranking(collection, answer) == best
                 (alone,) = collection.search(dense[[query]], lexical[query], request)
                 assert ranking(collection, alone) == best
+
+
+class ScaledDense(DenseLeg):
+    """A leg whose scores are divided by a scale and, unlike a lexical leg's, not exact."""
+
+    scale = 1 / 64
+
+    def score(self, queries, row, documents):
+        return super().score(queries, row, documents) / self.scale
+
+
+@pytest.mark.parametrize(("noise", "rough"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.5)])
+def test_the_error_of_a_leg_is_scaled_as_its_scores_are(noise, rough, monkeypatch):
+    monkeypatch.setattr(arithmetic, "EXACT_COST", 1)
+    for seed in range(4):
+        collection = Collection(
+            (400, 300), seed=seed, noise=noise, rough=rough, lexical=MemoryPostings
+        )
+        scaled = ScaledDense(collection.numbering, collection.dense_shards)
+        lexical_leg = LexicalLeg(collection.numbering, collection.lexical_shards, collection.scale)
+        engine = Engine(collection.numbering, {"dense": scaled, "lexical": lexical_leg})
+        dense, lexical = collection.queries(seed=seed)
+        answers = engine.search({"dense": dense, "lexical": lexical}, Request(5, depth=5))
+        for query, answer in enumerate(answers):
+            d, s = collection.parts(dense[query], lexical[query])
+            assert ranking(collection, answer) == collection.best(d * 64 + s, 5)
+
+
+def test_only_scores_with_an_error_are_computed_again(monkeypatch):
+    collection = Collection((700,), rough=1000.0, lexical=MemoryPostings)
+    calls = []
+    for leg in (DenseLeg, LexicalLeg):
+        whole = leg.all_scores
+        monkeypatch.setattr(
+            leg, "all_scores", lambda *a, w=whole, n=leg, **k: calls.append(n) or w(*a, **k)
+        )
+    dense, lexical = collection.queries()
+    (answer,) = collection.search(dense[:1], lexical[0], Request(5, depth=5))
+    d, s = collection.parts(dense[0], lexical[0])
+    assert ranking(collection, answer) == collection.best(d + s, 5)
+    assert calls == [DenseLeg, LexicalLeg, DenseLeg]
 
 
 @pytest.mark.parametrize("rough", [0.0, 0.5])

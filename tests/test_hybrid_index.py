@@ -166,6 +166,21 @@ def test_metadata_say_how_scores_came_about(index):
     assert "left out" in index.search_batch(TOPICS, 5, "lexical").metadata["lexical"]["missing"]
 
 
+def test_metadata_describe_the_state_that_was_searched(tmp_path):
+    index = HybridIndex.build(tmp_path / "index", DOCUMENTS, ENCODER)
+    request = index.request(5)
+    found = index.answers(TOPICS, request)
+    before = index.run_of(found, request).metadata
+    rebuilt = HybridIndex.build(
+        tmp_path / "index", DOCUMENTS[:50], ENCODER, max_impact=1000, overwrite=True
+    )
+    assert index.refresh()
+    assert index.run_of(found, request).metadata == before
+    assert index.search_batch(TOPICS, 5).metadata["lexical"]["max_impact"] == 1000
+    rebuilt.close()
+    index.close()
+
+
 def test_every_fusion_sees_completed_scores(index):
     vectors = ENCODER.encode_queries([TOPICS[0].text])
     by_depth = {}
@@ -288,6 +303,7 @@ def test_vectors_that_do_not_fit_are_refused(index):
         ({"k": 0}, "k is 0"),
         ({"k": -1}, "k is -1"),
         ({"mode": "both"}, "hybrid, dense, lexical"),
+        ({"mode": ""}, "hybrid, dense, lexical"),
         ({"fusion": "mean"}, "sum, linear, rrf"),
         ({"fusion": "rrf", "exact": True}, "cannot be certified"),
         ({"depth": 3}, "at least k"),

@@ -53,7 +53,8 @@ class Exhaustive:
         for row, query_scores in enumerate(zip(*scores, strict=True)):
             answer = self._best(queries, row, query_scores, request, errors)
             if answer is None:
-                answer = self._best(queries, row, self._closer(queries, row), request)
+                closer = self._closer(queries, row, query_scores, errors)
+                answer = self._best(queries, row, closer, request)
                 assert answer is not None
             answers.append(answer)
         return answers
@@ -62,12 +63,20 @@ class Exhaustive:
         """What each leg would return for a batch of one query, proven."""
         return {part: [self._list(leg, asked[part], depth)] for part, leg in self._legs.items()}
 
-    def _closer(self, queries: Mapping[str, Any], row: int) -> list[np.ndarray]:
-        """The scores of one query with all documents, with no error but rounding."""
+    def _closer(
+        self,
+        queries: Mapping[str, Any],
+        row: int,
+        scores: Sequence[np.ndarray],
+        errors: Sequence[float],
+    ) -> list[np.ndarray]:
+        """The same scores of one query, without ``errors``: off by rounding alone."""
         rows = slice(row, row + 1)
         return [
-            leg.all_scores(queries[part][rows], rough=False)[0][0]
-            for part, leg in self._legs.items()
+            leg.all_scores(queries[part][rows], rough=False)[0][0] if error else leg_scores
+            for (part, leg), leg_scores, error in zip(
+                self._legs.items(), scores, errors, strict=True
+            )
         ]
 
     def _best(
@@ -91,10 +100,11 @@ class Exhaustive:
         legs = list(zip(self._legs.items(), weights, scores, errors, strict=True))
         for (part, leg), weight, leg_scores, error in legs:
             bound, off = leg.limits(queries[part], row, leg_scores)
-            weighted = np.multiply(leg_scores, weight / leg.scale, dtype=np.float64)
+            scaled = weight / leg.scale
+            weighted = np.multiply(leg_scores, scaled, dtype=np.float64)
             sums = np.add(sums, weighted, out=weighted)
-            margin += weight * (off + error)
-            largest += weight * bound
+            margin += scaled * (off + error)
+            largest += scaled * bound
             safe = safe and bound < leg.safe_score
         if not (safe and largest < _SAFE_SUM):
             # A score that overflowed says nothing about its document: keep it as a contender.

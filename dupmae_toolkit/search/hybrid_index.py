@@ -262,7 +262,7 @@ class HybridIndex(Searcher):
             fusion = replace(fusion, weights=weights)
         if depth is None:
             depth = max(k, min(max(4 * k, LEAST_DEPTH), MOST_DEPTH))
-        return Request(k, mode or self.mode, fusion, depth, exact)
+        return Request(k, self.mode if mode is None else mode, fusion, depth, exact)
 
     def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
         """The answers as documents by number, with their certificates."""
@@ -281,7 +281,8 @@ class HybridIndex(Searcher):
 
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
         """How scores are computed and fused, what a missing one counts as, and how ties break."""
-        manifest = self.manifest
+        # The open state may be newer than the one that was searched.
+        manifest = searched.manifest if isinstance(searched, Snapshot) else self.manifest
         described = metadata_of(request, self.path, len(searched), manifest.encoder)
         if request.mode == "hybrid":
             described["depth"] = request.depth

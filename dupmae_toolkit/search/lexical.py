@@ -189,8 +189,8 @@ class LexicalLeg(Leg):
         return [np.concatenate(own) for own in zip(*found, strict=True)], 0.0
 
     def limits(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
-        """The largest of the query's scores with all documents, scaled; nothing is rounded."""
-        return float(scores.max(initial=0.0)) / self.scale, 0.0
+        """The largest of the query's scores with all documents; nothing is rounded."""
+        return float(scores.max(initial=0.0)), 0.0
 
     def score(self, queries: csr_matrix, row: int, documents: np.ndarray) -> np.ndarray:
         """Σ weight × impact / scale for documents by number, float64."""

@@ -94,12 +94,17 @@ class Leg:
     def all_scores(self, queries: Any, rough: bool = True) -> tuple[Any, float]:
         """Each query's scores with all n documents, float [q][n], not yet divided by the scale.
 
-        The second value: how far off they may be, beyond rounding. rough: whether they may be.
+        The second value bounds their error beyond rounding, also not divided by the scale. rough:
+        whether there may be such an error.
         """
         raise NotImplementedError
 
     def limits(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
-        """Of one query with its ``all_scores``: a bound of any score, scaled, and of rounding."""
+        """Bounds on ``scores``, what ``all_scores`` gives for the query in ``row``.
+
+        The first bounds their absolute values, the second how far rounding takes them from what
+        ``score`` gives. Like ``scores``, neither is divided by the scale.
+        """
         raise NotImplementedError
 
 
