@@ -1,1 +1,1 @@
-"""Ours beside a peer on the same work in one go: `make bench`, `python -m benchmarks --help`."""
+"""Compares ours with peers on the same work: `make bench`, `python -m benchmarks --help`."""

@@ -1,7 +1,7 @@
-"""Runs the benchmarks, each subject in a process of its own, and prints the table.
+"""Runs the benchmarks, each subject in its own process, and prints a table.
 
-A row runs ours and a peer in one process on the same work, in turns where that is fair. Peers come
-with the extra `bench`; one that is missing gives a row that says so.
+For each row, ours and a peer do the same work in one process, in turns where that is fair. The
+extra `bench` installs the peers; a missing one gives a row that says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.rows import Row, Sizes, table
 
-#: Subject -> its sizes where none are given. Its module has ``measure(folder, sizes)``.
+#: Subject -> its default sizes. Its module has ``measure(folder, sizes)``.
 SUBJECTS = {
     "collator": Sizes(32, 0),
     "encoding": Sizes(1_000, 150),
@@ -34,7 +34,7 @@ SUBJECTS = {
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Parse, run, print; 1 if a subject ended without an answer."""
+    """Parse, run, print; returns 1 if a subject's process ended without a result."""
     given = _parser().parse_args(words)
     names = given.subjects or list(SUBJECTS)
     rows = run_here(names[0], given) if len(names) == 1 else []
@@ -61,39 +61,40 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="NAME",
         type=_subject,
-        help=f"what to run, all by default: {names}",
+        help=f"which to run, all by default: {names}",
     )
-    parser.add_argument("--documents", type=_count, metavar="N", help="instead of each one's own")
-    parser.add_argument("--queries", type=_count, metavar="N", help="instead of each one's own")
-    parser.add_argument("--large", action="store_true", help="memory and growth ten times further")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw growth; takes matplotlib")
+    parser.add_argument("--documents", type=_count, metavar="N", help="for every subject")
+    parser.add_argument("--queries", type=_count, metavar="N", help="for every subject")
+    parser.add_argument("--large", action="store_true", help="memory and growth: ten times more")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw growth; needs matplotlib")
     return parser
 
 
 def _subject(text: str) -> str:
     if text not in SUBJECTS:
-        raise argparse.ArgumentTypeError(f"{text!r}: choose of {', '.join(SUBJECTS)}")
+        raise argparse.ArgumentTypeError(f"{text!r}: choose from {', '.join(SUBJECTS)}")
     return text
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def run_here(name: str, given: argparse.Namespace) -> list[Row]:
     """The rows of one subject, in this process."""
-    own = SUBJECTS[name]
-    sizes = Sizes(given.documents or own.documents, given.queries or own.queries, given.large)
+    default = SUBJECTS[name]
+    documents, queries = given.documents or default.documents, given.queries or default.queries
+    sizes = Sizes(documents, queries, given.large)
     module = importlib.import_module(f"benchmarks.{name}")
     with tempfile.TemporaryDirectory(prefix="dupmae-bench-") as folder:
         return module.measure(Path(folder), sizes)
 
 
 def run_apart(name: str, given: argparse.Namespace) -> list[Row]:
-    """The rows of one subject, in a new process: threads, Java and memory are its own."""
+    """The rows of one subject, in a new process with its own threads, Java and memory."""
     with tempfile.TemporaryDirectory(prefix="dupmae-bench-") as folder:
         answer = Path(folder) / "rows.json"
         words = [name, "--json", str(answer)]

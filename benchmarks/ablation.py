@@ -1,16 +1,16 @@
-"""The paper's ablation, small: what each pre-training loss is worth, and each of the two vectors.
+"""The paper's ablation on a small scale: the worth of each pre-training loss and each vector.
 
     python -m benchmarks.ablation --data TEXTS --model START --collections ZIP ... --output DIR
 
-From one start, with equal steps on equal texts, four pre-trainings (masked tokens only, RetroMAE,
-bag of words only, DupMAE); then the same fine-tuning of each; then nDCG@10 of [CLS] alone, of the
-lexical vector alone, and of both at equal memory, on every collection. What stands in DIR
-already is not done again, so a run that was stopped goes on where it was, and processes with
-different ``--arms`` may work in the same DIR side by side; a last one without prints the table.
+Four pre-trainings (masked tokens only, RetroMAE, bag of words only, DupMAE) take equal numbers of
+steps on the same texts from the same start. Each model then gets the same fine-tuning. Measured is
+nDCG@10 of [CLS] alone, of the lexical vector alone, and of both at equal memory, on every
+collection. What DIR already holds is not done again, so a run that was stopped continues. Processes
+with different ``--arms`` may work in the same DIR at once; a last one without it prints the table.
 
-Memory is counted in bytes a document, ``MEMORY`` for each way: [CLS] alone as float16; the lexical
-vector alone as ``MEMORY / 3`` terms of two bytes for the term and one for its impact; both as half
-of each, the dense numbers in one byte with a scale of their own.
+Memory is counted in bytes per document, ``MEMORY`` for each way. [CLS] alone is float16. The
+lexical vector alone has ``MEMORY / 3`` terms, two bytes for the term and one for its impact. Both
+together get half each; dense numbers then take one byte, with a scale for each vector.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
                 write_json(path, measure(model, collection))
             results[arm, name] = json.loads(path.read_text("utf-8"))
     if len(given.arms) < len(ARMS):
-        return  # a part of the work; whoever has done all of it gets the table
+        return  # part of the work; only a run with all arms prints the table
     names = [Path(collection).stem for collection in given.collections]
     print(table(results, names))
     print()
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def train(folder: Path, changes: dict[str, float], given: Any) -> Path:
-    """The fine-tuned checkpoint of one arm; trainings that were stopped go on."""
+    """The fine-tuned checkpoint of one arm; trainings that were stopped continue."""
     from dupmae_toolkit.training.finetune import finetune
     from dupmae_toolkit.training.pretrain import pretrain
     from dupmae_toolkit.training.recipe import FinetuneRecipe, PretrainRecipe
@@ -134,7 +134,7 @@ def measure(model: Path, collection: str) -> dict[str, dict[str, float]]:
 
 
 def in_bytes(vectors: np.ndarray) -> np.ndarray:
-    """float32 [n, d] as signed bytes with a scale for each row would give it back."""
+    """float32 [n, d] as reconstructed from signed bytes with a scale for each row."""
     scale = np.abs(vectors).max(axis=1, keepdims=True) / 127
     scale[scale == 0] = 1
     return np.rint(vectors / scale) * scale
@@ -152,13 +152,13 @@ def strongest(weights: csr_matrix, count: int) -> csr_matrix:
 
 
 def best(ids: list[str], scores: np.ndarray, depth: int = 100) -> Ranking:
-    """The first hits of one row of scores."""
+    """The best documents by one row of scores."""
     order = np.argsort(-scores, kind="stable")[:depth]
     return Ranking.sorted([ids[i] for i in order], scores[order])
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a mean by the bootstrap's percentiles, always the same draw."""
+    """The 95 % percentile bootstrap interval of a mean, with a fixed seed."""
     rng = np.random.default_rng(0)
     draws = rng.integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
@@ -166,7 +166,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def table(results: Results, names: list[str]) -> str:
-    """Markdown: nDCG@10 with its interval, a row for each pre-training and way."""
+    """Markdown: nDCG@10 with its interval, one row for each pre-training and way."""
     lines = [
         "| pre-training | vectors | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
@@ -183,7 +183,7 @@ def table(results: Results, names: list[str]) -> str:
 
 
 def comparison(results: Results, names: list[str]) -> str:
-    """Markdown: how much better the last arm is than each other, topic by topic, with intervals."""
+    """Markdown: mean differences per topic, last arm minus each other one, with intervals."""
     *others, best = ARMS
     lines = [
         f"| {best} minus | vectors | " + " | ".join(names) + " |",

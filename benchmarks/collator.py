@@ -1,11 +1,11 @@
-"""Making a pre-training batch, against the published way of making it, in plain Python.
+"""Making a pre-training batch, against the published algorithm in plain Python.
 
-The peer is written here from the description of the algorithm (RetroMAE, DupMAE): text by text,
-the words are put together from the tokens' strings; each mask shuffles them and takes what fits, in
-Python; a text of L tokens gets a pool of min(L, 256) such masks, and each of its rows draws one;
-and the terms of a text are counted into an array as wide as the vocabulary.
+The peer is written here from the description of the algorithm (RetroMAE, DupMAE). It takes one text
+at a time and puts words together from the tokens' strings. Each mask shuffles the words and takes
+those that fit. A text of L tokens gets a pool of min(L, 256) such masks, and each of its rows draws
+one. The terms of a text are counted into an array as wide as the vocabulary.
 
-Times are the process's own, of one thread: other work on the machine would count otherwise.
+Times are CPU times of one thread, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """``run`` with a batch as large as in a training, or smaller."""
+    """``run`` with a batch of a training's size, or smaller."""
     return run(min(sizes.documents, 32))
 
 
 def run(texts: int = 32, length: int = 512, rounds: int = 3) -> list[Row]:
-    """One row: the best of so many rounds for each, on one thread each."""
+    """One row: for each side the best of ``rounds``, on one thread."""
     import torch
 
     tokenizer = make_tokenizer()
@@ -42,7 +42,7 @@ def run(texts: int = 32, length: int = 512, rounds: int = 3) -> list[Row]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        ours(examples[:1])  # imports and caches are nobody's work
+        ours(examples[:1])  # imports and caches do not count
         best = [min(_cpu_s(make, examples) for _ in range(rounds)) for make in (ours, peer)]
     finally:
         torch.set_num_threads(threads)
@@ -58,7 +58,7 @@ def _cpu_s(make: Any, examples: Any) -> float:
 
 
 def agreement(ours: Any, peer: Any, examples: list[dict[str, list[int]]]) -> str:
-    """What is not drawn at random is the same; of what is, the shares."""
+    """Whether the targets that are not random are equal, and what shares of tokens are drawn."""
     a, b = ours(examples), peer(examples)
     dense = np.zeros(b["bow"].shape, np.float32)
     np.put_along_axis(dense, a["bow_ids"].numpy(), a["bow_weights"].numpy(), axis=1)
@@ -74,7 +74,7 @@ def agreement(ours: Any, peer: Any, examples: list[dict[str, list[int]]]) -> str
 
 
 class PlainCollator:
-    """The published algorithm, a text and a mask at a time."""
+    """The published algorithm, one text and one mask at a time."""
 
     def __init__(self, tokenizer: Any, seed: int = 0) -> None:
         self.tokenizer = tokenizer
@@ -114,7 +114,7 @@ class PlainCollator:
         }
 
     def mask(self, tokens: list[str], ids: list[int], rate: float) -> list[bool]:
-        """One whole-word mask: words in random order, each taken that still fits."""
+        """One whole-word mask: goes through the words in random order, takes those that fit."""
         words: list[list[int]] = []
         for place, (token, number) in enumerate(zip(tokens, ids, strict=True)):
             if number in self.special:
@@ -167,7 +167,7 @@ def make_tokenizer() -> Any:
 
 
 def make_texts(count: int, length: int, seed: int = 0) -> list[dict[str, list[int]]]:
-    """Full texts: words by Zipf's law, one in seven followed by a piece or two."""
+    """Texts of ``length`` tokens: words by Zipf's law, every seventh with one or two pieces."""
     rng = np.random.default_rng(seed)
     chance = 1 / np.arange(10, WORDS + 10)
     texts = []

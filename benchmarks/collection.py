@@ -1,4 +1,4 @@
-"""A synthetic collection as an index of ours, and the plain computation that it is checked by."""
+"""A synthetic collection as an index of ours, and a plain computation to check results with."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TERM = "t"  # what the terms' names begin with
 
 @dataclass
 class Collection:
-    """An index of one segment, queries, and what each document's vectors are.
+    """An index of one segment, with the vectors of its queries and documents.
 
-    queries: vectors of whole weights. vectors: those of the documents, in the order of the ids.
+    queries: their lexical weights are whole numbers. vectors: the documents', in the order of ids.
     """
 
     index: HybridIndex
@@ -51,7 +51,7 @@ class Collection:
 
     @property
     def weights(self) -> tuple[float, float]:
-        """What a dense and a lexical score count in a hybrid one."""
+        """The weights of a dense score and of Σ weight × impact in a hybrid score."""
         info = self.index.manifest.encoder
         return info.dense_weight, info.lexical_weight / self.index.manifest.scale
 
@@ -85,22 +85,22 @@ class Collection:
 
 
 def share_of_best(scores: np.ndarray, found: np.ndarray, k: int) -> float:
-    """How many of the best ``k`` by ``scores`` are among the rows ``found``, ties counting.
+    """The share of the best ``k`` by ``scores`` among the rows ``found``; ties at the cut count.
 
     scores: float64 [n]. found: distinct row numbers, of which the first ``k`` count.
     """
     k = min(k, len(scores))
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    return float(np.count_nonzero(scores[found[:k]] >= least)) / k
+    cut = np.partition(scores, len(scores) - k)[len(scores) - k]
+    return float(np.count_nonzero(scores[found[:k]] >= cut)) / k
 
 
-def sample(count: int, most: int = 50) -> list[int]:
-    """Query numbers spread over all, to be checked by the plain computation."""
-    return sorted(set(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()))
+def sample(count: int, limit: int = 50) -> list[int]:
+    """At most ``limit`` query numbers, evenly spread, to check with the plain computation."""
+    return sorted(set(np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()))
 
 
 def quality(collection: Collection, rankings: dict[str, Ranking], k: int) -> tuple[float, float]:
-    """Over a sample of queries: the share of the exact top ``k``, and of scores that are right."""
+    """For a sample of queries: the shares of the exact top ``k`` found, and of correct scores."""
     numbers = sample(len(collection.queries))
     found, right, total = 0.0, 0, 0
     for number in numbers:
@@ -114,7 +114,7 @@ def quality(collection: Collection, rankings: dict[str, Ranking], k: int) -> tup
 
 
 class StockQueries:
-    """Query encoders for stock Pyserini: the text "17" is the query number 17."""
+    """Query encoders for stock Pyserini: the text "17" stands for query number 17."""
 
     def __init__(self, collection: Collection) -> None:
         self.dense = _DenseQueries(collection.queries.dense)
@@ -133,7 +133,7 @@ class _DenseQueries:
 
 
 class LexicalQueries:
-    """Hands out the vector, term to weight, whose number is the text."""
+    """Returns the vector, a mapping from term to weight, whose number is the text."""
 
     def __init__(self, matrix: csr_matrix) -> None:
         self._vectors = [
@@ -147,8 +147,8 @@ class LexicalQueries:
 
 def stock_hybrid(collection: Collection) -> Any:
     """Pyserini's HybridSearcher over the index's own two folders. Raises NoPeerError."""
-    jvm.start()  # with options of ours, before Pyserini would
-    os.environ.setdefault("OPENAI_API_KEY", "none")  # it asks for one when it is imported
+    jvm.start()  # with our options, before Pyserini starts it
+    os.environ.setdefault("OPENAI_API_KEY", "none")  # Pyserini needs one to be imported
     with peer_import("pyserini"):
         from pyserini.search.faiss import FaissSearcher
         from pyserini.search.hybrid import HybridSearcher

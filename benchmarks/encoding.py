@@ -1,9 +1,9 @@
-"""Texts to both vectors, against sentence-transformers and against the machine's own arithmetic.
+"""Encoding texts to both vectors, against sentence-transformers and the machine's matrix product.
 
-The peer has the built-in encoder's weights twice, as its library has it: a SparseEncoder (the
-masked LM and SPLADE's pooling) and a SentenceTransformer ([CLS], normalised), each with a pass of
-its own. Lengths, top-k and the tokens that are pooled are the encoder's, so the vectors must be
-equal. Documents are the docstrings of the running Python.
+The peer loads the built-in encoder's weights twice, as its library requires: as a SparseEncoder
+(the masked LM and SPLADE's pooling) and as a SentenceTransformer ([CLS], normalised), each with its
+own pass. Lengths, top-k and pooled tokens are those of our encoder, so the vectors must be equal.
+Documents are the docstrings of the running Python.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from benchmarks.rows import (
 )
 
 PEER = "sentence-transformers"
-#: Relative to a row's largest number: what rounding in either precision leaves.
+#: Tolerance for rounding in each precision, relative to a row's largest number.
 CLOSE = {"fp32": 1e-3, "bf16": 5e-2}
 _QUESTION = "how do I turn text into a date"
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """Documents, documents by arithmetic, queries one by one, and a fresh process's first query."""
+    """Documents, their matrix products, single queries, and a fresh process's first query."""
     from dupmae_toolkit import DupMAEEncoder
     from dupmae_toolkit.demo.docstrings import read_docstrings
     from dupmae_toolkit.demo.questions import load_questions
@@ -60,7 +60,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 class Peer:
-    """Both of sentence-transformers' encoders on the weights of ours. Raises NoPeerError."""
+    """Both of sentence-transformers' encoders with our weights. Raises NoPeerError."""
 
     def __init__(self, encoder: Any, dtype: str = "fp32") -> None:
         with peer_import(PEER):
@@ -75,7 +75,7 @@ class Peer:
         ordinary = encoder.ordinary
 
         class WithoutSpecialTokens(nn.Module):
-            """Takes [CLS] and [SEP] out of the pool, as the encoder was trained."""
+            """Excludes [CLS] and [SEP] from pooling, as in the encoder's training."""
 
             def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
                 mask = features["attention_mask"] * ordinary[features["input_ids"]]
@@ -97,7 +97,7 @@ class Peer:
         return self._both(texts, self.config.max_length, self.config.top_k)
 
     def queries(self, texts: list[str]) -> tuple[np.ndarray, Any]:
-        """The same of queries."""
+        """The same for queries."""
         return self._both(texts, self.config.query_max_length, self.config.query_top_k)
 
     def _both(self, texts: list[str], length: int, top_k: int) -> tuple[np.ndarray, Any]:
@@ -128,9 +128,9 @@ def _documents(encoder: Any, texts: list[str], work: str, dtype: str) -> Row:
 
 
 def agreement(dense: np.ndarray, lexical: Any, other: np.ndarray, terms: Any, close: float) -> str:
-    """For how many texts both vectors are equal but for ``close`` of their largest number.
+    """For how many texts both vectors are equal within ``close``, relative to the largest number.
 
-    A term at the edge of the top-k may be in one and not in the other, if others weigh as much.
+    A term at the cut of the top-k may be missing on one side if others have the same weight.
     """
     equal = 0
     for row in range(len(dense)):
@@ -146,10 +146,10 @@ def agreement(dense: np.ndarray, lexical: Any, other: np.ndarray, terms: Any, cl
 
 
 def flop(config: Any, vocabulary: int, lengths: Sequence[int], special: int = 2) -> float:
-    """Floating-point operations that both vectors of texts take, counted from BERT's layers.
+    """The floating-point operations for both vectors of texts, counted from BERT's layers.
 
-    lengths: in tokens, ``special`` ones included; those do not meet the vocabulary. A product of
-    [a, b] and [b, c] is 2·a·b·c; what is not a product of matrices is not counted.
+    lengths: in tokens, including ``special`` ones, for which there are no products with the
+    vocabulary. A product of [a, b] and [b, c] counts 2·a·b·c; only matrix products are counted.
     """
     h, i, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     total = 0
@@ -213,7 +213,7 @@ def _queries(encoder: Any, queries: list[str], work: str) -> Row:
     return Row(work, PEER, ours_ms, theirs_ms, same, "ms", details)
 
 
-#: What a fresh process runs; it says so when the vectors are there, and what the dense one holds.
+#: What a fresh process runs. It prints when it has the vectors, and a number of the dense one.
 _OURS = """
 from dupmae_toolkit import load_encoder
 found = load_encoder("builtin").encode_queries([QUESTION])
@@ -241,7 +241,7 @@ print("done", found[0][0, 0], flush=True)
 
 
 def first_query(work: str, rounds: int = 3) -> Row:
-    """Seconds from the start of a process to its first vectors, the least of so many, in turns."""
+    """Seconds from the start of a process to its first vectors: the least of ``rounds``."""
     with peer_import(PEER):
         import sentence_transformers  # noqa: F401
     (mine, theirs), (ours_s, theirs_s) = in_turns(

@@ -1,4 +1,4 @@
-"""The lexical leg, exact, against an approximate engine (Seismic) and against scipy's product."""
+"""The lexical leg, exact, against an approximate engine (Seismic) and scipy's matrix product."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from benchmarks.rows import Row, Sizes, against, in_turns, peer_import, timed
 K = 10
 DEEP = 1000
 RECALL = 0.99
-#: Terms of a query that Seismic looks at, and what it leaves out of a list; the cheapest first.
+#: Seismic's query_cut (terms of a query that it uses) and heap_factor; the fastest first.
 SETTINGS = ((5, 0.9), (8, 0.9), (10, 0.9), (15, 0.9), (20, 0.95), (30, 1.0), (100, 1.0))
-#: Queries that scipy multiplies at once: their scores of all documents are in memory.
+#: Queries that scipy multiplies at once; their scores with all documents are in memory.
 _BLOCK = 64
 
 Found = list[tuple[np.ndarray, np.ndarray]]
@@ -37,7 +37,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def ours(collection: Collection, k: int) -> Any:
-    """A run of the lexical leg alone: exact scores, ties by id."""
+    """A lexical run: exact scores, ties by id."""
     return collection.index.search_batch(collection.queries, k, mode="lexical", depth=k)
 
 
@@ -47,9 +47,9 @@ def recall(collection: Collection, found: list[np.ndarray], k: int) -> float:
     shares = []
     for number in numbers:
         exact = collection.overlaps(number)
-        most = min(k, int(np.count_nonzero(exact)))
-        if most:
-            shares.append(share_of_best(exact, found[number], most))
+        possible = min(k, int(np.count_nonzero(exact)))
+        if possible:
+            shares.append(share_of_best(exact, found[number], possible))
     return float(np.mean(shares))
 
 
@@ -74,7 +74,7 @@ def _scipy(collection: Collection, work: str, k: int) -> Row:
 
 
 def by_product(queries: csr_matrix, documents: csr_matrix, k: int) -> Found:
-    """The best ``k`` rows of each query and their scores, above 0, by a product of everything.
+    """The best ``k`` rows of each query with scores above 0, by a full matrix product.
 
     queries: float32 CSR [q, |V|]. documents: float32 CSR [|V|, n], a row for each term.
     """
@@ -130,6 +130,6 @@ def _seismic(collection: Collection, work: str) -> Row:
 
 
 def _seismic_rows(collection: Collection, found: list[list[tuple]]) -> list[np.ndarray]:
-    """Rows by query; a query without any hit comes back as an empty list, so names are read."""
+    """Rows by query. Results are matched by name, since a query without hits returns no name."""
     by_name = {hits[0][0]: [hit[2] for hit in hits] for hits in found if hits}
     return [collection.rows(by_name.get(topic, [])) for topic in collection.queries.ids]

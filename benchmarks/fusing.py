@@ -1,8 +1,8 @@
 """Fusing and writing runs, against ranx and Pyserini; measuring them, against ir_measures.
 
-The runs are synthetic: of each topic's thousand documents about half stand in both runs. Fusion is
-by reciprocal ranks with k = 60, which all three know, over everything that either run holds, so
-that the results can be compared number by number.
+The runs are synthetic; about half of each topic's thousand documents are in both runs. Fusion is by
+reciprocal ranks with k = 60, which all three support, over all documents of both runs, so that the
+results can be compared number by number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Fused = dict[str, dict[str, float]]
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """Files to a file, and memory to a file, for each peer; then measuring, both ways."""
+    """Fusing from memory and from files, for each peer; and measuring, both ways."""
     depth = min(DEPTH, sizes.documents // 2 or 1)
     runs = [synthetic_run(sizes.queries, depth, sizes.documents, seed) for seed in (1, 2)]
     paths = [folder / f"{run.tag}.trec" for run in runs]
@@ -39,7 +39,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
         write_run(run, path)
     size = f"{sizes.queries:,} topics × {depth:,}"
     measured = []
-    # First: on top of millions of objects that a peer left behind, everything takes longer.
+    # Measuring runs first: after a peer has left millions of objects behind, everything is slower.
     for reading in (False, True):
         work = f"{'reading and measuring' if reading else 'measuring'} {size}"
         measured += against(
@@ -62,7 +62,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 def synthetic_run(topics: int, depth: int, documents: int, seed: int) -> Run:
     """A run whose topics rank ``depth`` of the same 2 · ``depth`` documents, none twice.
 
-    Scores are float32 and differ: where they tie, the tools have orders of their own.
+    Scores are float32 and all different, since each tool orders ties in its own way.
     """
     names = [f"d{number:08}" for number in range(documents)]
     rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def synthetic_run(topics: int, depth: int, documents: int, seed: int) -> Run:
 
 
 def as_dicts(run: Run) -> Fused:
-    """A run as the peers take it."""
+    """A run in the form that the peers take."""
     return {
         topic: dict(zip(ranking.ids, ranking.scores.astype(float).tolist(), strict=True))
         for topic, ranking in run.topics.items()
@@ -86,7 +86,7 @@ def as_dicts(run: Run) -> Fused:
 
 
 class Ranx:
-    """ranx's way: runs are dicts that its compiled code reads."""
+    """Fusing with ranx, whose compiled code reads runs as dicts."""
 
     def __init__(self) -> None:
         with peer_import("ranx"):
@@ -114,7 +114,7 @@ class Ranx:
 
 
 class Pyserini:
-    """Pyserini's way: runs are tables of pandas."""
+    """Fusing with Pyserini, whose runs are pandas tables."""
 
     def __init__(self) -> None:
         os.environ.setdefault("OPENAI_API_KEY", "none")
@@ -156,7 +156,7 @@ def _fusing(
     work: str, name: str, peer: Any, runs: list[Run], paths: list[Path], reading: bool, folder: Path
 ) -> Row:
     fusion = Fusion("rrf", rrf_k=RRF_K)
-    # A peer that reads the topics as it likes gets what its own reading gives.
+    # When reading is measured, the peer reads the files itself.
     loaded = [] if reading else [peer.load(run) for run in runs]
 
     def ours() -> Run:
@@ -179,7 +179,7 @@ def _fusing(
 
 
 def agreement(mine: dict[str, Ranking], theirs: Fused) -> str:
-    """For how many topics both hold the same documents with the same scores, as far as float32."""
+    """For how many topics both hold the same documents with the same scores, up to float32."""
     equal = 0
     for topic, ranking in mine.items():
         other = theirs[topic]
@@ -225,7 +225,7 @@ def _measuring(work: str, run: Run, path: Path, reading: bool) -> Row:
 
 
 def synthetic_qrels(run: Run, each: int = 10, seed: int = 5) -> dict[str, dict[str, int]]:
-    """Judgements of ``each`` documents of every topic's ranking, grades 0, 1 and 2."""
+    """Judgements for ``each`` documents in every topic's ranking, with grades 0, 1 and 2."""
     rng = np.random.default_rng(seed)
     judged = {}
     for topic, ranking in run.topics.items():

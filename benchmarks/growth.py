@@ -1,7 +1,7 @@
-"""Growth: synthetic collections of n, ten times n, and at last a hundred times n documents.
+"""Growth: synthetic collections of n, ten times n, and with --large a hundred times n documents.
 
-Building and searching each run in a process of their own, so that memory is theirs alone. Terms
-follow Zipf's law, dense vectors are near a plane of low rank, and both are made as they are needed.
+Building and searching each run in their own process, so that memory can be told apart. Terms follow
+Zipf's law, dense vectors are near a subspace of low rank, and both are generated on demand.
 
     python -m benchmarks growth --large --json growth.json --plot growth.png
 """
@@ -19,14 +19,14 @@ from benchmarks.processes import resident_mib, run_python
 from benchmarks.rows import NoPeerError, Row, Sizes, against, each_in_turn, percentiles, timed
 
 K = 10
-#: Queries that are searched a second time, exactly.
+#: How many queries are searched again with exact=True.
 _PROVEN = 20
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """A row for building and one for a query, of each size after the first against the first.
+    """For each size, a row for building and one for a query, compared with the first size.
 
-    Building counts as if the first size had taken as long a document; so a ratio of 1 is linear.
+    Building is compared with the first size's time per document, so a ratio of 1 is linear growth.
     """
     counts = [sizes.documents, sizes.documents * 10]
     counts += [sizes.documents * 100] if sizes.large else []
@@ -44,7 +44,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def point(folder: Path, count: int, topics: int) -> dict[str, Any]:
-    """What one size takes: building, then searching, each in a new process."""
+    """Measure one size: building, then searching, each in a new process."""
     built = run_python(["-m", "benchmarks.growth", "build", str(folder), str(count)])
     found = run_python(["-m", "benchmarks.growth", "search", str(folder), str(topics)])
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -77,7 +77,7 @@ def _rows(first: dict[str, Any], now: dict[str, Any]) -> list[Row]:
 
 
 def build(folder: Path, count: int) -> dict[str, Any]:
-    """Build an index of made-up documents, in segments of the usual size."""
+    """Build an index of synthetic documents, in segments of the default size."""
     from dupmae_toolkit import HybridIndex
 
     _, seconds = timed(
@@ -87,7 +87,7 @@ def build(folder: Path, count: int) -> dict[str, Any]:
 
 
 def search(folder: Path, topics: int) -> dict[str, Any]:
-    """One query after the other; then some of them again, exactly."""
+    """Search one query after the other, then some of them again with exact=True."""
     from dupmae_toolkit import HybridIndex
 
     index = HybridIndex.open(folder)
@@ -116,9 +116,9 @@ def search(folder: Path, topics: int) -> dict[str, Any]:
 
 
 def plot(rows: Sequence[Row], path: Path) -> str:
-    """Draw the sizes that ``rows`` hold into a file; returns a line on what was done.
+    """Draw the measurements in ``rows`` into a file; returns a line that says what was done.
 
-    Without matplotlib, or without two sizes to draw a line between, nothing is drawn.
+    Draws nothing without matplotlib, or if there are fewer than two sizes.
     """
     points = [row.details for row in rows if "build_peak_mib" in row.details]
     if len(points) < 2:

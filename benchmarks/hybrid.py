@@ -15,10 +15,10 @@ K = 1000
 
 
 def measure(folder: Path, sizes: Sizes, k: int = K) -> list[Row]:
-    """One row: all queries at once, ready-made vectors in, ranked ids and scores out.
+    """One row: all queries at once, from their vectors to ranked ids and scores.
 
-    The peer gives a document that one leg lacks that leg's least score, ours computes it; so the
-    peer is told the same weights, and both are held against a computation over all documents.
+    If one leg did not return a document, the peer gives it that leg's lowest score; ours computes
+    it. Both use the same weights, and both are compared with a computation over all documents.
     """
     collection = Collection.build(folder, sizes.documents, sizes.queries)
     k = min(k, sizes.documents)

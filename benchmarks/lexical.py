@@ -1,6 +1,6 @@
 """Building and searching the Lucene impact index, against stock Pyserini.
 
-Ours is measured by Lucene, as large indexes are searched, and in memory, as others are.
+Ours searches by Lucene, as for large indexes, and in memory, as for the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THREADS = 2
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """All rows: building with two threads of the peer's, then searching with two."""
+    """All rows: building, for which the peer has two threads, then searching with two each."""
     documents = sizes.documents
     work = f"index {documents:,} documents"
     return against(work, "pyserini.index.lucene", lambda: _rows(folder, documents, sizes.queries))
@@ -36,7 +36,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 
 def _rows(folder: Path, documents: int, topics: int) -> list[Row]:
     jvm.start()
-    os.environ.setdefault("OPENAI_API_KEY", "none")  # Pyserini asks for one when it is imported
+    os.environ.setdefault("OPENAI_API_KEY", "none")  # Pyserini needs one to be imported
     matrix = synthetic.impacts(documents, 150)
     terms = [f"{TERM}{i}" for i in range(matrix.shape[1])]
     ids = [f"d{i:08}" for i in range(documents)]
@@ -66,7 +66,7 @@ def _search(folder: Path, queries: csr_matrix, matrix: csr_matrix, terms: list[s
     rows = []
     for name, engine in engines.items():
         found, ours_s = timed(lambda engine=engine: _in_threads(engine, queries))
-        # Anserini lowers the scores of ties a little, so that trec_eval keeps their order.
+        # Anserini lowers tied scores slightly, so that trec_eval keeps their order.
         equal = sum(
             np.allclose(found[i][1], [hit.score for hit in theirs[str(i)]], rtol=1e-6)
             for i in range(count)
@@ -78,7 +78,7 @@ def _search(folder: Path, queries: csr_matrix, matrix: csr_matrix, terms: list[s
 
 
 def _in_threads(engine: Any, queries: csr_matrix) -> list[tuple[np.ndarray, np.ndarray]]:
-    """As many threads as the peer gets, a slice of queries at a time, as an index does it."""
+    """As many threads as the peer has; queries in slices, as in an index."""
     slices = [queries[start : start + 16] for start in range(0, queries.shape[0], 16)]
     with ThreadPoolExecutor(THREADS) as pool:
         return [one for part in pool.map(lambda q: engine.search(q, K), slices) for one in part]

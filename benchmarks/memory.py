@@ -1,9 +1,9 @@
-"""Memory while encoding and indexing: ten times the documents, and no more of it.
+"""Memory while encoding and indexing: ten times the documents must not need more.
 
-The real commands, `dupmae encode` and `dupmae index`, run in processes of their own on n, and on
-ten times n, made-up documents, with a tiny random encoder, since a real one would take hours and
-needs the same whatever the corpus. One segment at a time is in memory, so the index is built in
-segments of n documents in both cases; that the Java heap is the same in both is Java's doing.
+The real commands, `dupmae encode` and `dupmae index`, run in their own processes on n and on ten
+times n synthetic documents. The encoder is tiny and random: a real one would take hours, and its
+memory does not depend on the corpus. One segment at a time is in memory, so both indexes are built
+in segments of n documents. The Java heap is equally large in both, which is up to Java.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _CLI = ["-c", "from dupmae_cli.main import main; main()"]
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """A row for each command: ours is the peak with ten times n documents, the peer's with n."""
+    """A row for each command: ours is its peak with ten times n documents, the peer's with n."""
     few = sizes.documents
     many = few * (100 if sizes.large else 10)
-    # In a process of its own, so that torch does not swell this one: see ``run_python``.
+    # In its own process, so that torch does not enlarge this one; see ``run_python``.
     run_python(["-m", "benchmarks.memory", str(folder / "model")])
     work = f"peak memory, {many:,} documents against {few:,}"
     return against(work, "itself", lambda: _rows(folder, few, many, work))
@@ -49,7 +49,7 @@ def _rows(folder: Path, few: int, many: int, work: str) -> list[Row]:
 
 
 def commands(folder: Path, count: int, segment_size: int) -> dict[str, Any]:
-    """What encoding and indexing so many documents took, and how many the index holds."""
+    """Time and memory of encoding and indexing ``count`` documents, and how many are indexed."""
     corpus, encoded, index = (folder / f"{name}-{count}" for name in ("corpus", "encoded", "index"))
     corpus = corpus.with_suffix(".jsonl")
     write_corpus(corpus, count)
@@ -69,7 +69,7 @@ def commands(folder: Path, count: int, segment_size: int) -> dict[str, Any]:
 
 
 def write_corpus(path: Path, count: int) -> None:
-    """JSON lines of made-up words by Zipf's law, a line at a time."""
+    """Write JSON lines of synthetic words, drawn by Zipf's law."""
     rng = np.random.default_rng(11)
     chance = 1 / np.arange(10, WORDS + 10)
     chance /= chance.sum()
@@ -83,7 +83,7 @@ def write_corpus(path: Path, count: int) -> None:
 
 
 def save_encoder(folder: Path, words: int = WORDS) -> None:
-    """A random BERT, 32 wide and two layers deep, with a vocabulary of ``words`` and its tokens."""
+    """Save a random BERT of width 32 with two layers, whose vocabulary has ``words`` words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast

@@ -1,9 +1,9 @@
 """One hybrid query at a time, warm, against embedded engines: Pyserini, milvus-lite, Qdrant Edge.
 
-Vectors are ready; what is timed is from them to ten ids and scores. Against Pyserini both add
-weighted scores. Milvus squashes scores before it weighs them and Qdrant has no weighted sum of
-inner products, so with these two both sides fuse by reciprocal ranks, 1 / (60 + rank), over the
-first hundred of each leg. The peers get the indexes that they make by default.
+The time is from query vectors to ten ids and scores. Against Pyserini both sides sum weighted
+scores. Milvus squashes scores before it weights them, and Qdrant has no weighted sum of inner
+products. Against these two, both sides fuse by reciprocal ranks, 1 / (60 + rank), over the first
+hundred of each leg. The peers use their default indexes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.records import Representations
 
 K, DEPTH, RRF_K = 10, 100, 60
-#: Documents that are handed to an engine at once.
+#: Documents that an engine gets at once.
 _BATCH = 1000
 
 #: A query's number -> the documents' numbers, best first.
@@ -32,7 +32,7 @@ Search = Callable[[int], list[int]]
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """A row for each peer: medians of as many queries, asked in turns."""
+    """A row for each peer: medians over the queries, which both sides answer in turns."""
     collection = Collection.build(folder, sizes.documents, sizes.queries)
     collection.index.warm()
     peers: dict[str, tuple[Callable[[Collection, Path], Search], str]] = {
@@ -113,7 +113,7 @@ def _milvus(collection: Collection, folder: Path) -> Search:
         warnings.simplefilter("ignore")
         import milvus_lite  # noqa: F401
         from pymilvus import AnnSearchRequest, DataType, MilvusClient, RRFRanker
-    # Its own server says at length what it does not implement, and does not need.
+    # Its server logs at length what it does not implement and does not need.
     logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
     folder.mkdir(parents=True, exist_ok=True)
     client = MilvusClient(str(folder / "milvus.db"))
@@ -155,7 +155,7 @@ def _qdrant(collection: Collection, folder: Path) -> Search:
             qdrant.Prefetch(DEPTH, nearest(queries.dense[number].tolist(), "dense")),
             qdrant.Prefetch(DEPTH, nearest(_sparse(qdrant, queries.lexical, number), "lexical")),
         ]
-        # It counts ranks from 0.
+        # Qdrant counts ranks from 0.
         fusion = qdrant.Fusion.Rrf(k=RRF_K + 1)
         found = shard.query(qdrant.QueryRequest(K, query=fusion, prefetches=legs))
         return [point.id for point in found]
@@ -164,7 +164,7 @@ def _qdrant(collection: Collection, folder: Path) -> Search:
 
 
 def qdrant_shard(vectors: Representations, folder: Path) -> tuple[Any, Any]:
-    """A shard of Qdrant Edge with these documents, by number, and its module."""
+    """A shard of Qdrant Edge with these documents, by number; and Qdrant's module."""
     with peer_import("qdrant-edge-py"):
         import qdrant_edge as qdrant
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def qdrant_shard(vectors: Representations, folder: Path) -> tuple[Any, Any]:
 
 
 def qdrant_upsert(shard: Any, qdrant: Any, vectors: Representations, rows: range) -> None:
-    """Put documents into a shard by number, both vectors of each."""
+    """Put documents into a shard by number, with both vectors."""
     points = [
         qdrant.Point(
             i,

@@ -1,4 +1,4 @@
-"""Commands in processes of their own: what they print, how long they take, what memory they use."""
+"""Runs commands in their own processes; returns their output, time and peak memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.rows import NoPeerError
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """stdout, seconds of the wall clock, and the most memory that was resident at once, in MiB."""
+    """stdout, seconds of wall-clock time, and peak resident memory in MiB."""
 
     output: str
     seconds: float
@@ -25,8 +25,8 @@ class Finished:
 def run_python(words: Sequence[str], **environment: str) -> Finished:
     """Run this Python with ``words``. Raises NoPeerError, with its last line, if it fails.
 
-    Linux counts what the starting process held at its peak too, until the new one holds more, so
-    start it from a small one. Not for Windows, which has no ``wait4``.
+    On Linux the peak of the parent process counts too, until the new process exceeds it; so call
+    this from a small process. Not for Windows, which has no ``wait4``.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start = time.perf_counter()
@@ -39,8 +39,8 @@ def run_python(words: Sequence[str], **environment: str) -> Finished:
         out.seek(0)
         if code:
             err.seek(0)
-            said = err.read().strip().splitlines() or ["nothing said"]
-            raise NoPeerError(f"a process ended with {code}: {said[-1][:200]}")
+            lines = err.read().strip().splitlines() or ["no output"]
+            raise NoPeerError(f"a process ended with {code}: {lines[-1][:200]}")
         return Finished(out.read(), seconds, usage.ru_maxrss / _UNITS_PER_MIB)
 
 
@@ -49,7 +49,7 @@ _UNITS_PER_MIB = 2**20 if sys.platform == "darwin" else 2**10
 
 
 def resident_mib() -> float:
-    """What this process holds in memory now, files mapped into it included; 0 if unknown."""
+    """The resident memory of this process, with its mapped files; 0 if unknown."""
     try:
         import psutil
     except ImportError:

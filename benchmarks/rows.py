@@ -1,4 +1,4 @@
-"""Rows of the table, the same work by ours and by a peer; how they are sized, timed and printed."""
+"""Rows of the table, each the same work by ours and by a peer: sizes, timing and printing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many documents and queries to measure with; large: ten times further where it applies."""
+    """How many documents and queries to measure with. large: ten times more where it applies."""
 
     documents: int
     queries: int
@@ -22,10 +22,10 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the same work costs ours and a peer; ``same`` tells whether the results agree.
+    """What the same work costs ours and a peer; ``same`` says whether the results agree.
 
-    ours, theirs: in ``unit``, seconds of the wall clock by default; less is better. None where
-    there is nothing to tell, and ``same`` says why. details: what else was measured, for --json.
+    ours, theirs: in ``unit``, by default seconds of wall-clock time; less is better. None if not
+    measured; ``same`` then says why. details: further measurements, for --json.
     """
 
     work: str
@@ -52,7 +52,7 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown, as it is shown in the documentation."""
+    """Markdown, as in the documentation."""
     lines = ["| work | peer | ours | peer's | ratio | results |", "|---|---|---|---|---|---|"]
     for row in rows:
         ratio = "–" if row.ratio is None else f"{row.ratio:.2f}×"
@@ -62,7 +62,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cell(value: float | None, unit: str) -> str:
-    """Three digits that count: a query takes milliseconds where an index takes minutes."""
+    """Three significant digits: a query takes milliseconds, an index minutes."""
     if value is None:
         return "–"
     if value >= 100:
@@ -78,9 +78,9 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def in_turns(rounds: int, *functions: Callable[[], Any]) -> tuple[list[Any], list[float]]:
-    """The last result and the least seconds of each, called one after the other, again and again.
+    """The last result and the least seconds of each, in ``rounds`` rounds of one call each.
 
-    So what else happens on the machine for a while is no one's advantage.
+    Other load on the machine then slows all sides alike.
     """
     results: list[Any] = [None] * len(functions)
     best = [float("inf")] * len(functions)
@@ -91,17 +91,17 @@ def in_turns(rounds: int, *functions: Callable[[], Any]) -> tuple[list[Any], lis
     return results, best
 
 
-#: Calls of one side before the other's turn.
+#: How many calls one side makes before it is the other's turn.
 TURN = 25
 
 
 def each_in_turn(
     count: int, *functions: Callable[[int], Any], warm: int = 3
 ) -> tuple[list[list[Any]], np.ndarray]:
-    """Results, and seconds float64 [functions, count], of calls with 0 … count - 1, in turns.
+    """Call each function with 0 … count - 1, in turns: results, and seconds [functions, count].
 
-    A turn is ``TURN`` calls: threads that one library leaves spinning would slow the next call of
-    another. ``warm`` calls before each turn are not timed.
+    A turn is ``TURN`` calls, because threads that one library leaves spinning would slow the next
+    call of another. The ``warm`` calls before each turn are not timed.
     """
     results: list[list[Any]] = [[] for _ in functions]
     seconds = np.zeros((len(functions), count))
@@ -123,7 +123,7 @@ def percentiles(seconds: np.ndarray) -> dict[str, float]:
 
 
 class NoPeerError(Exception):
-    """A peer that cannot be run here; the message says why, in one line."""
+    """A peer cannot run here; the message says why, in one line."""
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def peer_import(package: str) -> Iterator[None]:
 
 
 def against(work: str, peer: str, measure: Callable[[], Row | list[Row]]) -> list[Row]:
-    """The rows of one peer; where it fails, one row that says so, and the others go on."""
+    """The rows of one peer; if it fails, one row that says so, and the others still run."""
     try:
         rows = measure()
     except NoPeerError as error:

@@ -30,7 +30,7 @@ def queries(count: int, terms_each: int, seed: int = 1) -> csr_matrix:
 
 
 def dense(count: int, seed: int) -> np.ndarray:
-    """Unit vectors near a plane of RANK dimensions, the same one always, float32 [count, WIDTH]."""
+    """Unit vectors near a fixed subspace of RANK dimensions, float32 [count, WIDTH]."""
     basis = np.random.default_rng(97).normal(size=(RANK, WIDTH))
     rng = np.random.default_rng([seed, 3])
     vectors = rng.normal(size=(count, RANK)) @ basis + 0.3 * rng.normal(size=(count, WIDTH))
@@ -56,7 +56,7 @@ def documents(count: int) -> Iterator[Document]:
 
 
 class Ready:
-    """An encoder in name only: the text "17" has the vectors number 17, whoever asks and when."""
+    """A stand-in for an encoder: the text "17" always has the vectors number 17."""
 
     def __init__(self) -> None:
         self.vocabulary = [f"t{i}" for i in range(TERMS)]
@@ -66,13 +66,13 @@ class Ready:
             vocabulary_sha256=sha256_lines(self.vocabulary),
             vocabulary_size=TERMS,
             dense_dim=WIDTH,
-            # A lexical score sums whole numbers and is some tens of thousands.
+            # A lexical score is a sum of whole numbers, some tens of thousands.
             dense_weight=20_000.0,
             lexical_weight=1.0,
         )
 
     def encode_documents(self, texts: list[str], ids: list[str] | None = None) -> Representations:
-        """Vectors of the numbers that the texts are; impacts are whole, so nothing is rounded."""
+        """The vectors of the texts' numbers. Weights are whole, so impacts are not rounded."""
         numbers = np.array([int(text) for text in texts], np.int64)
         vectors = np.empty((len(numbers), WIDTH), np.float32)
         lexical, order = [], []
@@ -81,7 +81,7 @@ class Ready:
             rows = numbers[places] % _BLOCK
             vectors[places] = dense(_BLOCK, block)[rows]
             drawn = impacts(_BLOCK, DOCUMENT_TERMS, seed=block).astype(np.float32)
-            # One weight is the largest there is, so that an index's scale is 1.
+            # One weight has the largest value, so that an index's scale is 1.
             drawn.data[0] = 255
             lexical.append(drawn[rows])
             order.append(places)
@@ -97,7 +97,7 @@ class Ready:
 
 
 class Held(Ready):
-    """``Ready`` with its vectors drawn beforehand, so that handing them out takes no time."""
+    """``Ready`` with its vectors drawn beforehand, so that returning them takes no time."""
 
     def __init__(self, count: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""An index that grows by small additions: what they cost, and what searching costs afterwards.
+"""An index that grows by small additions: their cost, and the cost of searching afterwards.
 
-To n documents a tenth of n more are added, one at a time, and in a copy ten at a time; vectors are
-ready. Each addition is flushed to the disk before it counts as done. Then one query at a time is
-asked of the index before, after, compacted, and of one that was built of all documents at once.
+A tenth of n documents are added to n, one at a time and, in a copy, ten at a time. Vectors are made
+beforehand. Each addition is flushed to disk before it counts as done. Then single queries search
+the index before and after the additions, compacted, and one built from all documents at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODES = ("dense", "lexical", "hybrid")
 
 
 def measure(folder: Path, sizes: Sizes) -> list[Row]:
-    """Rows for an addition, for what is rewritten, and for a query in each mode."""
+    """Rows for an addition, for documents rewritten by merging, and for a query in each mode."""
     count = sizes.documents
     added = max(count // 10, 1)
     encoder = synthetic.Held(count + added)
@@ -65,7 +65,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 def add_in_pieces(
     index: Path, documents: list[Document], encoder: Any, size: int
 ) -> dict[str, float]:
-    """Add documents, ``size`` at a time; seconds of each addition, and what was rewritten."""
+    """Add documents, ``size`` at a time; returns seconds and how many documents were rewritten."""
     seconds, rewritten = [], 0
     for first in range(0, len(documents), size):
         piece = documents[first : first + size]
@@ -86,7 +86,7 @@ def add_in_pieces(
 def _additions(
     folder: Path, vectors: Representations, count: int, size: int, ours: dict[str, float]
 ) -> list[Row]:
-    """A row for the mean of an addition, against an upsert that is flushed."""
+    """A row for the mean time of an addition, against an upsert that is flushed."""
     work = f"an addition of {size} to {count:,} documents, mean of {ours['additions']:,}"
     mean = ours["seconds"] / ours["additions"]
     same = (
@@ -116,7 +116,7 @@ def _additions(
 
 
 def _rewritten(size: int, count: int, ours: dict[str, float]) -> Row:
-    """Documents rewritten for each one added, against the number of tiers that it can pass."""
+    """Documents rewritten for each one added, against the number of tiers it can pass through."""
     each = ours["rewritten"] / ours["added"]
     tiers = math.log(count + ours["added"], FAN) + 1
     work = f"documents rewritten for each one added, by {size}"
@@ -127,7 +127,7 @@ def _rewritten(size: int, count: int, ours: dict[str, float]) -> Row:
 def _searches(
     states: dict[str, HybridIndex], queries: Representations, mode: str, k: int, added: int
 ) -> Row:
-    """The median of one query after the additions, against the index that was built at once."""
+    """The median time of a query after the additions, against the index built at once."""
 
     def asking(index: HybridIndex) -> Callable[[int], Any]:
         return lambda number: index.search_batch(synthetic.one(queries, number), k, mode)

@@ -1,4 +1,4 @@
-"""The demonstration from end to end: documents, index, searches, measures, times."""
+"""The whole demonstration: it reads documents, indexes and searches them, measures and times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dupmae_toolkit.search.hybrid_index import HybridIndex
 
 MEASURES = ("nDCG@10", "R@100", "RR@10")
 MODES = ("dense", "lexical", "hybrid")
-#: So many questions are shown, each with so many hits.
+#: How many questions are shown, and how many hits of each.
 EXAMPLES, EXAMPLE_HITS = 3, 3
 _DEPTH = 100
 _TIMED = 50
@@ -73,9 +73,9 @@ def run_demo(
     """Index the running Python's docstrings in ``folder``, search them, and measure all modes.
 
     model: an encoder, or the name or folder of one. questions: how many are asked; default all.
-    note: called with a line about each step. The index of an earlier demonstration is used again if
-    its documents and its encoder are the same, and replaced if not. Raises InputError for a folder
-    that holds something else.
+    note: called with a line about each step. The index of an earlier demonstration is reused if its
+    documents and its encoder are the same, and replaced if not. Raises InputError for a folder that
+    holds another index.
     """
     folder = Path(folder)
     watch = Stopwatch(progress)
@@ -140,7 +140,7 @@ def _load(model: str) -> Encoder:
 
 
 def _source(documents: list[Document]) -> str:
-    """A name for the documents; only equal documents have the same name."""
+    """A name for the documents; it contains their checksum, so that other ones have another."""
     digest = hashlib.sha256(repr([(d.id, d.title, d.text) for d in documents]).encode())
     return f"{_SOURCE}Python {platform.python_version()}, {digest.hexdigest()[:12]}"
 
@@ -160,7 +160,7 @@ def _is_there(folder: Path, source: str, encoder: EncoderInfo) -> bool:
 
 
 def _best_answered(asked: Questions, run: Run) -> list[Query]:
-    """The questions whose first hits have the highest grades; of equals, the earlier ones."""
+    """The questions whose first hits have the highest grades; ties go to the earlier ones."""
 
     def grades(query: Query) -> int:
         judged = asked.qrels[query.id]

@@ -20,7 +20,7 @@ from dupmae_toolkit.demo.symbols import ATTRIBUTE, CLASS, MODULE, Symbol, is_pub
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document
 
-#: Docstrings are cut to this many words, about what an encoder of 256 tokens reads, or a bit more.
+#: Docstrings are cut to this many words, about what an encoder of 256 tokens reads or a bit more.
 TEXT_WORDS = 250
 _TITLE_CHARACTERS = 72
 _FEWEST_WORDS = 3
@@ -29,7 +29,7 @@ _CUT = " …"
 
 @dataclass(frozen=True, slots=True)
 class PublicName:
-    """A symbol under one of its public names. ``inherited``: the name goes by a derived class."""
+    """A symbol under one of its public names. ``inherited``: the name has a derived class in it."""
 
     module: str
     path: str  # inside the module: "" for the module itself, "deque", "deque.append"
@@ -44,7 +44,7 @@ class PublicName:
 
     @property
     def preference(self) -> tuple[bool, int, bool, bool, bool, int, str]:
-        """Sorts the names of one symbol: the one that programs use comes first."""
+        """Sort key for the names of one symbol: the one that programs use comes first."""
         home, path = self.symbol.home
         renamed = path != self.path
         elsewhere = home != self.module
@@ -83,7 +83,7 @@ def read_docstrings(folder: Path | None = None, progress: Progress = silent) -> 
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Syntax trees are many objects without cycles; looking for cycles would take half the time."""
+    """Syntax trees have many objects and no cycles; collecting garbage would take half the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -110,7 +110,7 @@ def _public_names(library: Library, name: str) -> Iterator[PublicName]:
 
 
 def _distinct(found: list[PublicName]) -> Iterator[PublicName]:
-    """Each symbol once, under its preferred name; with the same short name and text, only one."""
+    """Each symbol once, under its preferred name; one of those with equal short name and text."""
     seen: set[object] = set()
     for named in sorted(found, key=lambda item: item.preference):
         symbol = named.symbol
@@ -130,7 +130,7 @@ def _document(named: PublicName) -> Document | None:
 def _title(named: PublicName) -> str:
     """The short name, its signature, and the class or module that it belongs to.
 
-    The short name is a word of its own because BM25 keeps ``os.path.join`` as one word.
+    The short name is a separate word because BM25 takes ``os.path.join`` as one word.
     """
     if not named.path:
         return f"module {named.module}"
@@ -142,7 +142,7 @@ def _title(named: PublicName) -> str:
 
 
 def _short(signature: str) -> str:
-    """A signature cut to one line: first its defaults go, then its last parameters."""
+    """A signature cut to one line: it loses its defaults first, then its last parameters."""
     if len(signature) <= _TITLE_CHARACTERS:
         return signature
     names = [part.partition("=")[0] for part in signature[1:-1].split(", ")]
@@ -152,7 +152,7 @@ def _short(signature: str) -> str:
 
 
 def was_cut(document: Document) -> bool:
-    """Whether only the beginning of its docstring is kept."""
+    """Whether its docstring was cut."""
     return document.text.endswith(_CUT)
 
 

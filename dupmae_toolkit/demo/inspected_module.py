@@ -17,8 +17,8 @@ _LONGEST_SIGNATURE = 400
 class InspectedModule:
     """A module that is imported and inspected; only for modules that can be imported safely.
 
-    ``native``: the module is written in C, so all names in it are its own. ``hidden_bases``: what
-    a class inherits from classes without a public name counts as its own.
+    ``native``: the module is written in C, so all its names are defined in it. ``hidden_bases``:
+    members that a class inherits from classes without a public name count as its own.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class InspectedModule:
         return self._native or home == self.name or (home != "" and not is_public(home))
 
     def lookup(self, name: str) -> list[Symbol]:
-        # getattr, because a module may load a name when it is first used.
+        # getattr, because a module may load a name only on first use.
         value = getattr(self._module, name, None)
         if self.name == "sys":
             # Programs replace hooks such as sys.excepthook; the original is sys.__excepthook__.
@@ -68,7 +68,7 @@ def symbol_of(value: Any, hidden_bases: bool = False) -> Symbol | None:
     home = (getattr(value, "__module__", None) or "", getattr(value, "__qualname__", ""))
     if inspect.isclass(value):
         begin = vars(value).get("__init__")
-        # Some classes in Python are documented in __init__.
+        # Some classes written in Python are documented in __init__.
         doc = [
             inspect.cleandoc(_doc(value)),
             inspect.cleandoc(_doc(begin)) if inspect.isfunction(begin) else "",

@@ -2,7 +2,7 @@
 
 The questions are phrased as people ask them; half of them avoid the words of the documentation. A
 grade of 2 means that the docstring answers the question, 1 that it is useful beside an answer. All
-grades were given by reading docstrings of Python 3.11, which were pooled from word searches with
+grades were given by reading docstrings of Python 3.11. These were pooled from word searches with
 several wordings, from BM25, and from a general sentence encoder. A docstring outside the pool is
 unjudged and counts as not relevant.
 """
@@ -26,8 +26,8 @@ QRELS_FILE = Path(__file__).with_name("qrels.tsv")
 class Questions:
     """Questions with their judgements.
 
-    ``missing`` are judged ids that the running Python does not document, ``dropped`` the questions
-    that were left out because none of their judged ids is documented.
+    ``missing``: judged ids that the running Python does not document. ``dropped``: questions that
+    were left out because none of their judged ids is documented.
     """
 
     queries: list[Query]
@@ -41,7 +41,7 @@ class Questions:
 
 
 def load_questions(known: Container[str], limit: int | None = None) -> Questions:
-    """The questions that can be answered from the documents ``known``, at most ``limit`` of them.
+    """The questions with a judged document among ``known``, at most ``limit`` of them.
 
     A limit picks evenly from the whole list, which is ordered by subject. Raises InputError for a
     limit below 1, and if none of the judged documents is known.
@@ -57,7 +57,10 @@ def load_questions(known: Container[str], limit: int | None = None) -> Questions
     queries = read_queries(QUERIES_FILE)
     kept = [query for query in queries if qrels[query.id]]
     if not kept:
-        raise InputError("this Python documents nothing that was judged; is it a stripped one?")
+        raise InputError(
+            "this Python documents nothing that was judged; use one whose standard library has "
+            "docstrings"
+        )
     dropped = [query.text for query in queries if not qrels[query.id]]
     if limit is not None and limit < len(kept):
         kept = [kept[number * len(kept) // limit] for number in range(limit)]

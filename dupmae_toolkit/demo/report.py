@@ -10,7 +10,7 @@ from dupmae_toolkit.records import Hit
 
 @dataclass(frozen=True, slots=True)
 class ModeReport:
-    """One way to search. ``milliseconds`` is the median time of a question, encoding included."""
+    """One way to search. ``milliseconds``: median time of a question, with its encoding."""
 
     measures: dict[str, float]
     milliseconds: float
@@ -20,10 +20,10 @@ class ModeReport:
 class DemoReport:
     """All results of one demonstration.
 
-    ``words`` counts the white-space words of titles and texts; ``encoded``, the documents that this
-    run encoded, without those of an earlier run; ``cut``, the docstrings that were shortened;
-    ``truncated``, the documents that were longer than the encoder reads. ``seconds`` has None for
-    encoding and indexing if a finished index was used again. ``examples`` are the best answered
+    ``words``: the number of white-space separated words in titles and texts. ``encoded``: how many
+    documents this run encoded, without those of an earlier run. ``cut``: how many docstrings were
+    shortened. ``truncated``: how many documents were longer than the encoder reads. ``seconds``:
+    None for encoding and indexing if a finished index was reused. ``examples``: the best answered
     questions, with their hits.
     """
 

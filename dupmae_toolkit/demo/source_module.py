@@ -1,4 +1,4 @@
-"""Python modules read from their source: what they define, import and export, without a run."""
+"""Python modules read from source: what they define, import and export, without running them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dupmae_toolkit.demo.symbols import (
 #: Finds a module by its name; None if there is none.
 Find = Callable[[str], Module | None]
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
-#: Kinds of values whose assignment is kept: other names of symbols, and docstrings.
+#: Assignments of such values are kept: they may be aliases of symbols, or docstrings.
 _KEPT_VALUES = (ast.Name, ast.Attribute, ast.Call, ast.Constant)
 _DEPTH = 12
 
@@ -76,7 +76,7 @@ class SourceModule:
 
     @property
     def doc(self) -> str:
-        """Its docstring; it may also be assigned, or imported from the part that is in C."""
+        """Its docstring, which may also be assigned, or be that of the part written in C."""
         for binding in () if self._docstring else self._bound("__doc__"):
             if isinstance(binding, ast.Constant) and isinstance(binding.value, str):
                 return binding.value
@@ -225,7 +225,7 @@ def _is_all(node: ast.expr) -> bool:
 
 
 def _strip(node: _Function | ast.ClassDef) -> None:
-    """Drop the bodies of functions: those of all modules would take hundreds of megabytes."""
+    """Drop the bodies of functions, which would take hundreds of megabytes for all modules."""
     if isinstance(node, ast.ClassDef):
         for statement in _flattened(node.body):
             if isinstance(statement, _Function):
@@ -235,7 +235,7 @@ def _strip(node: _Function | ast.ClassDef) -> None:
 
 
 def _flattened(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """All statements, in an order in which the last binding of a name is usually the valid one."""
+    """All statements, ordered so that the last binding of a name is usually the valid one."""
     for node in body:
         if isinstance(node, ast.If):
             yield from _flattened(node.orelse)

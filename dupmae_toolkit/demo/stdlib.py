@@ -1,8 +1,8 @@
 """The running Python's standard library: which modules it has, and how each is read.
 
-Python modules are read from their source files, because some of them open windows or web pages when
-they are imported. Modules in C are imported, since their docstrings are in the binary; that has no
-side effects. In a distribution without source files, the modules in ``HARMLESS`` are imported.
+Python modules are read from their source files, because importing some of them opens windows or web
+pages. Modules written in C are imported, since their docstrings are in the binary; that has no side
+effects. In a distribution without source files, the modules in ``HARMLESS`` are imported.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Not for programs to use, known by another name (posix is os), or in need of a screen.
+#: Not meant for programs, known by another name (posix is os), or usable only with a screen.
 _SKIPPED = _words(
     "antigravity encodings ensurepip genericpath idlelib lib2to3 nt ntpath nturl2path posix "
     "posixpath pydoc_data sre_compile sre_constants sre_parse test this tkinter turtle "
     "turtledemo"
 )
-#: Removed from newer versions of Python; left out of all, so that the versions' corpora agree.
+#: Removed from newer versions of Python; left out of all versions, so that their corpora agree.
 _REMOVED = _words(
     "aifc asynchat asyncore audioop cgi cgitb chunk crypt distutils imghdr imp mailcap msilib nis "
     "nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib uu xdrlib"
 )
 _SKIPPED_PARTS = frozenset(["test", "tests", "testing_refleaks", "__main__"])
 
-#: Modules that make public names or docstrings as they run; their import has no side effects.
+#: Modules that define some public names or docstrings at run time; importing them is harmless.
 SUPPLEMENTED = _words(
     "base64 concurrent.futures hashlib io multiprocessing os os.path pathlib re types"
 )
 
-#: Imported if no source file is found; their import has no side effects.
+#: Imported if no source file is found; importing them has no side effects.
 HARMLESS = _words(
     "abc argparse array ast asyncio base64 bisect builtins bz2 calendar cmath codecs "
     "collections collections.abc colorsys concurrent.futures configparser contextlib "
@@ -62,7 +62,7 @@ HARMLESS = _words(
     "xmlrpc.client zipfile zlib zoneinfo"
 )
 
-#: Public names of modules that are written under another name.
+#: Public names of modules whose source has another name.
 _ALIASES = {"os.path": os.path.__name__, "collections.abc": "_collections_abc"}
 
 

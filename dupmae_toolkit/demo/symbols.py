@@ -13,9 +13,9 @@ MODULE, CLASS, FUNCTION, ATTRIBUTE = "module", "class", "function", "attribute"
 class Symbol:
     """A module, class, function, method or attribute, identified by ``key``.
 
-    ``home`` is the module that defines it and the path inside that module. ``signature`` is in
-    parentheses, without annotations, or empty. ``members`` are a class's public members;
-    ``inherited`` names those that come from a base class without a public name.
+    ``home``: the module that defines it, and its path inside that module. ``signature``: in
+    parentheses, without annotations, or empty. ``members``: a class's public members.
+    ``inherited``: the names of those that come from a base class without a public name.
     """
 
     key: Hashable
@@ -40,7 +40,7 @@ class Module(Protocol):
         ...
 
     def lookup(self, name: str) -> list[Symbol]:
-        """What a name may be bound to, the likeliest first; a module may bind it repeatedly."""
+        """What a name may be bound to, the likeliest first; a module may bind it several times."""
         ...
 
 
@@ -50,10 +50,10 @@ def is_public(name: str) -> bool:
 
 
 def merged(candidates: list[Symbol], name: str = "") -> Symbol | None:
-    """One symbol of several that share a name: the first with a docstring, with all members.
+    """Merge symbols that share a name: the first with a docstring, with the members of all.
 
-    ``datetime.date`` is written in C and again in Python, and one of them may lack docstrings.
-    A symbol that was defined under ``name`` goes before one that was bound to it later.
+    ``datetime.date``, for example, is written in C and again in Python, and one of them may lack
+    docstrings. A symbol that was defined as ``name`` comes before one that was bound to it later.
     """
     if not candidates:
         return None
