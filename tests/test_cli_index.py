@@ -117,8 +117,12 @@ def test_what_is_no_index_is_refused_in_one_line(tmp_path, capsys, command, what
         place.write_text("no index")
     code, out, err = run(capsys, command, "--index", place)
     assert (code, out) == (2, "")
-    told = "is a file; name the folder of an index" if what == "file" else "no "
-    assert err.startswith(f"dupmae: {place}: {told}")
+    faults = {
+        "missing": "no such index",
+        "empty": "not an index",
+        "file": "is a file; name the folder of an index",
+    }
+    assert err.startswith(f"dupmae: {place}: {faults[what]}")
     assert err.count("\n") == 1
 
 

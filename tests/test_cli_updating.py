@@ -301,18 +301,19 @@ def test_another_model_and_places_without_an_index_are_refused(
     said = refused(capsys, index, "add", more, "--index", index, "--model", tmp_path / "other")
     assert "they differ in weights_sha256" in said
     (tmp_path / "empty").mkdir()
-    for place in (tmp_path / "nowhere", tmp_path / "empty"):
+    for name, fault in (("nowhere", "no such index"), ("empty", "not an index")):
+        place = tmp_path / name
         for command in (["add", more], ["delete", "d1"], ["compact"]):
             code, out, err = run(capsys, *command, "--index", place)
             assert (code, out) == (2, "")
-            assert err.startswith(f"dupmae: {place}: no ")
+            assert err.startswith(f"dupmae: {place}: {fault}")
             assert err.count("\n") == 1
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_unknown_ids_are_refused_or_passed_over(index, capsys) -> None:
     said = refused(capsys, index, "delete", "d1", "nobody", "--index", index)
-    assert f"{index}: no document 'nobody' is in it; nothing was deleted" in said
+    assert f"{index}: has no document 'nobody'; nothing was deleted" in said
     assert "give ids" in refused(capsys, index, "delete", "--index", index)
     code, out, _ = run(
         capsys, "delete", "d1", "nobody", "--index", index, "--ignore-missing", "--json"

@@ -73,7 +73,7 @@ def test_what_is_left_is_told_and_ends_with_1(index: Path, capsys) -> None:
     }
     (left,) = values["remaining"]
     assert left["path"] == "segments/000002/faiss/index"
-    assert "its encoder 'hashing' could make it again, and is not to be had" in left["message"]
+    assert "its encoder 'hashing' could rebuild it, but cannot be used" in left["message"]
     assert err == f"{index}: 2 problems found, 1 problem left\n"
     code, out, _ = run(capsys, "verify", "--index", index, "--repair")
     assert code == 1
@@ -144,7 +144,7 @@ def test_an_index_whose_manifest_is_lost_is_built_again_as_the_messages_say(
         manifest.unlink()
     else:
         manifest.write_text(content)
-    advice = "put it back from a copy, or build the index again over it (--overwrite, "
+    advice = "restore it from a copy, or rebuild the index in its place (--overwrite, "
     for words in (["verify"], ["verify", "--repair"], ["search", "w1"], ["info"], ["delete", "1"]):
         code, out, err = run(capsys, *words, "--index", index)
         said = [line for line in (out + err).splitlines() if advice in line]

@@ -105,10 +105,10 @@ def test_an_index_that_lost_its_texts_ranks_and_says_so_when_it_is_asked_for_the
         for _ in range(2):
             found = opened.search_batch(queries, k=20).topics["1"]
             assert (found.ids, found.scores.tolist()) == (expected.ids, expected.scores.tolist())
-            with pytest.raises(InputError, match="its texts stand nowhere else") as caught:
+            with pytest.raises(InputError, match="no other file holds its texts") as caught:
                 opened.search("word1 word2")
             assert str(caught.value).startswith(f"{path}: ")
-    with pytest.raises(InputError, match="its texts stand nowhere else"):
+    with pytest.raises(InputError, match="no other file holds its texts"):
         compact_index(index)
 
 
@@ -325,10 +325,10 @@ def fewer_ids(segment: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (fewer_texts, "documents.parquet holds 29 documents where 30 have ids"),
+        (fewer_texts, "documents.parquet holds 29 documents; the manifest states 30"),
         (fewer_impacts, "30 dense vectors for 29 documents"),
-        (other_terms, "holds 127 terms where 128 have tokens"),
-        (fewer_vectors, "FAISS holds 29 documents where 30 have ids"),
+        (other_terms, "holds 127 terms; the manifest states 128"),
+        (fewer_vectors, "FAISS holds 29 documents; the manifest states 30"),
         (fewer_ids, "does not name 30 documents in the order of their ids"),
     ],
 )

@@ -114,7 +114,7 @@ def test_where_there_is_no_index_the_reason_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"it has no manifest\.json"):
         Manifest.load(tmp_path)
     (tmp_path / "segments").mkdir()
-    with pytest.raises(InputError, match=r"manifest\.json is missing, .*put it back .*overwrite"):
+    with pytest.raises(InputError, match=r"manifest\.json is missing, .*restore it .*overwrite"):
         Manifest.load(tmp_path)
     (tmp_path / ".building").mkdir()
     with pytest.raises(InputError, match="its build was interrupted"):
@@ -135,7 +135,7 @@ def test_of_a_manifest_that_is_none_the_advice_can_be_followed(
         Manifest.load(tmp_path)
     said = str(raised.value)
     assert str(tmp_path / "manifest.json") in said
-    assert ("put it back from a copy" in said) == ("--overwrite" in said) == segments
+    assert ("restore it from a copy" in said) == ("--overwrite" in said) == segments
     assert ("in a new folder" in said) == (not segments)
     if segments:
         check_target(tmp_path, overwrite=True)

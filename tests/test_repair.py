@@ -226,7 +226,7 @@ def test_ids_and_impacts_come_from_lucene_where_only_it_is_left(
     assert lost(done) == ["segments/000003/documents.parquet"]
     assert "add its documents again with --replace (replace=True)" in done.remaining[0].message
     assert "; it held 14 documents, " in done.remaining[0].message
-    assert "every id of it is in segments/000003/faiss/docid" in done.remaining[0].message
+    assert "all its ids are in segments/000003/faiss/docid" in done.remaining[0].message
     assert set(sources(done).values()) == {"lucene", "the postings in lucene"}
     # What is damaged is kept, and is still damage.
     assert [problem.path for problem in verify_index(index)] == lost(done)
@@ -262,10 +262,10 @@ def test_impacts_that_are_lost_twice_are_encoded_again(index: Path, expected: di
     flip(next((index / SEGMENT / "lucene").glob("*.doc")))
     done = repair_index(index)
     assert lost(done) == [f"{SEGMENT}/forward/impacts", f"{SEGMENT}/lucene"]
-    assert "its encoder 'hashing' could make it again" in str(done.remaining[0])
+    assert "its encoder 'hashing' could rebuild it" in str(done.remaining[0])
     done = repair_index(index, ENCODER)
     assert done.whole
-    assert done.rebuilt[0].note == "to the same bits"
+    assert done.rebuilt[0].note == "bit for bit identical"
     assert results(index) == expected
     assert verify_index(index) == []
     after = Manifest.load(index)
@@ -280,7 +280,7 @@ def test_vectors_encoded_to_other_bits_are_told(index: Path, expected: dict) -> 
     assert "was not given" in str(done.remaining[0])
     done = repair_index(index, OtherBits())
     assert done.whole
-    assert "not to the same bits" in str(done.rebuilt[0])
+    assert "not bit for bit identical" in str(done.rebuilt[0])
     assert verify_index(index) == []
     with contextlib.closing(HybridIndex.open(index, ENCODER)) as opened:
         run = opened.search_batch(TOPICS, 20, "dense", exact=True)
@@ -341,7 +341,8 @@ def test_vectors_that_faiss_only_approximates_are_encoded_again(tmp_path: Path) 
     assert [problem.path for problem in verify_index(index)] == lost(done)
     done = repair_index(index, ENCODER)
     assert done.whole
-    assert str(done.rebuilt[0]).endswith("(to the same bits), as segments/000003/forward/dense.npy")
+    ending = "(bit for bit identical), as segments/000003/forward/dense.npy"
+    assert str(done.rebuilt[0]).endswith(ending)
     assert (index / "segments/000003/forward/dense.npy").read_bytes() == stored
     assert results(index) == before
     # Other bits in the forward store ask for a FAISS index of the same.
@@ -382,7 +383,7 @@ def test_deletions_are_carried_over_and_cannot_be_made_up(index: Path, expected:
     remove(index / entry.deletions)
     done = repair_index(index)
     assert lost(done) == [entry.deletions]
-    assert "which documents were deleted stands nowhere else" in str(done.remaining[0])
+    assert "no other file records which documents were deleted" in str(done.remaining[0])
     assert list(sources(done)) == [f"{SEGMENT}/faiss/docid"]
     assert [problem.path for problem in verify_index(index)] == [entry.deletions]
     (index / entry.deletions).write_bytes(content)
@@ -404,7 +405,7 @@ def test_a_segment_that_is_gone_is_one_line_and_the_rest_is_repaired(index: Path
     flip(index / "segments/000001/faiss/docid")
     done = repair_index(index, ENCODER)
     assert lost(done) == [SEGMENT]
-    assert "its 14 documents are lost: put it back from a copy" in str(done.remaining[0])
+    assert "its 14 documents are lost: restore it from a copy" in str(done.remaining[0])
     assert list(sources(done)) == ["segments/000001/faiss/docid"]
     assert {problem.path.split("/")[1] for problem in verify_index(index)} == {"000002"}
 
@@ -457,7 +458,7 @@ def test_the_vocabulary_comes_from_the_encoder(
     flip(index / "segments/000001/faiss/docid")
     done = repair_index(index)
     assert lost(done) == ["vocabulary.json", f"{SEGMENT}/lucene"]
-    assert "which is lost: see there" in str(done.remaining[1])
+    assert "which is lost too: see there" in str(done.remaining[1])
     assert list(sources(done)) == ["segments/000001/faiss/docid"]  # that needs no vocabulary
     done = repair_index(index, ENCODER)
     assert done.whole
@@ -526,7 +527,7 @@ def test_parts_that_disagree_with_right_checksums_are_left_alone(index: Path) ->
     before = snapshot(index)
     done = repair_index(index, ENCODER)
     assert lost(done) == [f"{SEGMENT}/lucene"]
-    assert "nothing tells which is wrong" in str(done.remaining[0])
+    assert "nothing shows which is wrong" in str(done.remaining[0])
     assert snapshot(index) == before
     # Damage elsewhere in that segment is not mended into something that looks whole.
     flip(index / SEGMENT / "faiss/docid")
@@ -590,6 +591,6 @@ def test_a_manifest_that_names_what_lies_outside_is_refused(
     write_json(index / "manifest.json", manifest.to_dict())
     before = snapshot(index.parent)
     report = repair_index(index, ENCODER)
-    assert "of the index's own" in str(report.remaining[0])
+    assert "which is not a valid name in an index" in str(report.remaining[0])
     assert not report.rebuilt
     assert snapshot(index.parent) == before

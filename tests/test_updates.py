@@ -162,7 +162,7 @@ def test_ids_that_are_there_are_refused_before_anything_happens(index):
     with pytest.raises(InputError, match=r":2: the id 'd7' is in the index already; pass --repl"):
         index.add([document(90), document(7)])
     assert snapshot(index.path) == before
-    with pytest.raises(InputError, match="no document 'nobody' is in it; nothing was deleted"):
+    with pytest.raises(InputError, match="has no document 'nobody'; nothing was deleted"):
         index.delete(["d1", "nobody"])
     assert snapshot(index.path) == before
     assert index.delete(["d1", "nobody", "d1"], ignore_missing=True).deleted == 1

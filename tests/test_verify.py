@@ -101,7 +101,7 @@ def test_the_documents_whose_texts_are_lost_are_named(index: Path, deep: bool) -
     living = ids[:3] + ids[5:]
     (problem,) = verify_index(index, deep)
     assert f"; it held 18 documents, {', '.join(living[:10])} and 8 more (" in problem.message
-    assert f"every id of it is in {SEGMENT}/faiss/docid, one a line" in problem.message
+    assert f"all its ids are in {SEGMENT}/faiss/docid, one per line" in problem.message
     (index / SEGMENT / "faiss/docid").unlink()
     told = {each.path: each.message for each in verify_index(index, deep)}
     assert "it held" not in told[f"{SEGMENT}/documents.parquet"]
@@ -149,7 +149,7 @@ def test_ids_in_another_order_are_found(index: Path) -> None:
     path.write_text("".join(f"{name}\n" for name in reversed(segment(index).ids)))
     sign(index)
     found = {problem.path: problem.message for problem in verify_index(index)}
-    assert "not in their order" in found[f"{SEGMENT}/faiss/docid"]
+    assert "not in ascending order" in found[f"{SEGMENT}/faiss/docid"]
     assert "from row 0 on" in found[f"{SEGMENT}/documents.parquet"]
     assert "from row 0 on" in found[f"{SEGMENT}/lucene"]
 
@@ -193,7 +193,7 @@ def test_an_id_that_stands_in_two_segments_is_found(index: Path) -> None:
     shutil.rmtree(index / SEGMENT)
     shutil.copytree(index / "segments/000001", index / SEGMENT)
     sign(index)
-    assert any("stands in segment 000001 already" in str(each) for each in verify_index(index))
+    assert any("is already in segment 000001" in str(each) for each in verify_index(index))
 
 
 def test_vectors_that_are_no_numbers_and_another_kind_of_index_are_found(index: Path) -> None:
@@ -212,7 +212,7 @@ def test_vectors_that_are_no_numbers_and_another_kind_of_index_are_found(index: 
 
 def test_what_is_no_index_is_one_problem(tmp_path: Path) -> None:
     assert paths(tmp_path) == ["manifest.json"]
-    with pytest.raises(InputError, match="no index"):
+    with pytest.raises(InputError, match="not an index"):
         index_info(tmp_path)
 
 

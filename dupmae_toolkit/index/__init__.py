@@ -1,4 +1,4 @@
-"""Segments: FAISS, Lucene impacts, forward store, documents; the manifest that lists them.
+"""Segments (FAISS, Lucene impacts, forward store, documents) and the manifest that lists them.
 
-``layout.py`` names every file and folder on disk; ``health/`` says what happens to a damaged index.
+``layout.py`` names every file and folder on disk; ``health/`` finds damage and repairs it.
 """

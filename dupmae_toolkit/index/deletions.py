@@ -1,7 +1,7 @@
-"""The deleted rows of a segment, in a file beside it: a segment itself never changes.
+"""The deleted rows of a segment, in a file outside it: a segment itself never changes.
 
-Each change writes a new file under a new name, and the manifest names the one that counts. So an
-open searcher keeps the deletions that it opened.
+Each change writes a new file under a new name, and the manifest names the current one. So an open
+searcher keeps the deletions that it was opened with.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def write_deletions(index: Path, segment: str, generation: int, rows: np.ndarray
 
 
 def read_deletions(index: Path, entry: SegmentEntry) -> np.ndarray | None:
-    """The deleted rows of a segment, int64, ascending; None where there are none.
+    """The deleted rows of a segment, int64, ascending; None if there are none.
 
-    Raises InputError for a file that is missing, damaged, or not what the manifest counts.
+    Raises InputError for a file that is missing, damaged, or inconsistent with the manifest.
     """
     if not entry.deletions:
         return None

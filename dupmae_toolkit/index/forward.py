@@ -1,6 +1,6 @@
-"""The forward store: each document's vectors by row, memory-mapped.
+"""The forward store: each document's impacts and dense vector by row, memory-mapped.
 
-It completes scores: a document that only one leg found gets its exact score for the other here.
+It serves completion: a document that only one leg returned gets its exact score in the other.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dupmae_toolkit.index.layout import DENSE_FILE, IMPACT_ARRAYS, impact_file
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: The kinds of numbers (letters of ``dtype.kind``) in the files of IMPACT_ARRAYS.
+#: The accepted kinds of numbers (letters of ``dtype.kind``) in each of IMPACT_ARRAYS.
 _KINDS = dict(zip(IMPACT_ARRAYS, ("i", "i", "u", "iu"), strict=True))
 _NPY_MAGIC = b"\x93NUMPY"
-#: Smaller files are read: mapping them costs more, and empty arrays cannot be mapped.
+#: Bytes. Smaller files are read: mapping them costs more, and empty arrays cannot be mapped.
 _MAPPED_FROM = 4096
 
 
@@ -32,11 +32,11 @@ class ForwardStore:
     def __init__(self, impacts: csr_matrix, dense: np.ndarray | None) -> None:
         self.impacts = impacts  # [n, |V|], uint8 or uint16, indices sorted
         self._dense = dense
-        # Plain views of the mapped arrays: slicing them costs less.
+        # Plain views of the mapped arrays: slicing them is cheaper.
         self._starts, self._indices, self._data = map(
             np.asarray, (impacts.indptr, impacts.indices, impacts.data)
         )
-        if self._indices.dtype == np.int32:  # so that a damaged, negative one raises IndexError
+        if self._indices.dtype == np.int32:  # so that a damaged, negative index raises IndexError
             self._indices = self._indices.view(np.uint32)
 
     @staticmethod
@@ -48,9 +48,9 @@ class ForwardStore:
 
     @classmethod
     def open(cls, folder: Path, dense: np.ndarray | None = None) -> ForwardStore:
-        """Map the arrays into memory. dense: used in the place of dense.npy.
+        """Map the arrays into memory. dense: used instead of dense.npy.
 
-        Raises InputError for files that are missing, cut short or do not fit together.
+        Raises InputError for files that are missing, truncated or inconsistent.
         """
         folder = Path(folder)
         impacts = read_impacts(folder)
@@ -71,8 +71,9 @@ class ForwardStore:
     ) -> np.ndarray:
         """Σ query weight × impact for each of ``docs`` (row numbers), as float64 [len(docs)].
 
-        The query: weights float32 of terms by number. Exact for weights from ``round_weights``: any
-        order of summing gives the same. Not yet divided by the scale.
+        terms, weights: the query's term numbers and their weights, float32. Scores are not yet
+        divided by the scale. With weights from ``round_weights`` they are exact, whatever the order
+        of summation.
         """
         by_term = np.zeros(self.impacts.shape[1], np.float64)
         by_term[terms] = weights
@@ -85,8 +86,8 @@ class ForwardStore:
             products = by_term[self._indices[places]] * self._data[places]
         except IndexError as error:
             raise DupMAEError(
-                "the forward store names terms that are not in the vocabulary; look for damage "
-                "with `dupmae verify`"
+                "the forward store names terms that are not in the vocabulary; run `dupmae verify` "
+                "on the index"
             ) from error
         owners = np.repeat(np.arange(len(docs)), lengths)
         return np.bincount(owners, weights=products, minlength=len(docs))
@@ -94,8 +95,8 @@ class ForwardStore:
     def dense(self, docs: np.ndarray) -> np.ndarray:
         """The dense vectors of ``docs`` (row numbers), float32 [len(docs), d]."""
         if self._dense is None:
-            raise InputError("this index holds no dense vectors that could be read back")
-        # take copies whole rows, three times as fast as indexing a mapped array.
+            raise InputError("this index stores no dense vectors that can be read back")
+        # ``take`` copies whole rows: three times as fast as indexing a mapped array.
         return np.asarray(self._dense.take(np.asarray(docs, np.int64), axis=0), np.float32)
 
     @property
@@ -126,7 +127,7 @@ def write_dense(folder: Path, dense: np.ndarray) -> None:
 
 
 def read_impacts(folder: Path) -> csr_matrix:
-    """The impacts in ``folder``, mapped; InputError as ``ForwardStore.open`` raises it."""
+    """The impacts in ``folder``, mapped; raises InputError as ``ForwardStore.open`` does."""
     from scipy.sparse import csr_matrix
 
     arrays = {name: read_array(folder / impact_file(name), _KINDS[name]) for name in IMPACT_ARRAYS}
@@ -134,35 +135,35 @@ def read_impacts(folder: Path) -> csr_matrix:
     shape = tuple(arrays["shape"].tolist())
     fits = len(shape) == 2 and min(shape) >= 0 and max(shape) < 2**62
     fits = fits and len(indptr) == shape[0] + 1 and len(indices) == len(data)
-    # Rows are sliced by these numbers without another check.
+    # Rows are later sliced by indptr without another check.
     fits = fits and indptr[0] == 0 and indptr[-1] == len(data) and np.all(np.diff(indptr) >= 0)
     if not fits:
         raise InputError(
-            f"{folder}: the arrays of impacts do not fit together; run `dupmae verify --repair`"
+            f"{folder}: the impact arrays are inconsistent; run `dupmae verify --repair`"
         )
     impacts = csr_matrix(shape, dtype=data.dtype)
-    # The constructor would check every index, which takes long; `dupmae verify` does.
+    # The constructor would check every index, which is slow; `dupmae verify` checks them.
     impacts.indptr, impacts.indices, impacts.data = indptr, indices, data
     impacts.has_sorted_indices = impacts.has_canonical_format = True
     return impacts
 
 
 def read_dense(folder: Path) -> np.ndarray:
-    """The dense vectors in ``folder``, mapped; InputError for a file that is no array."""
+    """The dense vectors in ``folder``, mapped; raises InputError as ``read_array`` does."""
     return read_array(folder / DENSE_FILE, "f", 2)
 
 
 def read_array(path: Path, kinds: str, dimensions: int = 1) -> np.ndarray:
-    """An array of a .npy file that anybody may have written; read-only, and mapped if it is large.
+    """An array from an untrusted .npy file; mapped, and so read-only, if the file is large.
 
-    kinds: the letters of ``dtype.kind`` that are accepted. No pickle is read, and no more memory is
-    taken than the file has bytes. Raises InputError for a file that is missing, that holds no array
-    of that kind and number of dimensions, or whose size is not what its header states.
+    kinds: the letters of ``dtype.kind`` that are accepted. Nothing is unpickled, and no more memory
+    is taken than the file has bytes. Raises InputError if the file is missing, if it does not hold
+    an array of such a kind and number of dimensions, or if its size is not what its header implies.
     """
     try:
         with path.open("rb") as file:
             if file.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
-                raise ValueError("no .npy file")
+                raise ValueError("not a .npy file")
             file.seek(0)
             version = np.lib.format.read_magic(file)
             if version == (1, 0):
@@ -174,10 +175,10 @@ def read_array(path: Path, kinds: str, dimensions: int = 1) -> np.ndarray:
                 raise ValueError(f"holds {dtype} of shape {shape}")
             # Checked before anything is allocated: a header can ask for terabytes.
             if file.tell() + math.prod(shape) * dtype.itemsize != size:
-                raise ValueError(f"its {size} bytes are not those of {dtype} of shape {shape}")
+                raise ValueError(f"has {size} bytes, which do not fit {dtype} of shape {shape}")
         return np.load(path, mmap_mode="r" if size >= _MAPPED_FROM else None, allow_pickle=False)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the index is not whole") from error
-    except Exception as error:  # what a header can make numpy raise is not documented
+        raise InputError(f"{path}: no such file; the index is incomplete") from error
+    except Exception as error:  # numpy does not document what a bad header can raise
         text = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not readable ({text or type(error).__name__})") from error

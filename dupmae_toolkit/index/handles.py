@@ -1,10 +1,11 @@
 """Loops that run inside Java, composed from method handles.
 
-Calling Java's objects one by one from Python is slow and unsafe. A call takes microseconds, so that
-a thousand hits take longer to fetch than to find. And pyjnius binds a method to its object in the
-class: two threads that call the same method on two objects of a class can swap the objects. Java's
-method handles compose without a compiler. So each loop below is one call, and every call is made on
-one object, the dispatcher, with everything else as arguments; any number of threads may make them.
+Calling Java objects one by one from Python is slow and unsafe. It is slow because each call takes
+microseconds: fetching a thousand hits takes longer than finding them. It is unsafe because pyjnius
+stores a method's object in the class: two threads that call the same method on two objects of a
+class can get each other's object. Java's method handles compose into loops without a compiler. So
+each loop below is a single call, always on the same object, the dispatcher, with everything else
+passed as arguments. Any number of threads may make such calls.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from dupmae_toolkit import jvm
 
-# Types as Java's descriptors write them.
+# Java type descriptors.
 _BUFFER = "Ljava/nio/ByteBuffer;"
 _BUILDER = "Lorg/apache/lucene/search/BooleanQuery$Builder;"
 _FLOATS = "Ljava/nio/FloatBuffer;"
@@ -30,7 +31,7 @@ _TOP_DOCS = "Lorg/apache/lucene/search/TopDocs;"
 
 
 class Handle:
-    """A method handle, called like a function of Java objects and integers, from any thread."""
+    """A method handle, callable from any thread as a function of Java objects and integers."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
@@ -51,15 +52,15 @@ def search(field: str) -> Handle:
     float32 and positive. A hit is a document number (int32) and a score (float32), big-endian.
     """
     with jvm.lock:
-        handles, look = _tools()
-        find = look.findVirtual(
+        handles, lookup = _tools()
+        find = lookup.findVirtual(
             _class("org.apache.lucene.search.IndexSearcher"),
             "search",
             _type(f"({_QUERY}I){_TOP_DOCS}"),
         )
         query = _boolean_query(field).asType(_type(f"({_LIST}{_FLOATS}){_QUERY}"))
         find = handles.collectArguments(find, 1, query)  # (IndexSearcher, List, FloatBuffer, int)
-        floats = look.findVirtual(
+        floats = lookup.findVirtual(
             _class("java.nio.ByteBuffer"), "asFloatBuffer", _type(f"(){_FLOATS}")
         )
         find = handles.filterArguments(find, 2, floats)
@@ -76,21 +77,21 @@ def hits() -> Handle:
 def add_documents(writer: Any, document: Any, fields: tuple[Any, Any, Any]) -> Handle:
     """(List of n ids, List of n texts) -> None: adds n documents to ``writer``, in order.
 
-    ``fields`` of ``document`` are set for each: two to the id, as a string and as a BytesRef, and
-    one to the text.
+    For each, the three ``fields`` of ``document`` are set: the first to the id as a string, the
+    second to the id as a BytesRef, the third to the text.
     """
     with jvm.lock:
-        handles, look = _tools()
+        handles, lookup = _tools()
         stored, sorted_, contents = fields
         field = _class("org.apache.lucene.document.Field")
-        set_string = look.findVirtual(field, "setStringValue", _type(f"({_STRING})V"))
-        set_bytes = look.findVirtual(
+        set_string = lookup.findVirtual(field, "setStringValue", _type(f"({_STRING})V"))
+        set_bytes = lookup.findVirtual(
             field, "setBytesValue", _type("(Lorg/apache/lucene/util/BytesRef;)V")
         )
-        new_bytes = look.findConstructor(
+        new_bytes = lookup.findConstructor(
             _class("org.apache.lucene.util.BytesRef"), _type("(Ljava/lang/CharSequence;)V")
         ).asType(_type(f"({_STRING})Lorg/apache/lucene/util/BytesRef;"))
-        add = look.findVirtual(
+        add = lookup.findVirtual(
             _class("org.apache.lucene.index.IndexWriter"),
             "addDocument",
             _type("(Ljava/lang/Iterable;)J"),
@@ -121,24 +122,24 @@ def add_documents(writer: Any, document: Any, fields: tuple[Any, Any, Any]) -> H
 
 @functools.cache
 def stored_values(field: str) -> Handle:
-    """(StoredFields, from, to) -> the values of ``field`` of these documents, a line each."""
+    """(StoredFields, from, to) -> the values of ``field`` of these documents, one per line."""
     with jvm.lock:
-        handles, look = _tools()
+        handles, lookup = _tools()
         string = jvm.autoclass("java.lang.String")
         builder = _class("java.lang.StringBuilder")
-        read = look.findVirtual(
+        read = lookup.findVirtual(
             _class("org.apache.lucene.index.StoredFields"),
             "document",
             _type("(ILjava/util/Set;)Lorg/apache/lucene/document/Document;"),
         )
         only = jvm.autoclass("java.util.Collections").singleton(string(field))
-        get = look.findVirtual(
+        get = lookup.findVirtual(
             _class("org.apache.lucene.document.Document"), "get", _type(f"({_STRING}){_STRING}")
         )
         value = handles.filterReturnValue(
             handles.insertArguments(read, 2, only), handles.insertArguments(get, 1, string(field))
         )
-        append = look.findVirtual(builder, "append", _type(f"({_STRING}){_STRING_BUILDER}"))
+        append = lookup.findVirtual(builder, "append", _type(f"({_STRING}){_STRING_BUILDER}"))
         append_line = handles.filterReturnValue(
             append, handles.insertArguments(append, 1, string("\n"))
         )
@@ -150,27 +151,27 @@ def stored_values(field: str) -> Handle:
         bounds = [
             handles.permuteArguments(number, _type(f"({_STORED}II)I"), place) for place in (1, 2)
         ]
-        loop = handles.countedLoop(*bounds, look.findConstructor(builder, _type("()V")), body)
-        to_string = look.findVirtual(builder, "toString", _type(f"(){_STRING}"))
+        loop = handles.countedLoop(*bounds, lookup.findConstructor(builder, _type("()V")), body)
+        to_string = lookup.findVirtual(builder, "toString", _type(f"(){_STRING}"))
         return Handle(handles.filterReturnValue(loop, to_string))
 
 
 def _boolean_query(field: str) -> Any:
-    """(List of n terms, FloatBuffer of n weights) -> BooleanQuery, a boosted TermQuery each."""
-    handles, look = _tools()
-    new_term = look.findConstructor(
+    """(List of n terms, FloatBuffer of n weights) -> BooleanQuery of n boosted TermQueries."""
+    handles, lookup = _tools()
+    new_term = lookup.findConstructor(
         _class("org.apache.lucene.index.Term"), _type(f"({_STRING}{_STRING})V")
     )
-    new_term_query = look.findConstructor(
+    new_term_query = lookup.findConstructor(
         _class("org.apache.lucene.search.TermQuery"), _type("(Lorg/apache/lucene/index/Term;)V")
     )
-    new_boost_query = look.findConstructor(
+    new_boost_query = lookup.findConstructor(
         _class("org.apache.lucene.search.BoostQuery"), _type(f"({_QUERY}F)V")
     )
     builder = _class("org.apache.lucene.search.BooleanQuery$Builder")
-    add = look.findVirtual(builder, "add", _type(f"({_QUERY}{_OCCUR}){_BUILDER}"))
+    add = lookup.findVirtual(builder, "add", _type(f"({_QUERY}{_OCCUR}){_BUILDER}"))
     should = jvm.autoclass("org.apache.lucene.search.BooleanClause$Occur").SHOULD
-    weight = look.findVirtual(_class("java.nio.FloatBuffer"), "get", _type("(I)F"))
+    weight = lookup.findVirtual(_class("java.nio.FloatBuffer"), "get", _type("(I)F"))
 
     term = handles.insertArguments(new_term, 0, jvm.autoclass("java.lang.String")(field))
     term_query = handles.filterReturnValue(
@@ -183,26 +184,26 @@ def _boolean_query(field: str) -> Any:
     body = handles.permuteArguments(
         body, _type(f"({_BUILDER}I{_LIST}{_FLOATS}){_BUILDER}"), 0, 2, 1, 3, 1
     )
-    loop = handles.countedLoop(_size(), look.findConstructor(builder, _type("()V")), body)
-    build = look.findVirtual(builder, "build", _type("()Lorg/apache/lucene/search/BooleanQuery;"))
+    loop = handles.countedLoop(_size(), lookup.findConstructor(builder, _type("()V")), body)
+    build = lookup.findVirtual(builder, "build", _type("()Lorg/apache/lucene/search/BooleanQuery;"))
     return handles.filterReturnValue(loop, build)
 
 
 def _hits() -> Any:
     """(TopDocs of n hits) -> 8n bytes."""
-    handles, look = _tools()
+    handles, lookup = _tools()
     documents = _class("[Lorg.apache.lucene.search.ScoreDoc;")
     score_doc = _class("org.apache.lucene.search.ScoreDoc")
     buffer = _class("java.nio.ByteBuffer")
     integer = jvm.autoclass("java.lang.Integer")
 
     element = handles.arrayElementGetter(documents)
-    number = handles.filterReturnValue(element, look.findGetter(score_doc, "doc", integer.TYPE))
+    number = handles.filterReturnValue(element, lookup.findGetter(score_doc, "doc", integer.TYPE))
     score = handles.filterReturnValue(
-        element, look.findGetter(score_doc, "score", jvm.autoclass("java.lang.Float").TYPE)
+        element, lookup.findGetter(score_doc, "score", jvm.autoclass("java.lang.Float").TYPE)
     )
-    put_number = look.findVirtual(buffer, "putInt", _type(f"(I){_BUFFER}"))
-    put_score = look.findVirtual(buffer, "putFloat", _type(f"(F){_BUFFER}"))
+    put_number = lookup.findVirtual(buffer, "putInt", _type(f"(I){_BUFFER}"))
+    put_score = lookup.findVirtual(buffer, "putFloat", _type(f"(F){_BUFFER}"))
     put_number = handles.collectArguments(put_number, 1, number)  # (ByteBuffer, ScoreDoc[], int)
     put_score = handles.collectArguments(put_score, 1, score)
     body = handles.permuteArguments(
@@ -212,16 +213,16 @@ def _hits() -> Any:
     )
     length = handles.arrayLength(documents)
     eightfold = handles.insertArguments(
-        look.findStatic(_class("java.lang.Math"), "multiplyExact", _type("(II)I")), 1, integer(8)
+        lookup.findStatic(_class("java.lang.Math"), "multiplyExact", _type("(II)I")), 1, integer(8)
     )
-    allocate = look.findStatic(buffer, "allocate", _type(f"(I){_BUFFER}"))
+    allocate = lookup.findStatic(buffer, "allocate", _type(f"(I){_BUFFER}"))
     start = handles.filterReturnValue(handles.filterReturnValue(length, eightfold), allocate)
-    pour = handles.filterReturnValue(
+    fill = handles.filterReturnValue(
         handles.countedLoop(length, start, body),
-        look.findVirtual(buffer, "array", _type("()[B")),
+        lookup.findVirtual(buffer, "array", _type("()[B")),
     )
     top_docs = _class("org.apache.lucene.search.TopDocs")
-    return handles.filterArguments(pour, 0, look.findGetter(top_docs, "scoreDocs", documents))
+    return handles.filterArguments(fill, 0, lookup.findGetter(top_docs, "scoreDocs", documents))
 
 
 def _element() -> Any:
@@ -237,7 +238,7 @@ def _size() -> Any:
 
 @functools.cache
 def _dispatcher() -> Any:
-    """The handle that invokes another, given as the first argument, with a list of the others."""
+    """The handle that invokes a handle: its arguments are that handle and a list of arguments."""
     with jvm.lock:
         return _tools()[1].findVirtual(
             _class("java.lang.invoke.MethodHandle"),
@@ -247,7 +248,7 @@ def _dispatcher() -> Any:
 
 
 def _tools() -> tuple[Any, Any]:
-    """MethodHandles, and what looks methods up."""
+    """MethodHandles, and its public lookup."""
     handles = jvm.autoclass("java.lang.invoke.MethodHandles")
     return handles, handles.publicLookup()
 

@@ -22,11 +22,11 @@ _PARTS = (FAISS_FOLDER, LUCENE_FOLDER, FORWARD_FOLDER, DOCUMENTS_FILE)
 
 
 def index_info(index: str | Path) -> dict[str, Any]:
-    """A summary for people and programs; raises InputError where there is no intact index.
+    """A summary for people and programs; raises InputError if there is no intact manifest.
 
     Sizes are in bytes. ``source`` is that of the build; the sources of additions are not recorded.
-    ``leftovers`` names what lies in the folder and is no part of the index: the work of a build or
-    an addition that runs or was interrupted, and segments that a later change removes.
+    ``leftovers`` lists what is in the folder but not part of the index: the working files of a
+    build or addition that is running or was interrupted, and segments that a later change removes.
     """
     index = Path(index)
     manifest = Manifest.load(index)

@@ -37,9 +37,9 @@ REPAIR = "run `dupmae verify --repair`"
 
 
 class Integrity:
-    """What one manifest states about an index's files; the contents of each are compared once.
+    """Checks an index's files against one manifest; the contents of each file only once.
 
-    A file that the manifest does not name is not used.
+    A file that the manifest does not name is refused.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Integrity:
     def opened(self, folder: str) -> None:
         """Check the files of a segment; ``folder``: its path, relative to the index.
 
-        InputError names the first that is missing, has another size or, as far as the level asks
-        for it, other contents; one that would be used and that the manifest does not name; and
-        vectors of another length than another segment's. Short of a full check, texts are checked
-        only when they are read: an index that lost them can still rank.
+        Raises InputError for the first file that is missing or has the wrong size or, if the level
+        includes them, the wrong contents; for a file that would be used but is not in the manifest;
+        and for vectors of another length than another segment's. Except in a full check, texts are
+        checked only when they are read: an index that lost them can still rank.
         """
         for name in self.stated:
             if name.startswith(f"{folder}/") and (self.level == "full" or not _is_texts(name)):
@@ -70,8 +70,8 @@ class Integrity:
     def read(self, name: str) -> None:
         """Check a file that is about to be read whole; nothing for an empty name.
 
-        Texts are checked like a file that is mapped: only some rows are read, and each page of
-        their file has a checksum of its own.
+        Texts are checked like a mapped file: only some rows are read, and each page of their file
+        has a checksum of its own.
         """
         if name:
             self._check(name, whole=not _is_texts(name))
@@ -92,8 +92,8 @@ class Integrity:
     def _entry(self, name: str) -> dict[str, Any]:
         if name not in self.stated:
             raise InputError(
-                f"{self._index / MANIFEST_FILE}: has no checksum of {name}, which is therefore "
-                "not used; run `dupmae verify` on the index"
+                f"{self._index / MANIFEST_FILE}: has no checksum of {name}, so that file is not "
+                "used; run `dupmae verify` on the index"
             )
         return self.stated[name]
 
@@ -108,14 +108,16 @@ class Integrity:
                 yield path.relative_to(self._index).as_posix()
 
     def _compare_lengths(self, folder: str) -> None:
-        """Compare the length of a segment's vectors with the first one's: they are concatenated."""
+        """Compare the vectors' length with the first segment's: all vectors are concatenated."""
         first = next(name for name in self.stated if name.endswith(f"/{VECTORS}"))
         first = first.removesuffix(f"/{VECTORS}")
-        own, other = (read_header(self._index / each / FAISS_FOLDER)[1] for each in (folder, first))
-        if own != other:
+        length, expected = (
+            read_header(self._index / each / FAISS_FOLDER)[1] for each in (folder, first)
+        )
+        if length != expected:
             raise InputError(
-                f"{self._index / folder}: its vectors have {own} dimensions, those of {first} "
-                f"{other}; run `dupmae verify` on the index"
+                f"{self._index / folder}: its vectors have {length} dimensions, those of {first} "
+                f"{expected}; run `dupmae verify` on the index"
             )
 
 
@@ -126,7 +128,7 @@ def wrong_size(path: Path, stated: dict[str, Any]) -> str:
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
-        return f"cannot be looked at ({error.strerror})"
+        return f"cannot be read ({error.strerror})"
     if size != stated["bytes"]:
         return f"has {size:,} bytes instead of {stated['bytes']:,}"
     return ""
@@ -136,13 +138,13 @@ def way_out(name: str) -> str:
     """What to do about a file that is damaged; ``name``: its path relative to the index."""
     if name.startswith(f"{DELETIONS_FOLDER}/"):
         return (
-            "which documents were deleted stands nowhere else: put the file back from a copy, or "
+            "no other file records which documents were deleted: restore it from a copy, or "
             f"{REBUILD}"
         )
     if _is_texts(name):
         return (
-            "its texts stand nowhere else: put the file back from a copy, or add its documents "
-            "again with --replace (replace=True)"
+            "no other file holds its texts: restore it from a copy, or add its documents again "
+            "with --replace (replace=True)"
         )
     return REPAIR
 

@@ -1,8 +1,8 @@
 """The small segments of an index, searched as one.
 
-Each addition makes a segment, and every segment adds the same cost to a search. So the living
-documents of small segments are joined in memory when the index is opened, in the order of their
-ids, as in a segment.
+Each addition makes a segment, and every segment adds the same cost to a search. So the live
+documents of small segments are joined in memory when the index is opened, sorted by id as in a
+segment.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.records import Document
 
-#: A small segment has at most so many documents. Merging leaves only a few segments in each tier of
-#: sizes, so that all small ones together hold no more than a few times as many.
+#: The most documents that a small segment has. Merging leaves only a few segments in each size
+#: tier, so all small segments together hold no more than a few times as many.
 SMALL_SEGMENT = 4096
 
 
 class Joined:
-    """Small segments that the legs search as one segment, none of whose rows is dead."""
+    """Small segments that the legs search as one segment without deleted rows."""
 
-    #: No FAISS index covers all of them, so that every vector is compared with the query.
+    #: No FAISS index covers all of them, so every vector is compared with the query.
     faiss = None
 
     def __init__(self, segments: Sequence[Segment], dead: Sequence[np.ndarray | None]) -> None:
-        """dead: of each segment, the rows that no search returns."""
+        """dead: the rows of each segment that no search may return; None for none."""
         self._segments = list(segments)
         self._starts = np.concatenate([[0], np.cumsum([len(each) for each in segments])])
         names = [name for segment in segments for name in segment.ids]
@@ -39,7 +39,7 @@ class Joined:
             if rows is not None:
                 alive[start + rows] = False
         places = sorted(np.flatnonzero(alive).tolist(), key=names.__getitem__)
-        #: The place of each row among the rows of all segments, one after the other.
+        #: The place of each row in the concatenated rows of all segments.
         self._places = np.array(places, dtype=np.int64)
         self.ids = [names[place] for place in places]
 
@@ -70,15 +70,15 @@ class Joined:
         found: dict[int, Document] = {}
         for owner in np.unique(owners).tolist():
             where = np.flatnonzero(owners == owner)
-            own = self._segments[owner].documents.get(places[where] - self._starts[owner])
-            found.update(zip(where.tolist(), own, strict=True))
+            documents = self._segments[owner].documents.get(places[where] - self._starts[owner])
+            found.update(zip(where.tolist(), documents, strict=True))
         return [found[place] for place in range(len(places))]
 
 
 def small_ones(manifest: Manifest, max_postings: int) -> list[int]:
     """The positions of the segments to be joined; none if there are fewer than two.
 
-    max_postings: if they have more together, Lucene must search them, which cannot join segments.
+    max_postings: if they have more in total, Lucene must search them, and cannot join segments.
     """
     found = [n for n, e in enumerate(manifest.segments) if e.count <= SMALL_SEGMENT and e.live]
     weights = sum(manifest.segments[number].weights for number in found)

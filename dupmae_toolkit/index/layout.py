@@ -3,23 +3,23 @@
     INDEX/
       manifest.json             what the index is: encoder, scale, segments, checksums of all files
       vocabulary.json           the encoder's tokens in the order of their ids
-      segments/000001/          a segment; row i of every part of it is the same document
+      segments/000001/          a segment; row i of every part is the same document
         faiss/index             the dense vectors, as a FAISS index
-        faiss/docid             the ids of the rows, one a line
+        faiss/docid             the ids of the rows, one per line
         lucene/                 the impacts, as a Lucene index; Lucene names its files itself
         forward/impacts-*.npy   the impacts, as the arrays of a CSR matrix and its shape
         forward/dense.npy       the dense vectors, unless FAISS gives them back exactly (spec Flat)
         documents.parquet       id, title and text
-      deletions/000001-3.npy    the rows of segment 000001 that are deleted, as of change 3
-      .building/                the work of a build, while it runs or after it was killed
+      deletions/000001-3.npy    the deleted rows of segment 000001, as of change 3
+      .building/                the working files of a build that is running or was killed
         build.json              what is being built, and the names of its segments
-        segment-000001.json     a segment that is finished: its counts and checksums
-        encoded/                the corpus, encoded
-      .adding/0a1b2c3d4e5f/     the work of an addition; the name is a digest of its source
-        encoded/                the new documents, encoded
+        segment-000001.json     a finished segment: its counts and checksums
+        encoded/                the encoded corpus
+      .adding/0a1b2c3d4e5f/     the working files of an addition; named by a digest of its source
+        encoded/                the encoded new documents
       .tmp-*                    half-written files and folders, here and in segments/ (see files.py)
 
-There are no lock files: a process locks a folder itself (see locks.py).
+There are no lock files: processes lock the folders themselves (see locks.py).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LUCENE_FOLDER = "lucene"
 FORWARD_FOLDER = "forward"
 DOCUMENTS_FILE = "documents.parquet"
 
-# In faiss/; a FAISS folder of Pyserini's has the same two.
+# In faiss/; Pyserini's FAISS folders have the same two files.
 FAISS_FILE = "index"
 IDS_FILE = "docid"
 
@@ -61,11 +61,11 @@ def impact_file(array: str) -> str:
 
 IMPACT_FILES = tuple(map(impact_file, IMPACT_ARRAYS))
 
-# The parts of a segment, relative to its folder: each is damaged, and rebuilt, as a whole.
+# The parts of a segment, relative to its folder. A part with a damaged file is rebuilt as a whole.
 IDS = f"{FAISS_FOLDER}/{IDS_FILE}"
 VECTORS = f"{FAISS_FOLDER}/{FAISS_FILE}"
 LUCENE = LUCENE_FOLDER
-IMPACTS = f"{FORWARD_FOLDER}/impacts"  #: the beginning of the names of IMPACT_FILES
+IMPACTS = f"{FORWARD_FOLDER}/impacts"  #: how the paths of IMPACT_FILES begin
 DENSE = f"{FORWARD_FOLDER}/{DENSE_FILE}"
 DOCUMENTS = DOCUMENTS_FILE
 
@@ -94,11 +94,11 @@ def deletions_path(segment: str, generation: int) -> str:
 
 
 def other_vocabulary_file(digest: str) -> str:
-    """A vocabulary's file in an index whose VOCABULARY_FILE is that of the index it replaces."""
+    """A vocabulary's file while VOCABULARY_FILE still belongs to the index being replaced."""
     return f"vocabulary-{digest[:8]}.json"
 
 
-# The names that a manifest may give. A manifest can come from anybody: no other name is followed.
+# The only names accepted from a manifest, which may come from anybody.
 SEGMENT_NAME = re.compile(r"[0-9]{1,12}", re.ASCII)
 DELETIONS_PATH = re.compile(r"deletions/[0-9]{1,12}-[0-9]{1,18}\.npy", re.ASCII)
 VOCABULARY_NAME = re.compile(r"vocabulary[0-9a-f-]{0,64}\.json", re.ASCII)

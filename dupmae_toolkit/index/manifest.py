@@ -1,4 +1,4 @@
-"""The manifest of an index, which says all that it is; its vocabulary; checksums of its files."""
+"""The manifest, which describes the whole index; its vocabulary; checksums of its files."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.records import EncoderInfo
 
 FORMAT_VERSION = 2  # 2 added deletions: a reader of 1 would return deleted documents
-REBUILD = "build the index again over it (--overwrite, overwrite=True)"
-#: The way out where something is lost that an index holds only once.
-COPY = f"put it back from a copy, or {REBUILD}, from its texts or from what `dupmae encode` wrote"
+REBUILD = "rebuild the index in its place (--overwrite, overwrite=True)"
+#: The remedy for losing something that an index holds only once.
+COPY = f"restore it from a copy, or {REBUILD}, from its texts or from the output of `dupmae encode`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class SegmentEntry:
     """A segment: its folder's name in segments/, and what it holds.
 
     dead: how many of its ``count`` documents are deleted. deletions: the path of the file that
-    names their rows, "" while there are none. faiss_spec: "" for the index's own.
+    lists their rows, "" while there are none. faiss_spec: "" if it is the index's.
     """
 
     name: str
@@ -70,7 +70,7 @@ class SegmentEntry:
 class Manifest:
     """The manifest of an index. Paths in it are relative to the index and use forward slashes.
 
-    ``scale`` turns a lexical score of impacts into one of weights: Σ query weight × impact / scale.
+    Dividing by ``scale`` turns impacts back into weights: Σ query weight × impact / scale.
     ``checksums`` gives SHA-256 and size of every other file of the index. ``generation`` counts the
     changes of the index since it was built.
     """
@@ -95,7 +95,7 @@ class Manifest:
 
     @property
     def dead(self) -> int:
-        """The number of documents that are deleted, and still take room."""
+        """The number of documents that are deleted but still stored."""
         return sum(segment.dead for segment in self.segments)
 
     @property
@@ -129,7 +129,7 @@ class Manifest:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is written to JSON; ``sha256`` is of all the rest."""
+        """The values to be written as JSON; ``sha256`` covers all the others."""
         values = {
             "format_version": self.format_version,
             "encoder": self.encoder.to_dict(),
@@ -230,7 +230,7 @@ class Manifest:
         return tokens
 
     def terms(self, index: str | Path) -> list[str]:
-        """Lucene's terms in the order of the vocabulary; those of the last vocabulary are kept."""
+        """Lucene's terms in the order of the vocabulary; cached for the last vocabulary used."""
         digest = self.encoder.vocabulary_sha256
         if digest not in _terms:
             terms = lucene_terms(self.vocabulary(index))
@@ -292,7 +292,7 @@ def _own_digest(values: dict[str, Any]) -> str:
 
 
 def _way_out(manifest: Path) -> str:
-    """What to do about a file that is no manifest; only an index may be built over."""
+    """What to do about a file that is not a manifest; only an index may be rebuilt."""
     is_index = (manifest.parent / SEGMENTS_FOLDER).is_dir()
     return COPY if is_index else "name an index; `dupmae index` builds one in a new folder"
 
@@ -307,4 +307,4 @@ def _why_no_index(index: Path) -> tuple[str, str]:
         return "its build was interrupted", "run the same `dupmae index` again to finish it"
     if (index / SEGMENTS_FOLDER).is_dir():
         return f"its {MANIFEST_FILE} is missing, and no other file says what is in it", COPY
-    return f"no index (it has no {MANIFEST_FILE})", "`dupmae index` builds one"
+    return f"not an index (it has no {MANIFEST_FILE})", "`dupmae index` builds one"

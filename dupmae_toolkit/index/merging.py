@@ -1,10 +1,10 @@
-"""Which segments are merged when, and how.
+"""Chooses the segments to merge, and merges them.
 
 A segment's tier is the logarithm of its size to the base ``FAN``. When a tier has ``FAN`` segments,
 they are merged into one, which belongs to a higher tier. So each tier has fewer than ``FAN``
-segments, and a document is rewritten once a tier, a logarithm of the index's size. A segment most
-of whose documents are deleted is rewritten too. Segments of the size that the index was built with
-are left alone.
+segments, and a document is rewritten once per tier: about log(index size) times. A segment is also
+rewritten when more than half of its documents are deleted. Segments with more than half of the
+index's ``segment_size`` are not merged.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def tier_of(documents: int) -> int:
 def due(manifest: Manifest) -> list[int]:
     """The positions of the segments to merge next; none if nothing is due.
 
-    A single segment is rewritten alone: more than half of its documents are dead.
+    A single position means that more than half of that segment's documents are deleted: it is
+    rewritten alone.
     """
     segments = manifest.segments
     for number, entry in enumerate(segments):
@@ -53,7 +54,7 @@ def due(manifest: Manifest) -> list[int]:
 
 
 def _within(members: list[int], segments: list[SegmentEntry], size: int) -> list[int]:
-    """The smallest of them that fit into one segment: at least two, each at most half of one."""
+    """The smallest members that fit into one segment: at least two, since none exceeds size / 2."""
     chosen: list[int] = []
     total = 0
     for number in sorted(members, key=lambda n: (segments[n].live, n)):
@@ -67,7 +68,7 @@ def _within(members: list[int], segments: list[SegmentEntry], size: int) -> list
 def new_segments(
     state: State, group: Sequence[int], size: int, progress: Progress = silent
 ) -> list[SegmentEntry]:
-    """New segments of up to ``size`` documents: the living ones of the segments in ``group``.
+    """Write the live documents of the segments in ``group`` as new segments of up to ``size``.
 
     One new segment and one old one are in memory at a time.
     """
@@ -82,7 +83,7 @@ def new_segments(
 
 
 def _share(error: QuantizationError, weights: int) -> QuantizationError:
-    """The error of so many of the weights. They are gone, so it is the average of all of them."""
+    """The estimated error of some of the weights: the average, as the exact weights are gone."""
     share = weights / error.weights if error.weights else 0.0
     return dataclasses.replace(
         error,

@@ -1,4 +1,4 @@
-"""Documents on their way into segments, from an encoded corpus or from other segments."""
+"""Documents to be written into segments, from an encoded corpus or from other segments."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Rows:
-    """Documents on their way into a segment. dense: float32 [n, d].
+    """Documents to be written into a segment. dense: float32 [n, d].
 
-    lexical: [n, |V|], weights as float32, or impacts once they are quantised.
+    lexical: [n, |V|], float32 weights, or impacts once they are quantised.
     """
 
     ids: list[str]

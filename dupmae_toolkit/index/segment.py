@@ -31,9 +31,9 @@ from dupmae_toolkit.progress import Progress, silent
 class Segment:
     """A segment's folder. Each part is opened when it is first used.
 
-    Row i of every part is the same document; rows lie in the order of the ids (code points). Parts
-    are read by row number, so a part of another shape would give other documents, or errors far
-    from their cause. Checksums do not catch that: they only show that a file is as it was written.
+    Row i of every part is the same document; rows are sorted by id (code points). Parts are read by
+    row number, so a part of the wrong shape would return wrong documents, or fail far from the
+    cause. Checksums do not catch that: they only show that a file has not changed.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Segment:
         self._terms = terms
         self._check = check
         self._shape = shape
-        #: Readers to be closed; who holds this list can close them after the segment is gone.
+        #: Open readers; through this list they can be closed even after the segment is gone.
         self.opened: list[LuceneImpacts] = []
 
     @classmethod
@@ -58,19 +58,20 @@ class Segment:
         check: Callable[[str], None] = lambda name: None,
         shape: Shape | None = None,
     ) -> Segment:
-        """``terms``: Lucene's terms in the order of the vocabulary, needed to search by matrix.
+        """Open the segment in ``folder``; InputError if there is no such folder.
 
-        check: is called with the path, relative to ``folder``, of a file that will be read whole.
-        shape: what every part must hold; one that differs raises InputError when it is opened.
-        None: any part is accepted, as verifying and repairing need.
+        terms: Lucene's terms in the order of the vocabulary, needed to search with query matrices.
+        check: called with the path, relative to ``folder``, of each file that will be read whole.
+        shape: what every part must hold; a part that differs raises InputError when it is opened.
+        None accepts any part, as verifying and repairing need.
         """
         path = Path(folder)
         if not path.is_dir():
-            raise InputError(f"{path}: no such folder; the index is not whole")
+            raise InputError(f"{path}: no such folder; the index is incomplete")
         return cls(path, terms, check, shape)
 
     def reads(self, *parts: str) -> None:
-        """Call ``check`` for files that will be read whole; FORWARD_FOLDER: for all files of it."""
+        """Call ``check`` for files that will be read whole; FORWARD_FOLDER means all its files."""
         for part in parts:
             if part == FORWARD_FOLDER:
                 names = [*IMPACT_FILES] if self._flat else [*IMPACT_FILES, DENSE_FILE]
@@ -80,7 +81,7 @@ class Segment:
 
     @functools.cached_property
     def _flat(self) -> bool:
-        """Whether FAISS holds the dense vectors as they are, and the forward store none."""
+        """Whether FAISS holds the dense vectors unchanged, so that the forward store has none."""
         return read_header(self.folder / FAISS_FOLDER)[0]
 
     def __len__(self) -> int:
@@ -94,7 +95,7 @@ class Segment:
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file; the index is not whole") from error
+            raise InputError(f"{path}: no such file; the index is incomplete") from error
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not readable ({error})") from error
         ids = text.split("\n")[:-1]
@@ -103,13 +104,13 @@ class Segment:
         return ids
 
     def check_order(self) -> None:
-        """Raise InputError unless the ids are in their order."""
+        """Raise InputError unless the ids are in ascending order."""
         if not all(first < second for first, second in pairwise(self.ids)):
             raise self._misnamed(len(self.ids))
 
     @functools.cached_property
     def faiss(self) -> DenseIndex:
-        """The dense vectors, to be searched."""
+        """The dense vectors, opened for search."""
         self._check(VECTORS)
         index = DenseIndex(self.folder / FAISS_FOLDER)
         self._compare("FAISS", len(index), dimensions=index.dimension)
@@ -117,7 +118,7 @@ class Segment:
 
     @functools.cached_property
     def lucene(self) -> LuceneImpacts:
-        """The impacts, to be searched; starts Java."""
+        """The impacts, opened for search; starts Java."""
         self.opened.append(LuceneImpacts(self.folder / LUCENE_FOLDER, self._terms))
         self._compare("Lucene", len(self.opened[-1]))
         return self.opened[-1]
@@ -125,7 +126,7 @@ class Segment:
     @functools.cached_property
     def forward(self) -> ForwardStore:
         """Impacts and dense vectors by row."""
-        # With a Flat index, a dense.npy that lies there is not ours.
+        # With a Flat index, a dense.npy in the folder is not ours.
         dense = self.faiss.vectors() if self._flat else None
         store = ForwardStore.open(self.folder / FORWARD_FOLDER, dense)
         vectors = store.dense_matrix
@@ -139,7 +140,7 @@ class Segment:
 
     @functools.cached_property
     def documents(self) -> SegmentDocuments:
-        """Titles and texts by row; ``check`` is called, though only some rows are read."""
+        """Titles and texts by row; ``check`` is called although only some rows are read."""
         self._check(DOCUMENTS)
         documents = SegmentDocuments(self.folder / DOCUMENTS)
         self._compare(DOCUMENTS, len(documents))
@@ -154,10 +155,10 @@ class Segment:
             return
         if documents != shape.documents:
             raise self._refused(
-                f"{part} holds {documents} documents where {shape.documents} have ids"
+                f"{part} holds {documents} documents; the manifest states {shape.documents}"
             )
         if terms not in (None, shape.terms):
-            raise self._refused(f"holds {terms} terms where {shape.terms} have tokens")
+            raise self._refused(f"holds {terms} terms; the manifest states {shape.terms}")
         if dimensions not in (None, shape.dimensions):
             raise self._refused(
                 f"its vectors have {dimensions} dimensions, the encoder's {shape.dimensions}"
@@ -170,7 +171,7 @@ class Segment:
         return InputError.at(self.folder, None, what, "run `dupmae verify` on the index")
 
     def close(self) -> None:
-        """Let Lucene's files go, if they were opened."""
+        """Close Lucene's files, if they were opened."""
         vars(self).pop("lucene", None)
         while self.opened:
             self.opened.pop().close()
@@ -183,11 +184,10 @@ def write_segment(
     specs: Sequence[str],
     progress: Progress = silent,
 ) -> str:
-    """Write every part of a segment into ``folder``; returns the FAISS spec that it has.
+    """Write every part of a segment into ``folder``; returns the FAISS spec that was used.
 
-    rows: in the order of their ids, ``lexical`` being impacts. terms: Lucene's, in the order of the
-    vocabulary. specs: FAISS factory strings, of which the first that suits the vectors is used;
-    InputError if none does.
+    rows: sorted by id; ``lexical`` holds impacts. terms: Lucene's, in the order of the vocabulary.
+    specs: FAISS factory strings; the first that suits the vectors is used. InputError if none does.
     """
     write_documents(folder / DOCUMENTS, rows.ids, rows.titles, rows.texts)
     with progress("indexing vectors", None):
@@ -200,8 +200,8 @@ def write_segment(
     written.close()
     if found != (1, len(rows.ids)):
         raise DupMAEError(
-            f"{folder}: Lucene holds {found[1]} documents in {found[0]} segments where "
-            f"{len(rows.ids)} in one were written; please report this"
+            f"{folder}: {len(rows.ids)} documents were written in one Lucene segment, but it holds "
+            f"{found[1]} in {found[0]} segments; please report this"
         )
     return spec
 

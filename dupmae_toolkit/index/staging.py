@@ -1,9 +1,9 @@
-"""The files of a build on their way to an index: what a killed build leaves is kept or removed.
+"""The working files of a build, and whether those of a killed build are reused or removed.
 
-A build works in .building/ and segments/. build.json says what is being built and how its segments
-are named. A segment is written under a temporary name, then renamed, then recorded in
-segment-NAME.json; so a recorded segment is complete. The manifest is written last, in one step, and
-makes the index: a segment that it does not name is no part of it.
+A build works in .building/ and segments/. build.json records what is being built and the names of
+its segments. A segment is written under a temporary name, then renamed, then recorded in
+segment-NAME.json; so a recorded segment is complete. The manifest is written last, in one step. A
+segment that it does not name is not part of the index.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def check_target(index: str | Path, overwrite: bool = False) -> None:
-    """Raise InputError when an index must not be built in this folder; nothing is written.
+    """Raise InputError if no index may be built in this folder; nothing is written.
 
     A build is allowed where the folder does not exist, is empty, or holds an interrupted build;
     with ``overwrite`` also where it holds an index, damaged or not. An interrupted build may have
@@ -60,17 +60,17 @@ def check_target(index: str | Path, overwrite: bool = False) -> None:
     building, segments = (index / name for name in (BUILDING_FOLDER, SEGMENTS_FOLDER))
     if not (index / MANIFEST_FILE).exists():
         ours = building.is_dir() or (overwrite and segments.is_dir())
-        alien = [path for path in index.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)]
-        if alien and not ours and segments.is_dir():
+        foreign = [path for path in index.iterdir() if not path.name.startswith(TEMPORARY_PREFIX)]
+        if foreign and not ours and segments.is_dir():
             raise InputError(
                 f"{index}: holds segments of an index, and its {MANIFEST_FILE} is missing; pass "
                 "--overwrite (overwrite=True) to build over it, or name another folder"
             )
-        if alien and not ours:
-            raise InputError(f"{index}: not empty, and no index; name a new folder for the index")
+        if foreign and not ours:
+            raise InputError(f"{index}: not empty, and not an index; name a new folder")
         return
     if not segments.is_dir():
-        raise InputError(f"{index}: its manifest is no index's; name a new folder for the index")
+        raise InputError(f"{index}: its {MANIFEST_FILE} is not an index's; name a new folder")
     if not overwrite:
         live = Manifest.load(index)
         plan = _read_plan(building / PLAN_FILE) or {}
@@ -92,10 +92,10 @@ class Staging:
     def begin(
         cls, index: Path, encoded: EncodedCorpus, options: dict[str, Any], overwrite: bool
     ) -> Staging:
-        """Continue an interrupted build if it is the same one, else start anew.
+        """Continue an interrupted build if it is the same one, else start over.
 
-        ``options`` are all that the result depends on besides ``encoded``. Raises InputError for an
-        index that may not be replaced.
+        ``options``: everything that the result depends on besides ``encoded``. Raises InputError
+        for an index that may not be replaced.
         """
         live = _live(index, overwrite)
         taken = {segment.name for segment in live.segments} if live else set()
@@ -127,7 +127,7 @@ class Staging:
         return self.live is not None and [s.name for s in self.live.segments] == self.names
 
     def vocabulary_file(self, digest: str) -> str:
-        """The usual name, unless the index that is replaced has another vocabulary under it."""
+        """VOCABULARY_FILE, unless the index being replaced has another vocabulary of that name."""
         live = self.live
         if live is None:
             return VOCABULARY_FILE
@@ -137,7 +137,7 @@ class Staging:
         return VOCABULARY_FILE if free else other_vocabulary_file(digest)
 
     def record(self, name: str) -> dict[str, Any] | None:
-        """The record of a finished segment; for any other None, and its folder is removed."""
+        """The record of a finished segment; None for any other, whose folder is removed."""
         path = self.folder / record_file(name)
         if path.exists() and (self.segments / name).is_dir():
             with contextlib.suppress(InputError, KeyError, TypeError, AttributeError, ValueError):
@@ -152,7 +152,7 @@ class Staging:
         return None
 
     def finish(self, name: str, record: dict[str, Any]) -> None:
-        """Record a segment whose folder has got its name."""
+        """Record a segment whose folder has its final name."""
         write_json(self.folder / record_file(name), record)
 
     def abandon(self) -> None:
@@ -174,12 +174,12 @@ class Staging:
         for path in self.index.glob(VOCABULARY_FILES):
             if path.name != manifest.vocabulary_file:
                 path.unlink()
-        # It is renamed before it is removed, so that no later run finds half of it.
+        # remove_folder renames it first, so that no later run finds half of it.
         if self.folder.exists():
             remove_folder(self.folder, self.index)
 
     def _forget(self, taken: set[str]) -> None:
-        """Remove what another build left, but for the encoded corpus: encoding checks that."""
+        """Remove what another build left, except the encoded corpus, which encoding checks."""
         for path in self.folder.glob("*.json"):
             path.unlink()
         if self.segments.is_dir():
@@ -189,7 +189,7 @@ class Staging:
 
 
 def forget_additions(index: Path) -> None:
-    """Remove what killed additions have encoded; a running addition has its folder locked."""
+    """Remove the encoded documents of killed additions; a running addition locks its folder."""
     folder = index / ADDING_FOLDER
     for path in folder.iterdir() if folder.is_dir() else ():
         remove_folder(path, index)
@@ -198,7 +198,7 @@ def forget_additions(index: Path) -> None:
 
 
 def _fingerprint(encoded: EncodedCorpus, options: dict[str, Any]) -> str:
-    """A digest of all that the index depends on."""
+    """A digest of everything that the index depends on."""
     parts = []
     for entry in encoded.manifest["parts"]:
         digest = entry.get("sha256") or sha256_file(encoded.folder / entry["file"])
@@ -214,7 +214,7 @@ def _fingerprint(encoded: EncodedCorpus, options: dict[str, Any]) -> str:
 
 
 def _live(index: Path, overwrite: bool) -> Manifest | None:
-    """The manifest in the folder, if any; a damaged one counts as none if it may be replaced."""
+    """The manifest in the folder, if any; a damaged one that may be replaced counts as none."""
     if not (index / MANIFEST_FILE).exists():
         return None
     try:
@@ -234,14 +234,14 @@ def _read_plan(path: Path) -> dict[str, Any] | None:
         return None
     names = plan.get("names") if isinstance(plan, dict) else None
     # Folders of these names may be removed, so the names must be those of segments.
-    fine = isinstance(names, list) and all(
+    valid = isinstance(names, list) and all(
         isinstance(name, str) and SEGMENT_NAME.fullmatch(name) for name in names
     )
-    return plan if fine and len(set(names or ())) == plan.get("count") else None
+    return plan if valid and len(set(names or ())) == plan.get("count") else None
 
 
 def _free_names(count: int, taken: set[str]) -> list[str]:
-    """The lowest numbers that no live segment has."""
+    """The lowest segment names that are not taken."""
     names: list[str] = []
     number = 0
     while len(names) < count:

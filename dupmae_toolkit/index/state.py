@@ -1,4 +1,4 @@
-"""An index while it is changed: what it holds, the changes gathered, and their commit."""
+"""An index being changed: its contents, the pending changes, and their commit."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ Location = tuple[int, int]  #: a segment's position in the manifest, and a row o
 
 
 class State:
-    """An index that this process alone may change. Changes are gathered, and made by ``commit``."""
+    """An index that only this process may change. Changes take effect together, in ``commit``."""
 
     def __init__(self, index: Path, manifest: Manifest) -> None:
         self.index = index
         self.manifest = manifest
-        # What is read here is written into new segments, where its damage would go unnoticed.
+        # Data read here is written into new segments, where damage would go unnoticed.
         self._integrity = Integrity(index, manifest.checksums, "full")
         self._open: dict[str, Segment] = {}
-        #: The dead rows of each segment, by its name, as they will be after ``commit``.
+        #: The deleted rows by segment name, as they will be after ``commit``.
         self._dead: dict[str, set[int]] = {}
         self._changed: set[str] = set()
 
@@ -59,7 +59,7 @@ class State:
         return self._open[entry.name]
 
     def dead(self, entry: SegmentEntry) -> set[int]:
-        """The dead rows of a segment, those that are about to die included."""
+        """The deleted rows of a segment, including those that ``commit`` will delete."""
         if entry.name not in self._dead:
             self._integrity.read(entry.deletions)
             rows = read_deletions(self.index, entry)
@@ -67,7 +67,7 @@ class State:
         return self._dead[entry.name]
 
     def find(self, name: str) -> Location | None:
-        """The location of the living document with an id; None if there is none."""
+        """The location of the live document with this id; None if there is none."""
         for number, entry in enumerate(self.manifest.segments):
             ids = self.segment(entry).ids
             row = bisect_left(ids, name)
@@ -76,7 +76,7 @@ class State:
         return None
 
     def rows(self, number: int) -> Rows:
-        """The living documents of a segment, ``lexical`` being impacts."""
+        """The live documents of a segment; ``lexical`` holds impacts."""
         from scipy.sparse import csr_matrix
 
         entry = self.manifest.segments[number]
@@ -102,19 +102,24 @@ class State:
     def write(
         self, rows: Rows, error: QuantizationError, progress: Progress = silent
     ) -> SegmentEntry:
-        """Write a new segment of rows in the order of their ids, ``lexical`` being impacts.
+        """Write a new segment. rows: sorted by id; ``lexical`` holds impacts.
 
-        Where there are too few vectors for the index's FAISS spec, the segment's is Flat. It
-        becomes part of the index when ``exchange`` has named it and ``commit`` is done.
+        If there are too few vectors for the index's FAISS spec, the segment uses Flat. The segment
+        joins the index when ``exchange`` has listed it and ``commit`` has run.
         """
         folder = self.free_folder()
         terms = self.manifest.terms(self.index)
-        usual = self.manifest.faiss_spec
+        index_spec = self.manifest.faiss_spec
         with atomic_folder(folder) as temporary:
-            spec = write_segment(temporary, rows, terms, [usual, "Flat"], progress)
+            spec = write_segment(temporary, rows, terms, [index_spec, "Flat"], progress)
         self.manifest.checksums |= checksums(self.index, folder)
-        own = "" if spec == usual else spec
-        return SegmentEntry(folder.name, len(rows), int(rows.lexical.nnz), error, faiss_spec=own)
+        return SegmentEntry(
+            folder.name,
+            len(rows),
+            int(rows.lexical.nnz),
+            error,
+            faiss_spec="" if spec == index_spec else spec,
+        )
 
     def exchange(self, old: Collection[int], new: Sequence[SegmentEntry]) -> None:
         """Replace segments, by position, with new ones at the next ``commit``."""
@@ -122,14 +127,13 @@ class State:
         self.manifest.segments = [*kept, *new]
 
     def commit(self) -> None:
-        """Make all changes in one step, by writing the manifest; remove what it does not name."""
+        """Apply all changes at once by writing the manifest; then remove what it does not name."""
         manifest = self.manifest
         manifest.generation += 1
         manifest.format_version = FORMAT_VERSION  # an older toolkit may have built the index
         entries = [self._settled(entry) for entry in manifest.segments]
-        # Segments without a living document go, but for one if all are such.
-        living = [entry for entry in entries if entry.live]
-        manifest.segments = living or entries[:1]
+        # Drop segments without a live document, but keep one if there would be none.
+        manifest.segments = [entry for entry in entries if entry.live] or entries[:1]
         named = {entry.path for entry in manifest.segments}
         files = {entry.deletions for entry in manifest.segments} | {manifest.vocabulary_file}
         manifest.checksums = {
@@ -145,7 +149,7 @@ class State:
         self.tidy()
 
     def _settled(self, entry: SegmentEntry) -> SegmentEntry:
-        """The entry with the deletions as they are now, in a file of this generation."""
+        """The entry with its current deletions, which are written to a file of this generation."""
         if entry.name not in self._changed:
             return entry
         rows = np.array(sorted(self.dead(entry)), dtype=np.int64)
@@ -154,7 +158,7 @@ class State:
         return dataclasses.replace(entry, dead=len(rows), deletions=name)
 
     def tidy(self) -> None:
-        """Remove what the manifest does not name and nobody reads."""
+        """Remove what the manifest does not name and no process has open."""
         remove_leftovers(self.index)
         segments = make_folder(self.index / SEGMENTS_FOLDER)
         remove_leftovers(segments)
@@ -172,9 +176,9 @@ class State:
                     path.unlink(missing_ok=True)
 
     def free_folder(self) -> Path:
-        """The folder of a new segment, under a number above all that are there or named.
+        """The folder for a new segment, numbered above all on disk and all in the manifest.
 
-        So no number is used again while its segment may still be read.
+        So no number is reused while its segment may still be open.
         """
         folder = make_folder(self.index / SEGMENTS_FOLDER)
         names = {path.name for path in folder.iterdir()}

@@ -1,7 +1,7 @@
-"""Checked reading of the values in a manifest.
+"""Reads the values of a manifest, and checks them.
 
-An index may come from anybody, and its checksums are no signature: they show damage, not malice.
-So every name must lead to a file of the index, and every number must be within its bounds.
+An index may come from anybody. Its checksums are not a signature: they show damage, not malice.
+So every name must be that of a file in the index, and every number must be within bounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any
 
 
 def integer(values: Mapping[str, Any], key: str, least: int = 0, most: int = 2**62) -> int:
-    """An integer within bounds. Like all functions here: ValueError if not, KeyError if missing."""
+    """An integer within bounds.
+
+    Like all functions here, raises ValueError for a bad value and KeyError for a missing one.
+    """
     value = values[key]
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"{key} is {value!r}")
@@ -43,7 +46,7 @@ def name(values: Mapping[str, Any], key: str, form: re.Pattern[str]) -> str:
     """The name of a file or folder, in a form that ``layout`` defines."""
     value = values[key]
     if not isinstance(value, str) or not form.fullmatch(value):
-        raise ValueError(f"{key} is {value!r}, no name of the index's own")
+        raise ValueError(f"{key} is {value!r}, which is not a valid name in an index")
     return value
 
 
@@ -57,12 +60,12 @@ def numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def file_checksums(values: Any) -> dict[str, dict[str, Any]]:
-    """Checksums and sizes by path; every path lies within the index."""
+    """Checksums and sizes by path; every path is within the index."""
     for path, stated in values.items():
         parts = PurePosixPath(path).parts
         odd = "\\" in path or "\0" in path or ":" in path or ".." in parts or not parts
         if odd or path.startswith("/") or "/".join(parts) != path:
-            raise ValueError(f"checksums name {path!r}, no file of the index's own")
+            raise ValueError(f"checksums name {path!r}, which is not a valid name in an index")
         integer(stated, "bytes")
         text(stated, "sha256")
     return dict(values)

@@ -1,10 +1,10 @@
-"""Changing an index: adding, deleting, compacting. Each change is made by writing the manifest.
+"""Changes an index: adds, deletes, compacts. A change takes effect when the manifest is written.
 
-Nothing that a searcher may have open is ever changed: documents come in new segments, deletions in
-new files, which are no part of the index until the manifest names them. Killed at any moment, an
-index is what it was before the change or what it is after it; leftovers are removed by the next
-change. After any sequence of changes the results are those of an index of the final documents with
-the same scale of impacts.
+No file that a searcher may have open is ever changed. Documents go into new segments and deletions
+into new files, which are not part of the index until the manifest names them. If a change is killed
+at any moment, the index is either as before it or as after it; the next change removes leftovers.
+After any sequence of changes the results are those of an index of the final documents with the same
+scale of impacts.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a change did. documents: those that can be found after it. merged: how many it rewrote.
+    """What a change did, in numbers of documents.
 
-    missing: ids to delete that were not there. generation: the number of the change; that of the
-    last one if nothing was to be done. put_off: why a merge that was due was not done; the change
-    is made all the same.
+    missing: ids to delete that were not in the index. merged: documents rewritten by merging.
+    documents: those that can be found after the change. generation: the number of the change, or of
+    the last one if there was nothing to do. put_off: why a merge that was due was not done; the
+    change itself was made.
     """
 
     added: int = 0
@@ -72,11 +73,11 @@ def changing(index: Path, wait: float) -> Iterator[State]:
 
     wait: seconds to wait for another process that is changing it.
     """
-    Manifest.load(index)  # so that what is no index is refused before anything is locked
+    Manifest.load(index)  # refuses what is not an index before anything is locked
     with exclusive(index, wait), says_why(index):
         if (index / BUILDING_FOLDER).exists():
             raise InputError(
-                f"{index}: a build was interrupted there; finish it by the same `dupmae index`, "
+                f"{index}: a build was interrupted there; finish it with the same `dupmae index`, "
                 f"or remove {index / BUILDING_FOLDER}"
             )
         state = State(index, Manifest.load(index))
@@ -84,7 +85,7 @@ def changing(index: Path, wait: float) -> Iterator[State]:
         try:
             yield state
         except BaseException:
-            # Otherwise what was written in vain would take room until the next change.
+            # Otherwise abandoned files would take up space until the next change.
             with contextlib.suppress(Exception):
                 State(index, Manifest.load(index)).tidy()
             raise
@@ -102,12 +103,12 @@ def add_corpus(
 ) -> Update:
     """Encode ``corpus`` and add it to the index in the folder ``index``.
 
-    replace: documents replace those with the same ids; without it an id that is in the index is
-    refused before anything is encoded. What was encoded lies in ``index/.adding`` until the
-    documents are added, so that the same call continues where it was killed.
+    replace: documents replace those with the same ids. Without it, an id that is already in the
+    index is refused before anything is encoded. Encoded documents are kept in ``index/.adding``
+    until they are added, so that the same call resumes where it was killed.
 
-    Raises InputError for ids that are there, bad input, and while another process changes the
-    index; EncoderMismatchError for another encoder than the index was built with.
+    Raises InputError for ids that are already in the index, for bad input, and while another
+    process changes the index; EncoderMismatchError unless the encoder is the index's.
     """
     index = Path(index)
     Manifest.load(index).check_encoder(index, encoder.info)
@@ -116,14 +117,14 @@ def add_corpus(
     if not replace:
         with changing(index, wait) as state:
 
-            def look(window: Window) -> None:
+            def refuse_known_ids(window: Window) -> None:
                 for place, name in zip(window.places, window.ids, strict=True):
                     if state.find(name) is not None:
                         raise InputError.at(source.source, place, _is_there(name))
 
-            plan = survey(source, part_size, progress, look)
-    # The index is not locked: encoding takes long, and others may change the index meanwhile. The
-    # folder is, so that they do not remove it.
+            plan = survey(source, part_size, progress, refuse_known_ids)
+    # Encoding takes long: the index is not locked, so others may change it meanwhile. The folder is
+    # locked, so that they do not remove it.
     folder = adding_folder(index, source)
     with working_in(folder, wait):
         encoded = encode_afresh(
@@ -149,7 +150,7 @@ def add_encoded(
     wait: float = WAIT,
     progress: Progress = silent,
 ) -> Update:
-    """``add_corpus`` with what ``dupmae encode`` wrote."""
+    """``add_corpus`` with the output of ``dupmae encode``."""
     index = Path(index)
     # The same encoder has the same vocabulary; the index's own is checked when it is read.
     Manifest.load(index).check_encoder(index, encoded.info)
@@ -174,7 +175,7 @@ def delete_documents(
     """
     index = Path(index)
     if isinstance(ids, str):
-        raise InputError("ids to delete come as a list of strings")
+        raise InputError("give the ids to delete as a list of strings")
     with changing(index, wait) as state:
         found, missing = [], 0
         for name in dict.fromkeys(map(_as_text, ids)):
@@ -185,7 +186,7 @@ def delete_documents(
                 missing += 1
             else:
                 raise InputError(
-                    f"{index}: no document {name!r} is in it; nothing was deleted (pass "
+                    f"{index}: has no document {name!r}; nothing was deleted (pass "
                     "--ignore-missing, ignore_missing=True, to delete the others)"
                 )
         if not found:
@@ -197,9 +198,9 @@ def delete_documents(
 
 
 def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress = silent) -> Update:
-    """Write all segments anew, as few as their size allows, without the deleted documents.
+    """Rewrite all segments without deleted documents, as few as the segment size allows.
 
-    An index that is compact already is left as it is.
+    An index that is already compact is left unchanged.
     """
     index = Path(index)
     with changing(index, wait) as state:
@@ -236,9 +237,9 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
 def _merge(state: State, progress: Progress) -> tuple[int, str]:
     """Merge the segments that are due, one commit for each merge.
 
-    Returns how many documents were rewritten, and why the merging stopped early. A full disk, Java
-    that cannot start, or damage that only merging meets does not fail the change, which is
-    committed already; the next change tries again.
+    Returns how many documents were rewritten, and why the merging stopped early, "" if it did not.
+    The change itself is already committed, so a full disk, Java that cannot start, or damage that
+    only merging finds does not fail it; the next change tries again.
     """
     merged, why = 0, ""
     try:
@@ -253,7 +254,7 @@ def _merge(state: State, progress: Progress) -> tuple[int, str]:
 
 
 def _rewrite(state: State, group: Sequence[int], pieces: int, progress: Progress) -> int:
-    """Replace the segments in ``group`` with so many new ones; returns how many documents moved."""
+    """Replace the segments in ``group`` with ``pieces`` new ones; returns their document count."""
     count = sum(state.manifest.segments[number].live for number in group)
     state.exchange(group, new_segments(state, group, -(-count // pieces), progress))
     state.commit()
@@ -281,7 +282,7 @@ def _as_text(name: Any) -> str:
 
 
 def adding_folder(index: Path, source: Source) -> Path:
-    """Where ``add_corpus`` keeps what it has encoded until it is added."""
+    """Where ``add_corpus`` keeps encoded documents until they are added."""
     digest = hashlib.sha256(str(source.source).encode("utf-8", "surrogatepass")).hexdigest()
     return index / ADDING_FOLDER / digest[:12]
 

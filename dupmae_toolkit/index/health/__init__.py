@@ -7,9 +7,9 @@
   that the manifest states: documents, terms, dimensions.
 - Before a segment is merged or compacted, every file that is read is checked in full, so that
   damage does not get into a new segment.
-- ``dupmae verify`` (``verify.py``) reads everything: files that are missing, changed or not in the
-  manifest, and, by ``comparison.py``, parts of a segment that disagree though their files are as
-  they were written.
+- ``dupmae verify`` (``verify.py``) reads everything. It finds files that are missing, changed or
+  not in the manifest, and, with ``comparison.py``, parts of a segment that disagree although their
+  files are unchanged.
 - ``dupmae verify --repair`` (``repair.py``) makes a new segment in place of a damaged one
   (``salvage.py``): each part is rebuilt from another part that holds the same, and vectors that are
   lost everywhere are encoded again from the texts. Texts, deletions and the manifest exist only

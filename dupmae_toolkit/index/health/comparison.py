@@ -1,4 +1,4 @@
-"""Compares the parts of a segment, which hold much of the same: ids, impacts, dense vectors."""
+"""Compares the parts of a segment, which store much of it twice: ids, impacts, dense vectors."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def compare_parts(
     homes: dict[str, str],
     without: Collection[str] = (),
 ) -> list[Problem]:
-    """The problems of one segment whose files are as they were written.
+    """The problems of one segment whose files are unchanged.
 
-    terms: without them Lucene's impacts are not compared. homes: the segment of each living id that
-    was seen; filled here. without: parts that are damaged, and are not read.
+    terms: without them Lucene's impacts are not compared. homes: the segment of each live id seen
+    so far; filled here. without: damaged parts, which are not read.
     """
     segment = Segment.open(index / entry.path, terms)
     comparisons = []
@@ -72,7 +72,7 @@ def _compare_ids(
     if len(ids) != entry.count:
         yield IDS, f"has {len(ids)} ids; the manifest counts {entry.count}"
     if any(first >= second for first, second in pairwise(ids)):
-        yield IDS, "the ids are not in their order, or not unique"
+        yield IDS, "the ids are not in ascending order, or not unique"
     for other in (DOCUMENTS, LUCENE):
         if other in without:
             continue
@@ -84,13 +84,13 @@ def _compare_ids(
             )
             yield other, f"its ids differ from those of {IDS} from row {row} on"
     if DELETIONS_FOLDER in without:
-        return  # nothing says which of the documents live
+        return  # no file says which documents are live
     dead = read_deletions(index, entry)
     gone = set() if dead is None else {ids[row] for row in dead.tolist() if row < len(ids)}
-    living = (name for name in ids if name not in gone)
-    twice = [name for name in living if homes.setdefault(name, entry.name) != entry.name]
-    if twice:
-        yield IDS, f"the id {twice[0]!r} stands in segment {homes[twice[0]]} already"
+    live = (name for name in ids if name not in gone)
+    repeated = [name for name in live if homes.setdefault(name, entry.name) != entry.name]
+    if repeated:
+        yield IDS, f"the id {repeated[0]!r} is already in segment {homes[repeated[0]]}"
 
 
 def _compare_vectors(
@@ -121,13 +121,14 @@ def _compare_impacts(
     impacts = read_impacts(segment.folder / FORWARD_FOLDER)
     shape = (entry.count, manifest.encoder.vocabulary_size)
     if impacts.shape != shape or impacts.nnz != entry.weights:
-        named = f"the manifest names {entry.weights} of shape {shape}"
-        yield FORWARD_FOLDER, f"holds {impacts.nnz} impacts of shape {impacts.shape}; {named}"
+        wanted = f"the manifest states {entry.weights} of shape {shape}"
+        yield FORWARD_FOLDER, f"holds {impacts.nnz} impacts of shape {impacts.shape}; {wanted}"
         return
     if impacts.nnz:
         low, high = int(impacts.data.min()), int(impacts.data.max())
         if low < 1 or high > manifest.max_impact:
-            yield FORWARD_FOLDER, f"has impacts from {low} to {high}; 1 to {manifest.max_impact}"
+            wanted = f"the manifest allows 1 to {manifest.max_impact}"
+            yield FORWARD_FOLDER, f"has impacts from {low} to {high}; {wanted}"
         if impacts.indices.min() < 0 or impacts.indices.max() >= shape[1]:
             yield FORWARD_FOLDER, "has terms that are not in the vocabulary"
             return
@@ -138,7 +139,7 @@ def _compare_impacts(
         held = f"{len(lucene)} documents in {lucene.segments} segments"
         yield LUCENE, f"has {held}, not {shape[0]} in one"
         return
-    # A query of all terms gives each document a score that depends on every impact of it.
+    # A query of all terms gives each document a score that depends on all its impacts.
     random = np.random.default_rng(0).uniform(0.5, 1.5, shape[1])
     weights = round_weights(random, manifest.max_impact)
     expected = (impacts.astype(np.float64) @ weights.astype(np.float64)).astype(np.float32)

@@ -32,7 +32,7 @@ class Problem:
 
     @classmethod
     def of(cls, path: str, error: DupMAEError, kind: str = "damaged") -> Problem:
-        """A problem that shows in an error."""
+        """The problem that an error reports."""
         if isinstance(error, InputError) and error.path is not None:
             return cls(path, f"{error.path}: {error.fault}", kind, error.remedy)
         return cls(path, str(error), kind)
@@ -47,9 +47,9 @@ class Problem:
 
 
 def held_by(index: Path, entry: SegmentEntry, bad: Collection[str]) -> str:
-    """The documents whose texts a segment lost, to be added to a message; "" if they are unknown.
+    """The documents whose texts a segment lost, to append to a message; "" if they are unknown.
 
-    bad: the paths of files that are damaged.
+    bad: the paths of damaged files.
     """
     ids = f"{entry.path}/{IDS}"
     if ids in bad:
@@ -60,13 +60,13 @@ def held_by(index: Path, entry: SegmentEntry, bad: Collection[str]) -> str:
     except DupMAEError:
         return ""
     held = some_ids(names, () if dead is None else set(dead.tolist()))
-    return f"; it held {held} (every id of it is in {ids}, one a line)"
+    return f"; it held {held} (all its ids are in {ids}, one per line)"
 
 
 def some_ids(ids: Sequence[str], dead: Collection[int] = ()) -> str:
-    """The number of documents that live, and the first of their ids; ``dead``: rows that do not."""
-    living = [name for row, name in enumerate(ids) if row not in dead]
-    shown = [name if len(name) <= _LONGEST_ID else f"{name[:_LONGEST_ID]}…" for name in living]
-    more = len(living) - _IDS_SHOWN
+    """The number of live documents, and the first of their ids; ``dead``: the deleted rows."""
+    live = [name for row, name in enumerate(ids) if row not in dead]
+    shown = [name if len(name) <= _LONGEST_ID else f"{name[:_LONGEST_ID]}…" for name in live]
+    more = len(live) - _IDS_SHOWN
     names = ", ".join(shown[:_IDS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-    return f"1 document, {names}" if len(living) == 1 else f"{len(living):,} documents, {names}"
+    return f"1 document, {names}" if len(live) == 1 else f"{len(live):,} documents, {names}"

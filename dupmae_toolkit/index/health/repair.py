@@ -1,9 +1,9 @@
-"""Repairs a damaged index: rebuilds what it holds twice and reports what it does not.
+"""Repairs a damaged index: rebuilds what it holds twice, and reports what it holds only once.
 
 A repaired segment is a new one under a new name. It replaces the damaged one when the manifest is
 written, as in every change: nothing that a searcher has open is touched, and a repair that is
-killed before leaves the index as it was. Texts, deletions and the manifest exist only once: they
-cannot be rebuilt.
+killed before that leaves the index as it was. Texts, deletions and the manifest exist only once:
+they cannot be rebuilt.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def repair_index(
     vocabulary, and for vectors that are lost everywhere, whose texts are then encoded again. wait:
     seconds to wait for another process that is changing the index.
 
-    Parts of a segment that disagree though all their checksums are right are left alone: nothing
-    tells which of them is wrong. Raises InputError where there is no index, and while another
-    process changes it; EncoderMismatchError for another encoder.
+    Parts of a segment that disagree although all their checksums are right are left alone: nothing
+    shows which of them is wrong. Raises InputError if there is no index, and while another process
+    changes it; EncoderMismatchError for another encoder.
     """
     index = Path(index)
     try:
@@ -100,7 +100,7 @@ def repair_index(
     _check_names(index, manifest)
     if encoder is not None and not callable(encoder):
         manifest.check_encoder(index, encoder.info)
-    jvm.start()  # which verifying needs: without Java, fail now and with Java's own message
+    jvm.start()  # verifying needs Java: without it, fail now and with Java's own message
     with changing(index, wait) as state:
         _check_names(index, state.manifest)
         work = _Work(state, encoder, progress)
@@ -149,10 +149,10 @@ class _Work:
             self._manifest.save(self._index)
 
     def _leave(self, problem: Problem) -> None:
-        """Report a problem that is left as it is, since nothing tells what is right."""
+        """Report a problem that is not repaired, since nothing shows what is right."""
         message = problem.message
         if problem.kind == "apart":
-            message += "; every file is as it was written, and nothing tells which is wrong"
+            message += "; no file has changed, and nothing shows which is wrong"
         message += f"; {REBUILD}"
         self.report.remaining.append(Problem(problem.path, message, problem.kind))
 
@@ -167,7 +167,7 @@ class _Work:
             if problem.kind != "stray":
                 continue
             if not named.get(problem.path.split("/")[1], set()) >= _NEEDED:
-                # The manifest itself is wrong: it misses a part, and this may be the only copy.
+                # The manifest itself is wrong: it lacks a part, and this may be the only copy.
                 self._leave(Problem(problem.path, "is not in the manifest", "stray"))
                 continue
             (self._index / problem.path).unlink()
@@ -180,7 +180,7 @@ class _Work:
             if name not in self._bad:
                 return lucene_terms(manifest.vocabulary(self._index))
             try:
-                # The manifest has a digest of the tokens too: they can be right in a changed file.
+                # The manifest has a digest of the tokens too: a changed file can have them right.
                 tokens, source = manifest.vocabulary(self._index), "its own tokens"
             except DupMAEError:
                 tokens, source = self._load_encoder().vocabulary, "the encoder's tokenizer"
@@ -192,7 +192,7 @@ class _Work:
         except DupMAEError as error:
             self._leave(Problem.of(name, error, "manifest"))
             return None
-        if (self._index / name).is_dir():  # which no file can replace
+        if (self._index / name).is_dir():  # a file cannot replace a folder
             remove_folder(self._index / name, self._index)
         write_vocabulary(self._index / name, tokens)
         manifest.checksums[name] = checksum(self._index / name)
@@ -211,8 +211,7 @@ class _Work:
             return None
         if lost >= _NEEDED:
             message = (
-                f"nothing of it is as it was written, and its {entry.live:,} documents are lost: "
-                f"{COPY}"
+                f"all its parts are damaged, and its {entry.live:,} documents are lost: {COPY}"
             )
             self.report.remaining.append(Problem(entry.path, message))
             return None
@@ -263,24 +262,22 @@ class _Work:
     def _loaded(self) -> Encoder | LostError:
         name = self._manifest.encoder.name
         if self._given is None:
-            return LostError(f"its encoder {name!r} could make it again, and was not given")
+            return LostError(f"its encoder {name!r} could rebuild it, but was not given")
         try:
             encoder = self._given() if callable(self._given) else self._given
             self._manifest.check_encoder(self._index, encoder.info)
         except DupMAEError as error:
-            return LostError(
-                f"its encoder {name!r} could make it again, and is not to be had: {error}"
-            )
+            return LostError(f"its encoder {name!r} could rebuild it, but cannot be used: {error}")
         return encoder
 
 
 def _check_names(index: Path, manifest: Manifest) -> None:
-    """Refuse a manifest by which files outside of the index would be written or removed."""
+    """Refuse a manifest that would make a repair write or remove files outside the index."""
     for name in _names(manifest):
         if PurePosixPath(name).is_absolute() or {"..", "", "."} & set(name.split("/")):
             raise InputError(
-                f"{index}: its manifest names {name!r}, which lies outside of the index; the index "
-                "is not repaired: do not trust it"
+                f"{index}: its manifest names {name!r}, which is outside the index; the index is "
+                "not repaired: do not trust it"
             )
 
 

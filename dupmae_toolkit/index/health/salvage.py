@@ -1,10 +1,9 @@
 """Makes a new segment from what is intact in a damaged one.
 
-A segment holds much twice: the ids in ``docid``, in Lucene and beside the texts; the impacts in the
-forward store and, as term frequencies, in Lucene; the dense vectors in the forward store and, for
-most FAISS specs, in FAISS. What one part lost is read from another, and vectors that are lost
-everywhere are encoded again from the texts. Only parts whose files are as they were written are
-read.
+A segment stores much of its data twice: the ids in ``docid``, in Lucene and with the texts; the
+impacts in the forward store and, as term frequencies, in Lucene; the dense vectors in the forward
+store and, for most FAISS specs, in FAISS. What one part lost is read from another, and vectors that
+are lost everywhere are encoded again from the texts. Only parts whose files are unchanged are read.
 """
 
 from __future__ import annotations
@@ -45,10 +44,11 @@ from dupmae_toolkit.records import Encoder
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: The number of documents that are encoded in one call.
+#: Documents encoded in one call.
 _BATCH = 2048
 _ENCODED = "the texts, encoded again"
-_OTHER_BITS = "not to the same bits: scores may differ in their last digits"
+_SAME_BITS = "bit for bit identical"
+_OTHER_BITS = f"not {_SAME_BITS}: scores may differ in their last digits"
 
 
 class LostError(Exception):
@@ -57,7 +57,7 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A part that was rebuilt. path: where it was, relative to the index. into: where it is."""
+    """A part that was rebuilt. path: where it was, relative to the index. into: where it is now."""
 
     path: str
     into: str
@@ -70,7 +70,7 @@ class Rebuilt:
 
 
 class Salvage:
-    """A segment whose parts ``lost`` are damaged.
+    """Rebuilds a segment whose parts ``lost`` are damaged.
 
     terms: Lucene's, in the order of the vocabulary; None if that is lost. encoder: returns the
     index's encoder, or raises LostError.
@@ -93,11 +93,11 @@ class Salvage:
         self._progress = progress
         self._spec = manifest.spec_of(entry)
         self._old = Segment.open(index / entry.path, terms)
-        self._place = f"{entry.path}/"
+        self._prefix = f"{entry.path}/"
         self._stated: dict[str, dict[str, Any]] = {
-            name.removeprefix(self._place): stated
+            name.removeprefix(self._prefix): stated
             for name, stated in manifest.checksums.items()
-            if name.startswith(self._place)
+            if name.startswith(self._prefix)
         }
         self._error: QuantizationError | None = None
         self._vectors: np.ndarray | None = None
@@ -125,7 +125,7 @@ class Salvage:
                 except LostError as why:
                     self.remaining[part] = str(why)
         if DOCUMENTS in self._lost:
-            self.remaining[DOCUMENTS] = way_out(self._place + DOCUMENTS)
+            self.remaining[DOCUMENTS] = way_out(self._prefix + DOCUMENTS)
         self._old.close()
         if self._rebuilt:
             for name in self._stated:
@@ -134,7 +134,7 @@ class Salvage:
         return bool(self._rebuilt)
 
     def settle(self, folder: Path) -> tuple[SegmentEntry, dict[str, dict[str, Any]]]:
-        """The entry and the checksums of the new segment; ``folder``: where it lies now."""
+        """The entry and the checksums of the new segment; ``folder``: where it is now."""
         sums = {
             name: stated
             for name, stated in self._stated.items()
@@ -151,16 +151,16 @@ class Salvage:
         return entry, {f"{start}/{name}": stated for name, stated in sorted(sums.items())}
 
     def report(self, folder: Path) -> list[Rebuilt]:
-        """What was rebuilt; ``folder``: where the new segment lies."""
+        """What was rebuilt; ``folder``: where the new segment is."""
         start = folder.relative_to(self._index).as_posix()
         return [
-            Rebuilt(self._place + part, f"{start}/{part}", source, note)
+            Rebuilt(self._prefix + part, f"{start}/{part}", source, note)
             for part, (source, note) in self._rebuilt.items()
         ]
 
     @cached_property
     def _ids(self) -> tuple[list[str], str]:
-        """The ids, and the part that they are from."""
+        """The ids, and the part that they come from."""
         if IDS not in self._lost:
             return self._old.ids, IDS
         if DOCUMENTS not in self._lost:
@@ -168,13 +168,13 @@ class Salvage:
         if LUCENE not in self._lost:
             return self._old.lucene.ids(), LUCENE
         raise LostError(
-            f"the ids of its documents are lost, in {DOCUMENTS} and {LUCENE} too; put one of the "
-            f"three back from a copy, or {REBUILD}"
+            f"the ids of its documents are lost, in {DOCUMENTS} and {LUCENE} too; restore one of "
+            f"the three from a copy, or {REBUILD}"
         )
 
     @cached_property
     def _impacts(self) -> tuple[csr_matrix, str]:
-        """The impacts, and where they are from."""
+        """The impacts, and where they come from."""
         if IMPACTS not in self._lost:
             return read_impacts(self._old.folder / FORWARD_FOLDER), IMPACTS
         kind = impact_dtype(self._manifest.max_impact)
@@ -190,13 +190,13 @@ class Salvage:
 
     @cached_property
     def _encoded(self) -> tuple[np.ndarray, csr_matrix]:
-        """Both vectors of all documents, of the deleted ones too."""
+        """The representations of all documents, including deleted ones."""
         from scipy.sparse import csr_matrix, vstack
 
         if DOCUMENTS in self._lost:
             raise LostError(
-                f"its vectors are lost, and {DOCUMENTS}, whose texts could be encoded again, is "
-                f"too; put either back from a copy, or {REBUILD}"
+                f"its vectors are lost, and so is {DOCUMENTS}, whose texts could be encoded again; "
+                f"restore either from a copy, or {REBUILD}"
             )
         encoder, count = self._encoder(), self._entry.count
         dense, lexical = [], []
@@ -213,7 +213,7 @@ class Salvage:
                 advance(len(documents))
         return np.concatenate(dense), csr_matrix(vstack(lexical, format="csr"))
 
-    # Each of these writes a part; returns what it was rebuilt from, and a note.
+    # Each of these writes one part, and returns what it was rebuilt from and a note.
 
     def _write_ids(self, folder: Path) -> tuple[str, str]:
         ids, source = self._ids
@@ -232,22 +232,22 @@ class Salvage:
         self._vectors = self._encoded[0]
         write_dense(folder / FORWARD_FOLDER, self._vectors)
         if self._same(folder, DENSE):
-            return _ENCODED, "to the same bits"
+            return _ENCODED, _SAME_BITS
         self._lost.add(VECTORS)  # FAISS now holds other vectors than the forward store
         return _ENCODED, _OTHER_BITS
 
     def _write_vectors(self, folder: Path) -> tuple[str, str]:
         if keeps_vectors(self._spec):
             write_vectors(folder / FAISS_FOLDER, self._encoded[0], self._spec)
-            return _ENCODED, "to the same bits" if self._same(folder, VECTORS) else _OTHER_BITS
+            return _ENCODED, _SAME_BITS if self._same(folder, VECTORS) else _OTHER_BITS
         vectors = self._vectors
         if DENSE not in self._lost:
             vectors = read_dense(self._old.folder / FORWARD_FOLDER)
         if vectors is None:
-            raise LostError(f"it is built from {DENSE}, which is lost: see there")
+            raise LostError(f"it is built from {DENSE}, which is lost too: see there")
         write_vectors(folder / FAISS_FOLDER, vectors, self._spec)
-        note = "" if self._same(folder, VECTORS) else "an approximate search may find others"
-        return DENSE, note
+        same = self._same(folder, VECTORS)
+        return DENSE, "" if same else "an approximate search may return other documents"
 
     def _write_impacts(self, folder: Path) -> tuple[str, str]:
         impacts, source = self._impacts
@@ -255,19 +255,19 @@ class Salvage:
         names = [name for name in self._stated if part_of(name) == IMPACTS]
         same = all(self._same(folder, name) for name in names)
         if source == _ENCODED:
-            return source, "to the same bits" if same else _OTHER_BITS
+            return source, _SAME_BITS if same else _OTHER_BITS
         return source, ""
 
     def _write_lucene(self, folder: Path) -> tuple[str, str]:
         if self._terms is None:
             name = self._manifest.vocabulary_file
-            raise LostError(f"its terms are those of {name}, which is lost: see there")
+            raise LostError(f"its terms are those of {name}, which is lost too: see there")
         (ids, ids_source), (impacts, source) = self._ids, self._impacts
         write_lucene(folder / LUCENE_FOLDER, ids, impacts, self._terms, self._progress)
         return f"{source} and {ids_source}", ""
 
     def _same(self, folder: Path, name: str) -> bool:
-        """Whether a new file has the bytes of the old one."""
+        """Whether a new file has the same bytes as the original."""
         return checksum(folder / name) == self._stated.get(name)
 
 

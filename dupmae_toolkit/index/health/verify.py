@@ -1,4 +1,4 @@
-"""Looks through an index for damage: files missing, changed or stray, and parts that disagree."""
+"""Checks an index for damage: files missing, changed or stray, and parts that disagree."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from dupmae_toolkit.progress import Advance, Progress, silent
 
 @dataclass(slots=True)
 class Inspection:
-    """What was found.
+    """The findings.
 
-    compared: the segments whose parts were compared. homes: the segment of each living id that was
-    seen.
+    compared: the segments whose parts were compared. homes: the segment of each live id in them.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -39,12 +38,12 @@ class Inspection:
 def verify_index(
     index: str | Path, deep: bool = True, progress: Progress = silent
 ) -> list[Problem]:
-    """All problems of an index; none in an intact one.
+    """All problems of an index; an empty list for an intact one.
 
-    Always checked: the manifest is as it was written, every file that it names is there with its
-    size, and no other file lies in a segment. ``deep``: checksums too; and in segments whose files
-    are as they were written, that the parts agree: counts; the same ids in the same order in FAISS,
-    Lucene and the documents; and in Lucene the same score of every document as in the forward
+    Always checked: the manifest is unchanged, every file that it names exists with the right size,
+    and segments contain no other files. ``deep`` also compares checksums and, in segments whose
+    files are unchanged, the parts with each other: the counts; the ids and their order in FAISS,
+    Lucene and the documents; and each document's score in Lucene with its score in the forward
     store, for a query of all terms with random weights, which covers every posting.
     """
     index = Path(index)
@@ -68,7 +67,7 @@ def inspect(
             problems[number] = replace(problem, remedy=problem.remedy + held)
     text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
     if (index / MANIFEST_FILE).read_bytes() != text.encode():
-        message = "is not as it was written, though it says the same"
+        message = "was written again in another form, with the same contents"
         problems.append(Problem(MANIFEST_FILE, message, "form", REPAIR))
     if not deep:
         return found
@@ -100,7 +99,7 @@ def _missing_and_changed(
         message = f"has no checksum of {manifest.vocabulary_file}"
         yield Problem(MANIFEST_FILE, message, "manifest")
     total = sum(int(entry["bytes"]) for entry in manifest.checksums.values())
-    with progress("reading every file" if deep else "looking at files", total) as advance:
+    with progress("reading every file" if deep else "checking file sizes", total) as advance:
         for name, stated in manifest.checksums.items():
             message = _what_is_wrong(index / name, stated, deep, advance)
             if message:
