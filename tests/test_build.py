@@ -429,7 +429,7 @@ def test_a_build_of_something_else_is_started_over_only_when_asked(tmp_path: Pat
     index = tmp_path / "index"
     with pytest.raises(InputError):
         index_corpus(index, documents_of(50), ENCODER, BuildOptions("IVF99,Flat"))
-    with pytest.raises(InputError, match="a build of something else was interrupted there"):
+    with pytest.raises(InputError, match="a different build was interrupted there"):
         index_corpus(index, documents_of(30, seed=2), ENCODER)
     assert (index / ".building" / "encoded" / "manifest.json").exists()
     manifest = index_corpus(index, documents_of(30, seed=2), ENCODER, overwrite=True)

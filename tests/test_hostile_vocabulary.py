@@ -55,7 +55,7 @@ def test_the_vocabulary_is_written_and_read_again(tmp_path):
 
     write_vocabulary(tmp_path / "vocabulary.json", TOKENS)
     assert read_json(tmp_path / "vocabulary.json") == TOKENS
-    with pytest.raises(InputError, match="two half characters"):
+    with pytest.raises(InputError, match="two surrogates in a row"):
         write_vocabulary(tmp_path / "other.json", ["a", "\ud83d\ude00"])
 
 

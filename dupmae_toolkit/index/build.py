@@ -1,9 +1,9 @@
 """Building an index, from documents or from an encoded corpus.
 
 The result does not depend on interruptions: a killed build leaves the index as it was, and the same
-call continues after the last finished segment. Every build gives the same files, but for those of
-Lucene, which writes random names and the time into them, FAISS graphs (HNSW, NSG), which several
-threads build in no fixed order, and the checksums of these.
+call continues after the last finished segment. Every build of the same input writes the same files,
+except Lucene's, which contain random names and the time; FAISS graphs (HNSW, NSG), which several
+threads build in no fixed order; and the checksums of these.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SEGMENT_SIZE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What an index depends on besides the encoded corpus; see ``build_index``."""
+    """The options that an index depends on besides the encoded corpus; see ``build_index``."""
 
     faiss_spec: str = "Flat"
     max_impact: int = MAX_IMPACT
@@ -72,9 +72,9 @@ def index_corpus(
 ) -> Manifest:
     """Encode ``corpus`` and build an index of it in the folder ``index``.
 
-    Both continue where an interrupted call of the same kind stopped. What was encoded lies in
-    ``index/.building`` until the index is complete. Where a build of something else was
-    interrupted, ``overwrite`` starts over. Raises as ``encode_corpus`` and ``build_index`` do.
+    The same call resumes both steps where it was interrupted. Encoded documents are kept in
+    ``index/.building`` until the index is complete. If a different build was interrupted there,
+    ``overwrite`` starts over. Raises the errors of ``encode_corpus`` and ``build_index``.
     """
     index = Path(index)
     options = options or BuildOptions()
@@ -87,8 +87,8 @@ def index_corpus(
         def refuse(error: InputError) -> None:
             if not overwrite:
                 raise InputError(
-                    f"{index}: a build of something else was interrupted there ({error}); finish "
-                    "it, or pass --overwrite (overwrite=True) to start over"
+                    f"{index}: a different build was interrupted there ({error}); finish it, or "
+                    "pass --overwrite (overwrite=True) to start over"
                 ) from error
 
         encoded = encode_afresh(
@@ -112,13 +112,14 @@ def build_index(
 
     vocabulary: the encoder's tokens in the order of their ids.
     faiss_spec: a FAISS factory string, for the vectors of each segment.
-    max_impact: the largest impact; 255 (a byte) is within 0.2 % of the largest weight.
-    segment_size: documents in a segment at most; one segment at a time is in memory. Where several
-        are needed they are of equal size, so that each is large enough to train a FAISS spec on.
+    max_impact: the largest impact; 255 (a byte) rounds to within 0.2 % of the largest weight,
+        except weights below half a step, which become 1.
+    segment_size: the most documents in a segment; one segment at a time is in memory. If several
+        are needed, they are of equal size, so that each is large enough to train a FAISS spec on.
     overwrite: replace an index; it stays as it is until the new one is complete.
 
-    Raises InputError for a folder that must not be built in, for options that do not suit, for bad
-    input, and while another process builds there; JavaError and DupMAEError for failures.
+    Raises InputError for a folder that may not be built in, for unsuitable options, for bad input,
+    and while another process builds there; JavaError and DupMAEError for failures.
     """
     index = Path(index)
     options = BuildOptions(faiss_spec, max_impact, segment_size)
@@ -194,7 +195,7 @@ def check_inputs(encoded: EncodedCorpus, vocabulary: list[str]) -> None:
     ):
         raise EncoderMismatchError(
             f"{encoded.folder}: encoded with {encoded.info.name!r}, whose vocabulary of "
-            f"{encoded.info.vocabulary_size:,} entries is not the one given, of "
+            f"{encoded.info.vocabulary_size:,} entries is not the given one of "
             f"{len(vocabulary):,}; use the encoder that encoded it"
         )
 
@@ -247,10 +248,10 @@ def encode_afresh(
     plan: Plan | None = None,
     ask: Callable[[InputError], None] = lambda error: None,
 ) -> EncodedCorpus:
-    """``encode_corpus`` into ``folder``; what was begun there from other input is removed first.
+    """``encode_corpus`` into ``folder``; unfinished work there on other input is removed first.
 
-    ask: is called before that with the reason, and may raise. A folder that another process writes
-    in is not removed: BusyError.
+    ask: called with the reason before anything is removed; may raise. A folder that another process
+    writes in is not removed: BusyError.
     """
 
     def encode() -> EncodedCorpus:
@@ -258,12 +259,12 @@ def encode_afresh(
             source, encoder, folder, part_size=part_size, plan=plan, progress=progress
         )
 
-    stood = folder.exists()
+    existed = folder.exists()
     try:
         return encode()
     except InputError as error:
         at_folder = error.path is not None and Path(error.path).is_relative_to(folder)
-        if isinstance(error, BusyError) or not stood or not at_folder:
+        if isinstance(error, BusyError) or not existed or not at_folder:
             raise
         ask(error)
     shutil.rmtree(folder)
@@ -272,7 +273,7 @@ def encode_afresh(
 
 @contextlib.contextmanager
 def says_why(index: Path) -> Iterator[None]:
-    """Turn an error of the system into one line that says what failed and what to do."""
+    """Turn a system error into one line that says what failed and what to do."""
     try:
         yield
     except OSError as error:

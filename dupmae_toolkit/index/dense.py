@@ -17,12 +17,12 @@ from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE
 #: faiss.METRIC_INNER_PRODUCT, without importing faiss.
 METRIC_INNER_PRODUCT = 0
 SPEC_EXAMPLES = "Flat, HNSW32, IVF1024,Flat, IVF1024,PQ64 or SQ8"
-#: A search of an IVF index visits one cell in so many; FAISS would visit a single one.
+#: A search of an IVF index visits one in PROBED_SHARE cells; FAISS's default is a single cell.
 PROBED_SHARE = 8
 HNSW_CONSTRUCTION_DEPTH = 200
 HNSW_SEARCH_DEPTH = 128
-_HEADER = struct.Struct("<4si")  # how a FAISS file begins: its kind, the length of its vectors
-_LIMITS = threading.Lock()  # FAISS has one limit for all threads
+_HEADER = struct.Struct("<4si")  # how a FAISS file begins: kind of index, length of its vectors
+_LIMITS = threading.Lock()  # guards FAISS's read limit, which all threads share
 
 
 def write_faiss(folder: Path, ids: Sequence[str], dense: np.ndarray, spec: str = "Flat") -> None:
@@ -32,7 +32,7 @@ def write_faiss(folder: Path, ids: Sequence[str], dense: np.ndarray, spec: str =
 
 
 def write_ids(folder: Path, ids: Sequence[str]) -> None:
-    """Write ``docid``, an id a line."""
+    """Write ``docid``, one id per line."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{name}\n" for name in ids)
     (folder / IDS_FILE).write_text(text, "utf-8", newline="\n")
@@ -41,16 +41,16 @@ def write_ids(folder: Path, ids: Sequence[str]) -> None:
 def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
     """Write ``index``, inner products over ``dense`` float32 [n, d].
 
-    ``spec`` is a FAISS factory string. How many cells a search of IVF visits, and how deep one of
-    HNSW goes, is set here and stored in the index. Raises InputError for a string that FAISS does
-    not know or that does not suit the vectors (too few to train on, a dimension that it cannot
-    divide).
+    ``spec`` is a FAISS factory string. The number of cells that an IVF search visits and the depth
+    of an HNSW search are set here and stored in the index. Raises InputError for a string that
+    FAISS does not know or that does not suit the vectors (too few to train on, a dimension that it
+    cannot divide).
     """
     import faiss
 
     vectors = np.ascontiguousarray(dense, np.float32)
     index = make_faiss(spec, vectors.shape[1])
-    rotations = _settle(index)
+    rotations = _set_parameters(index)
     try:
         if not index.is_trained:
             index.train(vectors)
@@ -60,10 +60,10 @@ def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
     except RuntimeError as error:
         raise InputError(
             f"FAISS spec {spec!r} does not suit {len(vectors):,} vectors of {vectors.shape[1]} "
-            f"dimensions: {_reason(error)}; use Flat, or one that trains on fewer vectors"
+            f"dimensions: {_reason(error)}; use Flat, or a spec that trains on fewer vectors"
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
-    # FAISS's own writer does not report that the disk is full when its last bytes are written.
+    # FAISS's own writer does not report a disk that is full when the last bytes are written.
     with (folder / FAISS_FILE).open("wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
@@ -85,7 +85,7 @@ def make_faiss(spec: str, dimension: int) -> Any:
 
 
 def keeps_vectors(spec: str) -> bool:
-    """Whether an index of this spec holds the vectors as they are, so that no copy is needed."""
+    """Whether an index of this spec holds the vectors unchanged, so that no copy is needed."""
     return spec.strip() == "Flat"
 
 
@@ -126,7 +126,7 @@ class DenseIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether a search compares the query with every vector, as it was given."""
+        """Whether a search compares the query with every vector, stored unchanged."""
         import faiss
 
         return isinstance(self._index, faiss.IndexFlat)
@@ -134,10 +134,10 @@ class DenseIndex:
     def search(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """The best ``k`` vectors for each query (float32 [q, d]).
 
-        For each: row numbers (int32) and inner products (float32), falling, ties by row number;
-        fewer than ``k`` where the index has, or an approximate one finds, fewer. Scores are
-        FAISS's: they can differ in the last bits from one batch of queries to another. An exact
-        index is not searched here but scanned (`search/dense.py`), which is faster.
+        For each: row numbers (int32) and inner products (float32), by descending score, ties by row
+        number. There are fewer than ``k`` if the index has, or an approximate search finds, fewer.
+        Scores are FAISS's: their last bits can differ from one batch of queries to another. An
+        exact index is not searched here but scanned (`search/dense.py`), which is faster.
         """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one hit")
@@ -150,12 +150,12 @@ class DenseIndex:
         wanted = min(k, len(self))
         if not len(batch) or not wanted:
             return [_EMPTY] * len(batch)
-        # One more than asked for, so that of two equal scores at the cut the first row is kept.
+        # One more than wanted, so that of two equal scores at the cut the first row is kept.
         scores, rows = self._index.search(batch, min(wanted + 1, len(self)))
-        if rows.max() >= len(self) or not _are_different(rows):
+        if rows.max() >= len(self) or not _are_distinct(rows):
             raise DupMAEError(
-                f"{self.folder / FAISS_FILE}: gave rows that cannot be; look for damage with "
-                "`dupmae verify`"
+                f"{self.folder / FAISS_FILE}: returned impossible row numbers; run `dupmae verify` "
+                "on the index"
             )
         return [_ordered(*found, wanted) for found in zip(rows, scores, strict=True)]
 
@@ -176,7 +176,7 @@ class DenseIndex:
     def decoded(self) -> np.ndarray | None:
         """All vectors as FAISS reconstructs them, a copy, float32 [n, d]; None if it cannot.
 
-        HNSW32 and IVF1024,Flat give back the very vectors that went in, PQ64 approximations.
+        HNSW32 and IVF1024,Flat return the original vectors, PQ64 approximations.
         """
         try:
             vectors = self._index.reconstruct_n(0, len(self))
@@ -186,21 +186,21 @@ class DenseIndex:
 
 
 def _read_faiss(path: Path) -> Any:
-    """Read an index. FAISS allocates what the header says, so it is given a limit first."""
+    """Read an index. FAISS allocates what the header asks for, so a limit is set first."""
     import faiss
 
     # Only newer versions of FAISS have the limit. No vector is larger than the file.
-    limit = getattr(faiss, "set_deserialization_vector_byte_limit", lambda size: None)
-    usual = getattr(faiss, "get_deserialization_vector_byte_limit", lambda: 0)
+    set_limit = getattr(faiss, "set_deserialization_vector_byte_limit", lambda size: None)
+    get_limit = getattr(faiss, "get_deserialization_vector_byte_limit", lambda: 0)
     with _LIMITS:
-        before = usual()
-        limit(path.stat().st_size)
+        before = get_limit()
+        set_limit(path.stat().st_size)
         try:
             return faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:
             raise InputError(f"{path}: FAISS cannot read it: {_reason(error)}") from error
         finally:
-            limit(before)
+            set_limit(before)
 
 
 class _View:
@@ -221,20 +221,20 @@ def _ordered(rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, 
     return rows[order], scores[order]
 
 
-def _are_different(rows: np.ndarray) -> bool:
-    """Whether no query got a row twice; -1 stands for none."""
+def _are_distinct(rows: np.ndarray) -> bool:
+    """Whether no query got a row twice; -1 means no row."""
     ordered = np.sort(rows, axis=1)
     return not ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()
 
 
-def _settle(index: Any) -> list[tuple[Any, Any]]:
-    """Set the parameters of search, and allow training on small collections without warnings.
+def _set_parameters(index: Any) -> list[tuple[Any, Any]]:
+    """Set the search parameters, and allow training on small collections without warnings.
 
-    Returns the OPQ rotations, each with the quantizer that it holds only while it is trained.
+    Returns the OPQ rotations, each with the quantizer that it may hold only during training.
     """
     import faiss
 
-    lent = []
+    rotations = []
     inner = faiss.downcast_index(index)
     while isinstance(inner, faiss.IndexPreTransform):
         chain: Any = inner.chain
@@ -244,7 +244,7 @@ def _settle(index: Any) -> list[tuple[Any, Any]]:
                 quantizer = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
                 quantizer.cp.min_points_per_centroid = 1
                 rotation.pq = quantizer
-                lent.append((rotation, quantizer))
+                rotations.append((rotation, quantizer))
         inner = faiss.downcast_index(inner.index)
     if isinstance(inner, faiss.IndexIVF):
         inner.cp.min_points_per_centroid = 1
@@ -256,11 +256,11 @@ def _settle(index: Any) -> list[tuple[Any, Any]]:
         product = getattr(holder, "pq", None)
         if product is not None:
             product.cp.min_points_per_centroid = 1
-    return lent
+    return rotations
 
 
 def _reason(error: Exception) -> str:
-    """The message of FAISS, without the lines of its source."""
+    """FAISS's message, without the places in its source code."""
     text = " ".join(str(error).split())
     text = re.sub(r"^Error in .*? at \S+:\d+: ", "", text)
     return re.sub(r"^Error: '.*?' failed:? ?", "", text) or "FAISS refuses"

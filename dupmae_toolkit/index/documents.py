@@ -1,4 +1,4 @@
-"""A segment's ids, titles and texts by row: a Parquet file of which only some rows are read."""
+"""A segment's ids, titles and texts by row, in a Parquet file that is read group by group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dupmae_toolkit.records import Document
 _COLUMNS = ("id", "title", "text")
 _ROWS_IN_A_GROUP = 512
 _GROUPS_KEPT = 64
-_FEW = 64  # rows of a group; for more of them it is cheaper to convert the whole group
+_FEW = 64  # for more rows of a group than this, converting the whole group is cheaper
 
 
 def write_documents(
@@ -39,7 +39,7 @@ def write_documents(
 
 
 class SegmentDocuments:
-    """Documents by row. Groups of rows are read when needed; the last ones used are kept."""
+    """Documents by row. Row groups are read when needed; the most recently used ones are kept."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -79,7 +79,7 @@ class SegmentDocuments:
             rows = (here - self._starts[group]).tolist()
             columns = [table.column(name) for name in _COLUMNS]
             with _explained(self.path):
-                # Not table.take, for which Arrow imports pandas: that takes longer than a search.
+                # Not table.take: it makes Arrow import pandas, which takes longer than a search.
                 if len(rows) > _FEW:
                     columns = [column.to_pylist() for column in columns]
                     values = [[column[row] for row in rows] for column in columns]
@@ -115,6 +115,6 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; the index is not whole") from error
+        raise InputError(f"{path}: no such file; the index is incomplete") from error
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable ({' '.join(str(error).split())})") from error

@@ -1,8 +1,8 @@
-"""Document weights become integers, and query weights lose the bits that would be rounded.
+"""Rounds document weights to integer impacts, and query weights to fewer bits.
 
-An impact is round(weight × scale), at least 1 and at most ``max_impact``. A query weight keeps so
-few bits that its product with an impact is exact in float32, which is what Lucene multiplies in;
-so Lucene's score is the exact dot product, rounded once.
+An impact is round(weight × scale), at least 1 and at most ``max_impact``. A query weight keeps only
+as many bits as make its product with an impact exact in float32, in which Lucene multiplies. So
+Lucene's score is the exact dot product, rounded once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MAX_IMPACT = 255
-#: The largest ``max_impact``; the lengths of Lucene's documents are sums of impacts in 31 bits.
+#: The largest ``max_impact``. Lucene sums a document's impacts, as its length, in 31 bits.
 LARGEST_MAX_IMPACT = 65_535
 #: Query weights are multiples of this, so that sums of products are exact in float64 up to 2^23.
 SMALLEST_QUERY_STEP = 2.0**-30
@@ -72,9 +72,9 @@ def calibrate(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> float:
 def quantize(
     lexical: csr_matrix, scale: float, max_impact: int = MAX_IMPACT
 ) -> tuple[csr_matrix, QuantizationError]:
-    """Integer impacts of the weights [n, |V|], and the error that they make.
+    """Integer impacts of the weights [n, |V|], and the error of rounding.
 
-    Ties of rounding go to the even integer. Stored zeros are dropped; no positive weight becomes 0.
+    Ties round to the even integer. Stored zeros are dropped; no positive weight becomes 0.
     The data is uint8 up to a ``max_impact`` of 255 and uint16 above; indices are sorted. Raises
     InputError for negative, NaN or infinite weights.
     """
@@ -105,7 +105,7 @@ def quantize(
 
 
 def impact_dtype(max_impact: int) -> type[np.unsignedinteger]:
-    """What impacts are stored as."""
+    """The dtype that impacts are stored in."""
     return np.uint8 if max_impact <= 255 else np.uint16
 
 

@@ -1,8 +1,9 @@
-"""The lexical leg: a Lucene index whose term frequencies are impacts, as Anserini lays one out.
+"""A Lucene index whose term frequencies are impacts, in Anserini's layout.
 
-Documents are added in the order of their rows and end in one segment, so that Lucene's document
-numbers are the rows. Each has ``id`` (stored, and as doc values, which stock Pyserini sorts by) and
-``contents`` with frequencies and no norms; ImpactSimilarity scores weight × frequency.
+Documents are added in the order of their rows and end up in one Lucene segment, so that Lucene's
+document numbers are the rows. Each has ``id`` (stored, and as doc values, which stock Pyserini
+sorts by) and ``contents`` with frequencies and no norms; ImpactSimilarity scores weight ×
+frequency.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 
 ID_FIELD = "id"
 CONTENTS_FIELD = "contents"
-#: Stands between a term and its impact; a control character, which no term holds.
+#: Separates a term from its impact; a control character, which no term contains.
 _DELIMITER = "\x01"
 _BUFFER_MIB = 128.0
-#: Documents handed to Java in one call.
+#: Documents passed to Java in one call.
 _BATCH = 256
-_MOST_HITS = 2**31 - 1
+_MAX_HITS = 2**31 - 1
 
 
 def write_lucene(
@@ -44,7 +45,7 @@ def write_lucene(
     """Write documents with integer impacts [n, |V|] into ``folder``, row i as document number i.
 
     ``terms`` names the columns as ``lucene_terms`` gives them. The folder is created; it must not
-    hold an index. Raises InputError for an id that is too long, JavaError where Lucene fails.
+    hold an index. Raises InputError for an id that is too long, JavaError if Lucene fails.
     """
     _check_ids(ids)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,9 +103,9 @@ class LuceneImpacts:
     def search(self, queries: csr_matrix, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """The best ``k`` documents of each row of ``queries`` (float32 [q, |V|], non-negative).
 
-        For each query: document numbers (int32) and scores (float32, Σ weight × impact), the score
-        falling, ties by document number. Documents that share no term with the query are not
-        returned. For scores that are exact dot products, give weights from ``round_weights``.
+        For each query: document numbers (int32) and scores (float32, Σ weight × impact), by
+        descending score, ties by document number. Documents that share no term with the query are
+        not returned. Weights from ``round_weights`` make the scores exact dot products.
         """
         if self._terms is None:
             raise InputError(f"{self.folder}: opened without terms; use search_terms")
@@ -157,7 +158,7 @@ class LuceneImpacts:
         return impacts
 
     def _document_frequencies(self) -> list[int]:
-        """In how many documents each term stands."""
+        """The number of documents that contain each term."""
         term = jvm.autoclass("org.apache.lucene.index.Term")
         with jvm.errors(f"{self.folder}: reading terms"), jvm.lock:
             return [
@@ -189,13 +190,13 @@ class LuceneImpacts:
         with jvm.errors(f"{self.folder}: searching"):
             buffer = self._bytes.wrap(weights.astype(">f4").tobytes())
             listed = self._arrays.asList(*terms)
-            found = self._search(self._searcher, listed, buffer, min(k, _MOST_HITS))
+            found = self._search(self._searcher, listed, buffer, min(k, _MAX_HITS))
         pairs = np.frombuffer(found.tostring(), [("doc", ">i4"), ("score", ">f4")])
         rows = pairs["doc"].astype(np.int32)
         if len(rows) and (rows.min() < 0 or rows.max() >= self._count):
             raise DupMAEError(
-                f"{self.folder}: gave documents that cannot be; look for damage with `dupmae "
-                "verify`"
+                f"{self.folder}: returned impossible document numbers; run `dupmae verify` on the "
+                "index"
             )
         return rows, pairs["score"].astype(np.float32)
 
@@ -229,7 +230,7 @@ def _open_writer(folder: Path) -> Any:
 
 
 def _document() -> tuple[Any, tuple[Any, Any, Any]]:
-    """A document to be filled again and again, and its fields: stored id, sorted id, contents."""
+    """A reusable document, and its fields: stored id, sorted id, contents."""
     import jnius
 
     field_type = jvm.autoclass("org.apache.lucene.document.FieldType")()
@@ -269,7 +270,7 @@ def _add(
 
 def _directory(folder: Path) -> Any:
     path = jvm.autoclass("java.nio.file.Paths").get(str(folder.resolve()))
-    # The folder is ours alone while it is written, and never changes afterwards: no lock file.
+    # No lock file: only this process writes the folder, and it never changes afterwards.
     locks = jvm.autoclass("org.apache.lucene.store.NoLockFactory").INSTANCE
     return jvm.autoclass("org.apache.lucene.store.FSDirectory").open(path, locks)
 

@@ -1,8 +1,8 @@
-"""The vocabulary's file, and its tokens as terms that Lucene's whitespace tokenizer leaves whole.
+"""The vocabulary's file, and its tokens as terms that Lucene's whitespace tokenizer does not split.
 
-An ordinary token is its own term, so that stock Pyserini finds it. Escaped are only those that
-Lucene would split or change: white space, control characters, lone surrogates, the empty token, a
-token that occurs twice in the vocabulary, and the escape character itself.
+An ordinary token is its own term, so that stock Pyserini finds it. Only what Lucene would split or
+change is escaped: white space, control characters, lone surrogates, the empty token, a token that
+occurs twice in the vocabulary, and the escape character itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_file
 
-#: U+241B SYMBOL FOR ESCAPE. It opens ``␛HEX;`` (a code point), ``␛;`` (the empty token) and
+#: U+241B SYMBOL FOR ESCAPE. It starts ``␛HEX;`` (a code point), ``␛;`` (the empty token) and
 #: ``␛#N;`` (the N-th repetition of a token).
 ESCAPE = "␛"
 #: Lucene's limit for a term, in bytes of UTF-8.
@@ -28,12 +28,13 @@ _ESCAPED = re.compile(f"{ESCAPE}(#?)([0-9a-f]*);")
 def write_vocabulary(path: Path, tokens: list[str]) -> None:
     """Write tokens as a JSON list in ASCII, which can hold even lone surrogates.
 
-    Raises InputError for a token of two surrogates in a row, which JSON would make one character.
+    Raises InputError for a token with two surrogates in a row, which JSON would join into one
+    character.
     """
     text = json.dumps(tokens, indent=0) + "\n"
     if json.loads(text) != tokens:
         raise InputError.at(
-            path, None, "a token has two half characters in a row; use another tokenizer"
+            path, None, "a token has two surrogates in a row; use another tokenizer"
         )
     with atomic_file(path) as temporary:
         temporary.write_text(text, "ascii")
@@ -77,7 +78,7 @@ def unescape(term: str) -> str:
 
 
 def _is_fragile(character: str) -> bool:
-    # Cc: control; Cs: lone surrogates; Z*: white space of Unicode, which Java's includes.
+    # Cc: control; Cs: lone surrogates; Z*: Unicode's separators, most of them white space to Java.
     return (
         character == ESCAPE
         or character.isspace()
