@@ -65,7 +65,7 @@ def test_names_that_lead_out_of_the_index_are_refused(tmp_path, key, path):
 
 @pytest.mark.parametrize("path", [p for p in PATHS if isinstance(p, str)], ids=repr)
 def test_checksums_of_files_outside_of_the_index_are_refused(tmp_path, path):
-    with pytest.raises(InputError, match="checksums name .*which is not a valid name in an index"):
+    with pytest.raises(InputError, match="which is not a valid name in an index"):
         load(tmp_path, changed("checksums", {path: {"sha256": "1" * 64, "bytes": 9}}))
 
 

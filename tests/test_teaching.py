@@ -111,7 +111,8 @@ def test_the_work_of_another_teacher_is_refused_unless_told(mined, tmp_path):
     output = tmp_path / "taught.jsonl"
     with pytest.raises(KeyboardInterrupt):
         teach(mined, output, Hashing(stop=8))
-    with pytest.raises(InputError, match=r"taught\.jsonl\.part: scores of another .*--restart"):
+    refused = r"taught\.jsonl\.part: unfinished scores of another .*--restart"
+    with pytest.raises(InputError, match=refused):
         teach(mined, output, Hashing("other"))
     other = Hashing("other")
     assert teach(mined, output, other, restart=True)["teacher"]["name"] == "other"
@@ -192,6 +193,6 @@ def test_a_teacher_without_a_score_for_each_text_is_an_error(mined, tmp_path, wr
             scores = super().score(examples)
             return scores[:-1] if wrong == "short" else np.full(len(scores), wrong)
 
-    with pytest.raises(DupMAEError, match="no finite score"):
+    with pytest.raises(DupMAEError, match="must give a finite score, or NaN, for each of"):
         teach(mined, tmp_path / "o.jsonl", Bad())
     assert not (tmp_path / "o.jsonl").exists()

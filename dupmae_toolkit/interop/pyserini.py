@@ -1,7 +1,7 @@
 """Pyserini, both ways.
 
 Stock Pyserini searches our ``faiss/`` and ``lucene/`` folders with the two query encoders below;
-``PyseriniIndex`` searches the folders that stock Pyserini wrote. Nothing here imports Pyserini.
+``PyseriniIndex`` searches folders that stock Pyserini wrote. Nothing here imports Pyserini.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dupmae_toolkit.records import Encoder
 
 __all__ = ["DenseQueryEncoder", "LexicalQueryEncoder", "PyseriniIndex"]
 
-#: Steps in a query weight of 1. Anserini takes time in proportion to the sum of the weights.
+#: Integer steps per query weight of 1. Anserini's time grows with the sum of the integers.
 WEIGHT_SCALE = 1024
 
 
 class LexicalQueryEncoder:
     """Queries for stock Pyserini's LuceneImpactSearcher over ``segments/*/lucene``.
 
-    Stock takes integer weights only; these are round(weight × ``scale``), at least 1. The ranking
-    is that of our lexical search with weights rounded to steps of 1 / scale, and a score is ours ×
-    ``scale`` × the index's impact scale. Stock also drops terms that occur in every document,
-    unless it is told not to:
+    Stock Pyserini takes integer weights only: here round(weight × ``scale``), at least 1. The
+    ranking is that of our lexical search with weights rounded to steps of 1 / scale. A score is
+    ours × ``scale`` × the index's impact scale. Stock Pyserini also drops terms that occur in every
+    document; ``min_idf=-1`` keeps them:
 
         LuceneImpactSearcher("indexes/notes/segments/000001/lucene",
                              LexicalQueryEncoder(encoder), min_idf=-1)
@@ -36,7 +36,7 @@ class LexicalQueryEncoder:
 
     def __init__(self, encoder: Encoder | str, scale: int = WEIGHT_SCALE) -> None:
         if scale < 1:
-            raise InputError(f"a scale of {scale} leaves nothing of the weights; give at least 1")
+            raise InputError(f"a scale of {scale} would lose the weights; give at least 1")
         self._encoder = load_encoder(encoder)
         self._terms = lucene_terms(self._encoder.vocabulary)
         self._scale = scale
@@ -47,8 +47,8 @@ class LexicalQueryEncoder:
         weights = row.data.astype(np.float64) * self._scale
         if len(weights) and weights.max() >= 2**31:
             raise InputError(
-                f"a query weight of {row.data.max():g} × {self._scale} is no Java int; give "
-                "LexicalQueryEncoder a smaller scale"
+                f"a query weight of {row.data.max():g} × {self._scale} does not fit into a Java "
+                "int; give LexicalQueryEncoder a smaller scale"
             )
         integers = np.maximum(np.rint(weights), 1).astype(np.int64)
         return {

@@ -1,4 +1,4 @@
-"""The folders that stock Pyserini writes, as the legs see them."""
+"""The folders that stock Pyserini writes, in the form that the legs search."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class TermsShard(LuceneShard):
-    """Pyserini's Lucene index, without a forward store. ``terms`` names the queries' columns."""
+    """Pyserini's Lucene index, without a forward store. ``terms`` are the queries' columns."""
 
     def __init__(self, lucene: LuceneImpacts, terms: Sequence[str]) -> None:
         super().__init__(lucene, None)
         self.terms = terms
 
     def search(self, queries: csr_matrix, k: int) -> Returned:
-        """As Lucene scores them: float64 sums, rounded once to float32."""
+        """The ``k`` best with Lucene's scores: float64 sums, rounded once to float32."""
         weighted = []
         for row in range(queries.shape[0]):
             columns, weights = Terms.of(queries, row)
@@ -34,7 +34,7 @@ class TermsShard(LuceneShard):
 
 
 def is_faiss_folder(path: Path) -> bool:
-    """Whether a folder is laid out as Pyserini's FAISS indexes are."""
+    """Whether a folder has the layout of Pyserini's FAISS indexes."""
     return (path / FAISS_FILE).is_file() and (path / IDS_FILE).is_file()
 
 
@@ -44,16 +44,16 @@ def is_lucene_folder(path: Path) -> bool:
 
 
 def read_ids(path: Path, count: int) -> list[str]:
-    """The ids of a FAISS folder, one a line; InputError unless there are ``count``."""
+    """The ids of a FAISS folder, one per line; InputError unless there are ``count``."""
     try:
         ids = path.read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as ids, one a line ({error})") from error
+        raise InputError(f"{path}: not readable as ids, one per line ({error})") from error
     ids = [name.strip() for name in ids]
     if ids and not ids[-1]:
         ids.pop()
     if len(ids) != count:
-        raise InputError(f"{path}: {len(ids)} ids for {count} vectors; the folder is not whole")
+        raise InputError(f"{path}: {len(ids)} ids for {count} vectors; the folder is incomplete")
     return check_ids(ids, path)
 
 

@@ -1,4 +1,4 @@
-"""Searching what stock Pyserini indexed: a FAISS folder, or a Lucene impact index."""
+"""Searches what stock Pyserini indexed: a FAISS folder, or a Lucene impact index."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 class PyseriniIndex(Searcher):
     """A FAISS folder or a Lucene impact index that stock Pyserini wrote.
 
-    ``mode`` is ``dense`` or ``lexical``. Ties break by document id, whatever the order in which the
-    documents lie and however many Lucene segments they lie in.
+    ``mode`` is ``dense`` or ``lexical``. Ties break by document id, whatever the order of the
+    documents and the number of Lucene segments.
 
     Example:
         index = PyseriniIndex.open("indexes/lucene.impact", encoder)
@@ -75,7 +75,7 @@ class PyseriniIndex(Searcher):
     def open(
         cls, path: str | Path, encoder: Encoder | str | None = None, **settings: Any
     ) -> PyseriniIndex:
-        """Open a folder. Such a folder names no encoder, so that none can be refused.
+        """Open a folder. It does not name its encoder, so a wrong encoder cannot be refused.
 
         encoder: an encoder or the name of one, needed to search with texts. settings: ``device``
         and ``precision`` of an encoder that is loaded here.
@@ -94,7 +94,7 @@ class PyseriniIndex(Searcher):
         depth: int | None = None,
         exact: bool = False,
     ) -> Request:
-        """A checked request; with one index there is one mode, and nothing to fuse."""
+        """A checked request; a single index has one mode, and nothing to fuse."""
         if mode not in (None, self.mode):
             raise InputError(f"{self.path}: holds one {self.mode} index; use mode {self.mode}")
         return Request(k, self.mode, depth=k, exact=exact)
@@ -102,7 +102,7 @@ class PyseriniIndex(Searcher):
     def search_terms(
         self, queries: Mapping[str, Mapping[str, float]], k: int = 1000, tag: str | None = None
     ) -> Run:
-        """A run of queries given as terms and weights of at least 0, by topic; for impact indexes.
+        """Search an impact index with queries given, by topic, as terms and non-negative weights.
 
         Weights keep 16 significant bits, as all query weights do, so that scores are exact.
         """
@@ -144,7 +144,7 @@ class PyseriniIndex(Searcher):
         return self._search(vectors.ids, self._dense, dense, request, progress)
 
     def metadata(self, request: Request, searched: Any) -> dict[str, Any]:
-        """How the scores come about, as far as such a folder tells."""
+        """How the scores were computed, as far as such a folder records it."""
         encoder = self._encoder.info if self._encoder else None
         return metadata_of(request, self.path, len(self), encoder)
 
@@ -153,7 +153,7 @@ class PyseriniIndex(Searcher):
         return self._numbering.ids(numbers)
 
     def documents(self, numbers: np.ndarray) -> list[Document]:
-        """Documents by number: ids only, since titles and texts are not in such a folder."""
+        """Documents by number: ids only, since such a folder has no titles or texts."""
         return [Document(name) for name in self._numbering.ids(numbers)]
 
     def _named_encoder(self) -> Encoder:
@@ -171,7 +171,7 @@ class PyseriniIndex(Searcher):
         return lucene_terms(stored or self._named_encoder().vocabulary)
 
     def _lexical(self, terms: list[str]) -> LexicalLeg:
-        """terms: Lucene's, which the columns of the queries stand for."""
+        """terms: Lucene's, in the order of the queries' columns."""
         return LexicalLeg(self._numbering, [TermsShard(self._lucene, terms)])
 
     def _search(
@@ -187,7 +187,7 @@ class PyseriniIndex(Searcher):
 def open_searcher(
     path: str | Path, encoder: Encoder | str | None = None, **settings: Any
 ) -> Searcher:
-    """An index of ours, or a folder of Pyserini's, whichever ``path`` is; see their ``open``."""
+    """Open ``path``, an index of this toolkit or a folder of Pyserini's; see their ``open``."""
     folder = Path(path)
     foreign = is_faiss_folder(folder) or is_lucene_folder(folder)
     if foreign and not (folder / MANIFEST_FILE).exists():
@@ -196,7 +196,7 @@ def open_searcher(
 
 
 def load_encoder(encoder: Encoder | str, **settings: Any) -> Encoder:
-    """An encoder, or the one of that name."""
+    """``encoder`` itself, or the encoder of that name, loaded."""
     if not isinstance(encoder, str):
         return encoder
     from dupmae_toolkit.model import loading

@@ -1,1 +1,1 @@
-"""Training examples made with a search in hand: hard negatives, and teachers' scores."""
+"""Makes training examples: hard negatives from searches, and teachers' scores."""

@@ -1,4 +1,4 @@
-"""Candidates for mining: from an index that is searched, or from a run that somebody made."""
+"""Candidates for mining: from a search of an index, or from an existing run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Candidates:
     positives: dict[str, float] = field(default_factory=dict)
 
 
-#: The candidates of each of some topics.
+#: Gives the candidates of each topic.
 Search = Callable[[Sequence[Topic]], Sequence[Candidates]]
-#: Documents by id; ids that are not there are left out.
+#: Gives documents by id; unknown ids are left out.
 Fetch = Callable[[Iterable[str]], Mapping[str, Document]]
 
 
 class IndexCandidates:
-    """The search of an index; positives get the scores that it gives them, listed or not."""
+    """Searches an index; positives get their scores from it, listed or not."""
 
     def __init__(self, index: HybridIndex, request: Request) -> None:
         self._index, self._request = index, request
@@ -39,12 +39,13 @@ class IndexCandidates:
         positives = [topic.positives for topic in topics]
         scores = self._index.scores(vectors, positives, self._request)
         return [
-            Candidates(run[topic.query.id], own) for topic, own in zip(topics, scores, strict=True)
+            Candidates(run[topic.query.id], known)
+            for topic, known in zip(topics, scores, strict=True)
         ]
 
 
 class RunCandidates:
-    """The lists of a run, cut at ``depth``; a positive that it does not list has no score."""
+    """The rankings of a run, cut at ``depth``; a positive that it does not list has no score."""
 
     def __init__(self, run: Run, depth: int | None = None) -> None:
         self._run, self._depth = run, depth

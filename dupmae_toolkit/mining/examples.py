@@ -4,8 +4,8 @@
      "positives": [{"id": "strptime", "title": "strptime", "text": "Parse …", "score": 21.4}],
      "negatives": [{"id": "strftime", "title": "strftime", "text": "…", "score": 20.1, "rank": 3}]}
 
-`dupmae mine` writes them with the search's scores, `dupmae teach` puts a teacher's in their place.
-A score is null where none is known. Other keys are kept as they are.
+`dupmae mine` writes them with the search's scores; `dupmae teach` replaces those with a teacher's.
+An unknown score is null. Other keys are kept unchanged.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Example:
         return self.positives + self.negatives
 
     def to_json(self) -> str:
-        """One line, without its end."""
+        """One line, without the newline."""
         values = {"query_id": self.query_id, "query": self.query}
         lists = {name: [p.to_dict() for p in getattr(self, name)] for name in _LISTS}
         return json.dumps(values | lists | self.extra, ensure_ascii=False, allow_nan=False)
@@ -83,7 +83,7 @@ class Example:
 def read_examples(path: str | Path) -> Iterator[tuple[int, Example]]:
     """The examples of a file (plain, ``.gz`` or ``.xz``) with their line numbers, streamed.
 
-    Raises InputError with file and line for what is no example, and for a file without any.
+    Raises InputError with file and line for a line that is not an example, and for an empty file.
     """
     file = TextSource(Path(path))
     if file.suffix not in JSON_SUFFIXES:
@@ -96,7 +96,7 @@ def read_examples(path: str | Path) -> Iterator[tuple[int, Example]]:
 
 
 def check_output(path: Path) -> None:
-    """Refuse a place where no examples can be written, or whose name nobody could read again."""
+    """Refuse an output that cannot be written, or whose suffix examples are not written with."""
     check_file_output(path, "the examples")
     if TextSource(path).suffix not in JSON_SUFFIXES or path.suffix.lower() == ".xz":
         raise InputError.at(
@@ -109,14 +109,14 @@ def write_examples(
 ) -> dict[str, Any]:
     """Write examples, and beside them ``PATH.json``, each atomically. Returns the metadata.
 
-    ``about`` is called when all lines are written, and may still refuse: then the old file stays.
+    ``about`` is called when all lines are written, and may still raise: then the old file stays.
     """
     with atomic_file(path) as temporary:
         with open_packed(temporary, path) as file:
             for example in examples:
                 file.write(example.to_json().encode("utf-8") + b"\n")
         metadata = about() | {"sha256": sha256_file(temporary)}
-        # It goes first: should the examples not follow, its hash tells that they do not belong.
+        # Written first: if the examples do not follow, its hash shows that the old ones differ.
         write_json(sidecar_path(path), metadata)
     return metadata
 
@@ -141,13 +141,13 @@ def _example(line: JsonLine) -> Example:
 def _passages(line: JsonLine, name: str) -> list[Passage]:
     given = line.values.get(name)
     if not isinstance(given, list):
-        raise line.error(f"{name} is missing, or no list of documents")
+        raise line.error(f"{name} is missing, or not a list of documents")
     return [_passage(line, f"{name}[{place}]", values) for place, values in enumerate(given)]
 
 
 def _passage(line: JsonLine, where: str, values: Any) -> Passage:
     if not isinstance(values, Mapping):
-        raise line.error(f"{where} is no object with id and text")
+        raise line.error(f"{where} is not an object with id and text")
     inner = JsonLine.of(dict(values), line.source, line.line)
     try:
         passage = Passage(

@@ -1,4 +1,4 @@
-"""Mine a corpus for hard negatives: open what is named, search it, write the examples."""
+"""Mine a corpus for hard negatives: open the inputs, search, write the examples."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ SPLIT = "train"
 
 @dataclass(frozen=True, slots=True)
 class TopicOptions:
-    """Which queries are mined for; by default those of the corpus, a BEIR data set.
+    """The queries to mine for; by default those of the corpus, a BEIR data set.
 
-    queries: another BEIR data set; with ``qrels``, a file of judgements, a file of queries. split:
-    of the BEIR data set. grade: the least grade of a positive. pairs: the titles of the corpus are
-    the queries, each with its own document as the positive.
+    queries: another BEIR data set, or a file of queries if ``qrels`` is given. qrels: a file of
+    judgements. split: that of the BEIR data set. grade: the lowest grade of a positive. pairs: the
+    titles of the corpus are the queries, each with its own document as the positive.
     """
 
     queries: str | None = None
@@ -62,9 +62,9 @@ class CandidateOptions:
     """Where the candidates of a query come from.
 
     index: the index to search; None: the corpus is encoded and indexed in a temporary folder. run:
-    a TREC run whose lists are taken; nothing is searched then. depth: how many candidates of a
-    query. mode, fusion: of the search. model: the encoder, by default that of the index, or the
-    built-in one for a temporary index; device, precision: see ``load_encoder``.
+    a TREC run whose rankings are used instead of a search. depth: the number of candidates per
+    query. mode, fusion: those of the search. model: the encoder, by default that of the index, or
+    the built-in one for a temporary index; device, precision: see ``load_encoder``.
     """
 
     index: Path | None = None
@@ -81,7 +81,7 @@ class CandidateOptions:
 class Mined:
     """What ``mine_corpus`` did.
 
-    metadata: what it wrote to ``OUTPUT.json``. left_out: which lines of the corpus were left out as
+    metadata: the contents of ``OUTPUT.json``. left_out: which lines of the corpus were left out as
     invalid, "" for none.
     """
 
@@ -101,12 +101,12 @@ def mine_corpus(
     skip_invalid: bool = False,
     progress: Progress = silent,
 ) -> Mined:
-    """Write examples with hard negatives to ``output``, and what they took to ``OUTPUT.json``.
+    """Write examples with hard negatives to ``output``, and their metadata to ``OUTPUT.json``.
 
-    corpus: what ``open_corpus`` opens; None where an index holds the documents and the queries are
-    named. teacher_run: a TREC run with another model's scores, to filter by. Raises InputError for
-    bad input, for a candidate that has no document, and where no query gets a negative; then
-    nothing is written.
+    corpus: what ``open_corpus`` opens; None if an index holds the documents and ``topics`` names
+    the queries. teacher_run: a TREC run with another model's scores, to filter by. Raises
+    InputError for bad input, for a candidate that has no document, and if no query gets a negative;
+    then nothing is written.
     """
     output = Path(output)
     options, topics = options or MiningOptions(), topics or TopicOptions()
@@ -161,7 +161,7 @@ def mine_corpus(
 
 @dataclass(frozen=True, slots=True)
 class _Topics:
-    """The topics, how many there are if that is known, and what metadata says of them."""
+    """The topics, their number if it is known, and their entries in the metadata."""
 
     topics: Iterable[Topic]
     total: int | None
@@ -172,7 +172,7 @@ class _Topics:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """Where a topic's candidates and their documents come from, and what metadata says of it."""
+    """Where a topic's candidates and their documents come from, and the entries in the metadata."""
 
     search: Search
     fetch: Fetch
@@ -246,7 +246,7 @@ def _index_lists(
         if corpus is None:
             raise InputError("there is nothing to search: name a corpus, or an index")
         index = _temporary_index(stack, options, corpus, asked.titles, progress)
-        if asked.titles:  # that index has no titles, and the filter by title needs them
+        if asked.titles:  # the temporary index has no titles, and the filter by title needs them
             store = DocumentStore(corpus, progress=progress)
             stack.callback(store.close)
             fetch = store.documents

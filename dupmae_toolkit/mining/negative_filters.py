@@ -1,12 +1,12 @@
 """Which candidates may be hard negatives: filters by rank, judgement, score, teacher and text.
 
-A document near a query may answer it although nobody judged it. To train with such a false negative
-does harm, so what looks like an answer is left out: by its score beside the positive's, by another
-model's scores, or by its text. ``MiningOptions`` says what each filter does; ``report.REASONS``
-names the reasons that are counted.
+A document near a query may answer it although nobody judged it. Training with such a false negative
+does harm, so documents that look like answers are left out: by their score compared with the
+positive's, by another model's scores, or by their text. ``MiningOptions`` says what each filter
+does; ``report.REASONS`` names the reasons that are counted.
 
 The margins are those of NV-Retriever (Moreira et al., 2024): ``margin`` is its TopK-MarginPos,
-``margin_ratio`` its TopK-PercPos, written as the share that is taken off the positive's score.
+``margin_ratio`` its TopK-PercPos, given as the share that is subtracted from the positive's score.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ TeacherScores = Callable[[str], Mapping[str, float]]
 class MiningOptions:
     """Which candidates become negatives, and how many.
 
-    negatives: how many of each query, at most. from_rank, to_rank: the ranks looked at, from 1 and
-        inclusive; None is the list's end. Positives in the list keep their ranks.
-    pick: ``random`` draws evenly from what passes the filters; the draw depends on ``seed`` and the
-        query's id alone, not on other queries. ``top`` takes the first.
-    margin, margin_ratio: a candidate that scores more than p − margin, or p − ratio · |p|, is taken
-        for a false negative; p is the best score of a positive. A query none of whose positives has
-        a score cannot be judged so, and gets no negatives.
-    same_text: leave out what has the text of a positive, of the query, or of a negative that is
-        taken already; case and white space do not count. same_title: leave out what has the title
-        of a positive, or the query as its title.
+    negatives: the most per query. from_rank, to_rank: the first and the last rank considered,
+        counted from 1; None is the list's end. Positives in the list keep their ranks.
+    pick: ``random`` draws uniformly from the candidates that pass the filters; the draw depends
+        only on ``seed`` and the query's id, not on other queries. ``top`` takes the first.
+    margin, margin_ratio: a candidate that scores more than p − margin, or p − ratio · |p|, counts
+        as a false negative; p is the best score of a positive. A query without a scored positive
+        cannot be judged this way, and gets no negatives.
+    same_text: leave out documents with the text of a positive, of the query, or of a negative
+        already taken; case and white space do not count. same_title: leave out documents with the
+        title of a positive, or with the query as title.
     drop_self: leave out the document whose id is the query's.
-    teacher_margin: the same as ``margin``, by the teacher's scores; a candidate that the teacher
-        does not know stays, and so do all where it knows no positive.
-    texts_only: write no titles (where they are the queries), and nothing that has a title alone.
+    teacher_margin: like ``margin``, by the teacher's scores. A candidate without such a score
+        stays, and so do all candidates if no positive has one.
+    texts_only: write no titles (for use when titles are the queries), and leave out documents
+        that have only a title.
     keep_bare: keep queries without negatives.
     """
 
@@ -75,7 +76,7 @@ class MiningOptions:
 
 
 def check_margins(margin: float | None, ratio: float | None, teacher: float = 0.0) -> None:
-    """Raise InputError for margins that are no finite numbers, and for a ratio outside [0, 1]."""
+    """Raise InputError for margins that are not finite, and for a ratio outside [0, 1]."""
     for name, value in (("margin", margin), ("teacher margin", teacher)):
         if value is not None and not math.isfinite(value):
             raise InputError(f"{name} {value}: give a finite number")
@@ -84,17 +85,17 @@ def check_margins(margin: float | None, ratio: float | None, teacher: float = 0.
 
 
 def highest_score(positive: float, margin: float | None, ratio: float | None) -> float:
-    """The highest score that a negative may have beside a positive's; infinite without margins."""
+    """The highest score allowed for a negative, given a positive's; infinite without margins."""
     by_margin = math.inf if margin is None else positive - margin
     by_ratio = math.inf if ratio is None else positive - ratio * abs(positive)
     return min(by_margin, by_ratio)
 
 
 class NegativeFilters:
-    """The filters of one topic. Each gives the reason to leave a candidate out, or None.
+    """The filters of one topic. Each returns the reason to leave a candidate out, or None.
 
     positives: the topic's positives that have a document, each with its score in the search, None
-    where that is not known. teacher: the teacher's scores of the topic's documents by id.
+    if unknown. teacher: the teacher's scores of the topic's documents by id.
     """
 
     def __init__(
@@ -105,26 +106,28 @@ class NegativeFilters:
         teacher: Mapping[str, float],
     ) -> None:
         self._topic, self._options, self._teacher = topic, options, teacher
-        #: The best score of a positive; None where none has a score.
+        #: The best score of a positive; None if none has a score.
         self.best = max((score for _, score in positives if score is not None), default=None)
         has_margin = options.margin is not None or options.margin_ratio is not None
-        #: Whether there is a margin, and no positive's score to take it from.
+        #: Whether there is a margin, but no positive's score to apply it to.
         self.cannot_judge = has_margin and self.best is None
         self._highest = (
             math.inf
             if self.best is None
             else highest_score(self.best, options.margin, options.margin_ratio)
         )
-        taught = [teacher[document.id] for document, _ in positives if document.id in teacher]
+        by_teacher = [teacher[document.id] for document, _ in positives if document.id in teacher]
         #: Whether the teacher has scores for the topic, but for no positive.
-        self.unknown_to_teacher = bool(teacher) and not taught
-        self._highest_taught = max(taught) - options.teacher_margin if taught else math.inf
+        self.unknown_to_teacher = bool(teacher) and not by_teacher
+        self._highest_by_teacher = (
+            max(by_teacher) - options.teacher_margin if by_teacher else math.inf
+        )
         query = _plain(topic.query.text)
         self._texts = {text_key(document) for document, _ in positives} | {query}
         self._titles = ({_plain(document.title) for document, _ in positives} | {query}) - {""}
 
     def before_text(self, name: str, rank: int, score: float) -> str | None:
-        """By what is known without the text: id, rank and scores."""
+        """Filter by what is known without the text: id, rank and scores."""
         options = self._options
         if rank < options.from_rank or rank > (options.to_rank or rank):
             return "rank"
@@ -134,12 +137,12 @@ class NegativeFilters:
             return "self"
         if self.cannot_judge or score > self._highest:
             return "margin"
-        if self._teacher.get(name, -math.inf) > self._highest_taught:
+        if self._teacher.get(name, -math.inf) > self._highest_by_teacher:
             return "teacher"
         return None
 
     def by_text(self, document: Document, taken: Container[str]) -> str | None:
-        """By text and title. taken: ``text_key`` of the topic's negatives so far."""
+        """Filter by text and title. taken: ``text_key`` of the topic's negatives so far."""
         options, key = self._options, text_key(document)
         if options.texts_only and not document.text.strip():
             return "blank"
@@ -153,10 +156,10 @@ class NegativeFilters:
 
 
 def text_key(document: Document) -> str:
-    """The same for two documents whose texts differ in case and white space alone."""
+    """A key that is the same for documents whose texts differ only in case and white space."""
     return _plain(document.text) or _plain(document.title)
 
 
 def _plain(text: str) -> str:
-    """Without case, and with one space for any white space."""
+    """Case-folded, with each run of white space as one space."""
     return " ".join(text.casefold().split())

@@ -1,7 +1,7 @@
-"""Hard negatives out of candidate lists: documents near a query that do not answer it.
+"""Chooses hard negatives from candidate lists: documents near a query that do not answer it.
 
-The lists come from a search that is handed over as a function; this file knows neither indexes nor
-files. ``negative_filters`` says which candidates are left out, and why.
+The lists come from a search that is passed in as a function; this module knows neither indexes nor
+files. ``negative_filters`` decides which candidates are left out, and why.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def mine(
     report: MiningReport | None = None,
     teacher: TeacherScores | None = None,
 ) -> Iterator[Example]:
-    """The examples of topics, in their order, streamed; ``report`` is filled as they come.
+    """The examples of topics, in their order, streamed; ``report`` is filled along the way.
 
-    Texts are fetched only of as many candidates as are needed, so the filters by text count the
-    candidates that they saw. Raises InputError where a candidate has no document.
+    Texts are fetched only for as many candidates as are needed, so the filters by text count only
+    the candidates that they saw. Raises InputError if a candidate has no document.
     """
     options = options or MiningOptions()
     report = report if report is not None else MiningReport()
@@ -70,11 +70,11 @@ def mine(
 
 def _choose(choices: Sequence[_Choice], fetch: Fetch) -> None:
     """Fill all choices, with one fetch for all of them in each round."""
-    open_ones = [choice for choice in choices if choice.wants()]
-    while open_ones:
-        asked = [choice.next_ids() for choice in open_ones]
-        documents = fetch({name for names in asked for name in names})
-        for choice, names in zip(open_ones, asked, strict=True):
+    unfilled = [choice for choice in choices if choice.wants()]
+    while unfilled:
+        wanted = [choice.next_ids() for choice in unfilled]
+        documents = fetch({name for names in wanted for name in names})
+        for choice, names in zip(unfilled, wanted, strict=True):
             for name in names:
                 if name not in documents:
                     raise InputError(
@@ -82,7 +82,7 @@ def _choose(choices: Sequence[_Choice], fetch: Fetch) -> None:
                         "among the documents; name the corpus that was searched"
                     )
                 choice.offer(documents[name])
-        open_ones = [choice for choice in open_ones if choice.wants()]
+        unfilled = [choice for choice in unfilled if choice.wants()]
 
 
 class _Choice:
@@ -108,8 +108,8 @@ class _Choice:
         ]
         for document, _ in self._positives:
             report.positive_rank(self._rank.get(document.id))
-        taught = teacher(topic.query.id) if teacher else {}
-        self._filters = NegativeFilters(topic, self._positives, options, taught)
+        teacher_scores = teacher(topic.query.id) if teacher else {}
+        self._filters = NegativeFilters(topic, self._positives, options, teacher_scores)
         report.positives_without_score += self._filters.cannot_judge
         report.unknown_to_teacher += self._filters.unknown_to_teacher
         report.candidates += len(ranking)
@@ -132,7 +132,7 @@ class _Choice:
         return bool(self._queue) and len(self._taken) < self._options.negatives
 
     def next_ids(self) -> list[str]:
-        """As many candidates as there is room for."""
+        """The next candidates, as many as there is room for."""
         room = self._options.negatives - len(self._taken)
         names, self._queue = self._queue[:room], self._queue[room:]
         return names
@@ -147,7 +147,7 @@ class _Choice:
         self._taken_texts.add(text_key(document))
 
     def example(self) -> Example | None:
-        """The finished example; None where it has no negatives and is not to be kept so."""
+        """The finished example; None if it has no negatives, unless ``keep_bare``."""
         report, options = self._report, self._options
         report.not_needed += len(self._queue)
         if not self._taken:

@@ -1,4 +1,4 @@
-"""The report of a mining: counts, the reasons to leave candidates out, ranks and scores."""
+"""The report of mining: counts, reasons for leaving candidates out, ranks and scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-#: Why a candidate is left out; the first that applies counts.
+#: Why a candidate is left out; only the first reason that applies is counted.
 REASONS = {
     "rank": "outside the ranks asked for",
     "positive": "judged to answer the query",
@@ -53,14 +53,14 @@ class MiningReport:
         self.dropped[reason] += 1
 
     def positive_rank(self, rank: int | None) -> None:
-        """Note the rank at which the list has a positive; None where it has not."""
+        """Record a positive's rank in the list; None if it is not listed."""
         if rank is None:
             self.positives_not_listed += 1
         else:
             self._positive_ranks.append(rank)
 
     def negative(self, rank: int, score: float, positive: float | None) -> None:
-        """Note a negative that was taken; ``positive``: the best score of the query's positives."""
+        """Record a chosen negative; ``positive``: the best score of the query's positives."""
         self._ranks.append(rank)
         self._scores.append(score)
         if positive is not None:
@@ -71,7 +71,7 @@ class MiningReport:
         return len(self._ranks)
 
     def to_dict(self) -> dict[str, Any]:
-        """For NAME.json. margins: best positive's score minus negative's, where it is known."""
+        """For OUTPUT.json. margins: best positive's score minus the negative's, where known."""
         return {
             "queries": self.queries,
             "written": self.written,

@@ -1,9 +1,8 @@
 """Put a teacher's scores into training examples, block by block, so that killed work can resume.
 
-The scores of a block of examples are kept beside the output, in ``OUTPUT.part``, as soon as they
-are known. When all are there, the output is written in one step and the folder is removed. A
-block's scores depend on its own examples alone, so work that was interrupted ends with the same
-bytes.
+The scores of each block of examples are saved in the folder ``OUTPUT.part``, beside the output, as
+soon as they are known. When all are there, the output is written in one step and the folder is
+removed. A block's scores depend only on its own examples, so resumed work gives the same bytes.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ _VERSION = 1
 
 
 class Teacher(Protocol):
-    """What gives scores: a model, runs, BM25."""
+    """A source of scores: a model, runs, BM25."""
 
     def describe(self) -> dict[str, Any]:
-        """What determines its scores, as JSON values; written to ``OUTPUT.json``."""
+        """Everything that determines its scores, as JSON values; written to ``OUTPUT.json``."""
         ...
 
     def score(self, examples: Sequence[Example]) -> np.ndarray:
@@ -63,8 +62,8 @@ class TeachingOptions:
     """Which examples and negatives are left out once the teacher's scores are known.
 
     margin, margin_ratio: as in mining, by the teacher's scores: a negative that scores more than
-    the best positive minus the margin is taken for a false negative. keep_bare: keep examples
-    whose negatives are all left out.
+    the best positive minus the margin counts as a false negative. keep_bare: keep examples whose
+    negatives are all left out.
     """
 
     margin: float | None = None
@@ -84,12 +83,13 @@ def teach(
     restart: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write the examples of ``source`` with the teacher's scores; returns what lies beside them.
+    """Write the examples of ``source`` with the teacher's scores; returns their metadata.
 
-    ``output`` may be ``source``. A passage that the teacher does not know is left out, and with it
-    an example that has no positive left, or no negative where it had one. Interrupted work of the
-    same teacher on the same file goes on; that of another one is refused unless ``restart``.
-    Raises InputError with file and line for what is no example, before anything is scored.
+    ``output`` may be ``source``. A passage without a score is left out. So is an example that has
+    no positive left, or that loses all its negatives (unless ``keep_bare``). Interrupted work of
+    the same teacher on the same file is resumed; other unfinished work is refused unless
+    ``restart``. Raises InputError with file and line for a line that is not an example, before
+    anything is scored.
     """
     source, output = Path(source), Path(output)
     options = options or TeachingOptions()
@@ -120,8 +120,8 @@ def teach(
                 raise InputError.at(
                     source,
                     None,
-                    f"nothing is left of {total:,} examples; the teacher knows too "
-                    "little of them, or the margin is too wide",
+                    f"nothing is left of {total:,} examples; the teacher has scores for too "
+                    "few of their texts, or the margin is too wide",
                 )
             return {
                 "kind": "taught examples",
@@ -138,7 +138,7 @@ def teach(
 
 
 def _open_part(part: Path, header: dict[str, Any], restart: bool) -> None:
-    """Create or reopen the folder of the scores; ``restart`` removes that of other work."""
+    """Create or reopen the folder of the scores; ``restart`` removes an existing one first."""
     path = part / _HEADER
     if restart and path.exists():
         shutil.rmtree(part, ignore_errors=True)
@@ -149,8 +149,8 @@ def _open_part(part: Path, header: dict[str, Any], restart: bool) -> None:
             raise InputError.at(
                 part,
                 None,
-                "scores of another teacher, or of other examples, were interrupted there; "
-                "finish that, or pass --restart (restart=True) to throw them away",
+                "unfinished scores of another teacher, or for other examples, are there; finish "
+                "that work, or pass --restart (restart=True) to discard them",
             )
         return
     make_folder(part)
@@ -177,7 +177,9 @@ def _score_blocks(
             if _read_block(path, size) is None:
                 scores = np.asarray(teacher.score(block), dtype=np.float64)
                 if scores.shape != (size,) or np.isinf(scores).any():
-                    raise DupMAEError(f"the teacher gave no finite score for each of {size} texts")
+                    raise DupMAEError(
+                        f"the teacher must give a finite score, or NaN, for each of {size} texts"
+                    )
                 with atomic_file(path) as temporary, temporary.open("wb") as file:
                     np.save(file, scores, allow_pickle=False)
             advance(len(block))
@@ -201,17 +203,17 @@ def _taught(
             raise DupMAEError(f"{_block_path(part, number)}: was changed; run the command again")
         place = 0
         for example in block:
-            own = scores[place : place + len(example.passages)]
-            place += len(own)
-            taught = _with_scores(example, own, options, report)
-            if taught is not None:
-                yield taught
+            end = place + len(example.passages)
+            scored = _with_scores(example, scores[place:end], options, report)
+            place = end
+            if scored is not None:
+                yield scored
 
 
 def _with_scores(
     example: Example, scores: np.ndarray, options: TeachingOptions, report: _Report
 ) -> Example | None:
-    """The example with these scores; None where no positive, or no negative, is left."""
+    """The example with these scores; None if it is to be left out, see ``teach``."""
     report.examples += 1
     cut = len(example.positives)
     positives = _known(example.positives, scores[:cut], report)

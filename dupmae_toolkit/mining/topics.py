@@ -16,7 +16,7 @@ from dupmae_toolkit.records import Document, Query
 class Topic:
     """A query and its positives' ids, the best grade first.
 
-    answers: every document that is judged to answer it, however little; none of them is a negative.
+    answers: every document with a grade above 0; none of them is a negative.
     """
 
     query: Query
@@ -29,9 +29,9 @@ def judged_topics(
 ) -> list[Topic]:
     """The queries that have judgements, in their order.
 
-    grade: documents of at least that grade are positives. Those of a lower one, but above 0, are
-    neither positives nor negatives. A topic may come out without positives. Raises InputError if
-    no query is judged at all.
+    grade: documents of at least this grade are positives. Those of a lower grade above 0 are
+    neither positives nor negatives. A topic may have no positives. Raises InputError if no query is
+    judged at all.
     """
     if grade < 1:
         raise InputError(f"positives have a grade of at least 1, not {grade}")

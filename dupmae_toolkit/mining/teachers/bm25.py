@@ -1,4 +1,4 @@
-"""BM25 as a teacher: Lucene's, with the statistics of a corpus."""
+"""Lucene's BM25 as a teacher, with the statistics of a corpus."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dupmae_toolkit.records import Document
 class LuceneBm25:
     """Lucene's BM25 over a corpus. A text without a word of the query scores 0.
 
-    The index is kept in ``workdir``, and used again for the same documents; see ``build_index``.
-    Without ``workdir`` it lies in a temporary folder until ``close``. A document that is not in the
-    corpus is left out.
+    The index is kept in ``workdir``, and reused for the same documents; see ``build_index``.
+    Without ``workdir`` it is kept in a temporary folder until ``close``. A document that is not in
+    the corpus is left out.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LuceneBm25:
         return {**SETTINGS, "documents_sha256": self._documents}
 
     def score(self, examples: Sequence[Example]) -> np.ndarray:
-        """float64 [passages], NaN for documents that are not there; see ``Teacher``."""
+        """float64 [passages], NaN for documents that are not in the corpus; see ``Teacher``."""
         found = [
             self._searcher.score(example.query, [passage.id for passage in example.passages])
             for example in examples
@@ -53,5 +53,5 @@ class LuceneBm25:
         return np.concatenate([np.zeros(0), *found])
 
     def close(self) -> None:
-        """Close the index, and remove it if it lies in a temporary folder."""
+        """Close the index, and remove it if it is in a temporary folder."""
         self._stack.close()

@@ -27,13 +27,13 @@ _LONGEST = 1 << 20  # tokenizers without a limit state an absurdly large one
 class CrossEncoder:
     """Any sequence classifier of transformers.
 
-    With one label the score is its logit. With more it is the log-odds of the chosen one, its logit
-    minus the logarithm of the sum of the others' exponentials: for two labels the difference of the
-    logits, which is what the one logit of a model with a sigmoid is.
+    With one label the score is its logit. With several it is the log-odds of the chosen label: its
+    logit minus the log-sum-exp of the others. For two labels that is the difference of the logits,
+    which corresponds to the single logit of a model with a sigmoid.
 
-    label: number or name of the label, where there are several. max_length: tokens of query and
-    text together, special ones included; by default as many as tokenizer and model allow. Of a
-    longer pair the longer part is cut. precision: ``auto`` (bf16 where the hardware has it),
+    label: number or name of the label, if there are several. max_length: tokens of query and text
+    together, including special ones; by default as many as tokenizer and model allow. A longer pair
+    is truncated, the longer of the two first. precision: ``auto`` (bf16 where the hardware has it),
     ``fp32`` or ``bf16``.
     """
 
@@ -114,7 +114,7 @@ class CrossEncoder:
         short = [(beginning(query, limit), beginning(text, limit)) for query, text in pairs]
         found = self._encode(short)
         for place, pair in enumerate(pairs):
-            # Where tokens are long, the text that was cut beforehand may be needed after all.
+            # If tokens are long, the text that was cut beforehand may be needed after all.
             if short[place] != pair and not found[place].overflowing:
                 found[place] = self._encode([pair])[0]
         self.cut += sum(bool(encoding.overflowing) for encoding in found)
@@ -132,7 +132,7 @@ class CrossEncoder:
         return list(encodings)
 
     def _forward(self, encodings: Sequence[Any]) -> np.ndarray | None:
-        """Scores of a batch; None if it does not fit into the device's memory, but half may."""
+        """Scores of a batch; None if it must be halved to fit into the device's memory."""
         device = self.model.device
         ids, mask = pad([encoding.ids for encoding in encodings], self.tokenizer.pad_token_id)
         inputs = {"input_ids": ids, "attention_mask": mask}

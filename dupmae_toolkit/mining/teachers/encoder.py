@@ -37,7 +37,7 @@ class EncoderTeacher:
     def score(self, examples: Sequence[Example]) -> np.ndarray:
         """float64 [passages]; see ``Teacher``."""
         contents = [passage.contents for example in examples for passage in example.passages]
-        texts = list(dict.fromkeys(contents))  # a document may stand in several examples
+        texts = list(dict.fromkeys(contents))  # a document may be in several examples
         row = {text: number for number, text in enumerate(texts)}
         rows = np.array([row[text] for text in contents], dtype=np.int64)
         asked = np.repeat(np.arange(len(examples)), [len(e.passages) for e in examples])

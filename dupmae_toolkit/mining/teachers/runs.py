@@ -1,4 +1,4 @@
-"""TREC runs as a teacher: their scores by topic and document, fused where there are several."""
+"""TREC runs as a teacher: their scores by topic and document, fused if there are several."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from dupmae_toolkit.mining.examples import Example
 from dupmae_toolkit.records import Ranking
 from dupmae_toolkit.search.fusion import Fusion
 
-#: What becomes of a text that one of the runs does not list for the query.
+#: What to do with a text that one of the runs does not list for the query.
 MISSING = ("min", "drop")
 
 
 class RunsTeacher:
     """A fusion of TREC runs, or the scores of a single one.
 
-    Each list is normalised over all that it holds for the query. missing: ``min``, a text that a
-    run does not list gets the run's lowest normalised score for the query (in rank fusion it adds
-    nothing); ``drop``, such a text is left out. A query that no run has is left out.
+    Each run's scores are normalised over all documents that it lists for the query. missing:
+    ``min``, a text that a run does not list gets the run's lowest normalised score for the query
+    (in rank fusion it adds nothing); ``drop``, such a text is left out. A query that is in no run
+    is left out.
     """
 
     def __init__(
