@@ -1,4 +1,4 @@
-"""Hybrid sparse-dense retrieval with DupMAE: one encoder, two vectors of a text, one index of both.
+"""Hybrid sparse-dense retrieval with DupMAE: one encoder, two vectors per text, one index of both.
 
 HybridIndex      dupmae_toolkit.search.hybrid_index  build, open, search and change an index
 load_encoder     dupmae_toolkit.model.loading        an encoder for inference, by name or folder
@@ -10,7 +10,7 @@ Run              dupmae_toolkit.records              the ranked documents of man
 Representations  dupmae_toolkit.records              the dense and lexical vectors of texts
 
 Each name is imported when it is first used, so importing the package takes a few milliseconds and
-loads neither torch nor FAISS nor Java. What is refused raises dupmae_toolkit.errors.InputError.
+loads neither torch nor FAISS nor Java. Invalid input raises dupmae_toolkit.errors.InputError.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.records import Document, Hit, Query, Representations, Run
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 else:
-    # Hidden from type checkers, which would otherwise accept every misspelt name.
+    # Hidden from type checkers: with it they would accept any misspelt name.
     def __getattr__(name):
         """Import an exported name from its home."""
         import importlib
@@ -59,5 +59,5 @@ else:
 
 
 def __dir__() -> list[str]:
-    """The exported names too, though they are not imported yet."""
+    """Include the exported names that are not imported yet."""
     return sorted({*globals(), *__all__})

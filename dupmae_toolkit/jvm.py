@@ -2,8 +2,8 @@
 
 Lucene runs in a Java virtual machine inside this process, reached through pyjnius with Pyserini's
 jar on the class path. A process has at most one virtual machine, it cannot be restarted, and it
-does not survive a fork; so it is started late, once, and everything else asks this module for
-classes.
+does not survive a fork. So this module starts it once, at the first use, and all other code gets
+its Java classes here.
 """
 
 from __future__ import annotations
@@ -54,27 +54,27 @@ HEAP_VARIABLE = "DUPMAE_JAVA_HEAP"
 _LOG_SETTINGS = Path(__file__).with_name("log4j2.json")
 _INCUBATOR_WARNING = b"WARNING: Using incubator modules"
 
-#: pyjnius binds a method to its object in the class, not in the call: two threads that call the
-#: same method on two objects can exchange them. Hold this while calling methods on Java objects,
-#: or go through ``index.handles``, whose calls need no lock.
+#: pyjnius stores a method's object in the class, not in the call: when two threads call the same
+#: method on two objects, either may run on the wrong one. Hold this lock while calling methods on
+#: Java objects, or use ``index.handles``, whose calls need no lock.
 lock = threading.RLock()
 _home: JavaHome | None = None
 _started_in: int | None = None
-_kept: list[Any] = []  # Java holds its loggers weakly; losing one loses its level
+_kept: list[Any] = []  # Java holds loggers weakly: one that is collected loses its level
 
 
 def is_running() -> bool:
-    """Whether a virtual machine runs in this process, whoever started it."""
+    """Whether a virtual machine runs in this process, started here or by another library."""
     configuration = sys.modules.get("jnius_config")
     return bool(configuration and configuration.vm_running)
 
 
 def start(heap: str | None = None) -> None:
-    """Start the virtual machine unless it runs; from any thread, any number of times.
+    """Start the virtual machine unless it runs. Can be called from any thread, and repeatedly.
 
-    ``heap`` is the most memory for Java's objects as Java writes it ("4g", "800m"); it defaults to
-    the environment variable DUPMAE_JAVA_HEAP, then to Java's own choice, a quarter of the memory.
-    A machine that stock Pyserini started in this process is joined. Raises JavaError.
+    heap: the maximum heap size, in Java's notation ("4g", "800m"); defaults to the environment
+    variable DUPMAE_JAVA_HEAP, then to Java's own default, a quarter of the memory. A virtual
+    machine that stock Pyserini started in this process is used as it is. Raises JavaError.
     """
     global _home, _started_in
     with lock:
@@ -83,7 +83,7 @@ def start(heap: str | None = None) -> None:
         if _started_in is not None:
             raise JavaError(
                 "Java runs in the process that this one was forked from and cannot be used here; "
-                "fork before the first use of Lucene, or start processes by 'spawn'"
+                "fork before the first use of Lucene, or start processes with 'spawn'"
             )
         if not is_running():
             _home = _launch(heap or os.environ.get(HEAP_VARIABLE))
@@ -92,7 +92,7 @@ def start(heap: str | None = None) -> None:
 
 
 def home() -> JavaHome | None:
-    """The Java that this module started; None before, or when another library started it."""
+    """The Java that this module started; None if it started none."""
     return _home
 
 
@@ -107,7 +107,7 @@ def autoclass(name: str) -> Any:
 
 @contextlib.contextmanager
 def errors(doing: str) -> Iterator[None]:
-    """Turn a Java exception raised inside into a JavaError of one line that starts ``doing: ``."""
+    """Turn a Java exception in the block into a one-line JavaError that starts with ``doing``."""
     import jnius
 
     try:
@@ -118,27 +118,27 @@ def errors(doing: str) -> Iterator[None]:
             size = _heap_in_mebibytes()
             raise JavaError(
                 f"{doing}: Java's heap of {size:,} MiB is used up; "
-                f"set {HEAP_VARIABLE} to more, as in {HEAP_VARIABLE}={1 + 2 * size // 1024}g"
+                f"raise {HEAP_VARIABLE}, for example {HEAP_VARIABLE}={1 + 2 * size // 1024}g"
             ) from error
         text = str(getattr(error, "innermessage", None) or str(error).split("\n")[0])
         name = kind.rsplit(".", 1)[-1]
-        said = text if not name or name in text else f"{name}: {text}"
-        # Java hands on what the system said, and no number of the error.
-        disk_full = os.strerror(errno.ENOSPC) in said
-        raise JavaError(f"{doing}: {' '.join(said.split())}", disk_full) from error
+        reason = text if not name or name in text else f"{name}: {text}"
+        # Java passes on the system's message, but not its error number.
+        disk_full = os.strerror(errno.ENOSPC) in reason
+        raise JavaError(f"{doing}: {' '.join(reason.split())}", disk_full) from error
 
 
 def _launch(heap: str | None) -> JavaHome:
-    """Start the virtual machine of the Java that is found."""
+    """Find Java and start its virtual machine."""
     found, jar = find_java(), find_jar()
     options = _options(found, heap)
     if heap or _memory_is_limited():
         _rehearse(found, options)
     import jnius_config
 
-    # A library may have asked for a module that this Java lacks, which would end the process.
-    asked = [option for option in jnius_config.get_options() if VECTOR_MODULE not in option]
-    jnius_config.set_options(*asked, *options)
+    # Asking for a module that this Java lacks ends the process, and another library may have asked.
+    other = [option for option in jnius_config.get_options() if VECTOR_MODULE not in option]
+    jnius_config.set_options(*other, *options)
     jnius_config.add_classpath(str(jar))
     with (
         _environment(JAVA_HOME=str(found.path), JDK_HOME=None, JRE_HOME=None, JVM_PATH=None),
@@ -154,25 +154,25 @@ def _launch(heap: str | None) -> JavaHome:
 
 def _options(found: JavaHome, heap: str | None) -> list[str]:
     options = [
-        "-Xrs",  # Ctrl-C stays Python's
+        "-Xrs",  # leave Ctrl-C to Python
         "-XX:-UsePerfData",  # no files in /tmp
         "-Djava.awt.headless=true",
         "--enable-native-access=ALL-UNNAMED",
         f"-Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}",
     ]
     if found.major >= 23:
-        options.append("--sun-misc-unsafe-memory-access=allow")  # Lucene's; Java warns of it
+        options.append("--sun-misc-unsafe-memory-access=allow")  # Lucene's use of it would warn
     if found.has_vector_module:
         options.append(f"--add-modules={VECTOR_MODULE}")
     if heap:
         if not re.fullmatch(r"[1-9]\d*[kKmMgG]", heap.strip()):
-            raise InputError(f"{HEAP_VARIABLE}: {heap!r} is no size for a heap; write 4g or 800m")
+            raise InputError(f"{HEAP_VARIABLE}: {heap!r} is not a heap size; write 4g or 800m")
         options.append(f"-Xmx{heap.strip()}")
     return options
 
 
 def _prepare() -> None:
-    """Settle what holds for the whole virtual machine: quiet logs, queries of any length."""
+    """Settings of the whole virtual machine: quiet logs, queries of any length."""
     import jnius
 
     try:
@@ -189,7 +189,7 @@ def _prepare() -> None:
 
 
 def _rehearse(found: JavaHome, options: list[str]) -> None:
-    """Try the options in a process of their own: inside this one, bad ones would end it."""
+    """Try the options in a separate process: bad ones end the process that uses them."""
     command = [str(found.path / "bin" / "java"), *options, "-version"]
     try:
         answer = subprocess.run(command, capture_output=True, timeout=60, check=False)
@@ -197,12 +197,12 @@ def _rehearse(found: JavaHome, options: list[str]) -> None:
         return
     if answer.returncode:
         lines = (answer.stdout + answer.stderr).decode("utf-8", "replace").split("\n")
-        said = "; ".join(line.strip() for line in lines if line.strip())[:300]
-        raise JavaError(f"Java does not start ({said}); set {HEAP_VARIABLE} to less, as in 1g")
+        reason = "; ".join(line.strip() for line in lines if line.strip())[:300]
+        raise JavaError(f"Java does not start ({reason}); lower {HEAP_VARIABLE}, for example to 1g")
 
 
 def _memory_is_limited() -> bool:
-    """Whether `ulimit -v` bounds the address space, of which Java reserves much at its start."""
+    """Whether `ulimit -v` limits the address space; Java reserves much of it when it starts."""
     try:
         import resource
     except ImportError:  # Windows
@@ -218,7 +218,7 @@ def _heap_in_mebibytes() -> int:
 
 @contextlib.contextmanager
 def _environment(**values: str | None) -> Iterator[None]:
-    """Set or remove environment variables for the time of the block."""
+    """Set environment variables, or remove those given as None, for the duration of the block."""
     before = {name: os.environ.get(name) for name in values}
     try:
         _set_environment(values)
@@ -237,7 +237,7 @@ def _set_environment(values: dict[str, str | None]) -> None:
 
 @contextlib.contextmanager
 def _quiet_incubator(expected: bool) -> Iterator[None]:
-    """Hold back the line that Java writes to stderr when it is asked for the vector module."""
+    """Suppress the warning that Java writes to stderr when it loads the vector module."""
     if not expected:
         yield
         return

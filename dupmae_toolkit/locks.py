@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Locks on folders: one writer at a time, and readers that keep a folder from being removed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ except ImportError:  # Windows: no lock
 
 @contextlib.contextmanager
 def exclusive(folder: Path, wait: float = 0.0) -> Iterator[int | None]:
-    """Hold ``folder`` alone; raise BusyError when another process holds it for ``wait`` seconds.
+    """Lock ``folder`` exclusively; raise BusyError if it is still locked after ``wait`` seconds.
 
-    Gives a descriptor of the folder that is held, where there are locks.
+    Yields a descriptor of the locked folder; None on Windows, which has no such locks.
 
-    The lock is on the folder itself, so no lock file is left in it, and the system releases it when
-    the process ends, however it ends. File systems that cannot lock folders go without.
+    The lock is on the folder itself, so it leaves no lock file, and the system releases it when the
+    process ends for any reason. On file systems that cannot lock folders nothing is locked.
     """
     if fcntl is None:
         yield None
@@ -50,21 +50,21 @@ def exclusive(folder: Path, wait: float = 0.0) -> Iterator[int | None]:
 
 @contextlib.contextmanager
 def working_in(folder: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold ``folder`` alone, as ``exclusive`` does, and make it where it is not there.
+    """Create ``folder`` if it is missing and lock it as ``exclusive`` does.
 
-    It stays until this is over: ``remove_folder`` passes over what is held.
+    The folder exists until the block ends: ``remove_folder`` leaves locked folders alone.
     """
     with contextlib.ExitStack() as stack:
         while True:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-            except FileNotFoundError:  # its parent was removed between the two
+            except FileNotFoundError:  # its parent was removed meanwhile
                 continue
             except OSError:
-                make_folder(folder)  # says in one line why it cannot be
+                make_folder(folder)  # raises the error as one line
             with contextlib.suppress(FileNotFoundError):
                 held = stack.enter_context(exclusive(folder, wait))
-                # Somebody may have removed it between its making and its locking.
+                # Another process may have removed it before it was locked.
                 if held is None or os.path.samestat(os.stat(folder), os.fstat(held)):
                     break
             stack.close()
@@ -72,7 +72,7 @@ def working_in(folder: Path, wait: float = 0.0) -> Iterator[None]:
 
 
 def _locked(descriptor: int, kind: int) -> bool:
-    """Whether a lock could be taken at once; true as well where folders cannot be locked."""
+    """Try to take a lock without waiting; True also if folders cannot be locked here."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -83,7 +83,7 @@ def _locked(descriptor: int, kind: int) -> bool:
 
 
 def _owner(descriptor: int) -> str:
-    """Who holds the lock, " (1234: dupmae index …)", where the system tells; Linux does."""
+    """Which process holds the lock, as " (1234: dupmae index …)"; "" if unknown. Linux only."""
     try:
         status = os.fstat(descriptor)
         inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
@@ -100,10 +100,10 @@ def _owner(descriptor: int) -> str:
 
 
 def share(folder: Path) -> int | None:
-    """Hold ``folder`` together with other readers; returns a descriptor whose closing ends it.
+    """Lock ``folder`` as one of many readers; closing the returned descriptor releases the lock.
 
-    None if the folder is gone, or on its way out: whoever removes one holds it alone. Where folders
-    cannot be locked the descriptor holds nothing.
+    None if the folder is gone or being removed, since removing takes an exclusive lock. If folders
+    cannot be locked, the descriptor locks nothing.
     """
     if fcntl is None:
         return os.open(os.devnull, os.O_RDONLY) if folder.is_dir() else None
@@ -111,7 +111,7 @@ def share(folder: Path) -> int | None:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
-    # It may have lost its name between the two steps.
+    # The folder may be renamed between opening and locking.
     if _locked(descriptor, fcntl.LOCK_SH):
         with contextlib.suppress(OSError):
             if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
@@ -122,7 +122,7 @@ def share(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def unread(folder: Path) -> Iterator[bool]:
-    """Whether no process holds ``folder`` by ``share``; if so none can until this is over."""
+    """Whether no process holds ``folder`` by ``share``; if so, none can until the block ends."""
     if fcntl is None:
         yield True
         return
@@ -138,9 +138,9 @@ def unread(folder: Path) -> Iterator[bool]:
 
 
 def remove_folder(path: Path, within: Path) -> bool:
-    """Remove a folder, or a file, unless somebody reads it; returns whether it is gone.
+    """Remove a folder, unless a reader holds it, or a file; return whether it is gone.
 
-    It first moves under a temporary name in ``within``, so that none is seen half-removed.
+    A folder first moves to a temporary name in ``within``, so that nobody sees it half-removed.
     """
     if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)

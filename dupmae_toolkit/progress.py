@@ -1,4 +1,4 @@
-"""How long work reports its progress, without knowing who watches."""
+"""The interface by which long-running work reports progress, whoever displays it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ Progress = Callable[[str, int | None], AbstractContextManager[Advance]]
 
 @contextlib.contextmanager
 def silent(description: str, total: int | None = None) -> Iterator[Advance]:
-    """The progress of a library call: nothing is shown."""
+    """The default for library calls: show nothing."""
     yield lambda done: None

@@ -1,4 +1,4 @@
-"""The plain records that pass between the rooms."""
+"""The plain records that all parts of the toolkit exchange."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Document:
 
     @property
     def contents(self) -> str:
-        """What is encoded: title and text with a space between, as BEIR does it."""
+        """The text to encode: title and text joined by a space, as in BEIR."""
         return f"{self.title} {self.text}".strip()
 
 
@@ -38,7 +38,7 @@ class Query:
 
 @dataclass(slots=True)
 class Representations:
-    """Both vectors of n texts.
+    """The dense and the lexical vectors of n texts.
 
     dense: float32 [n, d]. lexical: scipy CSR float32 [n, |V|], non-negative, column indices sorted,
     no stored zeros. ``truncated`` counts the texts that were cut at the encoder's length limit.
@@ -55,11 +55,11 @@ class Representations:
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:
-    """What makes two encoders the same one; stored in every manifest.
+    """An encoder's identity and settings; stored in every manifest.
 
-    ``weights_sha256`` is over the checkpoint's weights; ``vocabulary_sha256`` over its tokens in
-    the order of their ids. Lengths are in tokens, special ones included. A top-k of 0 keeps all
-    terms.
+    ``weights_sha256`` is the hash of the checkpoint's weights; ``vocabulary_sha256`` that of its
+    tokens in the order of their ids. Lengths are in tokens, including special ones. A top-k of 0
+    keeps all terms.
     """
 
     name: str
@@ -80,12 +80,12 @@ class EncoderInfo:
     query_prefix: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        # Not dataclasses.asdict, which copies deeply: the values are plain, and every run has them.
+        # Faster than dataclasses.asdict, which makes deep copies; these values need none.
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EncoderInfo:
-        """Ignore keys of later versions; raise TypeError for missing keys and wrong values."""
+        """Ignore unknown keys (of later versions); raise TypeError for missing or invalid ones."""
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         for name, value in known.items():
             if not _fits(value, str(cls.__dataclass_fields__[name].type)):
@@ -93,18 +93,18 @@ class EncoderInfo:
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
-        """Whether both give the same vectors: all fields but the name and the score's weights."""
+        """Whether both make the same vectors: only the name and part weights may differ."""
         return not self.differences(other)
 
     def differences(self, other: EncoderInfo) -> list[str]:
-        """The names of the fields that make the vectors others than ``other``'s."""
+        """The names of the fields that differ from ``other``'s and change the vectors."""
         ignored = {"name", "dense_weight", "lexical_weight"}
         mine, theirs = self.to_dict(), other.to_dict()
         return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
 
 
 def _fits(value: Any, kind: str) -> bool:
-    """Whether a value out of JSON can be a field of that type; no number here is negative."""
+    """Whether a JSON value is valid for a field of that type; numbers must not be negative."""
     if kind == "str":
         return isinstance(value, str) and "\0" not in value and _is_text(value)
     if kind == "bool":
@@ -114,23 +114,23 @@ def _fits(value: Any, kind: str) -> bool:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8: JSON's escapes can make half characters, which cannot."""
+    """Whether UTF-8 can encode it; JSON's escapes can make unpaired surrogates, which it cannot."""
     return value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 class Encoder(Protocol):
-    """What the index and the search need of an encoder; DupMAEEncoder is one."""
+    """The encoder interface that indexing and search require; DupMAEEncoder implements it."""
 
     @property
     def info(self) -> EncoderInfo: ...
 
     @property
     def vocabulary(self) -> list[str]:
-        """The tokens in the order of their ids, ``info.vocabulary_size`` of them."""
+        """The ``info.vocabulary_size`` tokens in the order of their ids."""
         ...
 
     def encode_documents(self, texts: list[str], ids: list[str] | None = None) -> Representations:
-        """Texts as ``Document.contents`` gives them; ids default to "0", "1", …"""
+        """Encode texts in the form of ``Document.contents``; ids default to "0", "1", …"""
         ...
 
     def encode_queries(self, texts: list[str], ids: list[str] | None = None) -> Representations: ...
@@ -138,7 +138,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result of one query. ``dense`` and ``lexical`` are the completed parts of the score."""
+    """One search result. ``dense`` and ``lexical`` are the parts of the score, after completion."""
 
     rank: int
     id: str
@@ -169,10 +169,10 @@ class Ranking:
 
 @dataclass(slots=True)
 class Run:
-    """Ranked lists by topic id, in the order of the topics; topics without hits are kept, empty.
+    """Rankings by topic id, in the order of the topics; a topic without hits has an empty one.
 
-    ``metadata`` says how the run came about (mode, fusion, normalisation, what a missing score
-    counts as, how ties break, encoder, index); it is written beside the TREC file as JSON.
+    ``metadata`` says how the run was made (mode, fusion, normalisation, the value of a missing
+    score, how ties break, encoder, index); it is written beside the TREC file as JSON.
     """
 
     topics: dict[str, Ranking] = field(default_factory=dict)
@@ -199,20 +199,21 @@ def falling_order(ids: list[str], scores: np.ndarray) -> np.ndarray:
     same = falling[1:] == falling[:-1]
     if not same.any():
         return order
-    # Most ties are of two, as of ranks in two lists: they are compared, not sorted.
-    alone = same.copy()
-    alone[1:] &= ~same[:-1]
-    alone[:-1] &= ~same[1:]
-    firsts = np.flatnonzero(alone)
+    # Most ties are between two documents, as when ranks of two lists are fused: swap these by a
+    # comparison, which is faster than sorting.
+    in_pair = same.copy()
+    in_pair[1:] &= ~same[:-1]
+    in_pair[:-1] &= ~same[1:]
+    firsts = np.flatnonzero(in_pair)
     pairs = order[firsts], order[firsts + 1]
     names = [map(ids.__getitem__, side.tolist()) for side in pairs]
-    turned = firsts[np.fromiter(map(operator.gt, *names), bool, len(firsts))]
-    order[turned], order[turned + 1] = order[turned + 1], order[turned]
-    more = np.flatnonzero(same & ~alone)
+    swapped = firsts[np.fromiter(map(operator.gt, *names), bool, len(firsts))]
+    order[swapped], order[swapped + 1] = order[swapped + 1], order[swapped]
+    more = np.flatnonzero(same & ~in_pair)
     if len(more):
-        stand = np.zeros(len(ids), bool)
-        stand[more] = stand[more + 1] = True
-        # Where tied ones stand they stay, and are dealt out anew: by id, then by score without ado.
-        by_id = np.array(sorted(order[stand].tolist(), key=ids.__getitem__))
-        order[stand] = by_id[np.argsort(-scores[by_id], kind="stable")]
+        tied = np.zeros(len(ids), bool)
+        tied[more] = tied[more + 1] = True
+        # Redistribute larger groups of ties over the same positions: sort by id, then by score.
+        by_id = np.array(sorted(order[tied].tolist(), key=ids.__getitem__))
+        order[tied] = by_id[np.argsort(-scores[by_id], kind="stable")]
     return order

