@@ -261,7 +261,7 @@ def test_of_several_data_sets_the_means_of_the_means_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        (BeirOptions("dev"), "no split 'dev' in it; there is test, train"),
+        (BeirOptions("dev"), "no split 'dev' in it; available: test, train"),
         (BeirOptions(k=0), "k is 0"),
         (BeirOptions(measures=("nonsense",)), "measure 'nonsense' is not known"),
         (BeirOptions(measures=()), "no measure named"),
@@ -284,7 +284,7 @@ def test_documents_without_text_are_refused_or_skipped_and_counted(tmp_path):
     (result,) = run_beir(path, HashingEncoder(), tmp_path / "runs", skip_invalid=True)
     assert (result.skipped, result.documents) == (1, 40)
     assert result.metrics()["about"]["skipped"] == 1
-    assert result.left_out.startswith("1 line that is no document was left out: ")
+    assert result.left_out.startswith("1 line that is not a document was skipped: ")
     assert result.left_out.endswith("corpus.jsonl:41")
 
 
@@ -366,7 +366,7 @@ def test_the_command_prints_one_json_document(command, source, done):
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (["--split", "dev"], "no split 'dev' in it; there is test, train"),
+        (["--split", "dev"], "no split 'dev' in it; available: test, train"),
         (["-k", "0"], "k is 0"),
         (["--model", "nowhere"], "nowhere: no such model"),
         (["--weights", "1,x"], "1,x"),

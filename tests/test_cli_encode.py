@@ -210,7 +210,7 @@ def test_invalid_lines_are_left_out_and_counted_only_when_asked_for(dupmae, tmp_
     assert "c.jsonl:2: broken JSON" in err
     code, out, err = dupmae(path, "--output", tmp_path / "out", "--skip-invalid", "--json")
     assert code == 0
-    assert f"2 lines that are no documents were left out: {path}:2, {path}:3\n" in err
+    assert f"2 lines that are not documents were skipped: {path}:2, {path}:3\n" in err
     assert (json.loads(out)["skipped"], json.loads(out)["count"]) == (2, 1)
 
 

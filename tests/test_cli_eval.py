@@ -73,7 +73,7 @@ def test_judgements_of_a_beir_folder_are_named_by_split(files, capsys):
     assert code == 0
     code, _, err = run(capsys, "eval", "--qrels", "toy", "--split", "test", "good.trec")
     assert code == 2
-    assert "no split 'test' in it; there is dev" in err
+    assert "no split 'test' in it; available: dev" in err
 
 
 @pytest.mark.parametrize(

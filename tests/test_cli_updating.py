@@ -288,7 +288,7 @@ def test_lines_that_were_left_out_are_counted(tmp_path, index, words, capsys) ->
     path.write_text(f'{{"_id": "x", "text": "{words[0]}"}}\n{{broken\n')
     code, _, err = run(capsys, "add", path, "--index", index, "--skip-invalid")
     assert code == 0
-    assert f"1 line that is no document was left out: {path}:2\n" in err
+    assert f"1 line that is not a document was skipped: {path}:2\n" in err
     assert "1 added; 13 documents" in err
 
 
@@ -357,8 +357,8 @@ def test_ids_come_from_a_file_in_whatever_way_it_was_written(
         (b"\n \r\n", "no ids in it"),
         (b"d1\n\xff\n", "not UTF-8"),
         (b"\xff\xfed\x001", "not UTF-16"),
-        (b"d1\nd2 d3\n", ":2: more than an id"),
-        ("d1\nd2\n".encode("utf-16-le"), ":1: more than an id"),
+        (b"d1\nd2 d3\n", ":2: more than one id"),
+        ("d1\nd2\n".encode("utf-16-le"), ":1: more than one id"),
     ],
 )
 def test_files_that_hold_no_ids_are_refused(tmp_path, index, capsys, data, message) -> None:

@@ -192,7 +192,7 @@ def test_invalid_lines_are_skipped_and_counted_only_when_asked(tmp_path):
     assert list(corpus) == DOCUMENTS
     assert list(corpus) == DOCUMENTS
     assert corpus.skipped == 2
-    assert corpus.left_out() == (f"2 lines that are no documents were left out: {path}:2, {path}:3")
+    assert corpus.left_out() == (f"2 lines that are not documents were skipped: {path}:2, {path}:3")
     assert corpus.count() is None
     with pytest.raises(InputError, match=r"no documents in it \(2 invalid lines skipped\)"):
         list(open_corpus(write(tmp_path / "d.jsonl", "broken\n{}\n"), skip_invalid=True))
@@ -301,8 +301,8 @@ def test_a_gzip_with_a_wrong_checksum_is_refused(tmp_path):
 
 
 def test_a_zip_that_is_none_or_damaged_or_without_a_corpus_is_refused(tmp_path):
-    assert "no readable zip" in refusal(write(tmp_path / "a.zip", b"PK\x03\x04 and no more"))
-    assert "no readable zip" in refusal(write(tmp_path / "b.zip", b""))
+    assert "not a readable zip" in refusal(write(tmp_path / "a.zip", b"PK\x03\x04 and no more"))
+    assert "not a readable zip" in refusal(write(tmp_path / "b.zip", b""))
     assert "no corpus.jsonl in it" in refusal(write_zip(tmp_path / "c.zip", {"x.txt": "x"}))
     path = write_zip(tmp_path / "d.zip", {"corpus.jsonl": as_jsonl(LINES * 100)})
     data = bytearray(path.read_bytes())
@@ -365,8 +365,8 @@ def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path):
     assert "no such file or folder" in refusal("no/such-data-set")
     assert "not the name of a file" in refusal("a\0b")
     assert "not the name of a file" in refusal("")
-    assert "ir_datasets knows no data set" in refusal("irds:no-such-data-set")
-    assert "unknown kind of corpus" in refusal(write(tmp_path / "c.csv", "a,b\n"))
+    assert "ir_datasets has no data set" in refusal("irds:no-such-data-set")
+    assert "unknown corpus format" in refusal(write(tmp_path / "c.csv", "a,b\n"))
     assert "no corpus.jsonl in it" in refusal(tmp_path)
     (tmp_path / "folder.jsonl").mkdir()
     assert "no corpus.jsonl in it" in refusal(tmp_path / "folder.jsonl")

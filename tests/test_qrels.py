@@ -43,13 +43,13 @@ def test_trecs_four_columns_are_read_with_negative_grades(tmp_path):
         ("q d", "2 columns after lines of 4"),
         ("q 0 d", "3 columns after lines of 4"),
         ("q 0 d 1 x", "5 columns after lines of 4"),
-        ("q 0 d 1.0", "grade '1.0' is no integer"),
-        ("q 0 d x", "grade 'x' is no integer"),
-        ("q 0 d 1_0", "grade '1_0' is no integer"),
-        ("q 0 d ١", "is no integer"),
+        ("q 0 d 1.0", "grade '1.0' is not an integer"),
+        ("q 0 d x", "grade 'x' is not an integer"),
+        ("q 0 d 1_0", "grade '1_0' is not an integer"),
+        ("q 0 d ١", "is not an integer"),
         ("q 0 d 99999999999", "beyond 10,000"),
         ("q 0 d -20000", "beyond 10,000"),
-        ("a 0 b 2", "topic a judges b again with another grade, 2 after 1 in line 1"),
+        ("a 0 b 2", "topic a judges b again with a different grade, 2 after 1 in line 1"),
     ],
 )
 def test_a_line_that_is_no_judgement_is_refused_with_file_and_line(tmp_path, line, fault):
@@ -72,7 +72,7 @@ def test_the_same_judgement_twice_is_no_contradiction(tmp_path):
 
 
 def test_a_first_line_with_a_broken_grade_is_not_taken_for_a_header(tmp_path):
-    assert "grade 'l' is no integer" in refusal(write(tmp_path / "q.tsv", "a\tb\tl\nc\td\t1\n"))
+    assert "grade 'l' is not an integer" in refusal(write(tmp_path / "q.tsv", "a\tb\tl\nc\td\t1\n"))
 
 
 @pytest.mark.parametrize("text", ["", "\n", HEADER])
@@ -84,5 +84,5 @@ def test_what_is_no_text_file_is_refused(tmp_path):
     (tmp_path / "b.tsv").write_bytes(b"a\0b\t1\n")
     assert "NUL byte" in refusal(tmp_path / "b.tsv")
     assert "no such file" in refusal(tmp_path / "missing")
-    assert "a folder; name a file of judgements, or of a BEIR data set" in refusal(tmp_path)
+    assert "a folder; name a file of judgements, or a split of a BEIR data set" in refusal(tmp_path)
     assert "a zip; name a file of judgements, or of a" in refusal(tmp_path / "x.zip")

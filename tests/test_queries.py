@@ -54,7 +54,7 @@ def test_the_usual_names_of_fields_are_known(tmp_path, record):
         ('{"_id": "b", "text": " "}', "topic b has no text"),
         ('{"_id": "b", "text": "\\ud800"}', "half a surrogate pair"),
         ('{"_id": "b c", "text": "x"}', "white space in _id"),
-        ('{"_id": "a", "text": "y"}', "topic a again, as in line 1"),
+        ('{"_id": "a", "text": "y"}', "topic a is already in line 1"),
     ],
 )
 def test_a_line_that_is_no_topic_is_refused_with_file_and_line(tmp_path, line, fault):
@@ -70,7 +70,7 @@ def test_a_tsv_with_a_third_column_is_refused(tmp_path):
 
 def test_empty_and_unknown_files_are_refused(tmp_path):
     assert "no topics in it" in refusal(write(tmp_path / "q.jsonl", "\n"))
-    assert "unknown kind of topics" in refusal(write(tmp_path / "q.txt", "a b"))
+    assert "unknown topics format" in refusal(write(tmp_path / "q.txt", "a b"))
     assert "no such file" in refusal(tmp_path / "missing.tsv")
     assert "no queries.jsonl in it" in refusal(tmp_path)
 
@@ -84,4 +84,4 @@ def test_a_split_of_a_beir_data_set_keeps_the_judged_topics_in_file_order(tmp_pa
     write(tmp_path / "qrels" / "test.tsv", header + "1e5\td\t1\n001\td\t1\n")
     assert read_queries(tmp_path) == QUERIES
     assert read_queries(tmp_path, "test") == [QUERIES[0], QUERIES[2]]
-    assert "no split 'dev' in it; there is test" in refusal(tmp_path, "dev")
+    assert "no split 'dev' in it; available: test" in refusal(tmp_path, "dev")

@@ -280,7 +280,7 @@ def test_a_query_that_is_a_document_is_no_answer_to_itself(home):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"eval_split": "test"}, "no split 'test' in it; there is dev"),
+        ({"eval_split": "test"}, "no split 'test' in it; available: dev"),
         ({"eval_collection": "nowhere"}, "nowhere"),
         ({"eval_data": "nowhere.jsonl"}, "nowhere.jsonl"),
     ],

@@ -1,1 +1,1 @@
-"""Documents, topics, judgements and runs, read from and written to the field's file formats."""
+"""Read and write documents, topics, judgements and runs in the field's file formats."""

@@ -13,12 +13,12 @@ from dupmae_toolkit.collection.queries import read_query_file
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 
-#: In these data sets a topic is itself a document, under the same id, and is no answer to itself.
+#: In these data sets each topic is also a document with the same id, and must not answer itself.
 SELF_MATCHING = ("arguana", "quora")
 
 
 class BeirDataset(Protocol):
-    """What an experiment needs of a data set, whatever its format."""
+    """The interface of a data set of any format, as experiments use it."""
 
     name: str
     source: str
@@ -29,16 +29,16 @@ class BeirDataset(Protocol):
         ...
 
     def qrels(self, split: str) -> Qrels:
-        """From topic to document to grade. Raises InputError for a split that is not there."""
+        """From topic to document to grade. Raises InputError if there is no such split."""
         ...
 
     def queries(self, split: str) -> list[Query]:
-        """The topics judged in a split, in the order of the topics file."""
+        """The topics judged in a split, in the order of the queries file."""
         ...
 
     @property
     def drops_self_matches(self) -> bool:
-        """Whether a document with the topic's own id is to be removed from its ranking."""
+        """Whether to remove from each ranking the document that has the topic's own id."""
         ...
 
 
@@ -113,7 +113,7 @@ def open_beir(source: str | Path, *, skip_invalid: bool = False) -> BeirDataset:
 
 
 def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[BeirDataset]:
-    """All BEIR data sets in a folder or zip: one as a rule, twelve in CQADupStack's."""
+    """All BEIR data sets in a folder or zip: usually one, but CQADupStack has twelve."""
     found = find_beir(source)
     if isinstance(found, str):
         return [IrdsDataset(found, skip_invalid=skip_invalid)]
@@ -121,20 +121,22 @@ def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[B
 
 
 def drops_self_matches(name: str) -> bool:
-    """Whether the data set of this name is one of ``SELF_MATCHING``, as a word in its name."""
+    """Whether the data set's name contains a word of ``SELF_MATCHING``."""
     return any(word in SELF_MATCHING for word in re.split(r"[^a-z]+", name.lower()))
 
 
 def check_split(split: str, dataset: BeirDataset) -> None:
-    """Raise InputError if the data set has no such split, naming those that it has."""
+    """Raise InputError if the data set has no such split; the message lists the splits it has."""
     splits = dataset.splits()
     if split not in splits:
-        there = ", ".join(splits) if splits else "none at all"
-        raise InputError.at(dataset.source, None, f"no split {split!r} in it; there is {there}")
+        available = ", ".join(splits) if splits else "none"
+        raise InputError.at(
+            dataset.source, None, f"no split {split!r} in it; available: {available}"
+        )
 
 
 def keep_judged(queries: list[Query], qrels: Qrels, source: str, split: str) -> list[Query]:
-    """The topics that are judged. Raises InputError if a judged topic has no text."""
+    """The judged topics. Raises InputError if ``queries`` lacks a topic that ``qrels`` judges."""
     judged = [query for query in queries if query.id in qrels]
     if len(judged) < len(qrels):
         known = {query.id for query in queries}

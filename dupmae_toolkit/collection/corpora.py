@@ -18,17 +18,17 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 
 TEXT_KEYS = ("text", "contents", "body")
-#: Documents of files up to this size are counted beforehand, for the progress bar.
+#: For the progress bar, the documents in files up to this size are counted beforehand.
 COUNT_LIMIT_BYTES = 64 * 2**20
-LINES_NAMED = 5  # of those that were left out
+LINES_NAMED = 5  # how many skipped lines a message names
 
 
 class Corpus(ABC):
-    """Documents that can be iterated any number of times, and are never all in memory.
+    """Documents that can be iterated repeatedly and are never all in memory.
 
-    ``name`` is short and fit for a file name (see ``file_safe``); ``source`` is what error messages
-    call it. ``skipped`` counts the documents that the last iteration left out, which happens only
-    where ``skip_invalid`` asked for it.
+    ``name`` is short and safe in a file name (see ``file_safe``); ``source`` is its name in error
+    messages. ``skipped`` counts the documents that the last iteration skipped, which happens only
+    with ``skip_invalid``.
     """
 
     name: str
@@ -38,14 +38,14 @@ class Corpus(ABC):
 
     @abstractmethod
     def numbered(self) -> Iterator[tuple[int, Document]]:
-        """Documents with their line numbers from 1 (for data sets without lines: their places)."""
+        """Documents with their line numbers from 1 (for data sets without lines, positions)."""
 
     def count(self) -> int | None:
-        """How many documents there are, where that is cheap to know."""
+        """The number of documents; None if counting them is expensive."""
         return None
 
     def left_out(self) -> str:
-        """Which lines ``skipped`` counts: how many, and where the first stand; "" for none."""
+        """A message on the skipped lines: how many, and where the first ones are; "" if none."""
         if not self.skipped:
             return ""
         places = ", ".join(f"{self.source}:{number}" for number in self._first_skipped)
@@ -53,8 +53,8 @@ class Corpus(ABC):
         if more:
             places += f" and {more:,} more"
         if self.skipped == 1:
-            return f"1 line that is no document was left out: {places}"
-        return f"{self.skipped:,} lines that are no documents were left out: {places}"
+            return f"1 line that is not a document was skipped: {places}"
+        return f"{self.skipped:,} lines that are not documents were skipped: {places}"
 
     def __iter__(self) -> Iterator[Document]:
         for _, document in self.numbered():
@@ -72,15 +72,14 @@ class Corpus(ABC):
 class FileCorpus(Corpus):
     """A corpus in one file of JSON lines or of id TAB text.
 
-    Iterating raises InputError with file and line for a line that is no document: broken JSON, no
-    id, an id with white space, no text. With ``skip_invalid`` such lines are counted instead; a
-    file that is damaged or no text at all is refused all the same. Ids that come twice are not
-    noticed here.
+    Iterating raises InputError with file and line for a line that is not a document: broken JSON,
+    no id, an id with white space, no text. With ``skip_invalid`` such lines are skipped and
+    counted; a file that is damaged or not text still raises. Duplicate ids are not detected here.
     """
 
     def __init__(self, file: TextSource, name: str, *, skip_invalid: bool = False) -> None:
         if file.suffix not in JSON_SUFFIXES + TSV_SUFFIXES:
-            raise InputError.at(file, None, f"unknown kind of corpus; {FORMATS} are read")
+            raise InputError.at(file, None, f"unknown corpus format; use {FORMATS}")
         self.file = file
         self.name = name
         self.source = str(file)
@@ -104,7 +103,7 @@ class FileCorpus(Corpus):
             raise InputError.at(self.file, None, f"no documents in it{left_out}")
 
     def count(self) -> int | None:
-        """The number of lines that are not blank, for files up to ``COUNT_LIMIT_BYTES``."""
+        """The number of lines that are not blank; None for files over ``COUNT_LIMIT_BYTES``."""
         if self.skip_invalid:
             return None
         try:
@@ -112,10 +111,10 @@ class FileCorpus(Corpus):
                 return None
             return sum(1 for _ in self.file.lines())
         except (InputError, OSError):
-            return None  # iterating raises it again
+            return None  # iterating will raise it
 
     def parse(self, text: str, number: int) -> Document:
-        """The document of a line. Raises InputError if it is none, whatever ``skip_invalid``."""
+        """The document on a line. Raises InputError if invalid, even with ``skip_invalid``."""
         read = self._from_tsv if self.file.suffix in TSV_SUFFIXES else self._from_json
         return read(text, number)
 
@@ -148,6 +147,6 @@ def _id_and_text(line: str, source: object, number: int) -> tuple[str, str, str]
 
 
 def file_safe(name: str) -> str:
-    """``name`` with everything replaced that is awkward in a file name."""
+    """``name`` with characters that are awkward in a file name replaced."""
     safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.")
     return safe[:100] or "collection"

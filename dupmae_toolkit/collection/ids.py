@@ -1,4 +1,4 @@
-"""Lists of document ids, one on each line."""
+"""Lists of document ids, one per line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dupmae_toolkit.errors import InputError
 
 
 def read_ids(file: Path) -> list[str]:
-    """The ids in a file, or on standard input if it is called ``-``; at least one.
+    """The ids in a file, or on standard input if ``file`` is ``-``; at least one.
 
-    White space around an id is not part of it. UTF-16 is read if a byte order mark says so.
-    Raises InputError for a file that cannot be read or decoded, for a line of several words, and
-    for a file without ids.
+    White space around an id is not part of it. The file is UTF-8, or UTF-16 with a byte order mark.
+    Raises InputError for a file that cannot be read or decoded, for a line with several words,
+    and for a file without ids.
     """
     name = "standard input" if str(file) == "-" else str(file)
     if file.is_dir():
@@ -35,7 +35,7 @@ def read_ids(file: Path) -> list[str]:
     for number, line in enumerate(lines, 1):
         words = line.split()
         if len(words) > 1 or "\0" in line:
-            raise InputError.at(name, number, "more than an id; put one on each line")
+            raise InputError.at(name, number, "more than one id; put each on its own line")
         ids += words
     if not ids:
         raise InputError(f"{name}: no ids in it")

@@ -1,4 +1,4 @@
-"""Data sets of ir_datasets, by their ids. Only this module may use the network."""
+"""Data sets of ir_datasets, by id. Of this folder, only this module may use the network."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ _TEXT_FIELDS = ("text", "body", "contents", "abstract")
 
 
 def is_registered(name: str) -> bool:
-    """Whether ir_datasets knows ``name``; without the network."""
+    """Whether ir_datasets has a data set of that name. Does not use the network."""
     import ir_datasets
 
     return name in ir_datasets.registry
 
 
 def load(name: str) -> Any:
-    """The data set, not yet fetched. Raises InputError if there is none of that name."""
+    """The data set, not yet downloaded. Raises InputError if there is none of that name."""
     import ir_datasets
 
     try:
         return ir_datasets.load(name)
     except KeyError as error:
         raise InputError.at(
-            f"irds:{name}", None, "ir_datasets knows no data set of that name"
+            f"irds:{name}", None, "ir_datasets has no data set of that name"
         ) from error
 
 
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn whatever fetching or parsing raises into a DupMAEError of one line."""
+    """Turn any error from downloading or parsing into a one-line DupMAEError."""
     try:
         yield
     except DupMAEError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DupMAEError(f"irds:{name}: ir_datasets cannot give it ({text})") from error
+        raise DupMAEError(f"irds:{name}: ir_datasets cannot load it ({text})") from error
 
 
 class IrdsCorpus(Corpus):
@@ -96,7 +96,7 @@ class IrdsCorpus(Corpus):
 
 
 def irds_queries(name: str) -> list[Query]:
-    """The topics of a data set, in its order."""
+    """The topics of a data set, in their original order."""
     dataset = load(name)
     if not dataset.has_queries():
         raise InputError.at(

@@ -1,4 +1,4 @@
-"""One line of a corpus or of a topics file, taken apart and checked."""
+"""Parse and check one line of a corpus or of a topics file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 
 ID_KEYS = ("_id", "id", "docid", "doc_id")
-#: Lucene's limit for a stored term is 32,766 bytes; nobody's identifiers come near.
+#: Lucene limits an indexed term to 32,766 bytes; real ids are far shorter.
 MAX_ID_LENGTH = 2000
 MAX_SCORE = 3.4028234663852886e38  # float32's largest
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
@@ -20,9 +20,10 @@ FORMATS = "JSON lines (.jsonl, .json) or id TAB text (.tsv), plain, .gz or .xz"
 
 
 def check_id(value: str, source: object, line: int | None, what: str = "id") -> str:
-    """``value``, if it can be an id in TREC files: no white space, no control characters.
+    """Return ``value`` if TREC files can hold it as an id; raise InputError if not.
 
-    Ids are never parsed: ``001``, ``NA`` and ``1e5`` stay strings.
+    An id has no white space and no control characters. Ids are never parsed: ``001``, ``NA`` and
+    ``1e5`` stay strings.
     """
     if value.isascii() and value.isprintable() and " " not in value and value:
         if len(value) <= MAX_ID_LENGTH:
@@ -42,31 +43,34 @@ def check_id(value: str, source: object, line: int | None, what: str = "id") -> 
         raise InputError.at(
             source,
             line,
-            f"{fault} in {what} {value[:80]!r}, unfit for TREC files; rename it",
+            f"{fault} in {what} {value[:80]!r}, not allowed in TREC files; rename it",
         )
     return value
 
 
 def id_text(value: Any) -> Any:
-    """A whole number as its digits; any other value unchanged."""
+    """An integer as a decimal string; any other value unchanged."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if whole else value
 
 
 def two_ids(values: Mapping[str, Any]) -> str:
-    """What is wrong with an object whose ``_id`` and ``id`` differ; "" if they do not.
+    """What is wrong with an object whose ``_id`` and ``id`` differ; "" if they agree.
 
-    ``docid`` may differ from both: that of a passage can name its document.
+    ``docid`` may differ from both: in a passage it can be the id of the document.
     """
     one, other = id_text(values.get("_id")), id_text(values.get("id"))
     if one is None or other is None or one == other:
         return ""
     found = f"_id is {repr(one)[:80]} and id is {repr(other)[:80]}"
-    return f"{found}; leave one of them out, or make them equal"
+    return f"{found}; remove one of them, or make them equal"
 
 
 def check_text(value: str, source: object, line: int | None, what: str) -> str:
-    """``value``, if it is Unicode text; JSON's escapes can make half characters that are not."""
+    """Return ``value`` if UTF-8 can encode it; raise InputError if not.
+
+    JSON's escapes can make unpaired surrogates, which UTF-8 cannot encode.
+    """
     if not value.isascii():
         try:
             value.encode("utf-8")
@@ -78,7 +82,7 @@ def check_text(value: str, source: object, line: int | None, what: str) -> str:
 
 
 class _RepeatedKey(ValueError):  # noqa: N818
-    """JSON allows it, and Python would keep the last value without a word."""
+    """JSON allows a repeated key, and Python would silently keep the last value."""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -96,7 +100,7 @@ _parse = json.JSONDecoder(object_pairs_hook=_pairs).decode
 
 
 class JsonLine:
-    """One JSON object of a line, and the getters that explain what is wrong with it."""
+    """The JSON object on a line; its getters raise InputError with file and line."""
 
     def __init__(self, text: str, source: object, line: int | None) -> None:
         self.source = source
@@ -104,18 +108,18 @@ class JsonLine:
         try:
             self.values = _parse(text)
         except _RepeatedKey as error:
-            raise self.error(f"the key {error.args[0]!r} stands twice; remove one") from error
+            raise self.error(f"the key {error.args[0]!r} occurs twice; remove one") from error
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", None) or "nested too deeply or a number too long"
             place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             raise self.error(f"broken JSON ({reason}{place})") from error
         if not isinstance(self.values, dict):
             kind = type(self.values).__name__
-            raise self.error(f"not a JSON object but a {kind}; write one object a line")
+            raise self.error(f"not a JSON object but a {kind}; write one object per line")
 
     @classmethod
     def of(cls, values: dict[str, Any], source: object, line: int | None) -> JsonLine:
-        """An object nested in that of the line."""
+        """An object nested in the line's object."""
         inner = cls.__new__(cls)
         inner.values, inner.source, inner.line = values, source, line
         return inner
@@ -136,7 +140,7 @@ class JsonLine:
         return check_id(value, self.source, self.line, key)
 
     def get_text(self, keys: tuple[str, ...], *, required: bool) -> str:
-        """The first of ``keys`` that is there; "" where none is and none is required."""
+        """The value of the first of ``keys`` that exists; "" if none does and none is required."""
         key = self._first(keys)
         value = None if key is None else self.values[key]
         if key is None or (value is None and not required):
@@ -154,7 +158,7 @@ class JsonLine:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if number and abs(value) <= MAX_SCORE:
             return float(value)
-        raise self.error(f"{what} is {repr(value)[:40]}, no number that float32 can hold")
+        raise self.error(f"{what} is {repr(value)[:40]}, not a number that float32 can hold")
 
     def _first(self, keys: tuple[str, ...]) -> str | None:
         return next((key for key in keys if key in self.values), None)

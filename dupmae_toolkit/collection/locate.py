@@ -1,4 +1,4 @@
-"""Find the files of what a user names: a file, a folder, a zip, a data set of ir_datasets."""
+"""Find the files that a user's argument means: a file, a folder, a zip, an ir_datasets id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENDINGS = ("", ".gz", ".xz")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file, and the name of the collection that it belongs to (fit for a file name)."""
+    """A file, and the name of its collection (safe in a file name)."""
 
     file: TextSource
     name: str
@@ -26,7 +26,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class BeirPlace:
-    """Where the parts of one BEIR data set lie. ``qrels`` maps a split to its file."""
+    """The files of one BEIR data set. ``qrels`` maps a split to its file."""
 
     source: str
     name: str
@@ -48,7 +48,7 @@ def find_queries(source: str | Path) -> Place | str:
 def find_beir(source: str | Path) -> list[BeirPlace] | str:
     """The BEIR data sets in a folder or zip (one or several), or an ir_datasets id.
 
-    Raises InputError where there is none.
+    Raises InputError if there is none.
     """
     irds = irds_id(source)
     if irds is not None:
@@ -63,7 +63,7 @@ def find_beir(source: str | Path) -> list[BeirPlace] | str:
 
 
 def irds_id(source: str | Path) -> str | None:
-    """The data set's id, if ``source`` is ``irds:NAME`` or a known NAME and no file.
+    """The data set's id if ``source`` is ``irds:NAME``, or a known NAME that is not a file.
 
     Raises InputError if ``source`` is neither a data set nor a file.
     """
@@ -72,17 +72,17 @@ def irds_id(source: str | Path) -> str | None:
         return text.removeprefix(IRDS_PREFIX)
     if "\0" in text or not text:
         raise InputError(f"{text!r}: not the name of a file")
-    # os.path answers False where Path may raise: for names that are too long, circular links.
-    there = os.path.exists(text)
-    if isinstance(source, Path) or there:
-        if not there:
+    # For a name that is too long or a circular link, os.path returns False where Path may raise.
+    exists = os.path.exists(text)
+    if isinstance(source, Path) or exists:
+        if not exists:
             raise InputError.at(text, None, "no such file or folder")
         return None
     like_an_id = re.fullmatch(r"[a-z0-9][\w.-]*(/[\w.-]+)*", text)
-    # Importing ir_datasets takes a while, so names that cannot be ids are not asked for.
+    # Importing ir_datasets is slow, so skip it for names that cannot be ids.
     if like_an_id and not text.endswith((".jsonl", ".zip")) and is_registered(text):
         return text
-    raise InputError.at(text, None, "no such file or folder, and no data set of ir_datasets")
+    raise InputError.at(text, None, "no such file or folder, and not a data set of ir_datasets")
 
 
 def _find(source: str | Path, part: str) -> Place | str:
@@ -107,7 +107,7 @@ def _find(source: str | Path, part: str) -> Place | str:
 
 
 def _beir_places(path: Path) -> list[BeirPlace]:
-    """The data sets in a folder or zip: each ``corpus.jsonl`` of the highest level that has one."""
+    """The data sets in a folder or zip: one for each ``corpus.jsonl`` at the top level with any."""
     if path.is_dir():
         files = {
             PurePosixPath(file.relative_to(path).as_posix()): TextSource(file)

@@ -1,4 +1,4 @@
-"""Open what a user names: look at what it is, and choose the format that reads it."""
+"""Open the corpus, topics or judgements that a user names, in any supported format."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dupmae_toolkit.records import Query
 def open_corpus(source: str | Path, *, skip_invalid: bool = False) -> Corpus:
     """The corpus that ``source`` names.
 
-    - a folder or zip as BEIR lays them out (``corpus.jsonl``, also ``.gz`` or ``.xz``);
+    - a folder or zip in BEIR's layout (``corpus.jsonl``, also ``.gz`` or ``.xz``);
     - a file of JSON lines, plain, ``.gz`` or ``.xz``: ``_id``, ``id`` or ``docid``; ``title``;
       ``text``, ``contents`` or ``body``;
     - a ``.tsv`` file: id TAB text;
     - a data set of ir_datasets: ``irds:NAME``, or NAME where no such file exists.
 
-    ``skip_invalid`` leaves out lines that are no documents, and counts them in ``skipped``.
-    Raises InputError if there is no such thing; what is wrong inside comes up when iterating.
+    ``skip_invalid`` skips lines that are not documents, and counts them in ``skipped``.
+    Raises InputError if nothing has that name; errors in the contents are raised when iterating.
     """
     place = find_corpus(source)
     if isinstance(place, str):
@@ -34,12 +34,12 @@ def open_corpus(source: str | Path, *, skip_invalid: bool = False) -> Corpus:
 
 
 def read_queries(source: str | Path, split: str | None = None) -> list[Query]:
-    """The topics that ``source`` names, in its order.
+    """The topics that ``source`` names, in their original order.
 
     ``source`` is a file of JSON lines (``_id``, ``id`` or ``qid``; ``text`` or ``query``), a TSV
     of id and text (either plain, ``.gz`` or ``.xz``), a BEIR folder or zip, or a data set of
     ir_datasets (``irds:NAME``). ``split`` keeps the topics that are judged in that split of a BEIR
-    data set. Raises InputError as ``read_query_file`` does, and if there is no such thing.
+    data set. Raises InputError as ``read_query_file`` does, and if nothing has that name.
     """
     if split is not None:
         return open_beir(source).queries(split)
@@ -53,7 +53,7 @@ def read_qrels(source: str | Path, split: str | None = None) -> Qrels:
     ``source`` is a file: BEIR's three columns (topic, document, grade; with or without a header)
     or TREC's four (topic, iteration, document, grade), plain, ``.gz`` or ``.xz``. With ``split``
     it is a BEIR folder or zip; ``irds:NAME`` is a data set of ir_datasets. Raises InputError as
-    ``read_qrels_file`` does, and if there is no such thing.
+    ``read_qrels_file`` does, and if nothing has that name.
     """
     if split is not None:
         return open_beir(source).qrels(split)
@@ -63,6 +63,6 @@ def read_qrels(source: str | Path, split: str | None = None) -> Qrels:
     if path.is_dir() or path.suffix.lower() == ".zip":
         what = "a folder" if path.is_dir() else "a zip"
         raise InputError.at(
-            path, None, f"{what}; name a file of judgements, or of a BEIR data set the split too"
+            path, None, f"{what}; name a file of judgements, or a split of a BEIR data set"
         )
     return read_qrels_file(TextSource(path))

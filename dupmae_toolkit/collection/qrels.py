@@ -1,4 +1,4 @@
-"""Judgements: topic, document, grade. Everything but the grade is a string and stays one."""
+"""Judgements: topic, document, grade. Topics and documents are strings and are never parsed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dupmae_toolkit.errors import InputError
 Qrels = dict[str, dict[str, int]]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-#: What BEIR's header, and others', call the third column.
+#: Names of the third column in the headers of BEIR and others.
 _HEADER_WORDS = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
-#: trec_eval counts the documents of every grade in an array that long.
+#: trec_eval counts documents by grade in an array of this length.
 MAX_GRADE = 10_000
 
 
 def read_qrels_file(file: TextSource) -> Qrels:
     """The judgements in one file: BEIR's three columns or TREC's four; see ``opening.read_qrels``.
 
-    Raises InputError with file and line for other numbers of columns, for a grade that is no
+    Raises InputError with file and line for any other number of columns, for a grade that is not an
     integer, and for a document that is judged twice with different grades.
     """
     qrels: Qrels = {}
@@ -42,7 +42,7 @@ def read_qrels_file(file: TextSource) -> Qrels:
             raise InputError.at(
                 file,
                 number,
-                f"topic {topic} judges {document} again with another grade, "
+                f"topic {topic} judges {document} again with a different grade, "
                 f"{grade} after {judged[document]} in line {lines[topic, document]}",
             )
         lines.setdefault((topic, document), number)
@@ -60,7 +60,7 @@ def _columns(count: int) -> str:
 
 def _grade(text: str, file: TextSource, number: int) -> int:
     if not _INTEGER.fullmatch(text):
-        raise InputError.at(file, number, f"grade {text[:40]!r} is no integer")
+        raise InputError.at(file, number, f"grade {text[:40]!r} is not an integer")
     if len(text) > 8 or abs(int(text)) > MAX_GRADE:
         raise InputError.at(file, number, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
     return int(text)

@@ -21,17 +21,17 @@ QUERY_TEXT_KEYS = ("text", "query", "contents", "title")
 
 
 def read_query_file(file: TextSource) -> list[Query]:
-    """The topics in one file of JSON lines or of id TAB text, in its order.
+    """The topics in one file of JSON lines or of id TAB text, in the order of its lines.
 
-    Raises InputError with file and line for what is no topic, for an empty text, and for an id that
-    comes twice, with both lines.
+    Raises InputError with file and line for a line that is not a topic, for an empty text, and for
+    a duplicate id (with both lines).
     """
     if file.suffix in TSV_SUFFIXES:
         records = tsv_pairs(file)
     elif file.suffix in JSON_SUFFIXES:
         records = _json_pairs(file)
     else:
-        raise InputError.at(file, None, f"unknown kind of topics; {FORMATS} are read")
+        raise InputError.at(file, None, f"unknown topics format; use {FORMATS}")
     queries: list[Query] = []
     seen: dict[str, int] = {}
     for number, identifier, text in records:
@@ -39,7 +39,7 @@ def read_query_file(file: TextSource) -> list[Query]:
             raise InputError.at(
                 file,
                 number,
-                f"topic {identifier} again, as in line {seen[identifier]}; remove one",
+                f"topic {identifier} is already in line {seen[identifier]}; remove one",
             )
         if not text.strip():
             raise InputError.at(file, number, f"topic {identifier} has no text")

@@ -1,8 +1,8 @@
-"""TREC runs read and written in blocks of many lines, by Arrow, much faster than line by line.
+"""TREC runs read and written by Arrow in blocks of many lines, much faster than line by line.
 
 A run of ten thousand topics has millions of lines, and each Python operation on a line takes a
-microsecond. Only runs in the usual form are handled here. For any other, ``read_columns`` and
-``block_of`` return None; then ``trec`` goes line by line, and says what is wrong and where.
+microsecond. This module handles only runs in the usual form. For any other, ``read_columns`` and
+``block_of`` return None; then ``trec`` works line by line, and reports what is wrong and where.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from dupmae_toolkit.collection.lines import MAX_ID_LENGTH
 from dupmae_toolkit.collection.sources import TextSource
 
-#: Bytes that are parsed together.
+#: Bytes to parse at a time.
 READ_BYTES = 16 * 2**20
-#: Lines that are written together.
+#: Lines to write at a time.
 WRITE_LINES = 65_536
 _COLUMNS = ("topic", "q0", "document", "rank", "score", "tag")
-#: White space other than space and line feed, and NUL: the usual form has none of them.
+#: NUL, and white space other than space and line feed: the usual form has none of these.
 _ODD = b"\t\r\x00\x0b\x0c\x1c\x1d\x1e\x1f"
 
 #: Ids and scores of one topic, in the order of the lines.
@@ -31,8 +31,8 @@ Listed = tuple[list[str], np.ndarray]
 def read_columns(source: TextSource) -> tuple[dict[str, Listed], str] | None:
     """The hits of each topic, in the order of their first lines, and the last line's tag.
 
-    None for a file that is not six columns of ASCII with one space between them and finite scores,
-    or that ranks a document twice. Raises InputError for one that cannot be read.
+    None unless the file has six columns of ASCII with one space between them, finite scores, and no
+    document twice in a topic. Raises InputError if the file cannot be read.
     """
     parts: dict[str, list[Listed]] = {}
     tag = ""
@@ -45,7 +45,7 @@ def read_columns(source: TextSource) -> tuple[dict[str, Listed], str] | None:
             parts.setdefault(name, []).append((documents[start:stop], scores[start:stop]))
     found = {}
     for topic, pieces in parts.items():
-        ids = list(chain.from_iterable(own for own, _ in pieces))
+        ids = list(chain.from_iterable(documents for documents, _ in pieces))
         if len(set(ids)) != len(ids):
             return None
         found[topic] = ids, np.concatenate([scores for _, scores in pieces])
@@ -53,7 +53,7 @@ def read_columns(source: TextSource) -> tuple[dict[str, Listed], str] | None:
 
 
 def _parse(block: bytes) -> tuple[list[tuple[str, int, int]], list[str], np.ndarray, str] | None:
-    """Stretches of lines with the same topic, documents, scores, and the last tag."""
+    """(topic, start, stop) of each stretch of one topic's lines; documents; scores; last tag."""
     lines = block.count(b"\n")
     regular = (
         block.isascii()
@@ -97,7 +97,7 @@ def _parse(block: bytes) -> tuple[list[tuple[str, int, int]], list[str], np.ndar
 
 
 def chunks(sizes: Sequence[int]) -> Iterator[slice]:
-    """Topics in slices of up to ``WRITE_LINES`` hits, one topic at least."""
+    """Slices of topics with at most ``WRITE_LINES`` hits together, but at least one topic."""
     start = room = 0
     for number, size in enumerate(sizes):
         if number > start and size > room:
@@ -111,9 +111,9 @@ def chunks(sizes: Sequence[int]) -> Iterator[slice]:
 def block_of(
     topics: Sequence[str], ids: Sequence[list[str]], scores: Sequence[np.ndarray], tag: str
 ) -> Any | None:
-    """The lines of several topics as bytes; None where an id is unusual or unfit.
+    """The lines of several topics as bytes; None if an id is invalid or not printable ASCII.
 
-    topics, tag: checked already. ids, scores: of each topic, float32 as they are to be written.
+    topics, tag: already checked. ids, scores: one list and one float32 array per topic, as written.
     """
     documents = list(chain.from_iterable(ids))
     if not documents:
@@ -133,8 +133,8 @@ def block_of(
     import pyarrow.compute as pc
 
     text = pa.large_string()
-    # One buffer with a space behind each id. Arrow takes it as it is; to hand over every string
-    # would take a third of the whole time.
+    # One buffer with a space after each id, which Arrow uses without copying. Passing the strings
+    # one by one would take a third of the total time.
     row = np.frombuffer(f"{together} ".encode("ascii"), np.uint8)
     bounds = np.zeros(len(documents) + 1, np.int64)
     bounds[1:] = np.flatnonzero(row == ord(" ")) + 1
@@ -143,7 +143,7 @@ def block_of(
     names = pa.LargeStringArray.from_buffers(
         len(documents), pa.py_buffer(bounds), pa.py_buffer(row)
     )
-    counts = np.array([len(own) for own in ids])
+    counts = np.array([len(names) for names in ids])
     owners = np.repeat(np.arange(len(counts)), counts)
     ranks = np.arange(len(documents)) - np.repeat(np.cumsum(counts) - counts, counts)
     heads = pa.array([f"{topic} Q0 " for topic in topics], text)
@@ -156,5 +156,5 @@ def block_of(
         pa.scalar(f" {tag}\n", text),
         pa.scalar("", text),
     )
-    # A column's strings lie one after the other in its last buffer.
+    # A column's last buffer holds its strings one after another.
     return memoryview(lines.buffers()[2])[: int(pc.binary_length(lines).to_numpy().sum())]

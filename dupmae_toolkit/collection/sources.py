@@ -1,7 +1,7 @@
-"""Lines of text from plain, gzip, xz and zip files, with limits against hostile ones.
+"""Lines of text from plain, gzip, xz and zip files, with limits that stop hostile ones.
 
-Nothing is unpacked to the disk, so a name in an archive cannot lead anywhere, and no file is held
-in memory as a whole.
+Nothing is unpacked to disk, so a name in an archive cannot point outside it. No file is held in
+memory as a whole.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import BinaryIO, cast
 
 from dupmae_toolkit.errors import InputError
 
-#: A longer line is refused: it is no document, or a decompression bomb.
+#: A longer line is refused: it is not a document, or it is a decompression bomb.
 MAX_LINE_BYTES = 64 * 2**20
-#: Above ``BOMB_FLOOR_BYTES`` a file may not unpack to more than this many times its size.
-#: Text seldom shrinks more than tenfold; deflate's limit is about 1,000, that of xz far more.
+#: A file that unpacks to more than ``BOMB_FLOOR_BYTES`` is refused if that is more than this many
+#: times its size. Text rarely compresses more than tenfold; deflate can reach about 1,000, xz far
+#: more.
 BOMB_RATIO = 200
 BOMB_FLOOR_BYTES = 256 * 2**20
 
@@ -37,17 +38,17 @@ class TextSource:
     member: str | None = None
 
     def __str__(self) -> str:
-        """What error messages call it: ``scifact.zip/scifact/corpus.jsonl``."""
+        """The name for error messages, such as ``scifact.zip/scifact/corpus.jsonl``."""
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
 
     @property
     def file_name(self) -> str:
-        """The file's own name, without folders."""
+        """The file's name, without folders."""
         return self.path.name if self.member is None else PurePosixPath(self.member).name
 
     @property
     def suffix(self) -> str:
-        """The suffix that tells the format, in lower case, without ``.gz`` or ``.xz``."""
+        """The suffix that gives the format, in lower case, ignoring ``.gz`` and ``.xz``."""
         name = PurePosixPath(self.file_name.lower())
         if name.suffix in _COMPRESSED_SUFFIXES:
             name = name.with_suffix("")
@@ -64,10 +65,10 @@ class TextSource:
     def lines(self) -> Iterator[tuple[int, str]]:
         """Line numbers from 1, and lines without their end; blank lines are skipped.
 
-        Only a line feed ends a line: other characters that Unicode calls line breaks belong to the
-        text. A byte order mark at the start is dropped. Raises InputError, with the line, for
-        bytes that are no UTF-8 text, for lines over ``MAX_LINE_BYTES``, and for files that are
-        damaged, cut off, encrypted, missing, or that unpack beyond reason.
+        Only a line feed ends a line: Unicode's other line breaks belong to the text. A byte order
+        mark at the start is dropped. Raises InputError, with the line, for bytes that are not UTF-8
+        text, for lines over ``MAX_LINE_BYTES``, and for files that are damaged, cut off, encrypted
+        or missing, or that unpack to more than the limit.
         """
         number = 0
         with self._explained(), self._open() as (stream, size):
@@ -80,7 +81,7 @@ class TextSource:
                     raise InputError.at(
                         self,
                         number + 1,
-                        f"the file is damaged or cut off ({_brief(error)}); fetch it anew",
+                        f"the file is damaged or cut off ({_brief(error)}); get it again",
                     ) from error
                 if not raw:
                     return
@@ -106,15 +107,15 @@ class TextSource:
                         self, number, f"not UTF-8 text (byte {error.start + 1} of the line)"
                     ) from error
                 if "\0" in line:
-                    raise InputError.at(self, number, "a NUL byte: this is no text file")
+                    raise InputError.at(self, number, "a NUL byte: this is not a text file")
                 if line and not line.isspace():
                     yield number, line
 
     def blocks(self, size: int) -> Iterator[bytes]:
         """The unpacked bytes in blocks of whole lines, ``size`` bytes or a little more each.
 
-        The last line may lack its end. All that is checked is that the file can be read and does
-        not unpack beyond the limit; ``lines`` says what is wrong with a text.
+        The last line may lack its line feed. This only checks that the file can be read and does
+        not unpack to more than the limit; ``lines`` checks the text.
         """
         with self._explained(), self._open() as (stream, packed):
             room = max(BOMB_FLOOR_BYTES, BOMB_RATIO * packed)
@@ -133,21 +134,21 @@ class TextSource:
         raise InputError.at(self, None, f"unpacks to more than {BOMB_RATIO} times its size")
 
     def is_plain(self) -> bool:
-        """Whether the file is neither packed nor inside a zip."""
+        """Whether the file is neither compressed nor inside a zip."""
         return self.member is None and self.path.suffix.lower() not in _COMPRESSED_SUFFIXES
 
     def _without_mark(self, raw: bytes) -> bytes:
-        """The first line without a byte order mark; refuses formats known not to be text."""
+        """The first line without a byte order mark; raises InputError for known binary formats."""
         for magic, kind in _MAGIC.items():
             if raw.startswith(magic):
-                raise InputError.at(self, 1, f"this is a {kind} file; give its name that ending")
+                raise InputError.at(self, 1, f"this is a {kind} file; rename it with that suffix")
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise InputError.at(self, 1, "this is UTF-16 text; convert it to UTF-8")
         return raw.removeprefix(b"\xef\xbb\xbf")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[BinaryIO, int]]:
-        """The unpacked stream, and the size that it has packed."""
+        """The decompressed stream, and the compressed size."""
         with contextlib.ExitStack() as stack:
             stream: BinaryIO
             if self.member is None:
@@ -170,7 +171,7 @@ class TextSource:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what opening may raise into one line."""
+        """Turn the errors of opening and reading into a one-line InputError."""
         try:
             yield
         except InputError:
@@ -181,10 +182,10 @@ class TextSource:
             raise InputError.at(self, None, "no such file in the zip") from error
         except zipfile.BadZipFile as error:
             raise InputError.at(
-                self, None, f"no readable zip ({_brief(error)}); fetch it anew"
+                self, None, f"not a readable zip ({_brief(error)}); get it again"
             ) from error
         except (RuntimeError, NotImplementedError) as error:
-            # zipfile raises these for encrypted members and for compressions that it does not know.
+            # zipfile raises these for encrypted members and for unknown compression methods.
             raise InputError.at(
                 self, None, f"cannot be unpacked ({_brief(error)}); unpack it yourself"
             ) from error
@@ -199,9 +200,9 @@ def _brief(error: Exception) -> str:
 
 
 def list_members(path: Path) -> list[PurePosixPath]:
-    """The files in a zip, without hidden ones and those whose names lead out of it, sorted.
+    """The files in a zip, sorted, except hidden ones and those whose names point outside it.
 
-    Raises InputError if it is no zip.
+    Raises InputError if it is not a zip.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -210,7 +211,7 @@ def list_members(path: Path) -> list[PurePosixPath]:
             names = [info.filename for info in members if not info.is_dir()]
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError.at(
-            path, None, f"no readable zip ({_brief(error)}); fetch it anew"
+            path, None, f"not a readable zip ({_brief(error)}); get it again"
         ) from error
     kept = []
     for name in names:
@@ -218,7 +219,7 @@ def list_members(path: Path) -> list[PurePosixPath]:
         odd = member.is_absolute() or ".." in member.parts or "\\" in name
         odd = odd or not name.isprintable()
         hidden = any(part.startswith((".", "__MACOSX")) for part in member.parts)
-        # A name such as "a//b" is not the same after parsing, and could not be found again.
+        # Parsing changes a name such as "a//b", so zipfile could not find it again.
         if not odd and not hidden and str(member) == name:
             kept.append(member)
     return sorted(set(kept))

@@ -1,4 +1,4 @@
-"""Documents by id without holding their texts in memory."""
+"""Look up documents by id without holding their texts in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dupmae_toolkit.records import Document
 
 
 class DocumentStore:
-    """The documents of a corpus in a temporary file; ids and places alone are in memory.
+    """The documents of a corpus in a temporary file; only ids and file offsets are in memory.
 
-    wanted: ids that are kept; None keeps all. Raises InputError, with the line, for an id that
-    comes twice, and as the corpus does for what is no document.
+    wanted: ids to keep; None keeps all. Raises InputError, with the line, for a duplicate id, and
+    as the corpus does for a line that is not a document.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class DocumentStore:
         wanted: Container[str] | None = None,
         progress: Progress = silent,
     ) -> None:
-        # It has no name, so nothing is left of it however the process ends.
+        # The file has no name, so nothing is left of it when the process ends for any reason.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._places: dict[str, int] = {}
         place = 0
@@ -50,7 +50,7 @@ class DocumentStore:
         return name in self._places
 
     def documents(self, names: Iterable[str]) -> dict[str, Document]:
-        """The documents of those ids that are there."""
+        """The documents with these ids; unknown ids are ignored."""
         places = sorted((self._places[name], name) for name in names if name in self._places)
         found = {}
         for place, name in places:
@@ -59,5 +59,5 @@ class DocumentStore:
         return found
 
     def close(self) -> None:
-        """Close the file, which frees its space on the disk."""
+        """Close the file, which frees its disk space."""
         self._file.close()

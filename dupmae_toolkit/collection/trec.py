@@ -1,4 +1,4 @@
-"""TREC runs: six columns, ranks from 1, and beside them their metadata as JSON."""
+"""TREC runs: six columns, ranks from 1, with their metadata beside them as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_file, open_packed, sha256_file, write_json
 from dupmae_toolkit.records import Ranking, Run
 
-#: Written beside every run.
+#: In the metadata of every run.
 WRITTEN_SCORES = (
     "float32; one that did not fall strictly was lowered to the next smaller float32, because "
     "trec_eval breaks ties by descending id"
@@ -27,7 +27,7 @@ WRITTEN_SCORES = (
 
 
 def sidecar_path(path: str | Path) -> Path:
-    """Where a run's metadata lies: ``PATH`` with ``.json`` added."""
+    """The file of a run's metadata: ``PATH`` with ``.json`` added."""
     path = Path(path)
     return path.with_name(path.name + ".json")
 
@@ -35,17 +35,17 @@ def sidecar_path(path: str | Path) -> Path:
 def write_run(run: Run, path: str | Path) -> None:
     """Write a run as TREC's six columns, and its metadata into ``PATH.json``; each atomically.
 
-    Scores are written with the shortest decimal text that gives back their float32. trec_eval
-    reads scores as float32, ignores ranks, and breaks ties by *descending* document id; so where a
-    score does not fall strictly as a float32, it is written as the next smaller float32, and
-    trec_eval sees our order. Topics without hits have no lines, and are listed in the metadata.
-    ``PATH`` that ends in ``.gz`` is compressed. Raises InputError for a place that cannot be
-    written, and DupMAEError for rankings that cannot be: rising or infinite scores, an id with
-    white space, a document twice in a topic.
+    Each score is written as the shortest decimal that reads back as the same float32. trec_eval
+    reads scores as float32, ignores ranks, and breaks ties by *descending* document id. So a score
+    that is not below the one before it, as a float32, is written as the next smaller float32, and
+    trec_eval sees our order. Topics without hits have no lines; the metadata lists them. If
+    ``PATH`` ends in ``.gz``, the run is compressed. Raises InputError if ``PATH`` cannot be
+    written, and DupMAEError if a ranking cannot: rising or infinite scores, an id with white space,
+    a document twice in a topic.
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError.at(path, None, "a folder; name a file for the run")
+        raise InputError.at(path, None, "is a folder; name a file for the run")
     tag = check_id(run.tag, path, None, "tag")
     with atomic_file(path) as temporary:
         with open_packed(temporary, path) as file:
@@ -59,7 +59,7 @@ def write_run(run: Run, path: str | Path) -> None:
             "sha256": sha256_file(temporary),
             **{key: value for key, value in run.metadata.items() if key not in _OWN_KEYS},
         }
-        # It goes first: should the run not follow, its hash shows that they do not belong together.
+        # Metadata first: if the run is then not written, the hash shows that they do not match.
         write_json(sidecar_path(path), metadata)
 
 
@@ -67,9 +67,9 @@ _OWN_KEYS = ("tag", "topics", "hits", "topics_without_hits", "written_scores", "
 
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:
-    """The metadata in ``PATH.json`` if it has the hash of the file ``PATH``; else None.
+    """The metadata in ``PATH.json`` if its hash is that of the file ``PATH``; else None.
 
-    The hash differs where the file was changed, or where a write was killed between the two files.
+    The hash differs if the run was changed, or if a write was killed between the two files.
     """
     with contextlib.suppress(OSError, ValueError, RecursionError):
         metadata = json.loads(sidecar_path(path).read_text("utf-8"))
@@ -81,29 +81,29 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
     """Read a TREC run, plain, ``.gz`` or ``.xz``; topics in the order of their first lines.
 
-    Topics, documents and the tag are strings and stay strings. Ranks are ignored, as trec_eval
-    ignores them: documents are ordered by score, falling. ``ties`` says how equal scores are
-    ordered: by ``"id"`` ascending, as everywhere here; or as ``"trec_eval"`` does, which compares
-    scores as float32 and orders equal ones by id descending. Metadata comes from ``PATH.json``.
+    Topics, documents and the tag are never parsed. Ranks are ignored, as in trec_eval: documents
+    are ordered by descending score. ``ties`` says how equal scores are ordered: ``"id"``, by id
+    ascending, as everywhere in this toolkit; or ``"trec_eval"``, which compares scores as float32
+    and orders equal ones by id descending. Metadata comes from ``PATH.json``.
 
-    Raises InputError with file and line for other than six columns, for a score that is no finite
-    number, and for a document that comes twice in a topic.
+    Raises InputError with file and line for a line without six columns, for a score that is not a
+    finite number, and for a document that occurs twice in a topic.
     """
     file = TextSource(Path(path))
     found, tag = run_blocks.read_columns(file) or _read_lines(file)
-    beside = read_metadata(path) or {}
-    own = {key: value for key, value in beside.items() if key not in _OWN_KEYS}
-    run = Run(tag=tag, metadata=own)
+    stored = read_metadata(path) or {}
+    metadata = {key: value for key, value in stored.items() if key not in _OWN_KEYS}
+    run = Run(tag=tag, metadata=metadata)
     for topic, (ids, scores) in found.items():
         run.topics[topic] = _ordered(ids, scores, ties)
-    empty = beside.get("topics_without_hits")
+    empty = stored.get("topics_without_hits")
     for topic in empty if isinstance(empty, list) else ():
         run.topics.setdefault(str(topic), Ranking([], np.empty(0)))
     return run
 
 
 def _read_lines(file: TextSource) -> tuple[dict[str, run_blocks.Listed], str]:
-    """As ``read_columns``, for any file; raises InputError with the line of a fault."""
+    """Like ``read_columns``, for any file; raises InputError with the line of an error."""
     found: dict[str, dict[str, float]] = {}
     tag = ""
     for number, line in file.lines():
@@ -127,25 +127,26 @@ def _read_lines(file: TextSource) -> tuple[dict[str, run_blocks.Listed], str]:
 
 
 def falling_scores(scores: np.ndarray) -> np.ndarray:
-    """float32 [n] that falls strictly, equal to ``scores`` where they fall strictly as float32.
+    """``scores`` as strictly falling float32 [n].
 
-    ``scores`` [n] must not rise. A score that is not below the one before becomes the next smaller
-    float32. Raises DupMAEError for rising scores and for what float32 cannot hold.
+    ``scores`` [n] must not rise. A score that is not below the one before it becomes the next
+    smaller float32; the others keep their values. Raises DupMAEError for rising scores and for
+    scores that float32 cannot hold.
     """
     if not (scores[1:] <= scores[:-1]).all():
-        raise DupMAEError("scores that rise or are no numbers; a ranking's scores fall")
+        raise DupMAEError("scores that rise or are not numbers; a ranking's scores must fall")
     with np.errstate(over="ignore"):
         falling = scores.astype(np.float32)
-    # Falling numbers are finite if the first and the last are.
+    # Falling numbers are all finite if the first and the last are.
     if not np.isfinite(falling[:1]).all() or not np.isfinite(falling[-1:]).all():
         raise DupMAEError("a score that is infinite or beyond float32")
     if not (falling[1:] < falling[:-1]).all():
-        # As an integer, a float32 counts the float32s from zero to it. The one at place j must be
-        # at least j − i steps below the one at each place i before it.
+        # A float32's bits, read as an integer, number the float32s in order from zero. The score
+        # at position j must be at least j − i steps below the one at each earlier position i.
         bits = falling.view(np.int32).astype(np.int64)
         steps = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-        places = np.arange(len(steps))
-        lowered = np.minimum.accumulate(steps + places) - places
+        positions = np.arange(len(steps))
+        lowered = np.minimum.accumulate(steps + positions) - positions
         changed = lowered < steps
         bits = np.where(lowered < 0, -lowered | 0x80000000, lowered).astype(np.uint32)
         falling[changed] = bits.view(np.float32)[changed]
@@ -165,9 +166,9 @@ def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
         file.write(block)
 
     def checked(chunk: slice) -> tuple[list[str], list[list[str]], list[np.ndarray]]:
-        names, own = topics[chunk], rankings[chunk]
-        scores = [_written_scores(*each) for each in zip(names, own, strict=True)]
-        return names, [ranking.ids for ranking in own], scores
+        names, found = topics[chunk], rankings[chunk]
+        scores = [_written_scores(*each) for each in zip(names, found, strict=True)]
+        return names, [ranking.ids for ranking in found], scores
 
     chunks = list(run_blocks.chunks([len(ranking) for ranking in rankings]))
     pool = _one_thread() if len(chunks) > 1 else None
@@ -175,20 +176,20 @@ def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
         for chunk in chunks:
             write(*checked(chunk))
         return
-    # Joining and writing a block releases the GIL; meanwhile the next one is checked.
+    # Joining and writing a block releases the GIL, so check the next block meanwhile.
     with pool:
         written = pool.submit(write, *checked(chunks[0]))
         for chunk in chunks[1:]:
             try:
                 block = checked(chunk)
             finally:
-                written.result()  # an error in the block before comes first
+                written.result()  # raise an error of the previous block first
             written = pool.submit(write, *block)
         written.result()
 
 
 def _one_thread() -> ThreadPoolExecutor | None:
-    """A pool with one running thread; None where the system refuses another."""
+    """A pool with one running thread; None if the system allows no more threads."""
     pool = ThreadPoolExecutor(1, "dupmae-write")
     try:
         pool.submit(int)
@@ -199,11 +200,11 @@ def _one_thread() -> ThreadPoolExecutor | None:
 
 
 def _written_scores(topic: str, ranking: Ranking) -> np.ndarray:
-    """The scores of a topic as float32 that fall; DupMAEError for what cannot be written."""
+    """The scores of a topic as falling float32; DupMAEError if the ranking cannot be written."""
     place = f"topic {topic}"
     check_id(topic, "run", None, "topic")
     if len(set(ranking.ids)) != len(ranking.ids):
-        raise DupMAEError(f"{place}: a document comes twice in its ranking")
+        raise DupMAEError(f"{place}: a document occurs twice in its ranking")
     if len(ranking.ids) != len(ranking.scores):
         raise DupMAEError(f"{place}: {len(ranking.ids)} ids but {len(ranking.scores)} scores")
     try:
@@ -213,7 +214,7 @@ def _written_scores(topic: str, ranking: Ranking) -> np.ndarray:
 
 
 def _topic_lines(topic: str, ids: list[str], scores: np.ndarray, tag: str) -> str:
-    """The lines of one topic, ids checked one by one."""
+    """The lines of one topic; checks each id."""
     import pyarrow as pa
 
     texts = pa.array(scores).cast(pa.string()).to_pylist()
@@ -239,4 +240,4 @@ def _score(text: str, file: TextSource, number: int) -> float:
         value = math.nan
     if math.isfinite(value) and "_" not in text:
         return value
-    raise InputError.at(file, number, f"score {text[:40]!r} is no finite number")
+    raise InputError.at(file, number, f"score {text[:40]!r} is not a finite number")
