@@ -223,7 +223,7 @@ def test_invalid_lines_are_left_out_and_counted_only_when_asked_for(dupmae, tmp_
         (b'{"text": "cat"}\n', "c.jsonl:1: no id"),
         (b'{"_id": "a"}\n', "c.jsonl:1: no text"),
         (b'{"_id": "a", "text": ""}\n', "c.jsonl:1: document a has no text"),
-        (b'{"_id": "a", "text": "x"}\n' * 2, "c.jsonl:2: the id 'a' stands on line 1 already"),
+        (b'{"_id": "a", "text": "x"}\n' * 2, "c.jsonl:2: the id 'a' is already on line 1"),
         (b"\x7fELF\x02\x01\x01\x00\x00\xff\xfe", "c.jsonl"),
         (b'["a", "b"]\n', "c.jsonl:1: not a JSON object"),
     ],

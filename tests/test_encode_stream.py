@@ -189,14 +189,14 @@ def test_integer_ids_of_dicts_are_their_decimal_strings(tmp_path):
         ({"text": "no id"}, "its id is None"),
         ({"id": True, "text": "x"}, "its id is True"),
         ({"id": 1.0, "text": "x"}, "its id is 1.0"),
-        ({"id": "a", "text": ["x"]}, "is no string"),
-        ({"id": "a", "title": 3, "text": "x"}, "is no string"),
+        ({"id": "a", "text": ["x"]}, "is not a string"),
+        ({"id": "a", "title": 3, "text": "x"}, "is not a string"),
         ({"id": "a"}, "no text"),
         ({"id": "a", "text": " \n"}, "no text"),
         ({"id": "", "text": "x"}, "empty id"),
         ({"id": "a b", "text": "x"}, "white space"),
         ({"id": "a", "text": "half \ud800"}, "surrogate"),
-        ({"id": "d0", "text": "x"}, "'d0' stands on line 1 already"),
+        ({"id": "d0", "text": "x"}, "'d0' is already on line 1"),
         ("a string", "neither a Document nor a dict"),
         (None, "neither a Document nor a dict"),
     ],
@@ -226,7 +226,7 @@ def test_nothing_to_encode_is_refused(tmp_path, form):
         ('{"text": "x"}', "c.jsonl:27: no id"),
         ('{"_id": "x"}', "c.jsonl:27: no text"),
         ('{"_id": "x", "text": ""}', "c.jsonl:27: "),
-        ('{"_id": "d3", "text": "again"}', "c.jsonl:27: the id 'd3' stands on line 4 already"),
+        ('{"_id": "d3", "text": "again"}', "c.jsonl:27: the id 'd3' is already on line 4"),
     ],
 )
 def test_a_bad_last_line_is_found_before_anything_is_encoded(tmp_path, line, message):
@@ -251,7 +251,7 @@ def test_two_ids_that_share_a_hash_are_both_encoded(tmp_path, monkeypatch):
 
     monkeypatch.setattr(duplicates, "blake2b", Same)
     assert len(encode(DOCUMENTS, tmp_path / "out")) == 25
-    with pytest.raises(InputError, match=":26: the id 'd7' stands on line 8"):
+    with pytest.raises(InputError, match=":26: the id 'd7' is already on line 8"):
         encode([*DOCUMENTS, DOCUMENTS[7]], tmp_path / "other")
 
 
@@ -444,7 +444,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
     output = tmp_path / "out"
     output.mkdir()
     (output / "thesis.txt").write_text("precious")
-    with pytest.raises(InputError, match="not empty, and no encoded corpus"):
+    with pytest.raises(InputError, match="not empty, and not an encoded corpus"):
         encode(DOCUMENTS, output)
     (output / "manifest.json").write_text('{"segments": []}')
     with pytest.raises(InputError, match="names no encoder"):
@@ -575,9 +575,9 @@ def set_value(array, at, value):
         (lambda r: set_value(r.dense, (3, 0), np.inf), "dense vector of 'd3'"),
         (lambda r: set_value(r.lexical.data, 0, np.nan), "gave 'd0' the term weight nan"),
         (lambda r: set_value(r.lexical.data, -1, -1), "gave 'd9' the term weight -1"),
-        (lambda r: Representations(r.ids, r.dense[1:], r.lexical), "other sizes"),
+        (lambda r: Representations(r.ids, r.dense[1:], r.lexical), "vectors of shapes"),
         (lambda r: Representations(r.ids[::-1], r.dense, r.lexical), "other texts"),
-        (lambda r: Representations(r.ids, r.dense, r.lexical[:, 1:]), "other sizes"),
+        (lambda r: Representations(r.ids, r.dense, r.lexical[:, 1:]), "vectors of shapes"),
     ],
 )
 def test_an_encoder_that_gives_no_vectors_fails_by_the_document(tmp_path, breaks, message):

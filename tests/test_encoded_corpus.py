@@ -232,9 +232,9 @@ def test_what_is_written_has_the_documented_types(tmp_path):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("dense", [[1, 2, 3], [1, float("nan"), 3], [1, 2, 3]], "no finite float32"),
-        ("dense", [[1, 2, 3], [1, float("-inf"), 3], [1, 2, 3]], "no finite float32"),
-        ("dense", [[1, 2, 3], [1, 1e300, 3], [1, 2, 3]], "no finite float32"),
+        ("dense", [[1, 2, 3], [1, float("nan"), 3], [1, 2, 3]], "not a finite float32"),
+        ("dense", [[1, 2, 3], [1, float("-inf"), 3], [1, 2, 3]], "not a finite float32"),
+        ("dense", [[1, 2, 3], [1, 1e300, 3], [1, 2, 3]], "not a finite float32"),
         ("dense", [[1.0, 2, 3], [1.0, 2], [1.0]], "dense has 2 values"),
         ("dense", [[1.0, 2, 3], None, [1.0, 2, 3]], "dense is null"),
         ("dense", [[1.0, 2, 3], [1.0, None, 3], [1.0, 2, 3]], "dense holds a null"),
@@ -251,7 +251,7 @@ def test_what_is_written_has_the_documented_types(tmp_path):
         ("id", ["a", "b c", "c"], "white space in id 'b c'"),
         ("id", ["a", "b\x00", "c"], "control character in id"),
         ("id", ["a", None, "c"], "id is null"),
-        ("id", ["a", "a", "c"], "'a' stands in row 0 of part-00000.parquet already"),
+        ("id", ["a", "a", "c"], "'a' is in row 0 of part-00000.parquet already"),
         ("title", ["a", None, "c"], "title is null"),
         ("text", ["a", None, "c"], "text is null"),
     ],
@@ -268,7 +268,7 @@ def test_an_id_that_occurs_in_two_parts_is_refused(tmp_path):
     folder = foreign_folder(tmp_path / "f", foreign_table(3), foreign_table(2, id=["e", "d1"]))
     text = refusal(folder)
     assert "part-00001.parquet: row 1 " in text
-    assert "'d1' stands in row 1 of part-00000.parquet" in text
+    assert "'d1' is in row 1 of part-00000.parquet" in text
 
 
 @pytest.mark.parametrize(
@@ -310,17 +310,17 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
         ({"format_version": None}, "format_version is None"),
         ({"format_version": "1"}, "format_version is '1'"),
         ({"kind": "passages"}, "kind is 'passages'"),
-        ({"encoder": {"name": "x"}}, "not described in full"),
-        ({"encoder": "x"}, "not described in full"),
+        ({"encoder": {"name": "x"}}, "description is not valid"),
+        ({"encoder": "x"}, "description is not valid"),
         ({"encoder": ENCODER.info.to_dict() | {"dense_dim": -1}}, "dense_dim is -1"),
         ({"complete": False}, "was not finished; run the same"),
         ({"count": 4}, "count is 4, but its parts hold 3"),
-        ({"parts": {"file": "part-00000.parquet"}}, "parts is no list"),
+        ({"parts": {"file": "part-00000.parquet"}}, "parts is not a list"),
         ({"parts": [{"file": "part-00000.parquet", "count": 2}]}, "3 rows where"),
         ({"parts": [{"file": "part-00009.parquet"}]}, "no such file"),
-        ({"parts": [{"file": "../f/part-00000.parquet"}]}, "no plain file name"),
-        ({"parts": [{"file": ".."}]}, "no plain file name"),
-        ({"parts": [{"count": 3}]}, "no plain file name"),
+        ({"parts": [{"file": "../f/part-00000.parquet"}]}, "not a plain file name"),
+        ({"parts": [{"file": ".."}]}, "not a plain file name"),
+        ({"parts": [{"count": 3}]}, "not a plain file name"),
         ({"parts": [{"file": "part-00000.parquet"}] * 2}, "names a file twice"),
         ({"parts": [{"file": "part-00000.parquet", "sha256": "0" * 64}]}, "checksum"),
         ({"parts": []}, "no rows"),

@@ -293,7 +293,7 @@ def test_lines_that_end_with_a_return_alone_are_one_line_and_refused(tmp_path):
 def test_an_id_that_comes_twice_is_refused_with_both_lines_and_nothing_is_left(tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_bytes(b'{"_id": 1, "text": "x"}\n' + GOOD + b'\n{"_id": "1", "text": "y"}\n')
-    with pytest.raises(InputError, match=rf"{path}:3: the id '1' stands on line 1 already"):
+    with pytest.raises(InputError, match=rf"{path}:3: the id '1' is already on line 1"):
         encode_corpus(open_corpus(path), ENCODER, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

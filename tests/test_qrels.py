@@ -85,4 +85,4 @@ def test_what_is_no_text_file_is_refused(tmp_path):
     assert "NUL byte" in refusal(tmp_path / "b.tsv")
     assert "no such file" in refusal(tmp_path / "missing")
     assert "a folder; name a file of judgements, or a split of a BEIR data set" in refusal(tmp_path)
-    assert "a zip; name a file of judgements, or of a" in refusal(tmp_path / "x.zip")
+    assert "a zip; name a file of judgements, or a split of a" in refusal(tmp_path / "x.zip")

@@ -1,1 +1,1 @@
-"""Texts to representations, streamed to Parquet parts."""
+"""Encode texts to representations, streamed to Parquet files."""

@@ -1,12 +1,13 @@
-"""Reading an encoded corpus: a manifest and Parquet parts, written by any engine.
+"""Read an encoded corpus: a manifest and Parquet parts, written by this toolkit or another engine.
 
 What another engine must write: ``manifest.json`` with ``format_version`` 1 and ``encoder`` (the
 fields of EncoderInfo), and parts with the columns ``id``, ``title``, ``text`` (strings, no nulls),
-``dense`` (lists of d floats), ``terms`` (lists of vocabulary ids, in any order, none twice) and
-``weights`` (lists of as many floats, at least 0). Integers and floats may have any width.
+``dense`` (lists of d floats), ``terms`` (lists of vocabulary ids, in any order, without
+duplicates) and ``weights`` (a float of at least 0 for each term). Integers and floats may have any
+width.
 
 It may write: ``kind`` (``documents``, or ``queries``), ``source``, ``truncated``, ``parts`` (a list
-of {file, count, sha256} in the order of the corpus; else the files ``part-*.parquet`` by name),
+of {file, count, sha256} in corpus order; by default, the files ``part-*.parquet`` sorted by name),
 ``count``, ``complete`` (false while it is being written), and the tokens as ``vocabulary.json``.
 """
 
@@ -33,10 +34,10 @@ _PLAIN_NAME = re.compile(r"[^/\\\x00]+\.parquet")
 
 
 class EncodedCorpus:
-    """Texts with both their vectors, in a folder that is read part by part.
+    """Texts with their dense and lexical vectors, in a folder that is read part by part.
 
-    ``newly_encoded`` counts the texts that the call which returned this object encoded; the others
-    were found done.
+    ``newly_encoded`` is the number of texts encoded by the call that returned this object; the
+    others were already encoded.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], newly_encoded: int = 0) -> None:
@@ -47,7 +48,7 @@ class EncodedCorpus:
 
     @classmethod
     def open(cls, folder: str | Path) -> EncodedCorpus:
-        """Open a finished folder. Raises InputError for anything else, naming the file."""
+        """Open a complete folder. Raises InputError, with the file at fault, for anything else."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError.at(
@@ -66,7 +67,7 @@ class EncodedCorpus:
 
     @staticmethod
     def is_one(folder: str | Path) -> bool:
-        """Whether a path looks like an encoded corpus, finished or not, whole or not."""
+        """Whether a path looks like an encoded corpus, even an incomplete or damaged one."""
         path = Path(folder) / MANIFEST
         if not path.is_file():
             return False
@@ -89,9 +90,9 @@ class EncodedCorpus:
         return [self.folder / entry["file"] for entry in self.manifest["parts"]]
 
     def parts(self) -> Iterator[Part]:
-        """The parts in order, each checked: its checksum, its count, and every value in it.
+        """The parts in order. Checks the checksum, the count and every value of each.
 
-        One part is in memory at a time. Raises InputError that names the file and the row.
+        One part is in memory at a time. Raises InputError; the message names the file and the row.
         """
         from dupmae_toolkit.encoding.duplicates import IdRegister
         from dupmae_toolkit.encoding.parquet import read_parts
@@ -124,14 +125,14 @@ class EncodedCorpus:
                 raise InputError.at(
                     path,
                     None,
-                    f"row {row} (from 0): the id {name!r} stands in row {ids.index(name)} "
+                    f"row {row} (from 0): the id {name!r} is in row {ids.index(name)} "
                     f"of {earlier.name} already; ids must be unique",
                 )
             if earlier == path:
-                return  # two ids that share a hash
+                return  # not a duplicate: two ids share a hash
 
     def representations(self) -> Representations:
-        """Everything at once, in memory: meant for queries."""
+        """All representations at once, in memory; meant for queries."""
         import numpy as np
         from scipy.sparse import csr_matrix, vstack
 
@@ -147,7 +148,7 @@ class EncodedCorpus:
         )
 
     def vocabulary(self) -> list[str] | None:
-        """The encoder's tokens in the order of their ids, where the folder holds them."""
+        """The encoder's tokens in the order of their ids; None if the folder lacks them."""
         path = self.folder / VOCABULARY
         if not path.exists():
             return None
@@ -165,7 +166,7 @@ class EncodedCorpus:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest as it stands; InputError when it is missing, broken or of a later format."""
+    """The manifest as written; InputError if it is missing, broken or of a later format."""
     path = folder / MANIFEST
     if not path.exists():
         raise InputError.at(
@@ -185,16 +186,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError.at(
             path,
             None,
-            f"written in format {version}, this version reads up to {FORMAT_VERSION}; "
+            f"written in format {version}, but this version reads up to {FORMAT_VERSION}; "
             "update dupmae-toolkit",
         )
     return manifest
 
 
 def check_sum(path: Path, entry: dict[str, Any]) -> None:
-    """Refuse a part whose bytes are not those that the manifest names."""
+    """Raise InputError for a part whose checksum is not the manifest's."""
     if not path.is_file():
-        raise InputError.at(path, None, "no such file; the encoded corpus is not whole")
+        raise InputError.at(path, None, "no such file; the encoded corpus is incomplete")
     stated = entry.get("sha256")
     message = "" if stated is None else wrong_contents(path, stated)
     if message:
@@ -204,14 +205,14 @@ def check_sum(path: Path, entry: dict[str, Any]) -> None:
 
 
 def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
-    """The encoder that a manifest names; InputError when what it says of it is not enough."""
+    """The encoder that a manifest describes; InputError if the description is incomplete."""
     values = manifest["encoder"]
     try:
         info = EncoderInfo.from_dict(values)
     except (TypeError, AttributeError) as error:
         reason = str(error).replace("EncoderInfo.__init__()", "it is")
         raise InputError.at(
-            path, None, f"the encoder is not described in full: {reason}"
+            path, None, f"the encoder's description is not valid: {reason}"
         ) from error
     for key in ("vocabulary_size", "dense_dim"):
         value = getattr(info, key)
@@ -223,7 +224,7 @@ def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
 
 
 def _normalised(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what another engine may leave out: kind, source, truncated, parts, counts."""
+    """Fill in the keys that another engine may omit: kind, source, truncated, parts, counts."""
     path = folder / MANIFEST
     result = {"kind": "documents", "source": "", "truncated": None} | manifest
     result["source"] = str(result["source"]).encode("utf-8", "replace").decode()
@@ -237,7 +238,7 @@ def _normalised(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     if entries is None:
         entries = [found.name for found in sorted(folder.glob("part-*.parquet"))]
     if not isinstance(entries, list):
-        raise InputError.at(path, None, "parts is no list of {file, count}")
+        raise InputError.at(path, None, "parts is not a list of {file, count}")
     result["parts"] = [_entry(folder, entry) for entry in entries]
     names = [entry["file"] for entry in result["parts"]]
     if len(set(names)) < len(names):
@@ -254,14 +255,14 @@ def _entry(folder: Path, entry: Any) -> dict[str, Any]:
     from dupmae_toolkit.encoding.parquet import count_rows
 
     name = entry.get("file") if isinstance(entry, dict) else entry
-    # A name such as ../elsewhere would lead out of the folder.
+    # A name such as ../elsewhere would point outside the folder.
     if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
-        raise InputError.at(folder / MANIFEST, None, f"{name!r} is no plain file name of a part")
+        raise InputError.at(folder / MANIFEST, None, f"{name!r} is not a plain file name of a part")
     values = dict(entry) if isinstance(entry, dict) else {"file": name}
     path = folder / name
     stated: Any = values.setdefault("count", None)
-    # Plans are made by counts before a part is read. A row takes about a byte at least, so that
-    # what is stated can be believed up to the file's size; beyond it the file is asked.
+    # Callers plan by counts before they read a part. A row takes about a byte at least, so a count
+    # up to the file's size is plausible; for a larger one, count the rows.
     if not _is_count(stated) or (path.is_file() and stated > path.stat().st_size):
         values["count"] = count_rows(path)
     return values

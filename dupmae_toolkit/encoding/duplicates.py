@@ -1,4 +1,4 @@
-"""Finding ids that occur twice among millions, in eight bytes an id."""
+"""Find duplicates among millions of ids, in eight bytes per id."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class IdRegister:
         self._runs: list[np.ndarray] = []
 
     def suspects(self, ids: list[str]) -> list[int]:
-        """Add ids; return the positions of those whose hash was seen before, here or earlier.
+        """Add ids; return the positions of those whose hash occurred before, here or earlier.
 
-        A suspect is a duplicate, or (once in millions of millions) another id with the same hash:
-        the caller, who can read the ids again, makes sure.
+        A suspect is a duplicate or, very rarely, a different id with the same hash. The caller
+        can read the ids again and must check.
         """
         hashes = np.fromiter(
             (

@@ -1,4 +1,4 @@
-"""The columns of an encoded corpus: writing them, and reading them from whoever wrote them."""
+"""Write the columns of an encoded corpus, and read them from a file of any engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dupmae_toolkit.records import Representations
 
 COLUMNS = ("id", "title", "text", "dense", "terms", "weights")
 
-#: Rows handed to a reader at a time, at most, however large another engine made its files.
+#: The most rows to read at a time, however large another engine made its files.
 MAX_ROWS = 32_768
 
 
@@ -27,7 +27,7 @@ class Part:
     """Rows of an encoded corpus, n of them.
 
     ids, titles, texts: n strings each. dense: float32 [n, d]. lexical: CSR float32 [n, |V|],
-    positive, column indices sorted. ``file`` and ``first_row`` (from 0) say where they lie.
+    positive, column indices sorted. ``file`` and ``first_row`` (from 0) say where the rows are.
     """
 
     file: Path
@@ -76,7 +76,7 @@ def write_part(
     table = pa.Table.from_arrays(columns, names=list(COLUMNS)).replace_schema_metadata(
         {f"dupmae.{key}": value for key, value in metadata.items()}
     )
-    # Statistics and dictionaries are of no use on these columns, and cost time.
+    # Statistics and dictionaries cost time and are useless for these columns.
     pq.write_table(
         table,
         path,
@@ -89,7 +89,7 @@ def write_part(
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What ``write_part`` was given as metadata; empty for a file of another engine."""
+    """The metadata that ``write_part`` stored; empty for a file of another engine."""
     with _open(path) as file:
         stored = file.schema_arrow.metadata or {}
     prefix = b"dupmae."
@@ -101,13 +101,13 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def count_rows(path: Path) -> int:
-    """The rows of one file, read from its footer."""
+    """The number of rows in one file, from its footer."""
     with _open(path) as file:
         return file.metadata.num_rows
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids of one file, and nothing else of it."""
+    """The ids of one file; the other columns are not read."""
     ids: list[str] = []
     with _open(path) as file:
         for batch in _batches(path, file, ["id"]):
@@ -118,8 +118,8 @@ def read_ids(path: Path) -> list[str]:
 def read_parts(path: Path, dense_dim: int, vocabulary_size: int) -> Iterator[Part]:
     """Read one file in pieces of at most ``MAX_ROWS`` rows, checking every value.
 
-    Any writer's types will do: strings or large strings, lists of any kind, any float width.
-    Raises InputError that names the file and the row (from 0).
+    Accepts strings or large strings, lists of any kind, and floats of any width. Raises
+    InputError; the message names the file and the row (from 0).
     """
     with _open(path) as file:
         missing = [name for name in COLUMNS if name not in file.schema_arrow.names]
@@ -146,7 +146,7 @@ def _batches(path: Path, file: Any, columns: Sequence[str]) -> Iterator[Any]:
 
 
 class _Rows:
-    """The rows of one record batch, turned into arrays; every complaint names its row."""
+    """Convert the rows of one record batch to arrays; error messages name the row."""
 
     def __init__(self, path: Path, first_row: int, batch: Any) -> None:
         self.path, self.first_row, self.batch = path, first_row, batch
@@ -183,7 +183,7 @@ class _Rows:
             raise InputError.at(self.path, None, f"the column {name} is {kind}; it must be string")
         try:
             return column.to_pylist()
-        except UnicodeDecodeError as error:  # Arrow does not look at what it reads
+        except UnicodeDecodeError as error:  # Arrow does not validate strings
             raise self.refuse(_first_broken(column), f"{name} is not UTF-8") from error
 
     def ids(self) -> list[str]:
@@ -193,7 +193,7 @@ class _Rows:
         return ids
 
     def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The lengths of a list column's rows, and its values one after the other."""
+        """The lengths of a list column's rows, and its values, concatenated."""
         column = self.column(name)
         kind = column.type
         if pa.types.is_fixed_size_list(kind):
@@ -204,9 +204,9 @@ class _Rows:
             raise InputError.at(self.path, None, f"the column {name} is {kind}; it must be a list")
         values = column.flatten()
         if values.null_count:
-            at = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]
-            raise self.refuse(_row_of(lengths, at), f"{name} holds a null")
-        if not len(values):  # of any type, such as Arrow's null
+            position = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]
+            raise self.refuse(_row_of(lengths, position), f"{name} holds a null")
+        if not len(values):  # an empty column can have any type, such as Arrow's null
             return lengths, np.zeros(0, np.int32 if name == "terms" else np.float32)
         return lengths, values.to_numpy(zero_copy_only=False)
 
@@ -224,7 +224,7 @@ class _Rows:
             dense = values.astype(np.float32, copy=False).reshape(-1, dim)
         wrong = np.flatnonzero(~np.isfinite(dense).all(axis=1))
         if len(wrong):
-            raise self.refuse(wrong[0], "dense holds a value that is no finite float32")
+            raise self.refuse(wrong[0], "dense holds a value that is not a finite float32")
         return dense
 
     def lexical(self, size: int) -> csr_matrix:
@@ -233,7 +233,8 @@ class _Rows:
         if len(wrong := np.flatnonzero(lengths != weight_lengths)):
             row = wrong[0]
             raise self.refuse(
-                row, f"{lengths[row]} terms but {weight_lengths[row]} weights; they belong in pairs"
+                row,
+                f"{lengths[row]} terms but {weight_lengths[row]} weights; give one per term",
             )
         if terms.dtype.kind not in "iu":
             raise InputError.at(
@@ -253,7 +254,7 @@ class _Rows:
         if len(wrong := np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))):
             raise self.refuse(
                 _row_of(lengths, wrong[0]),
-                f"the weight {weights[wrong[0]]} is no finite number of at least 0",
+                f"the weight {weights[wrong[0]]} is not a finite number of at least 0",
             )
         rows = np.repeat(np.arange(len(lengths)), lengths)
         order = np.lexsort((terms, rows))
@@ -290,10 +291,10 @@ def _is_view(kind: Any) -> bool:
 def _open(path: Path) -> Any:
     try:
         file = pq.ParquetFile(path)
-        _ = file.schema_arrow  # names that are no text are told here
+        _ = file.schema_arrow  # raises for column names that are not text
         return file
     except FileNotFoundError as error:
-        raise InputError.at(path, None, "no such file; the encoded corpus is not whole") from error
+        raise InputError.at(path, None, "no such file; the encoded corpus is incomplete") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 

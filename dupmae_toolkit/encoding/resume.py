@@ -1,4 +1,4 @@
-"""Whether a folder that stands can be continued: made from the same texts in the same way."""
+"""Whether encoding can continue in an existing folder: same texts, same encoder, same options."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from dupmae_toolkit.records import EncoderInfo
 
 WAY_OUT = "delete the folder or name another output"
 
-#: What the vectors do not depend on.
+#: Fields of EncoderInfo that do not change the vectors.
 _BESIDE_VECTORS = ("name", "dense_weight", "lexical_weight")
 
 
 def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of an earlier call that ``wanted`` may continue; None where there is nothing.
+    """The manifest of an earlier call that ``wanted`` can continue; None if the folder is empty.
 
-    Raises InputError for a folder of anything else, and for other settings, naming both.
+    Raises InputError if the folder holds anything else, or was made with other settings; the
+    message names both settings.
     """
     if not any(not path.name.startswith(TEMPORARY_PREFIX) for path in output.iterdir()):
         return None
     if not (output / MANIFEST).exists():
-        raise InputError.at(output, None, "not empty, and no encoded corpus; name a new folder")
+        raise InputError.at(output, None, "not empty, and not an encoded corpus; name a new folder")
     manifest = read_manifest(output)
     if not _is_ours(manifest):
         raise InputError.at(output, None, f"an encoded corpus that another engine wrote; {WAY_OUT}")
@@ -49,7 +50,7 @@ def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_ours(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest has what only ``encode_corpus`` writes, in the form in which it does."""
+    """Whether a manifest has the keys that only ``encode_corpus`` writes, in its form."""
     parts = manifest.get("parts")
     listed = isinstance(parts, list) and all(isinstance(entry, dict) for entry in parts)
     return listed and "contents_sha256" in manifest and isinstance(manifest.get("complete"), bool)
@@ -58,7 +59,7 @@ def _is_ours(manifest: dict[str, Any]) -> bool:
 def refuse_other_texts(
     output: Path, manifest: dict[str, Any], wanted: dict[str, Any], parts: list[dict[str, Any]]
 ) -> None:
-    """Raise InputError unless ``manifest`` names the texts that ``parts`` were planned from."""
+    """Raise InputError unless ``manifest`` has the same parts, by digest, as the plan ``parts``."""
     keys = ("file", "count", "contents_sha256")
     theirs = [tuple(entry.get(key) for key in keys) for entry in manifest["parts"]]
     ours = [tuple(entry[key] for key in keys) for entry in parts]
@@ -80,14 +81,14 @@ def refuse_other_texts(
 
 
 def settings_digest(manifest: dict[str, Any]) -> str:
-    """SHA-256 of what vectors depend on besides the texts; every part carries it."""
+    """SHA-256 of everything but the texts that the vectors depend on; stored in every part."""
     encoder = {k: v for k, v in manifest["encoder"].items() if k not in _BESIDE_VECTORS}
     values = [encoder, manifest["kind"], manifest["precision"], manifest["dense_dtype"]]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def is_written(path: Path, entry: dict[str, Any], settings: str) -> bool:
-    """Whether a part stands. Raises InputError when it is damaged or made from something else."""
+    """Whether a part is written. Raises InputError if it is damaged or made from something else."""
     from dupmae_toolkit.encoding.parquet import read_metadata
 
     if not path.exists():
@@ -102,7 +103,7 @@ def is_written(path: Path, entry: dict[str, Any], settings: str) -> bool:
 
 
 def _described(one: EncoderInfo, other: EncoderInfo) -> str:
-    """An encoder's name, and in what it differs from the other."""
+    """An encoder's name, and its values of the fields in which it differs from the other."""
     mine, theirs = one.to_dict(), other.to_dict()
     fields = [
         f"{key} {str(value)[:12]!r}" if isinstance(value, str) else f"{key} {value}"

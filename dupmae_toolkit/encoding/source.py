@@ -1,4 +1,4 @@
-"""What is encoded: corpora, lists and generators alike, cut into windows with a digest each."""
+"""The texts to encode, from a corpus, a list or a generator, in windows with a digest each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dupmae_toolkit.records import Document, Query
 
 
 class Source(Protocol):
-    """What is needed of a corpus: it can be read again, and tells where each document stands."""
+    """What encoding requires of a corpus: read it repeatedly, with a line number per document."""
 
     source: str
 
@@ -29,7 +29,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Window:
-    """The consecutive texts that become one part. ``digest`` is over their ids, titles, texts."""
+    """Consecutive texts that become one part. ``digest`` covers their ids, titles and texts."""
 
     ids: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
@@ -43,14 +43,14 @@ class Window:
 
 
 class Memory:
-    """Documents or queries from a program, numbered from 1. Iterators are spooled to a file."""
+    """Documents or queries in memory, numbered from 1. Iterators are spooled to a file."""
 
     def __init__(self, items: Iterable[Any], source: str = "the documents given") -> None:
         self.source = source
         self._items = items
         self._spool: Any = None
         if iter(items) is items:
-            # Closed, and so removed, when this object goes.
+            # Closed, and so removed, when this object is collected.
             self._spool = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
             for number, item in enumerate(items, 1):
                 record = self._record(number, item)
@@ -59,7 +59,7 @@ class Memory:
             self._write("")
 
     def _write(self, line: str) -> None:
-        """A line into the spool; an empty one sees to it that all lines are in the file."""
+        """Write a line to the spool; an empty one flushes it."""
         try:
             self._spool.write(line)
             if not line:
@@ -94,7 +94,7 @@ class Memory:
             raise self._refuse(number, f"its id is {name!r}; it must be a string")
         for value in (title, text):
             if value is not None and not isinstance(value, str):
-                raise self._refuse(number, f"{value!r} is no string; title and text must be")
+                raise self._refuse(number, f"{value!r} is not a string; title and text must be")
         return Document(name, title or "", text or "")
 
     def _refuse(self, number: int, message: str) -> InputError:
@@ -102,7 +102,7 @@ class Memory:
 
 
 def as_source(corpus: Any) -> Source:
-    """A corpus as it is; anything else that can be iterated over, wrapped."""
+    """A corpus unchanged; any other iterable wrapped in ``Memory``."""
     return corpus if hasattr(corpus, "numbered") else Memory(corpus)
 
 
@@ -134,16 +134,16 @@ def windows(source: Source, size: int) -> Iterator[Window]:
 
 
 def read_beginning(source: Source, count: int = 100) -> None:
-    """Read the first texts, as ``survey`` reads all: a source that is none of texts is told now.
+    """Read the first ``count`` texts; raises InputError as ``survey`` does.
 
-    For before an encoder is loaded, which takes seconds. Raises InputError as ``survey`` does.
+    Finds a source that is not one of texts before an encoder is loaded, which takes seconds.
     """
     next(windows(source, count), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be encoded: the count and the digest of each window."""
+    """What to encode: the count and the digest of each window."""
 
     windows: list[tuple[int, str]]
 
@@ -164,9 +164,9 @@ def survey(
 ) -> Plan:
     """Read a source once, to the end, before anything is encoded or written.
 
-    A broken line, an empty text or an id that occurs twice is found now and not after hours, and
-    the digests tell whether a folder that exists was made from the same texts. look: is shown each
-    window, and may raise.
+    This finds a broken line, an empty text or a duplicate id now, not after hours of encoding. The
+    digests show whether an existing folder was made from the same texts. look: called with each
+    window; may raise.
     """
     register, found = IdRegister(), []
     with progress(f"reading {source.source}", source.count()) as advance:
@@ -184,10 +184,10 @@ def survey(
 def _refuse_duplicate(source: Source, place: int, name: str) -> None:
     for earlier, item in source.numbered():
         if earlier >= place:
-            return  # two ids that share a hash
+            return  # not a duplicate: two ids share a hash
         if item.id == name:
             raise InputError.at(
                 source.source,
                 place,
-                f"the id {name!r} stands on line {earlier} already; ids must be unique",
+                f"the id {name!r} is already on line {earlier}; ids must be unique",
             )

@@ -1,12 +1,12 @@
-"""Encoding a corpus, streamed to Parquet parts, so that a killed run continues where it was.
+"""Encode a corpus, streamed to Parquet parts, so that a killed run continues where it stopped.
 
-How a folder comes about: the source is read once without encoding, which finds bad input before
-hours of work and gives a digest for every window of ``part_size`` texts. Then the manifest is
-written, marked incomplete, with these digests; then a part for each window, by an atomic rename and
-with its window's digest in its own footer; then the manifest again, complete, with checksums. A
-part on disk is therefore always whole and says itself what it was made from, so it does not matter
-between which two steps a process dies. Nothing depends on the time, or on how often the work was
-interrupted: the bytes are the same.
+The steps: (1) Read the source once without encoding. This finds bad input before hours of work, and
+computes a digest for each window of ``part_size`` texts. (2) Write the manifest, with these digests
+and marked incomplete. (3) Write one part per window by an atomic rename, with the window's digest
+in its footer. (4) Write the manifest again, complete, with checksums.
+
+So a part on disk is always complete and records what it was made from, and a process may die
+between any two steps. The bytes do not depend on the time or on interruptions.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 
 DENSE_DTYPES = ("float32", "float16")
 
-#: Texts in a part. What a kill costs is at most one part; what a part costs in memory is its texts,
-#: 4·d bytes of dense vector and 8 bytes a term for each.
+#: Texts in a part. A kill loses at most one part. In memory, a part takes its texts and, for each,
+#: 4·d bytes of dense vector and 8 bytes per term.
 PART_SIZE = 2048
 
 
@@ -70,14 +70,14 @@ def encode_corpus(
     plan: Plan | None = None,
     progress: Progress = silent,
 ) -> EncodedCorpus:
-    """Encode a corpus into the folder ``output``; continue, or reuse, what stands there.
+    """Encode a corpus into the folder ``output``; continue or reuse an earlier call's result there.
 
     corpus: read twice, one part in memory at a time; an iterator is spooled to a temporary file.
     dense_dtype: ``float32``, or ``float16`` for half the size at a relative error of 2^-11.
-    kind: ``documents`` or ``queries``. plan: what ``survey`` said of it, if that was asked before.
+    kind: ``documents`` or ``queries``. plan: the result of ``survey`` on it, if already computed.
 
-    Raises InputError for bad input (nothing is written then), for a folder that was made from
-    something else, and while another process writes there; DupMAEError when the disk is full.
+    Raises InputError for bad input (and then writes nothing), for a folder made from something
+    else, and while another process writes there; DupMAEError if the disk is full.
     """
     output = Path(output)
     _check_options(part_size, dense_dtype, kind)
@@ -87,13 +87,13 @@ def encode_corpus(
         "kind": kind,
         "complete": False,
         "encoder": encoder.info.to_dict(),
-        # Of a torch encoder; parts of one folder must not mix two.
+        # Torch encoders have one; the parts of a folder must not mix two.
         "precision": getattr(encoder, "arithmetic", None),
         "source": str(source.source).encode("utf-8", "replace").decode(),
         "part_size": part_size,
         "dense_dtype": dense_dtype,
     }
-    if output.exists():  # refuse before the source is read to its end
+    if output.exists():  # refuse a wrong folder before reading the whole source
         with exclusive(make_folder(output)):
             standing(output, wanted)
     plan = plan or survey(source, part_size, progress)
@@ -134,7 +134,7 @@ def _check_options(part_size: int, dense_dtype: str, kind: str) -> None:
 def _write_missing(
     output: Path, manifest: dict[str, Any], source: Source, encoder: Encoder, progress: Progress
 ) -> int:
-    """Encode the windows whose parts do not stand yet; return how many texts that were."""
+    """Encode the windows whose parts are missing; return the number of texts encoded."""
     from dupmae_toolkit.encoding.parquet import write_part
 
     settings = settings_digest(manifest)
@@ -146,7 +146,7 @@ def _write_missing(
     if not missing:
         return 0
     if manifest["complete"]:
-        # A part was removed from a finished folder: until it is back, the folder is not finished.
+        # A part was removed from a complete folder: mark it incomplete until the part is back.
         _reopen(output, manifest)
     total = sum(manifest["parts"][number]["count"] for number in missing)
     with progress("encoding", total) as advance:
@@ -175,7 +175,7 @@ def _write_missing(
 def _encode(
     window: Window, manifest: dict[str, Any], encoder: Encoder, advance: Advance
 ) -> Representations:
-    """Both vectors of a window, checked; the encoder moves the bar itself if it knows how."""
+    """The vectors of a window, checked. An encoder that takes ``progress`` gets ``advance``."""
     queries = manifest["kind"] == "queries"
     method: Any = encoder.encode_queries if queries else encoder.encode_documents
     if "progress" in inspect.signature(method).parameters:
@@ -193,7 +193,10 @@ def _encode(
 
 
 def _check_vectors(window: Window, vectors: Representations, manifest: dict[str, Any]) -> None:
-    """A vector that is no vector must not get into a file: it would be found only by a search."""
+    """Refuse malformed or non-finite vectors; in a file, only a search would find them.
+
+    Removes stored zeros from the lexical vectors and sorts their terms.
+    """
     info = manifest["encoder"]
     n = len(window)
     message = wrong_form(vectors, window.ids, (n, info["dense_dim"]), (n, info["vocabulary_size"]))
@@ -207,14 +210,14 @@ def _check_vectors(window: Window, vectors: Representations, manifest: dict[str,
     if not fine.all():
         raise DupMAEError(
             f"encoder {info['name']}: the dense vector of {window.ids[int(np.argmin(fine))]!r} "
-            f"does not fit into {manifest['dense_dtype']}; choose float32, or look at the weights"
+            f"does not fit into {manifest['dense_dtype']}; choose float32, or check the weights"
         )
     bad = np.flatnonzero(~(np.isfinite(lexical.data) & (lexical.data >= 0)))
     if len(bad):
         row = int(np.searchsorted(lexical.indptr, bad[0], side="right")) - 1
         raise DupMAEError(
             f"encoder {info['name']}: gave {window.ids[row]!r} the term weight "
-            f"{lexical.data[bad[0]]}; weights are finite and at least 0"
+            f"{lexical.data[bad[0]]}; weights must be finite and at least 0"
         )
     lexical.sum_duplicates()
     lexical.eliminate_zeros()
@@ -229,7 +232,7 @@ def _reopen(output: Path, manifest: dict[str, Any]) -> None:
 
 
 def _complete(output: Path, manifest: dict[str, Any]) -> None:
-    """Add the checksums and mark the folder as whole, unless it is."""
+    """Add the checksums and mark the folder as complete, unless it already is."""
     from dupmae_toolkit.encoding.parquet import read_metadata
 
     if manifest["complete"]:
@@ -241,7 +244,7 @@ def _complete(output: Path, manifest: dict[str, Any]) -> None:
             raise InputError.at(
                 path,
                 None,
-                "does not say how many texts were cut; delete it and run the same "
+                "does not say how many texts were truncated; delete it and run the same "
                 "`dupmae encode` again",
             )
         entry["truncated"] = int(stated)
@@ -252,18 +255,18 @@ def _complete(output: Path, manifest: dict[str, Any]) -> None:
 
 
 def _save(path: Path, manifest: dict[str, Any]) -> None:
-    with _says_why(path):
+    with _explain_os_error(path):
         write_json(path, manifest)
 
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    with _says_why(path), atomic_file(path) as temporary:
+    with _explain_os_error(path), atomic_file(path) as temporary:
         yield temporary
 
 
 @contextlib.contextmanager
-def _says_why(path: Path) -> Iterator[None]:
+def _explain_os_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
