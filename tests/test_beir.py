@@ -371,7 +371,7 @@ def test_the_command_prints_one_json_document(command, source, done):
         (["--model", "nowhere"], "nowhere: no such model"),
         (["--weights", "1,x"], "1,x"),
         (["--fusion", "nonsense"], "nonsense"),
-        (["--measures", "nDCG@0"], "cutoff is a number from"),
+        (["--measures", "nDCG@0"], "cutoff must be a whole number from"),
     ],
 )
 def test_the_command_refuses_bad_input_in_one_line(command, source, tmp_path, words, fault):

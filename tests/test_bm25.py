@@ -102,10 +102,10 @@ def test_the_index_is_used_again_for_the_same_documents_and_made_anew_for_others
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="no BM25 index"):
+    with pytest.raises(InputError, match="not a BM25 index"):
         bm25_run([Document("a", "", "x")], [], 5, tmp_path)
     (tmp_path / "manifest.json").write_text('{"kind": "documents"}')
-    with pytest.raises(InputError, match="something else than BM25"):
+    with pytest.raises(InputError, match="something other than a BM25 index"):
         bm25_run([Document("a", "", "x")], [], 5, tmp_path)
     with pytest.raises(InputError, match="k is 0"):
         bm25_run([Document("a", "", "x")], [], 0, tmp_path / "new")

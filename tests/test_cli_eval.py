@@ -87,7 +87,10 @@ def test_judgements_of_a_beir_folder_are_named_by_split(files, capsys):
         (["--qrels", "empty", "good.trec"], "empty: no judgements in it"),
         (["--qrels", "qrels.tsv", "empty"], "empty: no lines in it: an empty run"),
         (["--qrels", "qrels.tsv", "foreign.trec"], "foreign.trec: none of the run's 1 topics"),
-        (["--qrels", "qrels.tsv", "good.trec", "--measures", "nDCG@0"], "cutoff is a number from"),
+        (
+            ["--qrels", "qrels.tsv", "good.trec", "--measures", "nDCG@0"],
+            "cutoff must be a whole number from",
+        ),
         (["--qrels", "qrels.tsv", "good.trec", "--measures", ""], "no measure named"),
         (["--qrels", "qrels.tsv"], "Missing argument"),
         (["good.trec"], "Missing option"),

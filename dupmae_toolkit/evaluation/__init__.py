@@ -1,1 +1,1 @@
-"""Measures equal to trec_eval's, Lucene's BM25 to compare with, and BEIR from end to end."""
+"""Measures with trec_eval's values, Lucene's BM25 as a baseline, and BEIR end to end."""

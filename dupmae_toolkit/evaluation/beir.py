@@ -1,4 +1,4 @@
-"""BEIR from end to end: encode, index, search in every mode, write runs, measure."""
+"""BEIR end to end: encode, index, search in every mode, write runs, measure."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ METRICS_FILE = "metrics.json"
 
 @dataclass(slots=True)
 class BeirResult:
-    """What an encoder achieves on one data set.
+    """The results of an encoder on one data set.
 
-    ``scores`` and ``runs`` are by mode: dense, lexical, hybrid, and bm25 where it was asked for.
-    ``reused`` names the steps that were found done; ``skipped`` counts invalid lines left out,
-    and ``left_out`` says which.
+    ``scores`` and ``runs`` are by mode: dense, lexical, hybrid, and bm25 if requested. ``reused``
+    names the steps that an earlier call had done; ``skipped`` counts the invalid lines skipped, and
+    ``left_out`` is a message that says which.
     """
 
     dataset: str
@@ -48,7 +48,7 @@ class BeirResult:
     left_out: str = ""
 
     def metrics(self) -> dict[str, Any]:
-        """mode → measure → value, and under ``about`` what these are values of."""
+        """mode → measure → value; ``about`` has the data set, the topics and the options."""
         values: dict[str, Any] = {mode: scores.means for mode, scores in self.scores.items()}
         first = next(iter(self.scores.values()))
         return values | {
@@ -66,7 +66,7 @@ class BeirResult:
 
 @dataclass(frozen=True, slots=True)
 class BeirOptions:
-    """How the runs come about. ``fusion`` and ``exact`` concern the hybrid run."""
+    """How to make the runs. ``fusion`` and ``exact`` apply to the hybrid run."""
 
     split: str = "test"
     k: int = 1000
@@ -89,14 +89,14 @@ def run_beir(
     """Run all modes on the BEIR data set that ``source`` names, and write everything to ``output``.
 
     ``output`` gets the runs ``<dataset>.<mode>.trec``, ``metrics.json`` (mode → measure → value),
-    and what it took: the encoded texts and the index, which a second call uses again. In a folder
-    or zip with several data sets (CQADupStack has twelve) each gets a folder in ``output``, and
-    ``metrics.json`` has the means of their means. Documents with their topic's own id are taken out
-    before the cut-off where the data set calls for it (ArguAna, Quora).
+    and the encoded texts and the index, which a second call reuses. For a folder or zip with
+    several data sets (CQADupStack has twelve), each gets a folder in ``output``, and
+    ``metrics.json`` has the means of their means. For ArguAna and Quora, documents with their
+    topic's own id are removed before the cut-off.
 
-    Raises InputError before anything is written for a data set without that split, for bad
-    options, and for broken topics or qrels; then for broken documents, and for an ``output`` that
-    belongs to another encoder or to other texts.
+    Raises InputError before writing anything for a missing split, for bad options, and for broken
+    topics or qrels; later, for broken documents, and for an ``output`` that was made with another
+    encoder or from other texts.
     """
     options = options or BeirOptions()
     folder = Path(output)
@@ -125,9 +125,9 @@ def run_beir(
 def open_checked(
     source: str | Path, options: BeirOptions, *, skip_invalid: bool = False
 ) -> list[BeirDataset]:
-    """The data sets that ``run_beir`` would run, whose topics and qrels are as they must be.
+    """The data sets that ``run_beir`` would use, with options, topics and qrels checked.
 
-    Raises InputError otherwise; cheap, so that it can be called before an encoder is loaded.
+    Raises InputError if any is invalid. Fast enough to call before an encoder is loaded.
     """
     parse_measures(options.measures)
     if options.k < 1:
@@ -135,14 +135,16 @@ def open_checked(
     datasets = open_beir_group(source, skip_invalid=skip_invalid)
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
-        raise InputError.at(source, None, f"two data sets of one name in it ({', '.join(names)})")
+        raise InputError.at(
+            source, None, f"two data sets with the same name in it ({', '.join(names)})"
+        )
     for dataset in datasets:
         dataset.queries(options.split)
     return datasets
 
 
 def mean_of_means(results: Sequence[BeirResult]) -> dict[str, Any]:
-    """Over data sets, each counting the same: mode → measure → value; the parts as ``datasets``."""
+    """Unweighted means over data sets, mode → measure → value; ``datasets`` has each one's."""
     first = results[0]
     means: dict[str, Any] = {
         mode: {

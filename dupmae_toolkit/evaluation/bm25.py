@@ -1,7 +1,7 @@
-"""Lucene's BM25 to compare with: Anserini's classes, settings and analysis, through our own Java.
+"""Lucene's BM25 as a baseline: Anserini's classes, settings and analysis, called through pyjnius.
 
-Documents are indexed as Anserini's flat BEIR baselines index them: title and text in one field,
-English analysis with Porter's stemmer, no positions. k1 is 0.9 and b is 0.4.
+Documents are indexed as in Anserini's flat BEIR baselines: title and text in one field, English
+analysis with Porter's stemmer, no positions. k1 is 0.9 and b is 0.4.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dupmae_toolkit.records import Document, Query, Ranking, Run
 
 K1, B = 0.9, 0.4
 _FIELD = "contents"
-_CLAUSES = 512  # ids that are looked up together; Lucene refuses more than 1,024
+_CLAUSES = 512  # ids to look up at a time; Lucene by default refuses more than 1,024
 SETTINGS = {
     "format_version": 1,
     "kind": "bm25",
@@ -44,10 +44,10 @@ def bm25_run(
 ) -> Run:
     """The best ``k`` documents of every query by BM25; ties by id ascending.
 
-    The index is kept in ``workdir`` and used again for the same documents: those with the same
-    ``fingerprint``, or, where none is given, with the same ids and texts, for which they are read
-    once more (so that they must not be an iterator). Raises InputError for a ``workdir`` that holds
-    something else, and JavaError where Lucene fails.
+    The index is kept in ``workdir`` and reused for the same documents: those with the same
+    ``fingerprint``. By default this is a hash of ids and texts; computing it reads the documents an
+    extra time, so they must not be an iterator. Raises InputError for a ``workdir`` that holds
+    something else, and JavaError if Lucene fails.
     """
     if k < 1:
         raise InputError(f"k is {k}; ask for at least one hit")
@@ -69,15 +69,17 @@ def build_index(
     fingerprint: str | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Index the documents into ``workdir`` unless it holds them; see ``bm25_run``."""
+    """Index the documents into ``workdir`` unless it already has them; see ``bm25_run``."""
     folder = Path(workdir)
     fingerprint = fingerprint or _fingerprint(documents)
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "manifest.json").is_file():
-            raise InputError.at(folder, None, "not empty, and no BM25 index; name a new folder")
+            raise InputError.at(folder, None, "not empty, and not a BM25 index; name a new folder")
         manifest = read_json(folder / "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("kind") != "bm25":
-            raise InputError.at(folder, None, "holds something else than BM25; name a new folder")
+            raise InputError.at(
+                folder, None, "holds something other than a BM25 index; name a new folder"
+            )
         if manifest == _manifest(fingerprint, manifest.get("count")):
             return folder
     make_folder(folder.parent)
@@ -86,14 +88,14 @@ def build_index(
         ids = _ids(temporary / "lucene")
         if len(ids) != count:
             raise DupMAEError(f"{folder}: Anserini indexed {len(ids):,} of {count:,} documents")
-        # Line feeds cannot be in ids, which are checked when they are read.
+        # Ids contain no line feeds: this is checked when they are read.
         (temporary / "docid").write_text("".join(f"{name}\n" for name in ids), "utf-8")
         write_json(temporary / "manifest.json", _manifest(fingerprint, count))
     return folder
 
 
 class Bm25Searcher:
-    """An index of ``build_index``, opened."""
+    """Searches an index that ``build_index`` made."""
 
     def __init__(self, folder: Path) -> None:
         from dupmae_toolkit.index import handles
@@ -113,9 +115,9 @@ class Bm25Searcher:
             self._order = _score_then_id()
 
     def search(self, text: str, k: int) -> Ranking:
-        """The best ``k`` documents: score (float32) falling, ties by id ascending."""
+        """The best ``k`` documents: by descending float32 score, ties by id ascending."""
         with jvm.errors("searching by BM25"), jvm.lock:
-            # pyjnius would hand over characters beyond the first plane in Java's own old coding.
+            # pyjnius passes characters above U+FFFF in Java's modified UTF-8, so pass bytes.
             words = self._string(text.encode("utf-8"), "UTF-8")
             query = self._generator.buildQuery(_FIELD, self._analyzer, words)
             found = self._hits(self._searcher.search(query, k, self._order, True))
@@ -123,9 +125,9 @@ class Bm25Searcher:
         return Ranking([self._ids[n] for n in pairs["doc"]], pairs["score"].astype(np.float32))
 
     def score(self, text: str, ids: Sequence[str]) -> np.ndarray:
-        """What the documents of these ids score, found or not, float64 [n].
+        """The scores of the documents with these ids, float64 [n].
 
-        One without a word of the query scores 0, as BM25 has it; NaN: there is no such document.
+        A document without a word of the query scores 0, as in BM25; an unknown id scores NaN.
         """
         rows: dict[str, float] = dict.fromkeys(ids, np.nan)
         known = [name for name in rows if name in self._known]
@@ -135,7 +137,7 @@ class Bm25Searcher:
         return np.array([rows[name] for name in ids], dtype=np.float64)
 
     def _score_known(self, text: str, ids: Sequence[str]) -> dict[str, float]:
-        """The scores of those that have a word of the query."""
+        """The scores of those documents that have a word of the query."""
         with jvm.errors("scoring by BM25"), jvm.lock:
             term = jvm.autoclass("org.apache.lucene.index.Term")
             term_query = jvm.autoclass("org.apache.lucene.search.TermQuery")
@@ -185,7 +187,7 @@ def _write(documents: Iterable[Document], folder: Path, progress: Progress) -> i
 
 
 def _ids(folder: Path) -> list[str]:
-    """The ids by Lucene's document number: merging may have changed the order."""
+    """The ids in the order of Lucene's document numbers, which merging may have changed."""
     from dupmae_toolkit.index import handles
 
     step, ids = 10_000, []

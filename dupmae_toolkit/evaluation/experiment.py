@@ -1,12 +1,12 @@
-"""One data set, one encoder, one folder: every step is done once, and found done afterwards.
+"""One data set, one encoder, one folder: each step runs once; later calls reuse its result.
 
-    FOLDER/encoded/documents   FOLDER/encoded/queries-SPLIT   both vectors of every text
+    FOLDER/encoded/documents   FOLDER/encoded/queries-SPLIT   the vectors of every text
     FOLDER/index               the index; index-inputs.json says what it was built from
-    FOLDER/bm25                Lucene's index of the texts, where BM25 is asked for
+    FOLDER/bm25                Lucene's index of the texts, if BM25 is requested
     FOLDER/NAME.MODE.trec      the runs, each with NAME.MODE.trec.json beside it
 
-A step is used again when what it was made from is the same, by digest: texts, encoder, options. So
-a call that was killed continues, and one with another split or another k does only what is new.
+A result is reused if its inputs (texts, encoder, options) are the same, by digest. So a call that
+was killed can continue, and a call with another split or k does only the new work.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 
 MODES = ("dense", "lexical", "hybrid")
-#: Raised with every change that makes runs of earlier versions incomparable.
+#: Incremented with each change that makes runs of earlier versions incomparable.
 _VERSION = 1
 
 
 class Experiment:
-    """The steps, each done when it is first asked for. ``reused`` collects those found done."""
+    """The steps; each runs when first needed. ``reused`` lists those an earlier call had done."""
 
     def __init__(
         self,
@@ -62,18 +62,18 @@ class Experiment:
         from dupmae_toolkit.index.build import BuildOptions
 
         BuildOptions(faiss).check(encoder.info.dense_dim)
-        # Read before anything is written, so that a wrong split leaves nothing behind.
+        # Read before writing anything, so that a wrong split leaves nothing behind.
         self.queries = dataset.queries(split)
         self.qrels = dataset.qrels(split)
 
     @property
     def depth(self) -> int:
-        """Hits asked for: one more than kept, where a document may have to be taken out."""
+        """Hits to request: one more than to keep if a self-match may have to be removed."""
         return self.k + 1 if self.dataset.drops_self_matches else self.k
 
     @cached_property
     def documents(self) -> EncodedCorpus:
-        """The corpus with both vectors."""
+        """The encoded corpus."""
         from dupmae_toolkit.encoding.stream import encode_corpus
 
         folder = self.folder / "encoded" / "documents"
@@ -83,7 +83,7 @@ class Experiment:
 
     @cached_property
     def topics(self) -> EncodedCorpus:
-        """The topics of the split with both vectors."""
+        """The encoded topics of the split."""
         from dupmae_toolkit.encoding.source import Memory
         from dupmae_toolkit.encoding.stream import encode_corpus
 
@@ -97,24 +97,24 @@ class Experiment:
 
     @cached_property
     def index(self) -> HybridIndex:
-        """The index of the documents. One that was built from something else gives way."""
+        """The index of the documents; one that was built from something else is replaced."""
         from dupmae_toolkit.index.build import build_index
         from dupmae_toolkit.index.layout import MANIFEST_FILE
         from dupmae_toolkit.search.hybrid_index import HybridIndex
 
         folder, record = self.folder / "index", self.folder / "index-inputs.json"
         inputs = {"faiss": self.faiss, "documents": digest_of(self.documents)}
-        whole = (folder / MANIFEST_FILE).exists()
-        reusable = whole and _read(record) == inputs
+        exists = (folder / MANIFEST_FILE).exists()
+        reusable = exists and _read(record) == inputs
         if not reusable:
-            # The record goes before the index changes and comes back when it is whole.
+            # Remove the record before changing the index; write it when the index is complete.
             record.unlink(missing_ok=True)
             build_index(
                 folder,
                 self.documents,
                 vocabulary=self.encoder.vocabulary,
                 faiss_spec=self.faiss,
-                overwrite=whole,
+                overwrite=exists,
                 progress=self.progress,
             )
             write_json(record, inputs)
@@ -122,14 +122,14 @@ class Experiment:
         return HybridIndex.open(folder)
 
     def weighted(self, fusion: Fusion) -> Fusion:
-        """The fusion with this encoder's weights, where it is the sum and names none."""
+        """The fusion, with this encoder's weights if it is a sum without weights."""
         if fusion.method != "sum" or fusion.weights is not None:
             return fusion
         info = self.encoder.info
         return replace(fusion, weights=(info.dense_weight, info.lexical_weight))
 
     def search(self, mode: str, fusion: Fusion, exact: bool = False) -> tuple[Run, Path]:
-        """The run of a mode: dense, lexical or hybrid."""
+        """The run of a mode (dense, lexical or hybrid), and its file."""
         inputs: dict[str, Any] = {"faiss": self.faiss, "exact": exact}
         if mode == "hybrid":
             fusion = self.weighted(fusion)
@@ -143,7 +143,7 @@ class Experiment:
         return self._run(mode, inputs, run)
 
     def bm25(self) -> tuple[Run, Path]:
-        """Lucene's BM25 over the same texts."""
+        """The run of Lucene's BM25 over the same texts, and its file."""
         from dupmae_toolkit.evaluation.bm25 import SETTINGS, bm25_run
 
         texts = self.documents.manifest["contents_sha256"]
@@ -164,13 +164,13 @@ class Experiment:
     def _run(
         self, mode: str, inputs: dict[str, Any], search: Callable[[], Run]
     ) -> tuple[Run, Path]:
-        """The run that stands, if it came about in the same way; else a new one, written."""
+        """The run on disk if it was made from the same inputs; else a new one, written there."""
         path = self.folder / f"{self.dataset.name}.{mode}.trec"
         drops = self.dataset.drops_self_matches
         made = {"version": _VERSION, "split": self.split, "k": self.k, "inputs": digest(inputs)}
         made["drops_self_matches"] = drops
-        beside = read_metadata(path)
-        if beside is not None and beside.get("made_from") == made and beside.get("hits"):
+        stored = read_metadata(path)
+        if stored is not None and stored.get("made_from") == made and stored.get("hits"):
             self._note(mode, True)
             return read_run(path), path
         run = search()
@@ -183,7 +183,7 @@ class Experiment:
         return run, path
 
     def close(self) -> None:
-        """Let go of the index, if it was opened."""
+        """Close the index, if it was opened."""
         if "index" in self.__dict__:
             self.index.close()
 
@@ -193,7 +193,7 @@ class Experiment:
 
 
 def without_self_matches(run: Run, k: int) -> Run:
-    """The run without documents that have their topic's own id, each topic cut at ``k`` then."""
+    """The run without documents that have their topic's own id, and with ``k`` hits per topic."""
     kept = Run(tag=run.tag, metadata=dict(run.metadata))
     for topic, ranking in run.topics.items():
         places = [place for place, name in enumerate(ranking.ids) if name != topic][:k]
@@ -210,10 +210,10 @@ def _read(record: Path) -> Any:
 
 
 def digest_of(encoded: EncodedCorpus) -> str:
-    """What makes two encoded corpora the same one: the bytes of their parts."""
+    """A digest of an encoded corpus, from the checksums of its parts."""
     return digest([entry["sha256"] for entry in encoded.manifest["parts"]])
 
 
 def digest(value: Any) -> str:
-    """Hexadecimal SHA-256 of anything that JSON can say."""
+    """Hexadecimal SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Measures through ir_measures, with the values that trec_eval gives."""
+"""Retrieval measures, computed by ir_measures, with the same values as trec_eval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dupmae_toolkit.collection.qrels import MAX_GRADE, Qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Run
 
-#: What is reported where nobody asks for something else: the usual four of BEIR.
+#: The four usual measures of BEIR.
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10", "AP@1000")
 _MAX_CUTOFF = 1_000_000
 _SMALL = 100
@@ -23,13 +23,13 @@ _EXAMPLES = "write them as ir_measures does: nDCG@10, R@100, RR@10, AP@1000, P(r
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a run achieves.
+    """The measures of a run.
 
-    ``means`` maps a measure to its mean over all ``judged`` topics, as ``trec_eval -c`` does it: a
+    ``means`` maps a measure to its mean over all ``judged`` topics, as ``trec_eval -c`` does: a
     topic that the run lacks counts as 0. (The counts NumQ, NumRel and NumRet are sums.)
-    ``per_topic`` maps a measure to the value of each judged topic. ``returned`` is how many judged
-    topics have hits in the run, ``unjudged`` how many of the run's topics have no judgements and
-    play no part.
+    ``per_topic`` maps a measure to the value of each judged topic. ``returned`` is the number of
+    judged topics with hits in the run; ``unjudged``, the number of the run's topics that have no
+    judgements and are ignored.
     """
 
     means: dict[str, float]
@@ -42,10 +42,10 @@ class Scores:
 def evaluate(qrels: Qrels, run: Run, measures: Sequence[str] = DEFAULT_MEASURES) -> Scores:
     """Measure one run. ``measures`` are names of ir_measures or of trec_eval.
 
-    The order of each ``Ranking`` is what is measured, its scores are not looked at; so a run in
-    memory scores as its file does. To measure somebody else's file as trec_eval does, read it with
-    ``read_run(path, ties="trec_eval")``. Raises InputError for measures that are not known, for
-    empty qrels, and for a run without a single judged topic.
+    Only the order of each ``Ranking`` counts, not its scores, so a run in memory gets the same
+    values as its file. To measure a file of another program as trec_eval does, read it with
+    ``read_run(path, ties="trec_eval")``. Raises InputError for unknown measures, for empty qrels,
+    and for a run without any judged topic.
     """
     parsed = parse_measures(measures)
     _check(qrels, run)
@@ -55,17 +55,17 @@ def evaluate(qrels: Qrels, run: Run, measures: Sequence[str] = DEFAULT_MEASURES)
 
 
 def mean_ndcg(qrels: Qrels, run: Run) -> dict[str, float]:
-    """nDCG@10 alone, for those who measure often."""
+    """Only nDCG@10, for frequent measurements such as in training."""
     return evaluate(qrels, run, ["nDCG@10"]).means
 
 
 def split_measures(text: str) -> list[str]:
-    """Names out of one string: ``"nDCG@10, P(rel=2)@5"``. Brackets hold together what they hold."""
+    """Split names in one string, ``"nDCG@10, P(rel=2)@5"``, but not inside parentheses."""
     return re.findall(r"(?:\([^)]*\)?|[^\s,(])+", text)
 
 
 def parse_measures(measures: Sequence[str]) -> list[Any]:
-    """ir_measures' objects, each once, in the given order. Raises InputError for what is none."""
+    """ir_measures' objects, without duplicates, in order. Raises InputError for unknown names."""
     parsed: dict[str, Any] = {}
     for name in measures:
         for measure in _parse(name):
@@ -78,7 +78,7 @@ def parse_measures(measures: Sequence[str]) -> list[Any]:
 def _parse(name: str) -> list[Any]:
     import ir_measures
 
-    # Both parsers raise what their parts happen to raise: SyntaxError, NameError, AssertionError …
+    # Both parsers can raise almost any exception: SyntaxError, NameError, AssertionError …
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -90,33 +90,35 @@ def _parse(name: str) -> list[Any]:
     except Exception as error:
         raise InputError(f"measure {name!r} is not known; {_EXAMPLES}") from error
     if not supported:
-        raise InputError(f"measure {name!r} needs a program that is not used here; {_EXAMPLES}")
+        raise InputError(f"measure {name!r} needs a program that is not supported; {_EXAMPLES}")
     for measure in found:
         _check_parameters(name, measure)
     return found
 
 
 def _check_parameters(name: str, measure: Any) -> None:
-    """trec_eval's code ends the whole process over some parameters; they must not reach it."""
+    """Refuse parameters on which trec_eval's code would end the whole process."""
     bounds = {"cutoff": (1, _MAX_CUTOFF), "rel": (1, MAX_GRADE)}
     for key, value in measure.params.items():
         low, high = bounds.get(key, (-math.inf, math.inf))
         if key in bounds and not (isinstance(value, int) and low <= value <= high):
-            raise InputError(f"measure {name!r}: {key} is a number from {low} to {high:,}")
+            raise InputError(
+                f"measure {name!r}: {key} must be a whole number from {low} to {high:,}"
+            )
         if key == "gains" and not all(
             isinstance(grade, int) and abs(grade) <= MAX_GRADE
             for pair in value.items()
             for grade in pair
         ):
-            raise InputError(f"measure {name!r}: gains are whole numbers up to {MAX_GRADE:,}")
+            raise InputError(f"measure {name!r}: gains must be whole numbers up to {MAX_GRADE:,}")
 
 
 @lru_cache(maxsize=1)
 def _pipeline() -> Any:
-    """The providers that need nothing but Python and trec_eval's own code.
+    """The providers that need only Python and trec_eval's own code.
 
-    Without ir_measures' Accuracy, which has no value for a topic that lacks relevant documents in
-    its ranking, or others, and divides by zero there.
+    Excludes ir_measures' Accuracy, which divides by zero for a topic whose ranking has no relevant
+    documents, or only such.
     """
     import ir_measures as ir
 
@@ -136,10 +138,10 @@ def _check(qrels: Qrels, run: Run) -> None:
 
 
 def _safe(qrels: Qrels) -> Qrels:
-    """Qrels without negative grades, which trec_eval takes for unjudged.
+    """Qrels without negative grades, which trec_eval treats as unjudged.
 
-    pytrec_eval writes outside its memory for them. A topic that has no others keeps its place
-    through a document that no run holds.
+    For these, pytrec_eval writes outside its memory. A topic with only negative grades gets a
+    document that no run contains, so that the topic still counts.
     """
     return {
         topic: {name: grade for name, grade in judged.items() if grade >= 0} or {"": 0}
@@ -153,12 +155,12 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
     }
     for topic, ranking in judged.items():
         if len(set(ranking.ids)) != len(ranking.ids):
-            raise InputError(f"topic {topic}: a document comes twice in its ranking")
+            raise InputError(f"topic {topic}: a document occurs twice in its ranking")
     values: dict[Any, dict[str, float]] = {measure: {} for measure in measures}
-    # A measure's hash is that of its name, which it puts together each time that it is asked.
-    known = {id(measure): own for measure, own in values.items()}
+    # Look up by id(): hashing a measure builds its name each time, which is slow.
+    by_identity = {id(measure): by_topic for measure, by_topic in values.items()}
     safe = _safe(qrels)
-    # Whole numbers that fall with the rank: no ties for anybody to break, and exact as float32.
+    # Scores are falling whole numbers: there are no ties to break, and they are exact in float32.
     longest = max(map(len, judged.values()), default=0)
     falling = list(map(float, range(longest, 0, -1)))
     for depth, group in _by_depth(measures):
@@ -167,9 +169,9 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
             for topic, ranking in judged.items()
         }
         for metric in _pipeline().evaluator(group, safe).iter_calc(ranked):
-            own = known.get(id(metric.measure))
-            own = values[metric.measure] if own is None else own
-            own[metric.query_id] = float(metric.value)
+            by_topic = by_identity.get(id(metric.measure))
+            by_topic = values[metric.measure] if by_topic is None else by_topic
+            by_topic[metric.query_id] = float(metric.value)
     means, per_topic = {}, {}
     for measure in measures:
         for topic in qrels.keys() - judged.keys():
@@ -184,12 +186,12 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
 
 
 def _by_depth(measures: list[Any]) -> list[tuple[int | None, list[Any]]]:
-    """Measures by how much of a ranking they are given: those with a small cutoff, and the others.
+    """Groups of measures, with the number of hits that each group needs; None for all.
 
-    A measure with a cutoff looks at nothing below it, but some of what computes them sorts all that
-    it is given, a document at a time. With ``judged_only`` the cutoff counts judged documents,
-    which may stand anywhere; such measures are computed apart, for in their company
-    ir_measures would let NumRet count judged documents only.
+    A measure with a cutoff ignores hits below it, but some providers sort all the hits they get,
+    which is slow; so measures with small cutoffs get only the hits they need. With ``judged_only``
+    the cutoff counts judged documents, which can be at any rank. These measures have their own
+    group: in a shared one, ir_measures would make NumRet count only judged documents.
     """
     apart = [m for m in measures if m.params.get("judged_only")]
     rest = [m for m in measures if m not in apart]
@@ -200,7 +202,7 @@ def _by_depth(measures: list[Any]) -> list[tuple[int | None, list[Any]]]:
 
 
 def _without_hits(measure: Any, judged: dict[str, int]) -> float:
-    """What a judged topic counts that the run lacks: nothing, but it counts as a topic."""
+    """A measure's value for a judged topic without hits in the run."""
     if measure.NAME == "NumQ":
         return 1.0
     if measure.NAME == "NumRel":
