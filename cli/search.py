@@ -158,7 +158,11 @@ def _search_one(index: Searcher, query: str, request: Request, json: bool) -> No
                 "query": query,
                 "k": request.k,
                 "mode": request.mode,
-                "fusion": request.fusion.describe(2, True) if request.mode == "hybrid" else None,
+                "fusion": (
+                    request.fusion.describe(len(request.parts), True)
+                    if request.mode == "hybrid"
+                    else None
+                ),
                 "certificate": answer.certificate.to_dict(),
                 "hits": [_as_dict(hit) for hit in hits],
             }

@@ -21,6 +21,7 @@ from dupmae_toolkit.files import make_folder, write_json
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder
+from dupmae_toolkit.search.answers import PARTS
 
 if TYPE_CHECKING:
     from dupmae_toolkit.search.fusion import Fusion
@@ -180,7 +181,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         "k": options.k,
         "encoder": info.name,
         "weights_sha256": info.weights_sha256,
-        "fusion": fusion.describe(2, True),
+        "fusion": fusion.describe(len(PARTS), True),
         "faiss": options.faiss,
         "self_matches": "removed" if experiment.dataset.drops_self_matches else "kept",
     }

@@ -25,6 +25,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import read_json, write_json
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Ranking, Run
+from dupmae_toolkit.search.answers import PARTS
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -133,7 +134,7 @@ class Experiment:
         inputs: dict[str, Any] = {"faiss": self.faiss, "exact": exact}
         if mode == "hybrid":
             fusion = self.weighted(fusion)
-            inputs["fusion"] = fusion.describe(2, True)
+            inputs["fusion"] = fusion.describe(len(PARTS), True)
         inputs["vectors"] = [digest_of(self.documents), digest_of(self.topics)]
 
         def run() -> Run:

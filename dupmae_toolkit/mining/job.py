@@ -257,7 +257,7 @@ def _index_lists(
         "scores": options.mode,
     }
     if options.mode == "hybrid":
-        about["fusion"] = request.fusion.describe(2, True)
+        about["fusion"] = request.fusion.describe(len(request.parts), True)
     return _Lists(IndexCandidates(index, request), fetch or index.get, about)
 
 

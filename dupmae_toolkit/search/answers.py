@@ -63,7 +63,7 @@ class Request:
             raise InputError(f"depth is {self.depth}; it must be at least k, which is {self.k}")
         if self.mode != "hybrid":
             return
-        self.fusion.weights_for(len(PARTS))
+        self.fusion.weights_for(len(self.parts))
         if self.exact and not self.fusion.is_sum:
             raise InputError(
                 f"fusion {self.fusion.method} with norm {self.fusion.normalisation} depends on "

@@ -13,6 +13,7 @@ import threading
 
 import numpy as np
 
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.dense import DenseIndex
 from dupmae_toolkit.search.arithmetic import (
     SAFE_REACH,
@@ -134,6 +135,12 @@ class FaissShard(DenseShard):
     def search(self, queries: np.ndarray, k: int) -> Returned:
         """What FAISS finds."""
         return self._index.search(queries, k)
+
+    def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Inner products in float64 with some of the stored vectors."""
+        if not self.stored:
+            raise InputError("this index holds no dense vectors that could be read back")
+        return super().score(query, rows)
 
     def warm(self) -> None:
         """Nothing: single queries are answered by FAISS."""

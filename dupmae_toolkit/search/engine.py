@@ -92,7 +92,7 @@ class Engine:
 
     def _batch(self, queries: Mapping[str, Any], count: int, request: Request) -> list[Answer]:
         parts = request.parts
-        if len(parts) > 1 and self._exhaustive is not None and request.fusion.is_sum:
+        if self._exhaustive is not None and parts == tuple(self._legs) and request.fusion.is_sum:
             if count == 1:
                 return self._exhaustive.search(queries, request)
             return self._sums(self._exhaustive, queries, count, request)
@@ -150,7 +150,7 @@ class Engine:
     def _fused(
         self, asked: Mapping[str, Asked], rows: np.ndarray, request: Request, depth: int
     ) -> list[Answer]:
-        if self._exhaustive is not None and len(rows) == 1:
+        if self._exhaustive is not None and len(rows) == 1 and tuple(asked) == tuple(self._legs):
             lists = self._exhaustive.lists(asked, depth)
         else:
             lists = self._lists(asked, rows, depth, request.exact)

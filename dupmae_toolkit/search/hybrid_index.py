@@ -17,7 +17,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations
-from dupmae_toolkit.search.answers import Request, check_k
+from dupmae_toolkit.search.answers import PARTS, Request, check_k
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
@@ -255,7 +255,8 @@ class HybridIndex(Searcher):
         """A checked request; ``sum`` gets the weights of the encoder that built the index."""
         check_k(k)
         info = self.manifest.encoder
-        weights = (info.dense_weight, info.lexical_weight)
+        by_part = {"dense": info.dense_weight, "lexical": info.lexical_weight}
+        weights = tuple(map(by_part.__getitem__, PARTS))
         if isinstance(fusion, str):
             fusion = Fusion(fusion, weights if fusion == "sum" else None)
         elif fusion.method == "sum" and fusion.weights is None:
@@ -323,6 +324,8 @@ class HybridIndex(Searcher):
         request = request or self.request()
         snapshot = self._snapshot
         vectors = self.vectors(queries)
+        if len(ids) != len(vectors):
+            raise InputError(f"{len(vectors)} queries with {len(ids)} lists of ids; give one each")
         inputs = leg_inputs(vectors, request.parts, snapshot.manifest.max_impact)
         engine = snapshot.engine(request.parts)
         results = []
