@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +32,6 @@ from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.queries import Queries, query_vectors, rounded
 from dupmae_toolkit.search.ranking import Leg
 from dupmae_toolkit.search.searcher import Answers, Searcher, metadata_of
-
-if TYPE_CHECKING:
-    pass
 
 
 class PyseriniIndex(Searcher):

@@ -102,8 +102,8 @@ class Postings(LexicalShard):
         # tocsc does not check them.
         if len(terms) and (terms.min() < 0 or terms.max() >= impacts.shape[1]):
             raise DupMAEError(
-                "the forward store names terms that are not in the vocabulary; look for damage "
-                "with `dupmae verify`"
+                "the forward store names terms that are not in the vocabulary; run "
+                "`dupmae verify` on the index"
             )
         by_term = impacts.tocsc()
         self._bounds = by_term.indptr

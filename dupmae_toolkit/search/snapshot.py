@@ -190,7 +190,7 @@ class Snapshot:
         folder = self.path / entry.path
         hold = share(folder)
         if hold is None:
-            raise InputError(f"{folder}: no such folder; the index is not whole")
+            raise InputError(f"{folder}: no such folder; the index is incomplete")
         self._holds.append(hold)
         if entry.name in held:
             return held[entry.name]
