@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LIMIT = 127  # bytes are whole numbers from -127 to 127 here
+_LIMIT = 127  # int8 values are from -127 to 127 here
 _ROWS = 16_384  # rows compared at a time
 
 

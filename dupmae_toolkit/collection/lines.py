@@ -50,8 +50,8 @@ def check_id(value: str, source: object, line: int | None, what: str = "id") -> 
 
 def id_text(value: Any) -> Any:
     """An integer as a decimal string; any other value unchanged."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if whole else value
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_integer else value
 
 
 def two_ids(values: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ class TextSource:
                     yield number, line
 
     def blocks(self, size: int) -> Iterator[bytes]:
-        """The unpacked bytes in blocks of whole lines, ``size`` bytes or a little more each.
+        """The decompressed bytes in blocks of complete lines, ``size`` bytes or slightly more each.
 
         The last line may lack its line feed. This only checks that the file can be read and does
         not unpack to more than the limit; ``lines`` checks the text.
