@@ -1,1 +1,1 @@
-"""The command line `dupmae`: a file for each group of commands."""
+"""The command line `dupmae`: one file per command or group of related commands."""

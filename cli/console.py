@@ -22,14 +22,14 @@ def _nothing() -> str:
     return ""
 
 
-#: Names of files that are complete once they exist: encoded texts, segments, scores, runs.
+#: Files that are complete as soon as they exist: encoded texts, segments, scores, runs.
 _PIECES = ("part-*.parquet", "segment-*.json", "segments/[0-9]*", "scores-*.npy", "*.trec")
-_tell_what_stands: Callable[[], str] = _nothing
+_describe_kept_work: Callable[[], str] = _nothing
 
 
 @contextlib.contextmanager
 def bar(description: str, total: int | None = None) -> Iterator[Advance]:
-    """A progress bar with rate and time left on stderr; nothing where there is no terminal."""
+    """A progress bar on stderr, with rate and remaining time; nothing if stderr is no terminal."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -78,55 +78,55 @@ def say_left_out(corpus: Corpus) -> None:
 
 @contextlib.contextmanager
 def terminating() -> Iterator[list[int]]:
-    """Let SIGTERM end a command as Ctrl-C does; the list is empty until the signal comes.
+    """Make SIGTERM end a command as Ctrl-C does. Yields a list, empty until the signal arrives.
 
-    A second SIGTERM ends the process at once, as usual. So does the first in one of several
-    processes: if one fails, their launcher ends the others, and says so.
+    A second SIGTERM ends the process at once. So does the first in a training of several processes
+    (``WORLD_SIZE`` above 1): if one of them fails, their launcher ends the others and reports it.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def end(number: int, _: object) -> None:
-        came.append(number)
+        received.append(number)
         signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    usual = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    is_default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
-    if not (usual and alone and threading.current_thread() is threading.main_thread()):
-        yield came
+    if not (is_default and alone and threading.current_thread() is threading.main_thread()):
+        yield received
         return
     signal.signal(signal.SIGTERM, end)
     try:
-        yield came
+        yield received
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def if_interrupted(tell: Callable[[], str] = _nothing) -> None:
-    """If Ctrl-C ends the command, print what ``tell`` says of finished work and how to continue."""
-    global _tell_what_stands
-    _tell_what_stands = tell
+def if_interrupted(describe: Callable[[], str] = _nothing) -> None:
+    """Set what an interrupted command prints: which work is kept, and how to continue."""
+    global _describe_kept_work
+    _describe_kept_work = describe
 
 
 def interrupted(how: str = "interrupted") -> str:
     """The last line of an interrupted command; ``how``: what ended it."""
-    # Neither an error in looking at the work, nor a second Ctrl-C, must hide that line.
+    # The line is printed even if describing the work fails or Ctrl-C comes a second time.
     with contextlib.suppress(Exception, KeyboardInterrupt):
-        return "; ".join(filter(None, (how, _tell_what_stands())))
+        return "; ".join(filter(None, (how, _describe_kept_work())))
     return how
 
 
 def kept(folder: Path) -> str:
-    """What to say of interrupted work whose finished parts are in ``folder``."""
+    """What an interrupted command says if it keeps its finished work in ``folder``."""
     if any(next(folder.rglob(pattern), None) for pattern in _PIECES):
-        return f"what is done is kept in {folder}, and the same command goes on"
+        return f"finished work is kept in {folder}; run the same command to continue"
     if folder.exists():
-        return "nothing that could be kept was done yet; the same command begins again"
-    return "the same command begins again, or finds all done"
+        return "there is no finished work to keep; run the same command to start over"
+    return "run the same command again: it starts over, unless all was done"
 
 
 def whether_written(path: Path) -> Callable[[], str]:
-    """Says later whether a file was written after this call; for work that is kept nowhere else."""
+    """A function that says whether ``path`` was written since; for work that is kept only there."""
     before = _stamp(path)
     return lambda: f"{path} was {'not ' if _stamp(path) == before else ''}written"
 

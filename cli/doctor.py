@@ -13,7 +13,8 @@ from dupmae_cli.options import JsonOption
 def doctor(json: JsonOption = False) -> None:
     """Check Java, Lucene, FAISS, torch, threads and memory; say how to fix problems.
 
-    The exit code is 0 if the toolkit can be used and 1 if something that it needs is missing.
+    Prints a line for each check: ok, note or MISSING, what was found, and what to do about it. The
+    exit code is 0 if the toolkit can be used and 1 if something that it needs is missing.
 
     [bold]Examples:[/bold]
 

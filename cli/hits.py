@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_table(query: str, hits: list[Hit], mode: str) -> None:
-    """Rank, score and its parts, id, title, and the part of the text that fits the query best."""
+    """Print rank, score and its parts, id, title, and the excerpt that fits the query best."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -30,13 +30,13 @@ def print_table(query: str, hits: list[Hit], mode: str) -> None:
         cells: list[Any] = [str(hit.rank), f"{hit.score:.4f}"]
         if mode == "hybrid":
             cells += [f"{hit.dense:.4f}", f"{hit.lexical:.4f}"]
-        # Text, not str: brackets in an id or a title are not markup.
+        # Text, not str: rich would read brackets in an id or a title as markup.
         table.add_row(*cells, Text(clean(hit.id)), text)
     Console().print(table)
 
 
 def snippet(text: str, query: str, length: int = 160) -> str:
-    """The part of a text that has most of the query's longer words, on one line."""
+    """An excerpt of a text, on one line, from where most of the query's longer words are found."""
     line = clean(text)
     if len(line) <= length:
         return line
@@ -56,5 +56,5 @@ def snippet(text: str, query: str, length: int = 160) -> str:
 
 
 def clean(text: str) -> str:
-    """One line, without control characters, which could steer the terminal."""
+    """The text on one line, without control characters, which could manipulate the terminal."""
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))

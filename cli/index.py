@@ -28,29 +28,37 @@ if TYPE_CHECKING:
 def index(
     source: TextsArgument,
     index: Annotated[
-        Path, typer.Option("--index", "-i", help="The folder to build in, or to continue in.")
+        Path,
+        typer.Option(
+            "--index", "-i", help="The folder for the index; an interrupted build continues in it."
+        ),
     ],
-    model: Annotated[str | None, model_option("builtin; of ENCODED, its own")] = None,
+    model: Annotated[
+        str | None, model_option("builtin; for ENCODED, the one that encoded it")
+    ] = None,
     faiss: FaissOption = "Flat",
     max_impact: Annotated[
-        int, typer.Option(help="The largest integer that a lexical weight is stored as.")
+        int, typer.Option(help="Lexical weights are stored as integers from 1 to this.")
     ] = 255,
     segment_size: Annotated[
-        int, typer.Option(help="Documents in a segment. One segment at a time is in memory.")
+        int, typer.Option(help="Documents per segment. One segment at a time is held in memory.")
     ] = 100_000,
     max_length: MaxLengthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     skip_invalid: SkipInvalidOption = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the index that is there.")
+        bool, typer.Option("--overwrite", help="Replace the existing index.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Build an index: dense vectors in FAISS, lexical ones in Lucene, side by side.
 
-    If interrupted, the same command continues. An index that is being replaced stays as it was
-    until the new one is complete.
+    CORPUS is encoded first; ENCODED already is. The index is a folder: ask it questions with
+    `dupmae search`, change it with `dupmae add` and `dupmae delete`.
+
+    If interrupted, run the same command to continue. With --overwrite, the existing index stays as
+    it is until the new one is complete.
 
     [bold]Examples:[/bold]
 
@@ -71,14 +79,14 @@ def index(
 
     began = time.perf_counter()
     check_target(index, overwrite)
-    stood = (index / MANIFEST_FILE).exists()
+    replaces = (index / MANIFEST_FILE).exists()
 
-    def what_stands() -> str:
-        said = console.kept(index / BUILDING_FOLDER)
-        building = stood and (index / BUILDING_FOLDER).exists()
-        return f"{said}; the index that stands there is as it was" if building else said
+    def describe_kept_work() -> str:
+        kept = console.kept(index / BUILDING_FOLDER)
+        unchanged = replaces and (index / BUILDING_FOLDER).exists()
+        return f"{kept}; the existing index is unchanged" if unchanged else kept
 
-    console.if_interrupted(what_stands)
+    console.if_interrupted(describe_kept_work)
     options = BuildOptions(faiss, max_impact, segment_size)
     if EncodedCorpus.is_one(source):
         if max_length is not None or skip_invalid:

@@ -11,7 +11,7 @@ from dupmae_cli.options import IndexOption, JsonOption
 def info(index: IndexOption, json: JsonOption = False) -> None:
     """Describe an index: documents, encoder, quantisation error, sizes.
 
-    `dupmae verify` tells whether it is undamaged.
+    Only the manifest is read: `dupmae verify` checks the index for damage.
 
     [bold]Examples:[/bold]
 
@@ -30,7 +30,7 @@ def info(index: IndexOption, json: JsonOption = False) -> None:
 
 
 def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """The lines of `dupmae info`: a name and a text each."""
+    """The lines of `dupmae info`, each a name and a text."""
     encoder, impacts, sizes = values["encoder"], values["impacts"], values["bytes"]
     error = impacts["error"]
     lines = [
@@ -41,7 +41,8 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
             "encoder",
             f"{encoder['name']}: {encoder['dense_dim']} dimensions, "
             f"{encoder['vocabulary_size']:,} terms, texts of up to {encoder['max_length']} tokens, "
-            f"queries of {encoder['query_max_length']}; weights {encoder['weights_sha256'][:12]}",
+            f"queries of up to {encoder['query_max_length']}; "
+            f"weights {encoder['weights_sha256'][:12]}",
         ),
         (
             "score",
@@ -50,8 +51,8 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("dense", f"FAISS {values['faiss']}, inner product"),
         (
             "lexical",
-            f"{values['terms_per_document']:,.1f} terms a document; impacts up to "
-            f"{impacts['max_impact']}, a step is {impacts['step']:.3g}, error "
+            f"{values['terms_per_document']:,.1f} terms per document; impacts up to "
+            f"{impacts['max_impact']} in steps of {impacts['step']:.3g}, error "
             f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most, "
             f"{error['clipped']:,} clipped",
         ),
@@ -68,18 +69,18 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _source(values: dict[str, Any]) -> str:
-    source, changes = values["source"] or "not known", values["generation"]
+    source, changes = values["source"] or "unknown", values["generation"]
     if not changes:
         return source
-    return f"{source}, for what was built; {changes:,} change{'s' * (changes > 1)} since"
+    return f"{source}, when it was built; {changes:,} change{'s' * (changes > 1)} since"
 
 
 def _about_leftover(name: str) -> str:
-    """What to say of a file or folder that is not part of the index it lies in."""
+    """What to say about a file or folder in the index's folder that is not part of the index."""
     from dupmae_toolkit.index.layout import ADDING_FOLDER, BUILDING_FOLDER
 
     if name == BUILDING_FOLDER:
-        return "of a build, under way or interrupted; the same `dupmae index` goes on"
+        return "of a build, running or interrupted; the same `dupmae index` continues it"
     if name == ADDING_FOLDER:
-        return "of an addition, under way or interrupted; the same `dupmae add` goes on"
-    return "of no use, unless a search that is under way reads it; gone with a later change"
+        return "of an addition, running or interrupted; the same `dupmae add` continues it"
+    return "not used, except by searchers that opened it earlier; a later change removes it"

@@ -1,4 +1,4 @@
-"""The application: all commands, and one line and an exit code for every error."""
+"""The application: it runs the commands and turns every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from dupmae_toolkit.errors import DupMAEError
 
 PROGRAM = "dupmae"
 
-#: By name, in the order of the help.
+#: The commands by name, in the order in which the help lists them.
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "encode": encode,
@@ -53,13 +53,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 
-# As shells count a process that Ctrl-C ended, and one that SIGTERM did.
+# The exit codes that shells give to a process ended by Ctrl-C or by SIGTERM: 128 + the signal.
 _INTERRUPTED = 130
 _TERMINATED = 143
 
 
 def _without_flag_types(parameters: list[Any]) -> list[Any]:
-    """Leave out the type of flags in the help: Typer writes `<bool>`, but they take no value."""
+    """Hide the type of flags in the help: Typer shows `<bool>`, but a flag takes no value."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
@@ -79,7 +79,11 @@ class _Group(TyperGroup):
 app = typer.Typer(
     name=PROGRAM,
     cls=_Group,
-    help="Train DupMAE encoders, index both their vectors, search, and evaluate.",
+    help=(
+        "Train DupMAE encoders, and index, search and evaluate their dense and lexical vectors.\n\n"
+        "Start with `dupmae demo`, which needs no data. `dupmae COMMAND --help` explains a command "
+        "and shows examples. `dupmae doctor` checks this machine."
+    ),
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -90,10 +94,10 @@ app = typer.Typer(
 def application(
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and stop."),
     debug: bool = typer.Option(
-        False, "--debug", help="Show tracebacks of errors. May stand anywhere."
+        False, "--debug", help="Print a traceback with an error. Can be given anywhere."
     ),
 ) -> None:
-    """Train DupMAE encoders, index both their vectors, search, and evaluate."""
+    """The options of the application itself."""
     if version:
         print(f"{PROGRAM} {__version__}")
         raise typer.Exit
@@ -104,7 +108,7 @@ for _name, _command in COMMANDS.items():
 
 
 def main(arguments: list[str] | None = None, program: str = PROGRAM) -> None:
-    """Run the command line and exit; ``program``: how it was called, for usage lines.
+    """Run the command line and exit; ``program``: the name that usage lines show.
 
     0: done, 1: failed, 2: refused, 130: interrupted, 143: ended by SIGTERM.
     """
@@ -124,8 +128,8 @@ def _run(
 ) -> int:
     console.if_interrupted()
     if program != PROGRAM and words and words[0] in ("--install-completion", "--show-completion"):
-        # A shell completes the words of one command, and that is not `python`.
-        return _refuse(f"completion is for the command `{PROGRAM}`: call `{PROGRAM} {words[0]}`", 2)
+        # Completion is installed for a command by its name, and `python` is not ours.
+        return _refuse(f"completion is for the command `{PROGRAM}`: run `{PROGRAM} {words[0]}`", 2)
     try:
         code = app(words, prog_name=program, standalone_mode=False) or 0
         sys.stdout.flush()  # here, where a closed pipe can be handled
@@ -142,7 +146,7 @@ def _run(
             traceback.print_exc()
         return _refuse(str(error), error.exit_code)
     except Exception as error:
-        # Usage errors are click's. Some versions of Typer bring click under another name.
+        # A usage error is click's, but some versions of Typer ship click under another name.
         if hasattr(error, "format_message"):
             context = getattr(error, "ctx", None)
             if type(error).__name__ == "NoArgsIsHelpError":
@@ -150,7 +154,7 @@ def _run(
             command = context.command_path if context else program
             hint = ""
             if type(error).__name__ == "NoSuchOption":
-                hint = " What begins with a dash and is no option goes after -- at the end."
+                hint = " An argument that begins with a dash goes after -- at the end."
                 if command.endswith(" delete"):
                     hint = " Ids that begin with a dash go after -- at the end, or into a --file."
             return _refuse(f"{error.format_message()}{hint} See `{command} --help`.", 2)

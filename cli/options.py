@@ -1,8 +1,8 @@
-"""The options that several commands share, each declared once with its one help text.
+"""The options that several commands share, each declared once, with one help text.
 
-The names that end in ``Option`` or ``Argument`` are types of parameters, as in
-``device: DeviceOption = None``. Where the commands differ in what None stands for, a function makes
-the option and takes the words for that default.
+Names that end in ``Option`` or ``Argument`` are parameter types, as in
+``device: DeviceOption = None``. Where None means something else in each command, a function makes
+the option; its argument is the text that the help shows as the default.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Missing(StrEnum):
     MIN = "min"
 
 
-# What comes in.
+# Input.
 
 CORPORA = (
     "A BEIR folder or zip, JSON lines (plain, .gz, .xz; with _id, id, docid or doc_id; title; "
@@ -56,35 +56,35 @@ TextsArgument = Annotated[
     str,
     typer.Argument(
         metavar="CORPUS|ENCODED",
-        help=f"{CORPORA}; or a folder that `dupmae encode` wrote.",
+        help=f"{CORPORA}; or a folder written by `dupmae encode`.",
     ),
 ]
 SkipInvalidOption = Annotated[
     bool,
     typer.Option(
         "--skip-invalid",
-        help="Leave out lines that are not valid documents, such as those without text, and "
-        "count them.",
+        help="Skip lines that are not valid documents, such as those without text, and report "
+        "them.",
     ),
 ]
-IndexOption = Annotated[Path, typer.Option("--index", "-i", help="The index's folder.")]
+IndexOption = Annotated[Path, typer.Option("--index", "-i", help="The folder of the index.")]
 _SPLIT = "The split of a BEIR data set, such as test."
 SplitOption = Annotated[str, typer.Option("--split", help=_SPLIT)]
 
 
 def split_option(default: str) -> Any:
-    """``--split``; ``default``: what is taken without it."""
+    """``--split``; ``default``: the text that the help shows as the default."""
     return typer.Option("--split", help=_SPLIT, show_default=default)
 
 
 # The encoder, and where it runs.
 
-_MODEL = "The encoder: builtin, a folder or a hub id."
+_MODEL = "The encoder: builtin, a folder or a Hugging Face hub id."
 ModelOption = Annotated[str, typer.Option("--model", help=_MODEL)]
 
 
 def model_option(default: str) -> Any:
-    """``--model`` of commands that know another encoder than the built-in one; see ``default``."""
+    """``--model`` where the default may be another encoder than the built-in one."""
     return typer.Option("--model", help=_MODEL, show_default=default)
 
 
@@ -92,7 +92,9 @@ IndexModelOption = Annotated[str | None, model_option("the one that the index na
 DeviceOption = Annotated[
     str | None,
     typer.Option(
-        "--device", help="cpu, cuda, cuda:1, mps …", show_default="a CUDA GPU if there is one"
+        "--device",
+        help="Where the model runs: cpu, cuda, cuda:1, mps …",
+        show_default="a CUDA GPU if there is one, else cpu",
     ),
 ]
 PrecisionOption = Annotated[
@@ -103,7 +105,7 @@ MaxLengthOption = Annotated[
     int | None,
     typer.Option(
         "--max-length",
-        help="Tokens kept of a text, special tokens included.",
+        help="Tokens to keep of each text, special tokens included; the rest is cut off.",
         show_default="the model's",
     ),
 ]
@@ -111,26 +113,30 @@ MaxLengthOption = Annotated[
 # The index.
 
 FaissOption = Annotated[
-    str, typer.Option("--faiss", help="A FAISS factory string: Flat, HNSW32, IVF1024,Flat, PQ64 …")
+    str,
+    typer.Option(
+        "--faiss", help="A FAISS factory string: Flat (exact), HNSW32, IVF1024,Flat, PQ64 …"
+    ),
 ]
 WaitOption = Annotated[
     float,
-    typer.Option("--wait", help="Seconds to wait while another process changes the index."),
+    typer.Option("--wait", help="Seconds to wait if another process is changing the index."),
 ]
 
 # Searching and fusing.
 
-_HITS = "Hits kept for a query."
+_HITS = "Hits to return for each query."
 KOption = Annotated[int, typer.Option("-k", "--k", help=_HITS)]
 
 
 def k_option(default: str) -> Any:
-    """``-k`` whose default depends; ``default`` says on what."""
+    """``-k`` where the default depends on the other options."""
     return typer.Option("-k", "--k", help=_HITS, show_default=default)
 
 
 FusionOption = Annotated[
-    Method, typer.Option("--fusion", help="How hybrid scores come from dense and lexical ones.")
+    Method,
+    typer.Option("--fusion", help="How dense and lexical scores are combined into a hybrid score."),
 ]
 HybridWeightsOption = Annotated[
     str | None,
@@ -154,14 +160,16 @@ RrfOption = Annotated[float, typer.Option("--rrf-k", help="The k in rrf's 1 / (k
 ExactOption = Annotated[
     bool,
     typer.Option(
-        "--exact", help="Search deeper until every ranking is proven to be that of all documents."
+        "--exact",
+        help="Search deeper until each ranking is proven to be the one that scoring every document "
+        "would give.",
     ),
 ]
 TagOption = Annotated[
     str | None,
     typer.Option(
         "--tag",
-        help="The run's name, in its last column.",
+        help="The name of the run, written in its last column.",
         show_default="named after the mode or method",
     ),
 ]
@@ -171,13 +179,14 @@ TagOption = Annotated[
 MarginOption = Annotated[
     float | None,
     typer.Option(
-        "--margin", help="Leave out negatives that score above the best positive minus this."
+        "--margin",
+        help="Leave out negatives that score above the best positive's score minus this.",
     ),
 ]
 MarginRatioOption = Annotated[
     float | None,
     typer.Option(
-        "--margin-ratio", help="The same margin as a share of the positive's score, as in 0.05."
+        "--margin-ratio", help="The margin as a fraction of the best positive's score, as in 0.05."
     ),
 ]
 
@@ -185,7 +194,9 @@ MarginRatioOption = Annotated[
 
 MeasuresOption = Annotated[
     str,
-    typer.Option("--measures", help="Names as ir_measures or trec_eval write them, in one string."),
+    typer.Option(
+        "--measures", help="Measures, named as in ir_measures or trec_eval, in one quoted string."
+    ),
 ]
 MEASURES = "nDCG@10 R@100 RR@10 AP@1000"
 JsonOption = Annotated[

@@ -1,4 +1,4 @@
-"""The TREC run that `dupmae search` and `dupmae fuse` write: checked before, told of after."""
+"""What `dupmae search` and `dupmae fuse` check before they write a TREC run, and report after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_run(path: Path, tag: str | None) -> None:
-    """Refuse, before the work, a file or a tag that could not be written after it."""
+    """Refuse, before the work begins, a file or a tag that could not be written at its end."""
     from dupmae_toolkit.collection.lines import check_id
     from dupmae_toolkit.files import check_file_output
 
@@ -22,7 +22,7 @@ def check_run(path: Path, tag: str | None) -> None:
 
 
 def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:
-    """Say what was written to ``path``, in a line or as JSON. ``how``: the mode or the method."""
+    """Report what was written to ``path``, in a line or as JSON. ``how``: the mode or method."""
     hits = sum(len(ranking) for ranking in run.topics.values())
     certificate = run.metadata.get("certificate")
     if json:

@@ -39,8 +39,9 @@ def add(
 ) -> None:
     """Add documents to an index, all of them in one step.
 
-    Running searches see the index as it was. An interrupted run has added nothing; the same command
-    continues.
+    CORPUS is encoded by the index's encoder; ENCODED must come from the same one. An id that is
+    already in the index is refused unless --replace is given. Searchers that are open keep the
+    state that they opened. An interrupted run has added nothing: run the same command to continue.
 
     [bold]Examples:[/bold]
 
@@ -81,14 +82,16 @@ def add(
         )
         done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
         console.say_left_out(corpus)
-    _tell(index, done, json)
+    _report(index, done, json)
 
 
 def delete(
     index: IndexOption,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of documents.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="Ids of documents to delete.")
+    ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="A file with an id on each line; - is stdin.")
+        Path | None, typer.Option("--file", help="A file of ids, one per line; - for stdin.")
     ] = None,
     ignore_missing: Annotated[
         bool, typer.Option("--ignore-missing", help="Ignore ids that are not in the index.")
@@ -98,9 +101,9 @@ def delete(
 ) -> None:
     """Delete documents from an index, all of them in one step.
 
-    All or none: if an id is not in the index, nothing is deleted, unless --ignore-missing is given.
-    Disk space is freed when a segment is merged, or by `dupmae compact`. Ids that begin with a dash
-    go after `--` at the end, or into a --file.
+    If an id is not in the index, nothing is deleted, unless --ignore-missing is given. Disk space
+    is freed when segments are merged, or by `dupmae compact`. Ids that begin with a dash go after
+    `--` at the end, or into a --file.
 
     [bold]Examples:[/bold]
 
@@ -120,13 +123,14 @@ def delete(
     if not names:
         raise InputError("nothing to delete: give ids, or a file of ids with --file")
     tell_if_interrupted(index)
-    _tell(index, delete_documents(index, names, ignore_missing=ignore_missing, wait=wait), json)
+    _report(index, delete_documents(index, names, ignore_missing=ignore_missing, wait=wait), json)
 
 
 def compact(index: IndexOption, wait: WaitOption = 60.0, json: JsonOption = False) -> None:
     """Rewrite an index without deleted documents, in as few segments as possible.
 
-    Search results stay the same. Nothing is encoded again.
+    This frees the disk space of deleted documents. Search results stay the same, and nothing is
+    encoded again.
 
     [bold]Examples:[/bold]
 
@@ -135,30 +139,30 @@ def compact(index: IndexOption, wait: WaitOption = 60.0, json: JsonOption = Fals
     from dupmae_toolkit.index.updates import compact_index
 
     tell_if_interrupted(index)
-    _tell(index, compact_index(index, wait=wait, progress=console.bar), json)
+    _report(index, compact_index(index, wait=wait, progress=console.bar), json)
 
 
 def tell_if_interrupted(index: Path, folder: Path | None = None) -> None:
-    """After Ctrl-C, say whether the index was changed; ``folder``: where unfinished work is kept.
+    """If interrupted, say whether the index was changed; ``folder``: where encoded texts are kept.
 
-    Raises InputError where there is no index.
+    Raises InputError if there is no index.
     """
     from dupmae_toolkit.index.manifest import Manifest
 
     before = Manifest.load(index)
 
-    def tell() -> str:
+    def describe_kept_work() -> str:
         if Manifest.load(index) != before:
             return f"{index} was changed, by this command or another: `dupmae info` describes it"
-        how = "the same command begins again"
+        how = "run the same command to start over"
         if folder is not None and folder.exists():
             how = console.kept(folder)
-        return f"{index} is as it was; {how}"
+        return f"{index} is unchanged; {how}"
 
-    console.if_interrupted(tell)
+    console.if_interrupted(describe_kept_work)
 
 
-def _tell(index: Path, done: Update, json: bool) -> None:
+def _report(index: Path, done: Update, json: bool) -> None:
     from dataclasses import asdict
 
     counts = asdict(done)
@@ -172,11 +176,11 @@ def _tell(index: Path, done: Update, json: bool) -> None:
         words.append(f"{done.missing:,} not in the index")
     if done.merged:
         words.append(f"{done.merged:,} rewritten in merging")
-    said = ", ".join(words) or "nothing to do"
+    changes = ", ".join(words) or "nothing to do"
     left = "1 document" if done.documents == 1 else f"{done.documents:,} documents"
-    console.say(f"{index}: {said}; {left}, change {done.generation:,}")
+    console.say(f"{index}: {changes}; {left}, change {done.generation:,}")
     if done.put_off:
         console.say(
-            f"merging its segments was put off: {done.put_off}; the next change tries again, and "
-            "so does `dupmae compact`"
+            f"merging its segments was postponed: {done.put_off}; the next change tries again, or "
+            "run `dupmae compact`"
         )

@@ -97,13 +97,11 @@ def test_it_is_answered_in_one_line_and_the_same_command_goes_on(
     assert (code, err.count("\n")) == (143, 0), err
     assert err.startswith("dupmae: ended by SIGTERM; ")
     if step == ENCODING:
-        assert err.endswith(
-            "nothing that could be kept was done yet; the same command begins again"
-        )
+        assert err.endswith("there is no finished work to keep; run the same command to start over")
     else:
-        assert "what is done is kept in" in err
+        assert "finished work is kept in" in err
     if before:
-        assert f"{index} is as it was; " in err
+        assert f"{index} is unchanged; " in err
         assert Manifest.load(index) == before
     assert not list(tmp_path.rglob(".tmp-*"))
     assert run(capsys, *typed)[0] == 0

@@ -229,13 +229,13 @@ def test_ctrl_c_says_what_stands_and_the_same_command_goes_on(
     assert (code, out, err.strip().count("\n")) == (130, "", 0)
     assert err.strip().startswith("dupmae: interrupted; ")
     assert len([*where.rglob("part-*.parquet")]) == encoded
-    kept = f"what is done is kept in {where}, and the same command goes on\n"
-    nothing = "nothing that could be kept was done yet; the same command begins again\n"
+    kept = f"finished work is kept in {where}; run the same command to continue\n"
+    nothing = "there is no finished work to keep; run the same command to start over\n"
     assert err.endswith(kept if encoded else nothing)
     if command == "add":
-        assert f"{index} is as it was; " in err
+        assert f"{index} is unchanged; " in err
         info = run(capsys, "info", "--index", index)[1]
-        assert ".adding: of an addition, under way or interrupted; the same `dupmae add`" in info
+        assert ".adding: of an addition, running or interrupted; the same `dupmae add`" in info
     assert run(capsys, *typed)[0] == 0
     if command == "add":
         assert len(found(capsys, index, words[0])) == 13
@@ -265,9 +265,9 @@ def test_what_an_index_was_built_of_is_told_apart_from_what_came_later(
     assert f"source       {built_of}\n" in run(capsys, "info", "--index", index)[1]
     run(capsys, "add", write(tmp_path / "more.jsonl", {"new": words[0]}), "--index", index)
     told = run(capsys, "info", "--index", index)[1]
-    assert f"source       {built_of}, for what was built; 1 change since\n" in told
+    assert f"source       {built_of}, when it was built; 1 change since\n" in told
     run(capsys, "delete", "new", "--index", index)
-    assert "what was built; 2 changes since\n" in run(capsys, "info", "--index", index)[1]
+    assert "when it was built; 2 changes since\n" in run(capsys, "info", "--index", index)[1]
 
 
 def test_ids_that_look_like_options_are_deleted_as_the_message_says(
@@ -280,7 +280,7 @@ def test_ids_that_look_like_options_are_deleted_as_the_message_says(
     code, _, err = run(capsys, "delete", "--index", index, "--", "-x", "--y")
     assert (code, "2 deleted" in err) == (0, True)
     said = refused(capsys, index, "search", "--index", index, "-flag of a compiler")
-    assert "What begins with a dash and is no option goes after -- at the end." in said
+    assert "An argument that begins with a dash goes after -- at the end." in said
 
 
 def test_lines_that_were_left_out_are_counted(tmp_path, index, words, capsys) -> None:

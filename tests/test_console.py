@@ -54,11 +54,11 @@ def test_what_cannot_be_told_or_is_interrupted_once_more_ends_in_one_word(error)
 )
 def test_work_is_called_kept_where_any_of_it_is(tmp_path: Path, piece: str, whole: bool) -> None:
     folder = tmp_path / "work"
-    assert console.kept(folder) == "the same command begins again, or finds all done"
+    assert console.kept(folder) == "run the same command again: it starts over, unless all was done"
     (folder / piece).parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True)
     if piece:
         (folder / piece).write_text("x")
-    kept = f"what is done is kept in {folder}, and the same command goes on"
-    nothing = "nothing that could be kept was done yet; the same command begins again"
+    kept = f"finished work is kept in {folder}; run the same command to continue"
+    nothing = "there is no finished work to keep; run the same command to start over"
     assert console.kept(folder) == (kept if whole else nothing)
