@@ -40,13 +40,15 @@ def beir(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The folder for runs, metrics, texts and index."),
+        typer.Option(
+            "--output", "-o", help="The folder for the runs, metrics, encoded texts and index."
+        ),
     ],
     split: SplitOption = "test",
     model: ModelOption = "builtin",
     k: KOption = 1000,
     bm25: Annotated[
-        bool, typer.Option("--bm25", help="Run Lucene's BM25, too (k1 0.9, b 0.4).")
+        bool, typer.Option("--bm25", help="Also run Lucene's BM25 (k1 0.9, b 0.4).")
     ] = False,
     fusion: FusionOption = Method.SUM,
     weights: HybridWeightsOption = None,
@@ -61,10 +63,11 @@ def beir(
     """Run a BEIR data set: encode, index, search in every mode, and measure.
 
     OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json, which
-    --json prints. It also keeps the encoded texts and the index: a second call
-    uses them again, and an interrupted one continues. --fusion, --weights and
-    --exact concern the hybrid run. If a folder or zip holds several data sets
-    (CQADupStack), the mean of their means is shown, too.
+    --json also prints. The encoded texts and the index are kept there, and a second
+    call reuses them; if interrupted, run the same command to continue. --fusion,
+    --weights and --exact apply to the hybrid run. If a folder or zip holds several
+    data sets (CQADupStack), each gets a folder in OUTPUT, and the mean of their
+    means is shown, too.
 
     [bold]Examples:[/bold]
 
@@ -93,7 +96,7 @@ def beir(
         faiss=faiss,
         measures=tuple(split_measures(measures)),
     )
-    open_checked(dataset, options)  # before the time that loading a model takes
+    open_checked(dataset, options)  # before a model is loaded, which takes seconds
     make_folder(output)
     console.if_interrupted(lambda: console.kept(output))
     try:
@@ -105,7 +108,7 @@ def beir(
         )
     finally:
         with contextlib.suppress(OSError):
-            output.rmdir()  # only if nothing was put into it
+            output.rmdir()  # succeeds only if it is empty
     for result in results:
         console.say(_summary(result))
     if json:
@@ -121,7 +124,7 @@ def _summary(result: BeirResult) -> str:
     if result.skipped:
         line += f"; {result.left_out}"
     if result.reused:
-        line += f"; used again: {', '.join(result.reused)}"
+        line += f"; reused: {', '.join(result.reused)}"
     return line
 
 

@@ -1,4 +1,4 @@
-"""`dupmae demo`: index, search and measure documents that every machine has."""
+"""`dupmae demo`: index, search and measure the documentation that comes with Python."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def demo(
     ] = _INDEX,
     model: ModelOption = "builtin",
     questions: Annotated[
-        int | None, typer.Option(help="How many of the questions to ask.", show_default="all")
+        int | None, typer.Option(help="The number of questions to ask.", show_default="all")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -35,7 +35,10 @@ def demo(
 
     The documents are the thousands of docstrings in the standard library of the
     Python that runs this. The questions, with graded judgements, come with the
-    package. Nothing is downloaded. A second run uses the same index.
+    package. Nothing is downloaded.
+
+    The index stays in the folder of --index, and a second run uses it again. The
+    last line printed is a command to search it yourself.
 
     [bold]Examples:[/bold]
 
@@ -65,13 +68,13 @@ _QUESTION = "how do I read a file line by line"
 
 def _hint(index: Path, model: str) -> str:
     """A command to try next."""
-    # An index names its encoder, and that is not always enough to find a folder of the user's.
+    # An index names its encoder, but a name may not be enough to find a folder of the user's.
     words = ["--index", str(index)] + (["--model", model] if model != "builtin" else [])
     return f'{_program()} search {shlex.join(words)} "{_QUESTION}"'
 
 
 def _program() -> str:
-    """What a shell runs this program by: ``dupmae`` if that is on the PATH, else where it is."""
+    """The shell command that runs this program: ``dupmae`` if it is on the PATH, else its path."""
     path = sys.argv[0]
     if os.path.basename(path) != "dupmae":  # as in `python -m dupmae_toolkit`
         path = os.path.join(os.path.dirname(sys.executable), "dupmae")
@@ -84,17 +87,17 @@ def _program() -> str:
 
 
 def _silent(message: str) -> None:
-    """Leave out notes, which are for people."""
+    """Print no notes, for ``--json``."""
 
 
 def _show_examples(report: DemoReport) -> None:
-    """How the questions were chosen; for each hit its rank, score, id and how its text begins."""
+    """Print how the questions were chosen, and each hit's rank, score, id and start of its text."""
     from dupmae_cli.hits import clean
 
     width = shutil.get_terminal_size().columns
     print(
-        f"\n{len(report.examples)} of {report.questions} questions: those whose hits are graded "
-        "best. The table measures all."
+        f"\n{len(report.examples)} of {report.questions} questions: those whose hits have the "
+        "best grades. The table measures all."
     )
     for question, hits in report.examples:
         print(f"\n{question}")
@@ -114,15 +117,15 @@ def _show_measures(report: DemoReport) -> None:
     table.add_column("mode", no_wrap=True)
     for name in next(iter(report.modes.values())).measures:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("ms a question", justify="right", no_wrap=True)
+    table.add_column("ms per question", justify="right", no_wrap=True)
     for mode, found in report.modes.items():
         values = [f"{value:.3f}" for value in found.measures.values()]
         table.add_row(_NAMES.get(mode, mode), *values, f"{found.milliseconds:.1f}")
     Console(highlight=False, markup=False).print(table)
     if report.missing:
         console.say(
-            f"this Python does not document {len(report.missing)} of the judged names; they and "
-            f"{len(report.dropped)} questions that lost all of theirs are left out"
+            f"this Python does not document {len(report.missing)} of the judged names; they are "
+            f"left out, and so are {len(report.dropped)} questions that have no other answer"
         )
 
 

@@ -1,4 +1,4 @@
-"""`dupmae encode`: a corpus, or queries, into both vectors, as Parquet."""
+"""`dupmae encode`: encode a corpus or queries into both vectors, written as Parquet."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class DenseDtype(StrEnum):
 def encode(
     corpus: CorpusArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to write to, or to continue in.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="The folder to write to; an interrupted run continues in it."
+        ),
     ],
     model: ModelOption = "builtin",
     max_length: MaxLengthOption = None,
@@ -47,7 +50,7 @@ def encode(
         typer.Option(
             metavar="<int>",
             min=1,
-            help="Texts in a part. An interruption loses at most one part.",
+            help="Texts per Parquet file. An interruption loses at most one file.",
             show_default="2048",
         ),
     ] = None,
@@ -58,8 +61,11 @@ def encode(
 ) -> None:
     """Encode texts into dense and lexical vectors, and write them as Parquet.
 
-    Both vectors come from one pass. If interrupted, the same command continues; a finished folder
-    is used as it is. Texts longer than the model's limit are cut and counted.
+    Both vectors of a text come from one pass of the model. OUTPUT is a folder of Parquet files and
+    a manifest. Pass it to `dupmae index` in place of a corpus or, if it holds queries, to
+    `dupmae search --queries`. Texts longer than the model's limit are cut and counted.
+
+    If interrupted, run the same command to continue. A finished folder is used as it is.
 
     [bold]Examples:[/bold]
 
@@ -92,7 +98,7 @@ def encode(
     encoder = load_encoder(model, device=device, precision=precision.value, **changes)
     kept = getattr(encoder.info, limit)
     if max_length is not None and kept != max_length:
-        console.say(f"{model}: has room for {kept} tokens, not {max_length}")
+        console.say(f"{model}: has room for {kept} tokens, not for --max-length {max_length}")
     console.if_interrupted(lambda: console.kept(output))
     began = time.perf_counter()
     encoded = encode_corpus(
@@ -117,9 +123,9 @@ def _report(encoded: EncodedCorpus, seconds: float, limit: int) -> str:
     total, newly = len(encoded), encoded.newly_encoded
     words = "queries" if encoded.kind == "queries" else "texts"
     if not newly:
-        done = f"{encoded.folder}: all {total:,} {words} stood there, encoded in the same way"
+        done = f"{encoded.folder}: all {total:,} {words} were already encoded in the same way"
     else:
-        before = f" ({total - newly:,} of {total:,} stood there)" if newly < total else ""
+        before = f" ({total - newly:,} of {total:,} were already encoded)" if newly < total else ""
         rate = newly / max(seconds, 1e-9)
         done = (
             f"{encoded.folder}: {newly:,} {words} encoded in {seconds:,.1f} s, "

@@ -1,4 +1,4 @@
-"""`dupmae eval`: measures of runs, with the values that trec_eval gives."""
+"""`dupmae eval`: measure runs, with the values that trec_eval gives."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def evaluate(
     measures: MeasuresOption = MEASURES,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     per_topic: Annotated[
-        bool, typer.Option("--per-topic", help="Print the values of every topic, too.")
+        bool, typer.Option("--per-topic", help="Also print the values of each topic.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Measure runs against judgements, with the values that trec_eval gives.
 
-    Means are over all judged topics, as with `trec_eval -c`: a topic that a run lacks counts as 0.
+    Prints a table with a row for each run. Means are over all judged topics, as with
+    `trec_eval -c`: a topic that a run lacks counts as 0.
 
     [bold]Examples:[/bold]
 
@@ -97,5 +98,5 @@ def _print_table(found: dict[str, Scores], per_topic: bool) -> None:
         cells = [f"{value:.4f}" for value in scores.means.values()]
         table.add_row(path, *cells, f"{scores.returned:,}/{scores.judged:,}")
         if scores.unjudged:
-            console.say(f"{path}: {scores.unjudged:,} topics without judgements play no part")
+            console.say(f"{path}: {scores.unjudged:,} topics without judgements are ignored")
     Console(soft_wrap=True, highlight=False, markup=False).print(table)

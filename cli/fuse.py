@@ -32,8 +32,8 @@ def fuse(
     missing: Annotated[
         Missing,
         typer.Option(
-            help="The score, after --norm, of a document in a run that lacks it: 0, or the "
-            "smallest of the run."
+            help="The score, after --norm, that a run gives to a document it lacks: 0, or the "
+            "run's smallest score for the query."
         ),
     ] = Missing.ZERO,
     k: KOption = 1000,
@@ -43,10 +43,14 @@ def fuse(
 ) -> None:
     """Fuse TREC runs into one.
 
-    rrf: Σ weight / (60 + rank), ranks from 1. sum: Σ weight × score. linear: Σ
-    weight × normalised score. combsum: Σ normalised score. combmnz: that times
-    the number of runs that hold the document. linear, combsum and combmnz
-    normalise by min-max unless --norm says otherwise. Ties break by document id.
+    OUTPUT gets the fused run, and OUTPUT.json the settings that made it. `dupmae
+    eval` measures the run.
+
+    A document's fused score, by --method. rrf: Σ weight / (60 + rank), where ranks
+    start at 1. sum: Σ weight × score. linear: Σ weight × normalised score.
+    combsum: Σ normalised score. combmnz: combsum times the number of runs that
+    hold the document. linear, combsum and combmnz normalise by min-max unless
+    --norm says otherwise. Ties are broken by document id.
 
     [bold]Examples:[/bold]
 

@@ -1,4 +1,4 @@
-"""`dupmae search`: a question against an index, or many queries into a run."""
+"""`dupmae search`: search an index for one question, or for many queries into a TREC run."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def search(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The TREC run to write for --queries.")
     ] = None,
-    k: Annotated[int | None, k_option("10 for a question, 1000 in a run")] = None,
+    k: Annotated[int | None, k_option("10 for a question, 1000 for --queries")] = None,
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="Which scores to search by.",
-            show_default="hybrid, or the only one of a Pyserini index",
+            help="Which scores to rank by.",
+            show_default="hybrid; for a Pyserini index, the only one it has",
         ),
     ] = None,
     fusion: FusionOption = Method.SUM,
@@ -73,8 +73,8 @@ def search(
     depth: Annotated[
         int | None,
         typer.Option(
-            help="Hits of each index that are fused.",
-            show_default="4 k, but 100 to 1000, and at least k",
+            help="Hits to take from the dense and from the lexical index before fusion.",
+            show_default="4 × k, but within 100 to 1000, and at least k",
         ),
     ] = None,
     exact: ExactOption = False,
@@ -84,12 +84,15 @@ def search(
     precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
 ) -> None:
-    """Search an index: a question gives a table, a file of queries a TREC run.
+    """Search an index: a question prints a table of hits, --queries writes a TREC run.
 
-    The dense and the lexical index are searched side by side. If only one of them
-    returned a document, its other score is computed from the stored vectors.
-    Documents are ranked by the weighted sum of both scores. Ties break by
-    document id.
+    The dense and the lexical index are both searched. If only one of them returns a
+    document, its other score is computed from the stored vectors. Documents are
+    ranked by the weighted sum of both scores, unless --mode or --fusion says
+    otherwise. Ties are broken by document id.
+
+    With --queries, OUTPUT gets the run, and OUTPUT.json the settings that made it.
+    `dupmae eval` measures the run.
 
     [bold]Examples:[/bold]
 
@@ -116,7 +119,7 @@ def search(
     if query is not None and not query.strip():
         raise InputError("the question has no text; give it some words")
     if query is not None and (output or tag or split):
-        raise InputError("--output, --tag and --split go with --queries; a question gives a table")
+        raise InputError("--output, --tag and --split go with --queries; a question prints a table")
     if queries is not None and output is None:
         raise InputError("--queries writes a TREC run; name its file with --output")
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
@@ -139,7 +142,7 @@ def search(
 
 
 def _check_fuses(mode: str, fuses: bool) -> None:
-    """Refuse, in a mode of one index, options that say how two are fused."""
+    """Refuse options of fusion in a mode that searches only one index."""
     from dupmae_toolkit.errors import InputError
 
     if fuses and mode != Mode.HYBRID:
@@ -175,7 +178,7 @@ def _search_one(index: Searcher, query: str, request: Request, json: bool) -> No
 
 
 def _exactness(hits: int, proven: bool, request: Request) -> str:
-    """What is known of a ranking; it says nothing of how well the hits answer the question."""
+    """Whether the ranking is proven exact; not whether the hits answer the question."""
     if proven:
         return f"exact top {hits:,}"
     if request.mode == "hybrid" and not request.fusion.is_sum:

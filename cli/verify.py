@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 def verify(
     index: IndexOption,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Check the files' names and sizes only.")
+        bool,
+        typer.Option("--quick", help="Check only which files exist, and their sizes."),
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Rebuild damaged parts from intact ones.")
+        bool, typer.Option("--repair", help="Rebuild damaged files from intact ones.")
     ] = False,
     model: IndexModelOption = None,
     device: DeviceOption = None,
@@ -39,18 +40,20 @@ def verify(
     wait: WaitOption = 60.0,
     json: JsonOption = False,
 ) -> None:
-    """Check an index for damage: every file's checksum, and whether its parts agree.
+    """Check an index for damage: every file's checksum, and whether files agree.
 
-    With --repair, damaged parts are rebuilt from intact ones, in one step that running searches do
-    not notice: Lucene and the stored impacts from each other, FAISS and the stored vectors from
-    each other, ids from any copy of them. Files that do not belong to the index are removed.
-    Vectors of which no copy is left are encoded again from the texts, by the index's own encoder:
-    that is what --model, --device and --precision are for. Of the texts, and of which documents
-    were deleted, there is one copy only: if it is lost, the command says so.
+    Prints a line for each problem. To fix them, run it with --repair.
 
-    The exit code is 0 if the index is undamaged, at once or after the repair, 1 if it was checked
-    and is damaged, and 2 if there is no index to check. Other commands that use an index, such as
-    `dupmae search`, end with 2 if damage keeps them from doing what was asked.
+    With --repair, damaged files are rebuilt from intact ones: Lucene and the stored impacts from
+    each other, FAISS and the stored vectors from each other, ids from any copy of them. Vectors
+    without an intact copy are encoded again from the texts by the index's own encoder; --model,
+    --device and --precision are for this. Files that do not belong to the index are removed. The
+    texts and the list of deleted documents have no second copy: if they are lost, the command says
+    so. The repair takes effect in one step, and does not disturb running searches.
+
+    The exit code is 0 if the index is undamaged or fully repaired, 1 if it is damaged, and 2 if
+    there is no index to check. Other commands that use an index, such as `dupmae search`, end with
+    2 if damage prevents what was asked.
 
     [bold]Examples:[/bold]
 
@@ -80,8 +83,8 @@ def verify(
     else:
         for problem in problems:
             print(problem)
-    depth = "files stand with their sizes" if quick else "no damage found"
-    console.say(f"{index}: {_count(problems) if problems else depth}")
+    fine = "all files exist and have the right sizes" if quick else "no damage found"
+    console.say(f"{index}: {_count(problems) if problems else fine}")
     if problems:
         raise typer.Exit(1)
 
@@ -95,7 +98,7 @@ def _repair(index: Path, wait: float, json: bool, model: str | None, **settings:
     from dupmae_toolkit.records import Encoder
 
     def encoder() -> Encoder:
-        # Only when it is needed, because it loads torch.
+        # Loaded only when needed, because it imports torch.
         from dupmae_toolkit.search.queries import load_encoder
 
         info = Manifest.load(index).encoder
@@ -119,18 +122,18 @@ def _repair(index: Path, wait: float, json: bool, model: str | None, **settings:
         for line in _lines(done):
             print(line)
     if not done.found:
-        said = "no damage found"
+        result = "no damage found"
     elif done.whole:
-        said = f"{_count(done.found)} found; the index is whole now"
+        result = f"{_count(done.found)} found; the index is intact now"
     else:
-        said = f"{_count(done.found)} found, {_count(done.remaining)} left"
-    console.say(f"{index}: {said}")
+        result = f"{_count(done.found)} found, {_count(done.remaining)} left"
+    console.say(f"{index}: {result}")
     if not done.whole:
         raise typer.Exit(1)
 
 
 def _lines(done: Repair) -> list[str]:
-    """A line for everything that was found, removed, rebuilt, or left damaged."""
+    """A line for each problem found, file removed, file rebuilt, and problem left."""
     lines = [f"found    {problem.path}: {problem.fault}" for problem in done.found]
     lines += [f"removed  {name}" for name in done.removed]
     lines += [f"rebuilt  {each}" for each in done.rebuilt]

@@ -354,7 +354,7 @@ def test_the_command_prints_a_table_of_modes(command, source, done):
     value = done.result.scores["hybrid"].means["nDCG@10"]
     assert rows[3][1] == f"{value:.4f}"
     assert "40 documents, 12 topics" in err
-    assert "used again: documents, queries, dense" in err
+    assert "reused: documents, queries, dense" in err
 
 
 def test_the_command_prints_one_json_document(command, source, done):

@@ -131,7 +131,7 @@ def test_a_second_call_uses_what_stands_and_says_so(dupmae, corpus, tmp_path):
     before = contents(tmp_path / "out")
     code, out, err = dupmae(corpus, "--output", tmp_path / "out", "--json")
     assert code == 0
-    assert "all 30 texts stood there" in err
+    assert "all 30 texts were already encoded" in err
     assert json.loads(out)["newly_encoded"] == 0
     assert contents(tmp_path / "out") == before
 
@@ -143,7 +143,7 @@ def test_a_continued_call_says_how_much_stood_there(dupmae, corpus, tmp_path):
     code, _, err = dupmae(corpus, "--output", output, "--part-size", 10)
     assert code == 0
     assert "10 texts encoded" in err
-    assert "(20 of 30 stood there)" in err
+    assert "(20 of 30 were already encoded)" in err
 
 
 def test_texts_that_are_cut_are_counted_at_the_limit_asked_for(dupmae, corpus, tmp_path):
@@ -164,7 +164,7 @@ def test_texts_that_are_cut_are_counted_at_the_limit_asked_for(dupmae, corpus, t
 def test_a_limit_beyond_the_models_is_lowered_and_said(dupmae, corpus, tmp_path):
     code, _, err = dupmae(corpus, "--output", tmp_path / "out", "--max-length", 1000)
     assert code == 0
-    assert "has room for 64 tokens, not 1000" in err
+    assert "has room for 64 tokens, not for --max-length 1000" in err
     assert EncodedCorpus.open(tmp_path / "out").info.max_length == 64
 
 

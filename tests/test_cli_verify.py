@@ -44,7 +44,7 @@ def test_damage_is_named_with_the_way_out_and_repaired(index: Path, capsys) -> N
         "rebuilt  segments/000001/faiss/docid: rebuilt from documents.parquet, as "
         "segments/000002/faiss/docid",
     ]
-    assert err == f"{index}: 2 problems found; the index is whole now\n"
+    assert err == f"{index}: 2 problems found; the index is intact now\n"
     assert run(capsys, "verify", "--index", index, "--repair") == (
         0,
         "",
