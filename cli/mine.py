@@ -1,4 +1,4 @@
-"""`dupmae mine`: hard negatives out of a search, or out of a run."""
+"""`dupmae mine`: take hard negatives from a search or from a run."""
 
 from __future__ import annotations
 
@@ -42,47 +42,56 @@ def mine(
         typer.Argument(
             metavar="CORPUS",
             help="A BEIR folder or zip, JSON lines, a TSV or an ir_datasets id; not needed with "
-            "--index if the queries come from elsewhere.",
+            "--index and either --queries or --pairs.",
         ),
     ] = None,
     index: Annotated[
         Path | None,
         typer.Option(
-            "--index", "-i", help="The index to search.", show_default="a temporary one of CORPUS"
+            "--index", "-i", help="The index to search.", show_default="a temporary index of CORPUS"
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Take candidates from this TREC run; search nothing."),
+        typer.Option("--run", help="Take candidates from this TREC run instead of a search."),
     ] = None,
     split: Annotated[str | None, split_option("train")] = None,
     queries: Annotated[
         str | None,
-        typer.Option(help="Queries from elsewhere: a BEIR data set, or a file with --qrels."),
+        typer.Option(
+            help="Other queries than those of CORPUS: a BEIR data set, or a file with --qrels."
+        ),
     ] = None,
     qrels: Annotated[
-        Path | None, typer.Option(help="Judgements of --queries, in TREC's or BEIR's columns.")
+        Path | None, typer.Option(help="The judgements of --queries, in TREC's or BEIR's columns.")
     ] = None,
     pairs: Annotated[
         bool,
         typer.Option("--pairs", help="Use titles as queries, and their texts as positives."),
     ] = False,
-    grade: Annotated[int, typer.Option(help="The lowest grade of a positive.")] = 1,
-    mode: Annotated[Mode, typer.Option(help="Which scores to search by.")] = Mode.HYBRID,
+    grade: Annotated[
+        int, typer.Option(help="The lowest grade that makes a document a positive.")
+    ] = 1,
+    mode: Annotated[Mode, typer.Option(help="Which scores to rank by.")] = Mode.HYBRID,
     weights: HybridWeightsOption = None,
     depth: Annotated[
         int | None,
-        typer.Option(help="Candidates for a query.", show_default="--to-rank, or 200"),
+        typer.Option(help="Candidates for each query.", show_default="--to-rank, or 200"),
     ] = None,
     from_rank: Annotated[int, typer.Option(help="The first rank to take negatives from.")] = 1,
     to_rank: Annotated[
-        int | None, typer.Option(help="The last rank.", show_default="--depth")
+        int | None,
+        typer.Option(help="The last rank to take negatives from.", show_default="--depth"),
     ] = None,
     negatives: Annotated[
-        int, typer.Option("--negatives", "-n", help="Negatives of a query, at most.")
+        int, typer.Option("--negatives", "-n", help="Negatives for each query, at most.")
     ] = 15,
     pick: Annotated[
-        Pick, typer.Option(help="Take a random sample of what passes the filters, or the top.")
+        Pick,
+        typer.Option(
+            help="Which candidates to take of those that pass the filters: a random sample, or the "
+            "top."
+        ),
     ] = Pick.RANDOM,
     seed: Annotated[int, typer.Option(help="The seed of the random sample.")] = 1,
     margin: MarginOption = None,
@@ -91,14 +100,14 @@ def mine(
         bool,
         typer.Option(
             "--drop-same-text/--keep-same-text",
-            help="Whether to leave out documents with the text of a positive, or of the query.",
+            help="Whether to leave out documents whose text is that of a positive, or the query.",
         ),
     ] = True,
     same_title: Annotated[
         bool | None,
         typer.Option(
             "--drop-same-title/--keep-same-title",
-            help="Whether to leave out documents with the title of a positive, or of the query.",
+            help="Whether to leave out documents whose title is that of a positive, or the query.",
             show_default="keep, but drop with --pairs",
         ),
     ] = None,
@@ -106,18 +115,22 @@ def mine(
         bool, typer.Option("--drop-self", help="Leave out the document that has the query's id.")
     ] = False,
     teacher_run: Annotated[
-        Path | None, typer.Option(help="A TREC run with another model's scores, to filter by.")
+        Path | None,
+        typer.Option(
+            help="A TREC run with another model's scores, to filter by; see --teacher-margin."
+        ),
     ] = None,
     teacher_margin: Annotated[
         float,
         typer.Option(
-            help="Leave out negatives that --teacher-run scores above the best positive minus this."
+            help="Leave out negatives that --teacher-run scores above the best positive's score "
+            "minus this."
         ),
     ] = 0.0,
     keep_bare: Annotated[
-        bool, typer.Option("--keep-bare", help="Write queries that have no negatives, too.")
+        bool, typer.Option("--keep-bare", help="Also write queries that have no negatives.")
     ] = False,
-    model: Annotated[str | None, model_option("that of --index, else builtin")] = None,
+    model: Annotated[str | None, model_option("the one that --index names, else builtin")] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     skip_invalid: SkipInvalidOption = False,
@@ -126,10 +139,12 @@ def mine(
     """Mine hard negatives: documents that score high for a query but do not answer it.
 
     OUTPUT gets a line for each query: its positives, its negatives, and their
-    scores. Settings and counts are written beside it, to OUTPUT.json. Documents
-    that look like answers which nobody judged are left out: by their text, by
-    --margin, by --teacher-run. Without --index, CORPUS is encoded and indexed in
-    a temporary folder first.
+    scores. Settings and counts go to OUTPUT.json. `dupmae finetune` reads OUTPUT as
+    data of the kind `groups`; `dupmae teach` replaces its scores by a teacher's.
+
+    Documents that look like unjudged answers are left out: by their text, by
+    --margin, by --teacher-run. Without --index or --run, CORPUS is encoded and
+    indexed in a temporary folder first.
 
     [bold]Examples:[/bold]
 
@@ -155,7 +170,7 @@ def mine(
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
     if to_rank is not None and depth is not None and to_rank > depth:
-        raise InputError(f"--to-rank {to_rank} lies behind --depth {depth}; ask for more depth")
+        raise InputError(f"--to-rank {to_rank} is beyond --depth {depth}; raise --depth")
     depth = depth or to_rank or DEPTH
     options = MiningOptions(
         negatives=negatives,
@@ -174,10 +189,10 @@ def mine(
     )
     _check(corpus, index, split, queries, qrels, pairs)
     if run is not None and (weights or mode != Mode.HYBRID or model):
-        raise InputError("--run searches nothing; leave out --mode, --weights and --model")
+        raise InputError("--run replaces the search; leave out --mode, --weights and --model")
     fusion = Fusion("sum", parse_weights(weights))
     if weights is not None and mode != Mode.HYBRID:
-        raise InputError(f"mode {mode.value} has no use for --weights")
+        raise InputError(f"--weights is for mode hybrid, not for mode {mode.value}; leave it out")
     console.if_interrupted(console.whether_written(output))
     mined = mine_corpus(
         corpus,
@@ -205,7 +220,7 @@ def _check(
     qrels: Path | None,
     pairs: bool,
 ) -> None:
-    """Refuse, before the work, options that do not go together."""
+    """Refuse options that do not go together, before the work begins."""
     from dupmae_toolkit.errors import InputError
 
     if corpus is None and index is None:
@@ -219,7 +234,7 @@ def _check(
 
 
 def _show(report: MiningReport, output: Path) -> None:
-    """What was taken, what was left out and why, and how ranks and scores are spread."""
+    """Print what was taken, what was left out and why, and the spread of ranks and scores."""
     from rich.console import Console
     from rich.table import Table
 
@@ -244,7 +259,7 @@ def _show(report: MiningReport, output: Path) -> None:
     row(report.not_needed, "not needed")
     row(report.negatives, "negatives")
     row(report.positives, "positives")
-    row(report.positives_not_listed, "positives beyond the lists")
+    row(report.positives_not_listed, "positives that are not among the candidates")
     row(values["negatives_above_positive"], "negatives that score above the best positive")
     shown = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     shown.print(table)

@@ -1,4 +1,4 @@
-"""`dupmae teach`: a teacher's scores into training examples."""
+"""`dupmae teach`: put a teacher's scores into training examples."""
 
 from __future__ import annotations
 
@@ -51,28 +51,35 @@ def teach(
     ],
     cross_encoder: Annotated[
         str | None,
-        typer.Option(help="A sequence classifier of transformers: a folder or a hub id."),
+        typer.Option(
+            help="The teacher: a sequence classifier of transformers, as a folder or a hub id."
+        ),
     ] = None,
     run: Annotated[
         list[Path] | None,
         typer.Option(
-            "--run", metavar="<path>", help="A TREC run; may be repeated: several are fused."
+            "--run",
+            metavar="<path>",
+            help="The teacher: a TREC run. Can be repeated; several runs are fused.",
         ),
     ] = None,
     bm25: Annotated[
-        str | None, typer.Option(help="BM25 with the statistics of this corpus.")
+        str | None, typer.Option(help="The teacher: BM25 with the statistics of this corpus.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="An encoder of this toolkit: builtin, a folder or a hub id.")
+        str | None,
+        typer.Option(
+            help="The teacher: an encoder of this toolkit: builtin, a folder or a hub id."
+        ),
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(help="If the cross-encoder has several labels, the one that means yes."),
+        typer.Option(help="If the cross-encoder has several labels, the one that means relevant."),
     ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="Tokens of query and text together, for --cross-encoder.",
+            help="Tokens to keep of query and text together, for --cross-encoder.",
             show_default="the model's",
         ),
     ] = None,
@@ -86,12 +93,12 @@ def teach(
     missing: Annotated[
         Unlisted,
         typer.Option(
-            help="A text that a run does not list gets the run's smallest score for the query, or "
-            "is left out."
+            help="For a text that a run does not list: min gives it the run's smallest score for "
+            "the query, drop leaves it out."
         ),
     ] = Unlisted.MIN,
     bm25_index: Annotated[
-        Path | None, typer.Option(help="Keep the index of --bm25 here, and use it again.")
+        Path | None, typer.Option(help="A folder to keep the index of --bm25 in, for reuse.")
     ] = None,
     margin: MarginOption = None,
     margin_ratio: MarginRatioOption = None,
@@ -100,7 +107,11 @@ def teach(
     ] = False,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Discard what other, interrupted work left."),
+        typer.Option(
+            "--restart",
+            help="Discard the scores that an interrupted run with another teacher or other "
+            "EXAMPLES left.",
+        ),
     ] = False,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
@@ -108,9 +119,11 @@ def teach(
 ) -> None:
     """Put a teacher's scores into mined examples, for distillation.
 
-    The teacher is one of --cross-encoder, --run, --bm25 and --encoder; its scores
-    replace those in EXAMPLES. Which teacher it was is written beside OUTPUT, to
-    OUTPUT.json. If interrupted, the same command continues.
+    The teacher is one of --cross-encoder, --run, --bm25 and --encoder. OUTPUT gets
+    the examples with its scores in place of those in EXAMPLES, and OUTPUT.json a
+    description of the teacher. Train on OUTPUT with `dupmae finetune`, as
+    recipes/finetune-stage3.yaml does. If interrupted, run the same command to
+    continue.
 
     [bold]Examples:[/bold]
 
@@ -184,12 +197,12 @@ def teach(
 
 
 def _check_options(chosen: str, options: dict[str, tuple[str, Any]]) -> None:
-    """Refuse what belongs to another teacher."""
+    """Refuse options that belong to another teacher."""
     from dupmae_toolkit.errors import InputError
 
     for name, (owner, value) in options.items():
         if value and owner != chosen:
-            raise InputError(f"{name} goes with {owner}; {chosen} has no use for it")
+            raise InputError(f"{name} goes with {owner}; leave it out with {chosen}")
 
 
 def _fusion(runs: int, method: Method | None, weights: str | None, norm: Any, rrf_k: float) -> Any:

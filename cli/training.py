@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.training.recipe import Recipe
 
 RecipeArgument = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML; see the folder recipes/.")
+    Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML; recipes/ has examples.")
 ]
 DataOption = Annotated[
     str, typer.Option("--data", help="The file or folder that {data} in the recipe stands for.")
@@ -26,14 +26,14 @@ DataOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key of the recipe; may be repeated."
+        "--set", metavar="KEY=VALUE", help="Override a key of the recipe. Can be repeated."
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
 DryRunOption = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Estimate the time and the memory of the training, and stop there."
+        "--dry-run", help="Estimate the time and memory that the training needs, and stop."
     ),
 ]
 
@@ -46,10 +46,15 @@ def pretrain(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Pre-train an encoder with both decoders on plain text.
+    """Pre-train an encoder on plain text, with both decoders of DupMAE.
 
-    On several GPUs, torchrun or accelerate starts a process for each; the training is the same.
-    docs/training.md explains every key of a recipe.
+    The recipe names the model to start from, the texts, and the folder for the output. The trained
+    encoder goes to `final` in that folder, and its path is printed: fine-tune it with
+    `dupmae finetune`. log.jsonl and the last two checkpoints are kept beside it.
+
+    If interrupted, run the same command with --resume. On several GPUs, torchrun or accelerate
+    starts a process for each; the training is the same. docs/training.md explains every key of a
+    recipe.
 
     [bold]Examples:[/bold]
 
@@ -80,7 +85,13 @@ def finetune(
 ) -> None:
     """Fine-tune an encoder on queries and the documents that answer them.
 
-    docs/training.md explains every key of a recipe.
+    The recipe names the model to start from, the data, and the folder for the output. The trained
+    encoder goes to `final` in that folder, and its path is printed: pass it as --model to
+    `dupmae index`, measure it with `dupmae beir`, or find hard negatives for a next stage with
+    `dupmae mine`. log.jsonl and the last two checkpoints are kept beside it.
+
+    If interrupted, run the same command with --resume. For several GPUs, start it as
+    `dupmae pretrain --help` shows. docs/training.md explains every key of a recipe.
 
     [bold]Examples:[/bold]
 
@@ -117,21 +128,21 @@ def _train(
     from dupmae_toolkit.training.running import processes
 
     if not dry_run:
-        if_interrupted(partial(_what_stands, recipe))
-    heard: list[dict[str, Any]] = []
-    tell = _tell(recipe)
+        if_interrupted(partial(_how_to_resume, recipe))
+    estimates: list[dict[str, Any]] = []
+    show = _show(recipe)
 
     def listen(entry: dict[str, Any]) -> None:
         if "preflight" in entry:
-            heard.append(entry)
-        tell(entry)
+            estimates.append(entry)
+        show(entry)
 
     try:
         folder = work(recipe, resume=resume, listen=listen, dry_run=dry_run)
     except processes.StoppedElsewhereError as error:
         raise typer.Exit(error.exit_code) from error
     except InputError as error:
-        # All processes read the same recipe: its errors are reported once on each machine.
+        # All processes read the same recipe: one on each machine reports its errors.
         if processes.process_number() and os.environ.get("LOCAL_RANK", "0") != "0":
             raise typer.Exit(error.exit_code) from error
         raise
@@ -139,24 +150,24 @@ def _train(
         return
     if dry_run:
         if json:
-            print_json(heard[-1] if heard else {})
+            print_json(estimates[-1] if estimates else {})
     elif json:
         print_json({"checkpoint": str(folder)})
     else:
         print(folder)
 
 
-def _what_stands(recipe: Recipe) -> str:
+def _how_to_resume(recipe: Recipe) -> str:
     from dupmae_toolkit.training.running.resuming import last_checkpoint
 
     newest = last_checkpoint(Path(recipe.output))
-    return f"--resume goes on from {newest}" if newest else "no checkpoint was written yet"
+    return f"--resume continues from {newest}" if newest else "no checkpoint was written yet"
 
 
-def _tell(recipe: Recipe) -> Callable[[dict[str, Any]], None]:
+def _show(recipe: Recipe) -> Callable[[dict[str, Any]], None]:
     def listen(entry: dict[str, Any]) -> None:
         if "preflight" in entry:
-            for line in _plan(entry):
+            for line in _estimate(entry):
                 say(line)
             return
         words = [_word(key, value) for key, value in entry.items() if key != "step"]
@@ -177,8 +188,8 @@ def _word(key: str, value: Any) -> str:
     return f"{key} {value:.4g}"
 
 
-def _plan(entry: dict[str, float]) -> list[str]:
-    """The preflight's entry as a block of lines."""
+def _estimate(entry: dict[str, float]) -> list[str]:
+    """The lines that show what a training is expected to take, from the preflight's entry."""
     done = f" ({entry['steps_to_go']:.0f} to go)" if entry["step"] else ""
     size = f"{entry['batch_size']:.0f} texts"
     if entry["processes"] > 1:
@@ -188,7 +199,7 @@ def _plan(entry: dict[str, float]) -> list[str]:
         f"steps    {entry['steps']:,.0f}{done} of {size}, about {entry['tokens_a_step']:,.0f} "
         "tokens each",
         f"time     about {_duration(entry['estimated_seconds'])}: {entry['flops_a_step']:.3g} FLOP "
-        f"a step, {entry['product_flops']:.3g} a second in a plain matrix product",
+        f"a step; a plain matrix product does {entry['product_flops']:.3g} FLOP a second",
         f"memory   {gb['bytes_parameters']} parameters ({entry['parameters']:,.0f}), "
         f"{gb['bytes_gradients']} gradients, {gb['bytes_optimizer']} optimizer, "
         f"{gb['bytes_activations']} for {entry['rows_at_once']:.0f} texts at once; "

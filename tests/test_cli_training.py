@@ -103,7 +103,7 @@ def test_ctrl_c_says_where_a_training_goes_on(home, recipe, command, capfd, monk
         code, out, err = run(capfd, *words, "--resume", "--set", "steps=6")
     assert code == 130
     newest = recipe.parent / "out" / "checkpoint-4"
-    assert err.splitlines()[-1] == f"dupmae: interrupted; --resume goes on from {newest}"
+    assert err.splitlines()[-1] == f"dupmae: interrupted; --resume continues from {newest}"
 
 
 @both
