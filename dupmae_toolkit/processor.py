@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LIMIT = 127  # int8 values are from -127 to 127 here
+from dupmae_toolkit.int8 import LIMIT
+
 _ROWS = 16_384  # rows compared at a time
 
 
@@ -26,17 +27,23 @@ def capabilities() -> dict[str, Any]:
     return {name: bool(test()) for name, test in tests.items() if test is not None}
 
 
+def has_byte_products() -> bool:
+    """Whether this processor multiplies int8 numbers faster than float32 ones."""
+    found = capabilities()
+    return any(bool(found.get(key)) for key in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
 def multiplies_bytes_right(rows: Tensor, at_once: int) -> bool:
     """Whether ``torch._int_mm`` multiplies correctly by ``rows``, int8 [n, d].
 
     The function is private to torch, so the products of three test vectors with all rows are
     compared with float64, which holds such sums exactly. at_once: rows of the left factor per call.
     """
-    left = torch.full((3, rows.shape[1]), _LIMIT, dtype=torch.int8)
-    ramp = torch.arange(-_LIMIT, _LIMIT + 1, dtype=torch.int8)
+    left = torch.full((3, rows.shape[1]), LIMIT, dtype=torch.int8)
+    ramp = torch.arange(-LIMIT, LIMIT + 1, dtype=torch.int8)
     left[0] = ramp.repeat(-(-rows.shape[1] // len(ramp)))[: rows.shape[1]]
     # On processors that add pairs of products in 16 bits, these two rows overflow most.
-    left[2] = -_LIMIT
+    left[2] = -LIMIT
     found = torch.cat([torch._int_mm(part, rows.t()) for part in left.split(at_once)])
     wide = left.double()
     return all(

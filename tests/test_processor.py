@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dupmae_toolkit.model.lean.screen import has_byte_products
 from dupmae_toolkit.model.precision import has_bf16
-from dupmae_toolkit.processor import capabilities, multiplies_bytes_right
+from dupmae_toolkit.processor import capabilities, has_byte_products, multiplies_bytes_right
 
 
 @pytest.mark.parametrize("vnni", [True, False])

@@ -10,7 +10,8 @@ from dupmae_toolkit import load_encoder
 from dupmae_toolkit.model.heads import activate, pooled_logits, sparse_top_k
 from dupmae_toolkit.model.lean import bert as lean
 from dupmae_toolkit.model.lean import screen as screen_module
-from dupmae_toolkit.model.lean.screen import Screen, has_byte_products
+from dupmae_toolkit.model.lean.screen import Screen
+from dupmae_toolkit.processor import has_byte_products
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch, "_int_mm"), reason="this torch has no such product"

@@ -1,4 +1,4 @@
-"""Reads checkpoints of masked language models; each fault is reported in one line.
+"""Reads checkpoints of masked language models and classifiers; each fault is reported in one line.
 
 A checkpoint is an ordinary transformers folder with safetensors weights. Pickled weights (``.bin``)
 can run code when they are read, so they are never opened.
@@ -43,14 +43,14 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
     folder = checkpoint_folder(source)
     check_files(folder)
     check_config(folder)
-    lm, missing = load_weights(
+    lm, missing = _load_weights(
         folder,
         AutoModelForMaskedLM,
         "masked language model",
         "name a checkpoint of BERT's kind with whole safetensors weights",
     )
-    tokenizer = load_tokenizer(folder)
-    check_rows(folder, lm, tokenizer)
+    tokenizer = _load_tokenizer(folder)
+    _check_rows(folder, lm, tokenizer)
     prefix = f"{lm.base_model_prefix}."
     body = sorted(name for name in missing if name.startswith(prefix))
     if body:
@@ -62,7 +62,36 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
     return lm, tokenizer, fresh_head or not missing
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_classifier(source: str | Path) -> tuple[Any, Any]:
+    """``(model, tokenizer)`` of a folder or a hub id: an AutoModelForSequenceClassification.
+
+    Cross-encoders are published as such. In float32 and evaluation mode. Raises a one-line
+    InputError for a folder that is missing, partial, pickled or corrupt, and for a checkpoint
+    without a classifier, whose scores would be random.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    folder = checkpoint_folder(source)
+    check_files(folder)
+    check_config(folder)
+    tokenizer = _load_tokenizer(folder)
+    model, lacking = _load_weights(
+        folder,
+        AutoModelForSequenceClassification,
+        "sequence classifier",
+        "name a cross-encoder with whole safetensors weights",
+    )
+    if lacking:
+        missing = sorted(lacking)
+        raise InputError(
+            f"{folder}: {missing[0]} is not among its weights ({len(missing)} are missing), so it "
+            "is not a trained cross-encoder; name one"
+        )
+    _check_rows(folder, model, tokenizer)
+    return model, tokenizer
+
+
+def _load_tokenizer(folder: Path) -> Any:
     """The fast tokenizer of a checkpoint folder; InputError if there is none."""
     from transformers import AutoTokenizer
 
@@ -171,7 +200,7 @@ def _has_vocabulary(folder: Path) -> bool:
     return any(path for name in _VOCABULARIES for path in folder.glob(name))
 
 
-def load_weights(folder: Path, kind: Any, what: str, remedy: str) -> tuple[Any, set[str]]:
+def _load_weights(folder: Path, kind: Any, what: str, remedy: str) -> tuple[Any, set[str]]:
     """The model in float32, evaluation mode, and the names of the weights that the folder lacks.
 
     kind: one of transformers' Auto classes. Reads safetensors only, and runs no code of the
@@ -200,7 +229,7 @@ def load_weights(folder: Path, kind: Any, what: str, remedy: str) -> tuple[Any, 
     return model.float().eval(), set(loading["missing_keys"])
 
 
-def check_rows(folder: Path, model: Any, tokenizer: Any) -> None:
+def _check_rows(folder: Path, model: Any, tokenizer: Any) -> None:
     """Refuse a tokenizer with more tokens than the model has rows."""
     rows = model.get_input_embeddings().weight.shape[0]
     known = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)

@@ -51,10 +51,10 @@ class Quantized:
         errors, norms = [0.0], [0.0]
         for start in range(0, count, _ROWS):
             part = vectors[start : start + _ROWS].astype(np.float64)
-            whole = np.rint(part / self.scale)
-            rows[start : start + _ROWS] = whole
+            codes = np.rint(part / self.scale)
+            rows[start : start + _ROWS] = codes
             norms.append(_longest(part))
-            errors.append(_longest(part - whole * self.scale))
+            errors.append(_longest(part - codes * self.scale))
         self.largest_error = max(errors)
         self.largest_norm = max(norms)
         self._columns = torch.from_numpy(rows).t()
@@ -76,15 +76,15 @@ class Quantized:
         """
         wide = query.astype(np.float64)
         step = float(np.abs(wide).max(initial=0.0)) / LIMIT or 1.0
-        whole = np.rint(wide / step)
-        reconstructed = whole * step
+        codes = np.rint(wide / step)
+        reconstructed = codes * step
         lost = wide - reconstructed
         length = math.sqrt(reconstructed @ reconstructed)
         bound = Int8Bound(length, math.sqrt(lost @ lost))
         off = bound.off(self.largest_norm, self.largest_error)
         # The sums of whole numbers are exact; scaling them takes some roundings.
         off += length * (self.largest_norm + self.largest_error) * 2.0**-50
-        scores = self._products(whole.astype(np.int8)) * (step * self.scale)
+        scores = self._products(codes.astype(np.int8)) * (step * self.scale)
         return scores, off * _SOME_ROUNDINGS
 
     def _products(self, query: np.ndarray) -> np.ndarray:

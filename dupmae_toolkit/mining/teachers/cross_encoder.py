@@ -14,7 +14,7 @@ import torch
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.mining.examples import Example
 from dupmae_toolkit.model import backbones
-from dupmae_toolkit.model.classifiers import load_classifier
+from dupmae_toolkit.model.checkpoints import load_classifier
 from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
 from dupmae_toolkit.model.tokens import CHARACTERS_PER_TOKEN, batches, beginning, pad
 from dupmae_toolkit.model.weights import hash_weights

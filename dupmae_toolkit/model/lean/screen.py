@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dupmae_toolkit.int8 import LIMIT, Int8Bound
 from dupmae_toolkit.model.heads import token_groups
-from dupmae_toolkit.processor import capabilities, multiplies_bytes_right
+from dupmae_toolkit.processor import has_byte_products, multiplies_bytes_right
 
 #: Tokens and vocabulary entries in a tile, whose products fit into the processor's cache.
 ROWS = 512
@@ -26,12 +26,6 @@ _ROUNDINGS = 1e-4
 _CLOSE = 1e-5
 
 
-def has_byte_products() -> bool:
-    """Whether this processor multiplies int8 numbers faster than float32 ones."""
-    found = capabilities()
-    return any(bool(found.get(key)) for key in ("avx512_vnni", "avx_vnni", "amx_int8"))
-
-
 class Screen:
     """A vocabulary matrix in int8. Several threads may use it at once."""
 
@@ -40,9 +34,9 @@ class Screen:
         with torch.inference_mode(False), torch.no_grad():
             self._weight, self._bias = weight.detach(), bias.detach().float()
             self._scale = _not_zero(self._weight.abs().amax(dim=1) / LIMIT)
-            whole = torch.round(self._weight / self._scale[:, None])
-            self._bytes = whole.to(torch.int8)
-            reconstructed = whole * self._scale[:, None]
+            codes = torch.round(self._weight / self._scale[:, None])
+            self._bytes = codes.to(torch.int8)
+            reconstructed = codes * self._scale[:, None]
             lost = (self._weight - reconstructed).norm(dim=1)
             lost += _ROUNDINGS * self._weight.norm(dim=1)
             self._bound = Int8Bound(reconstructed.norm(dim=1), lost)
@@ -71,10 +65,10 @@ class Screen:
             return None
         scale = _not_zero(largest / LIMIT)
         steps = scale.repeat_interleave(torch.tensor(lengths))[:, None]
-        whole = torch.round(rows / steps)
-        lost = _largest_of(torch.linalg.vector_norm(rows - whole * steps, dim=1), lengths)
+        codes = torch.round(rows / steps)
+        lost = _largest_of(torch.linalg.vector_norm(rows - codes * steps, dim=1), lengths)
         norms = _largest_of(torch.linalg.vector_norm(rows, dim=1), lengths)
-        rough = self._rough(whole.to(torch.int8), lengths) * (scale[:, None] * self._scale)
+        rough = self._rough(codes.to(torch.int8), lengths) * (scale[:, None] * self._scale)
         rough += self._bias
         off = self._bound.off(norms[:, None], lost[:, None])
         off += _ROUNDINGS * self._bias.abs()
