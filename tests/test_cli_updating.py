@@ -152,7 +152,7 @@ def test_an_encoded_folder_is_added_without_a_model(tmp_path, capsys) -> None:
         ("", "no documents in it"),
         (
             '{"_id": "x", "text": "a"}\n{"_id": "x", "text": "b"}\n',
-            ":2: the id 'x' stands",
+            ":2: the id 'x' is already on line 1",
         ),
         ('{"_id": "x", "text": "a"}\n{"_id": "d7", "text": "b"}\n', ":2: the id 'd7' is in the"),
         ('{"_id": "x", "text": "a"}\n{broken\n', ":2: "),
