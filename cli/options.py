@@ -1,8 +1,8 @@
 """The options that several commands share, each declared once, with one help text.
 
 Names that end in ``Option`` or ``Argument`` are parameter types, as in
-``device: DeviceOption = None``. Where None means something else in each command, a function makes
-the option; its argument is the text that the help shows as the default.
+``device: DeviceOption = None``. If the default means something different in each command, a
+function makes the option; its argument is what the help shows as the default.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Vectors quantized to int8, and a bound on the error of their inner products.
 
-On processors with instructions for it, an int8 product takes a quarter of the memory and the time
-of a float32 one. Int8 products only select which products are then computed in full: with rows of
-the vocabulary (`model/lean/screen.py`) or with documents (`search/quantized.py`). So the results
-stay the same.
+On processors with int8 instructions, an int8 product needs a quarter of the memory and time of a
+float32 one. It is used only to choose what is then computed in full: rows of the vocabulary
+(`model/lean/screen.py`) or documents (`search/quantized.py`). So results do not change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The texts to encode, from a corpus, a list or a generator, in windows with a digest each."""
+"""The texts to encode, read in windows of fixed size, each with a digest of its contents."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Loops that run inside Java, composed from method handles.
 
-Calling Java objects one by one from Python is slow and unsafe. It is slow because each call takes
-microseconds: fetching a thousand hits takes longer than finding them. It is unsafe because pyjnius
-stores a method's object in the class: two threads that call the same method on two objects of a
-class can get each other's object. Java's method handles compose into loops without a compiler. So
-each loop below is a single call, always on the same object, the dispatcher, with everything else
-passed as arguments. Any number of threads may make such calls.
+Calling Java objects one by one from Python is slow: each call takes microseconds, so fetching a
+thousand hits takes longer than finding them. It is also unsafe: pyjnius stores the object of a call
+in the class, so two threads that call one method on two objects can be mixed up.
+
+Java's method handles can be composed into loops without a compiler. Each loop below is then one
+call on one shared object, the dispatcher, with everything else passed as arguments, and is safe
+from any thread.
 """
 
 from __future__ import annotations

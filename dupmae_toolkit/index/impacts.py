@@ -1,8 +1,8 @@
 """Rounds document weights to integer impacts, and query weights to fewer bits.
 
-An impact is round(weight × scale), at least 1 and at most ``max_impact``. A query weight keeps only
-as many bits as make its product with an impact exact in float32, in which Lucene multiplies. So
-Lucene's score is the exact dot product, rounded once.
+An impact is round(weight × scale), at least 1 and at most ``max_impact``. A query weight is rounded
+to so few bits that its product with any impact is exact in float32, the type in which Lucene
+multiplies. So Lucene's score is the exact dot product, rounded once.
 """
 
 from __future__ import annotations

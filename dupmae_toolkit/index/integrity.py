@@ -1,8 +1,11 @@
 """Checks sizes and checksums against the manifest when files are opened.
 
-The manifest states the size and the SHA-256 of every file. Sizes are always compared. Contents are
-compared where a file is small or read whole anyway. Larger files, which are mapped into memory and
-read in places, are left to ``dupmae verify``, unless a full check is asked for.
+The manifest states the size and the SHA-256 of every file. Sizes are compared when the index is
+opened, except those of texts, which are checked when first read. Contents are compared where a file
+is small or read whole anyway. Larger files, which are mapped into memory and read in places, are
+left to ``dupmae verify``, unless a full check is asked for.
+
+What else happens to a damaged index: `health/__init__.py`.
 """
 
 from __future__ import annotations

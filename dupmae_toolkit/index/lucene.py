@@ -1,9 +1,9 @@
 """A Lucene index whose term frequencies are impacts, in Anserini's layout.
 
 Documents are added in the order of their rows and end up in one Lucene segment, so that Lucene's
-document numbers are the rows. Each has ``id`` (stored, and as doc values, which stock Pyserini
-sorts by) and ``contents`` with frequencies and no norms; ImpactSimilarity scores weight ×
-frequency.
+document numbers are the rows. Each document has a field ``id`` (stored; also as doc values, by
+which stock Pyserini sorts) and a field ``contents`` with term frequencies and without norms.
+ImpactSimilarity scores query weight × frequency.
 """
 
 from __future__ import annotations

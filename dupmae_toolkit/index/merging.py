@@ -1,10 +1,9 @@
 """Chooses the segments to merge, and merges them.
 
-A segment's tier is the logarithm of its size to the base ``FAN``. When a tier has ``FAN`` segments,
-they are merged into one, which belongs to a higher tier. So each tier has fewer than ``FAN``
-segments, and a document is rewritten once per tier: about log(index size) times. A segment is also
-rewritten when more than half of its documents are deleted. Segments with more than half of the
-index's ``segment_size`` are not merged.
+A segment's tier is the logarithm of its size to the base ``FAN``. Once a tier holds ``FAN``
+segments, they are merged into one of a higher tier. So a tier always has fewer than ``FAN``, and
+each document is rewritten about log(index size) times. A segment with more than half of its
+documents deleted is rewritten. One larger than half of ``segment_size`` is not merged.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 No file that a searcher may have open is ever changed. Documents go into new segments and deletions
 into new files, which are not part of the index until the manifest names them. If a change is killed
 at any moment, the index is either as before it or as after it; the next change removes leftovers.
-After any sequence of changes the results are those of an index of the final documents with the same
-scale of impacts.
+After any sequence of changes, results are those of an index built at once from the final documents,
+with the same scale of impacts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A masked LM's layers for computing without gradients: lean ones, or weights cast in advance.
+"""A copy of a masked LM's layers for inference: lean ones, or its own with weights cast once.
 
-Autocast casts the weights on each call, which is most of the work for a short text. The copy is
-made once, and again after the weights have changed.
+Under autocast the weights are cast at every call, which is most of the work for a short text. The
+copy is made once, and again when the weights change.
 """
 
 from __future__ import annotations

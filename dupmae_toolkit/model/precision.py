@@ -1,4 +1,4 @@
-"""Resolves a precision on a device: whether products are in bf16."""
+"""Decides whether products on a device are computed in bf16."""
 
 from __future__ import annotations
 

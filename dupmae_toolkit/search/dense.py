@@ -184,7 +184,9 @@ class DenseLeg(Leg):
         error = max((bound for _, bound in found), default=0.0)
         return np.concatenate([scores for scores, _ in found], axis=1), error
 
-    def limits(self, queries: np.ndarray, row: int, scores: np.ndarray) -> tuple[float, float]:
+    def error_bounds(
+        self, queries: np.ndarray, row: int, scores: np.ndarray
+    ) -> tuple[float, float]:
         """‖q‖ times the largest norm of a vector, and the bound on rounding."""
         query = queries[row]
         reach = float(np.linalg.norm(query.astype(np.float64))) * self.largest_norm

@@ -15,7 +15,8 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.search.answers import Answer, Certificate, Request
 from dupmae_toolkit.search.exhaustive import Exhaustive
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.ranking import Asked, Leg, RankedList, check_finite, proves_sum
+from dupmae_toolkit.search.proof import RankedList, proves_sum
+from dupmae_toolkit.search.ranking import Asked, Leg, check_finite
 
 #: Queries that are searched at once.
 BATCH = 256

@@ -1,9 +1,9 @@
-"""Rankings by a weighted sum over all documents, where every leg computes all its scores anyway.
+"""Proven rankings by a weighted sum, where every leg scores all documents anyway.
 
-A Flat dense index compares the query with every vector, and postings in memory are added up for
-every document. So each document's weighted sum is known, within a bound. The documents that the
-bound does not exclude are scored exactly. This proves that the ranking is that of all documents,
-with less work than merging the lists of several legs.
+With Flat vectors and postings in memory, each document's sum is known up to an error bound. A
+document that, even with the largest error, cannot be among the best k is left out; the others are
+scored exactly. So the ranking is that of all documents, with less work than merging the lists of
+several legs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from dupmae_toolkit.search.answers import Answer, Certificate, Request
 from dupmae_toolkit.search.arithmetic import MAX_SCORES, contenders, too_many
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.ranking import Asked, Leg, RankedList, check_finite
+from dupmae_toolkit.search.proof import RankedList
+from dupmae_toolkit.search.ranking import Asked, Leg, check_finite
 
 #: Float64 arithmetic on a sum of a few products: a few roundings, relative to their sizes.
 _FEW_ROUNDINGS = 2.0**-49
@@ -51,10 +52,10 @@ class Exhaustive:
             errors.append(error)
         answers = []
         for row, query_scores in enumerate(zip(*scores, strict=True)):
-            answer = self._best(queries, row, query_scores, request, errors)
+            answer = self._proven_best(queries, row, query_scores, request, errors)
             if answer is None:
                 closer = self._closer(queries, row, query_scores, errors)
-                answer = self._best(queries, row, closer, request)
+                answer = self._proven_best(queries, row, closer, request)
                 assert answer is not None
             answers.append(answer)
         return answers
@@ -79,7 +80,7 @@ class Exhaustive:
             )
         ]
 
-    def _best(
+    def _proven_best(
         self,
         queries: Mapping[str, Any],
         row: int,
@@ -99,7 +100,7 @@ class Exhaustive:
         margin, largest, safe = 0.0, 0.0, True
         legs = list(zip(self._legs.items(), weights, scores, errors, strict=True))
         for (part, leg), weight, leg_scores, error in legs:
-            bound, off = leg.limits(queries[part], row, leg_scores)
+            bound, off = leg.error_bounds(queries[part], row, leg_scores)
             scaled = weight / leg.scale
             weighted = np.multiply(leg_scores, scaled, dtype=np.float64)
             sums = np.add(sums, weighted, out=weighted)
@@ -128,7 +129,7 @@ class Exhaustive:
 
     def _list(self, leg: Leg, asked: Asked, depth: int) -> RankedList:
         (scores,), error = asked.all_scores()
-        bound, rounding = leg.limits(asked.queries, 0, scores)
+        bound, rounding = leg.error_bounds(asked.queries, 0, scores)
         if not bound < leg.safe_score:
             scores[~np.isfinite(scores)] = np.inf
         documents = self._contenders(scores, depth, rounding + error)

@@ -1,8 +1,8 @@
 """Fusing several ranked lists of a topic into one.
 
-The same arithmetic serves the legs of a search, whose missing scores have been completed, and run
-files from elsewhere, where a missing score needs a policy. ``Fusion.describe`` gives the
-normalisation, what a missing score counts as and how ties break, for a run's metadata.
+It is used for the legs of a search, whose missing scores have been computed, and for run files from
+elsewhere, where a rule says what a missing score counts as. ``Fusion.describe`` gives the
+normalisation, that rule and how ties break, for a run's metadata.
 
 Sources of the formulas: reciprocal rank fusion with ranks from 1 and k = 60, Cormack, Clarke and
 Büttcher, SIGIR 2009; CombSUM and CombMNZ, Fox and Shaw, TREC-2, 1994.

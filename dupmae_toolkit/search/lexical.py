@@ -188,7 +188,7 @@ class LexicalLeg(Leg):
         found = [shard.all_scores(queries) for shard in self.shards]
         return [np.concatenate(own) for own in zip(*found, strict=True)], 0.0
 
-    def limits(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
+    def error_bounds(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
         """The largest of the query's scores with all documents; nothing is rounded."""
         return float(scores.max(initial=0.0)), 0.0
 

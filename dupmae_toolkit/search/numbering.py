@@ -1,4 +1,4 @@
-"""One numbering of the documents of all segments, and their order by id."""
+"""Numbers the documents of all segments consecutively, and sorts them by score and id."""
 
 from __future__ import annotations
 

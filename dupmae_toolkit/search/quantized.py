@@ -1,9 +1,9 @@
 """A quantized copy of all vectors, int8, whose scores have a bound on their error.
 
-A single query on a Flat index reads every vector once, and takes as long as memory takes to deliver
-them. A copy in whole numbers from −127 to 127 has a quarter of the bytes. The bound (`int8.py`)
-uses the largest error and the largest norm of the vectors. The copy only decides which documents
-are scored in full. It never changes which are returned, nor their scores.
+One query on a Flat index reads every vector once, so its time is that of reading memory. An int8
+copy is a quarter as large. Its scores only choose which documents are then scored in full. The
+bound (`int8.py`), from the largest norm and the largest error of the vectors, ensures that results
+and scores stay the same.
 """
 
 from __future__ import annotations

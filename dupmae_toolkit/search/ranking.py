@@ -1,9 +1,9 @@
-"""How a leg ranks: it searches deeper until the ranking is settled. When a fused one is proven.
+"""How one leg ranks documents: it searches deeper until its list is settled.
 
-FAISS sums in float32, in an order that depends on the batch, and both FAISS and Lucene cut a run of
-equal scores anywhere. So a leg asks for a few more documents than it needs, computes their scores
-again exactly, and sorts by score and id. Where a document that was not returned could still belong
-before the cut, it asks again, deeper.
+FAISS sums in float32, in an order that depends on the batch, and FAISS and Lucene may cut a list
+between documents of equal score. So a leg asks for a few more documents than it needs, computes
+their scores again exactly, and sorts by score and id. If a document that was not returned could
+still belong in the list, it asks again for more.
 """
 
 from __future__ import annotations
@@ -18,24 +18,10 @@ import numpy as np
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.search.arithmetic import Returned
 from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.proof import RankedList, above
 
 #: How many documents a leg asks for beyond the depth.
 SLACK = 16
-
-
-@dataclass(slots=True)
-class RankedList:
-    """One leg's answer to one query.
-
-    documents: int64 numbers, by score as float32 descending, then by id. scores: float64, exact.
-    bound: no document outside the list scores more; infinite if nothing is known, minus infinity if
-    no document is outside. proven: no document outside the list belongs in it.
-    """
-
-    documents: np.ndarray
-    scores: np.ndarray
-    bound: float
-    proven: bool
 
 
 @dataclass(slots=True)
@@ -88,7 +74,7 @@ class Leg:
 
     @property
     def gives_all_scores(self) -> bool:
-        """Whether ``all_scores`` and ``limits`` may be called."""
+        """Whether ``all_scores`` and ``error_bounds`` may be called."""
         return False
 
     def all_scores(self, queries: Any, rough: bool = True) -> tuple[Any, float]:
@@ -99,7 +85,7 @@ class Leg:
         """
         raise NotImplementedError
 
-    def limits(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
+    def error_bounds(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
         """Bounds on ``scores``, what ``all_scores`` gives for the query in ``row``.
 
         The first bounds their absolute values, the second how far rounding takes them from what
@@ -184,31 +170,6 @@ class Asked:
             documents.append(rows.astype(np.int64) + offset)
             scores.append(values.astype(np.float64))
         return np.concatenate(documents), np.concatenate(scores)
-
-
-def proves_sum(
-    scores: np.ndarray, k: int, weights: Sequence[float], lists: Sequence[RankedList]
-) -> bool:
-    """Whether the first ``k`` scores of a weighted sum, float64 [n], descending, are proven.
-
-    A document outside all lists scores at most Σ weight × (the bound of the leg's list): the
-    threshold of Fagin, Lotem and Naor, Optimal aggregation algorithms for middleware, 2003, section
-    4. A document in any of the lists needs no bound: its other scores have been completed. The k-th
-    score must be above the threshold. Equal is not enough: a document outside with the same score
-    could have the smaller id.
-    """
-    if any(len(listed.documents) and listed.bound == -np.inf for listed in lists):
-        return True  # no document is outside that list
-    # Summed as the fusion sums, which is monotonic in each part even with rounding.
-    threshold = 0.0
-    for weight, listed in zip(weights, lists, strict=True):
-        threshold += weight * listed.bound if weight else 0.0
-    return above(scores, k, threshold)
-
-
-def above(scores: np.ndarray, k: int, bound: float) -> bool:
-    """Whether the k-th of ``scores``, descending, exists and exceeds the bound, as float32."""
-    return len(scores) >= k and bool(np.float32(scores[k - 1]) > np.float32(bound))
 
 
 def check_finite(scores: np.ndarray) -> None:

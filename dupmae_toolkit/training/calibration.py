@@ -1,10 +1,9 @@
 """Calibrates a bag-of-words head for term weights, before the first step of fine-tuning.
 
-The bag-of-words loss teaches the head log p(term | text) up to a constant. Two corrections make a
-lexical vector of that. A frequent term is likely in every text and says little: subtracting a share
-of log p(term) leaves what is specific to the text, as an inverse document frequency does. And the
-constant, which does not affect the softmax, does affect ReLU: it is set so that a text has the
-wanted number of active terms.
+The bag-of-words loss makes the head predict log p(term | text) up to a constant. Two corrections
+turn that into term weights. A term that is frequent everywhere says little, so a share of log
+p(term) is subtracted, like an inverse document frequency. The constant makes no difference to the
+softmax but does to ReLU, so it is set to give the wanted number of active terms per text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""How the keys of a recipe are checked; each check raises InputError in one line."""
+"""Checks that recipes share; each raises InputError in one line.
+
+`recipe_files.load_recipe` refuses unknown, missing and wrongly typed keys; each class's
+``__post_init__`` in `recipe.py` checks the values.
+"""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def _build(kind: type[R], values: dict[str, Any]) -> R:
             _entry(TeacherSource, f"teacher {i}", item)
             for i, item in enumerate(values["teachers"], start=1)
         ]
-    return kind(**_alltyped(kind, values))
+    return kind(**_check_types(kind, values))
 
 
 def _source(number: int, item: Any) -> DataSource:
@@ -119,12 +119,12 @@ def _entry(kind: type[E], name: str, item: Any) -> E:
         if not isinstance(item, dict):
             raise InputError("is not a mapping of keys to values")
         refuse_unknown(item, [f.name for f in fields(kind)])
-        return kind(**_alltyped(kind, item))
+        return kind(**_check_types(kind, item))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 
 
-def _alltyped(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+def _check_types(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     types = {f.name: str(f.type) for f in fields(kind)}
     return {name: typed(name, value, types[name]) for name, value in values.items()}
 

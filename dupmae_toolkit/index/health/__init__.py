@@ -1,8 +1,9 @@
 """What happens when an index is damaged.
 
-- When an index is opened, ``index/integrity.py`` compares the size of every file with the manifest,
-  and the SHA-256 of small files and of those that are read whole. A damaged file is refused by
-  name. ``check="full"`` compares the checksums of all files, ``check="sizes"`` of none.
+- When an index is opened, ``index/integrity.py`` compares with the manifest the size of every file
+  except texts, and the SHA-256 of small files and of those that are read whole. Texts are checked
+  when they are first read. A damaged file is refused by name. ``check="full"`` compares all
+  checksums, ``check="sizes"`` only the manifest's own.
 - When a part of a segment is opened, ``index/segment.py`` refuses one that does not have the shape
   that the manifest states: documents, terms, dimensions.
 - Before a segment is merged or compacted, every file that is read is checked in full, so that

@@ -1,10 +1,9 @@
 """BERT for inference in float32 on a CPU, without the overhead of transformers.
 
 A query of a dozen tokens needs little arithmetic: most time goes into reading the weights and
-calling a hundred small modules. Here query, key and value are one product. And if the weights are
-float16 numbers, products with few tokens read them in half precision: float32 arithmetic on the
-same numbers, with half the memory to read. Results equal transformers' up to the order of
-additions.
+calling a hundred small modules. Here query, key and value are one product. If the weights are
+exactly representable in float16, short inputs read them in that form: the same float32 arithmetic,
+with half the memory to read. Results equal transformers' up to the order of additions.
 """
 
 from __future__ import annotations

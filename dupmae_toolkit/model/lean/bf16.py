@@ -1,9 +1,9 @@
 """BERT for inference in bf16 on a CPU that multiplies bf16 numbers faster than float32 ones.
 
-Products have bf16 inputs and outputs, and accumulate in float32. The rest is in float32: the
-residual sums of the layers, normalisation, the softmax of attention and, if the processor has int8
-products to screen the vocabulary, the final logits. Transformers under autocast rounds more: its
-term weights are twice as far from those of float32, and its dense vectors equally far.
+Products take and give bf16, and add up in float32. All else is float32: the layers' residual sums,
+normalisation, the softmax of attention and, if int8 products can screen the vocabulary, the final
+logits. Transformers under autocast rounds more: compared with float32, its term weights are off by
+twice as much as these, its dense vectors by as much.
 """
 
 from __future__ import annotations

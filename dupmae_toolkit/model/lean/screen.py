@@ -1,9 +1,9 @@
 """The vocabulary head when only the largest logits are needed: int8 products select candidates.
 
-Of a document's 30,522 logits the 256 largest are kept, and the products of its tokens with all
-rows of the vocabulary matrix are half of the work of encoding it. Int8 products are faster, and
-their error bound (`int8.py`) shows which terms can be among the largest. The logits of those, a
-hundredth of all, are computed in float32 as usual. The kept logits are the same.
+Only the 256 largest of a document's 30,522 logits are kept, but multiplying its tokens with the
+whole vocabulary matrix is half of the work of encoding. Cheaper int8 products, with an error bound
+(`int8.py`), show which terms could be among the largest, about one in a hundred; only their logits
+are computed in float32. The kept logits are the same.
 """
 
 from __future__ import annotations

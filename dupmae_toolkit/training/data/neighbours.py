@@ -1,9 +1,9 @@
 """Batches of similar texts, so that in-batch negatives are hard ones.
 
-The subject alone distinguishes a random document from the right one. In a batch of similar texts
-the details decide, and each encoded text is a hard negative for all other queries (topic-aware
-sampling: Hofstätter et al., 2021; here by common words, which needs no model and no clustering of
-the corpus).
+Against random documents, the right one stands out by its subject alone. In a batch of similar texts
+only the details tell it apart, so every encoded text is a hard negative for all other queries.
+(Topic-aware sampling: Hofstätter et al., 2021. Here texts are grouped by common words, without a
+model or clustering.)
 """
 
 from __future__ import annotations

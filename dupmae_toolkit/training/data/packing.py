@@ -1,7 +1,8 @@
 """Packs sentences greedily up to a length, as the paper's corpora were made.
 
-A text is tokenised as a whole and split between sentences afterwards. So its tokens are the same as
-when it is encoded: a byte-level vocabulary has other tokens for a word without a space before it.
+The whole text is tokenised first and then cut between sentences, so that its tokens equal those of
+encoding. (A byte-level vocabulary has another token for a word at the start of a text than after a
+space.)
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Estimates the cost of a training before it starts: steps, time and memory.
 
-Everything is measured; no figures are looked up by a model's name. Batches of one and of two
-examples, at the recipe's maximum length, run forward and backward. FLOP of the products are counted
-with the formulas of ``torch.utils.flop_counter``, and so are the bytes of the tensors kept for the
-backward pass. Both grow linearly with the number of examples, so the two runs give the cost per
-example and the constant part.
+Nothing is looked up by a model's name. One batch of one example and one of two, at the recipe's
+maximum length, run forward and backward. The FLOP of their products (by
+``torch.utils.flop_counter``) and the bytes kept for the backward pass are counted. Both grow
+linearly, so two runs give the constant part and the cost per example.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ Every process draws the same global batch and computes its own rows of it. Gradi
 once a step, after the last backward pass. So the trained module is never wrapped, and may run any
 number of passes in a step (gradient caching does).
 
-With ``gather`` and ``batch_mean`` the gradient is that of one process with the whole batch,
-provided that all processes have equally many queries, and each takes the mean over its own queries
-against all documents. The backward pass sums over the processes, so a vector gets its gradient from
-all their losses.
+With ``gather`` and ``batch_mean`` the gradient equals that of one process with the whole batch.
+This needs equally many queries in each process, and a loss that is the mean over its own queries
+against all documents. The backward pass adds up the processes, so each vector gets the gradients of
+all losses.
 
 In a single process, all functions here do nothing or return their input. Every process must make
 the same calls in the same order, as with any collective operation.
