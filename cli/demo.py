@@ -96,8 +96,8 @@ def _show_examples(report: DemoReport) -> None:
 
     width = shutil.get_terminal_size().columns
     print(
-        f"\n{len(report.examples)} of {report.questions} questions: those whose hits have the "
-        "best grades. The table measures all."
+        f"\nThe {len(report.examples)} questions, of {report.questions}, with the best-graded "
+        f"hits. The table below measures all {report.questions}."
     )
     for question, hits in report.examples:
         print(f"\n{question}")

@@ -263,7 +263,7 @@ class TestCommand:
     def test_prints_hits_measures_times_and_what_to_do_next(self, dupmae, tmp_path):
         code, out, err = dupmae("--questions", 5)
         assert code == 0
-        assert "3 of 5 questions: those whose hits have the best grades." in out
+        assert "The 3 questions, of 5, with the best-graded hits. The table below" in out
         rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
         assert rows["mode"][1:4] == ["nDCG@10", "R@100", "RR@10"]
         for mode in [*MODES, "BM25"]:
