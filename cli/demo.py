@@ -95,9 +95,11 @@ def _show_examples(report: DemoReport) -> None:
     from dupmae_cli.hits import clean
 
     width = shutil.get_terminal_size().columns
+    shown = len(report.examples)
+    shown_are = "question" if shown == 1 else f"{shown} questions"
     print(
-        f"\nThe {len(report.examples)} questions, of {report.questions}, with the best-graded "
-        f"hits. The table below measures all {report.questions}."
+        f"\nThe {shown_are}, of {report.questions}, with the best-graded hits. "
+        f"The table below measures all {report.questions}."
     )
     for question, hits in report.examples:
         print(f"\n{question}")
