@@ -96,14 +96,14 @@ class Exhaustive:
         """
         weights = request.fusion.weights_for(len(self._legs))
         errors = errors or [0.0] * len(self._legs)
-        sums: Any = 0.0
+        sums: Any = None
         margin, largest, safe = 0.0, 0.0, True
         legs = list(zip(self._legs.items(), weights, scores, errors, strict=True))
         for (part, leg), weight, leg_scores, error in legs:
             bound, off = leg.error_bounds(queries[part], row, leg_scores)
             scaled = weight / leg.scale
             weighted = np.multiply(leg_scores, scaled, dtype=np.float64)
-            sums = np.add(sums, weighted, out=weighted)
+            sums = weighted if sums is None else np.add(sums, weighted, out=weighted)
             margin += scaled * (off + error)
             largest += scaled * bound
             safe = safe and bound < leg.safe_score
