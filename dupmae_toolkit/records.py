@@ -42,12 +42,14 @@ class Representations:
 
     dense: float32 [n, d]. lexical: scipy CSR float32 [n, |V|], non-negative, column indices sorted,
     no stored zeros. ``truncated`` counts the texts that were cut at the encoder's length limit.
+    ``texts``: of queries, for the words that BM25 counts; None if they are not known.
     """
 
     ids: list[str]
     dense: NDArray[np.float32]
     lexical: csr_matrix
     truncated: int = 0
+    texts: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,7 +61,8 @@ class EncoderInfo:
 
     ``weights_sha256`` is the hash of the checkpoint's weights; ``vocabulary_sha256`` that of its
     tokens in the order of their ids. Lengths are in tokens, including special ones. A top-k of 0
-    keeps all terms.
+    keeps all terms. ``dense_weight`` and ``lexical_weight`` are those of the plain score;
+    ``fitted_weights`` those of the fitted one: dense, lexical, bm25. Empty: not chosen.
     """
 
     name: str
@@ -78,10 +81,13 @@ class EncoderInfo:
     lexical_weight: float = 1.0
     prefix: str = ""
     query_prefix: str = ""
+    fitted_weights: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         # Faster than dataclasses.asdict, which makes deep copies; these values need none.
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "fitted_weights": list(self.fitted_weights)  # as JSON gives it back
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EncoderInfo:
@@ -90,6 +96,8 @@ class EncoderInfo:
         for name, value in known.items():
             if not _fits(value, str(cls.__dataclass_fields__[name].type)):
                 raise TypeError(f"{name} is {value!r}")
+        if "fitted_weights" in known:
+            known["fitted_weights"] = tuple(known["fitted_weights"])
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
@@ -98,7 +106,7 @@ class EncoderInfo:
 
     def differences(self, other: EncoderInfo) -> list[str]:
         """The names of the fields that differ from ``other``'s and change the vectors."""
-        ignored = {"name", "dense_weight", "lexical_weight"}
+        ignored = {"name", "dense_weight", "lexical_weight", "fitted_weights"}
         mine, theirs = self.to_dict(), other.to_dict()
         return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
 
@@ -109,6 +117,9 @@ def _fits(value: Any, kind: str) -> bool:
         return isinstance(value, str) and "\0" not in value and _is_text(value)
     if kind == "bool":
         return isinstance(value, bool)
+    if kind.startswith("tuple"):
+        listed = isinstance(value, list | tuple) and len(value) in (0, 3)
+        return listed and all(_fits(each, "float") for each in value)
     number = isinstance(value, int) or (kind == "float" and isinstance(value, float))
     return number and not isinstance(value, bool) and 0 <= value < 2**63
 
@@ -138,13 +149,14 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result. ``dense`` and ``lexical`` are the parts of the score, after completion."""
+    """One search result, with the parts of its score; None for a part that was not searched."""
 
     rank: int
     id: str
     score: float
     dense: float | None = None
     lexical: float | None = None
+    bm25: float | None = None
     title: str = ""
     text: str = ""
 

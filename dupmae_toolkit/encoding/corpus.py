@@ -145,6 +145,7 @@ class EncodedCorpus:
             np.concatenate(dense),
             csr_matrix(vstack(lexical)) if lexical else empty,
             self.manifest.get("truncated") or 0,
+            [text for part in parts for text in part.texts],
         )
 
     def vocabulary(self) -> list[str] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.analysis import count_words
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.source import Plan, Source, as_source
 from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
@@ -28,14 +30,21 @@ from dupmae_toolkit.index.impacts import (
     QuantizationError,
     calibrate,
     check_max_impact,
-    quantize,
 )
 from dupmae_toolkit.index.layout import BUILDING_FOLDER, ENCODED_FOLDER
-from dupmae_toolkit.index.manifest import Manifest, SegmentEntry, checksum, checksums
+from dupmae_toolkit.index.manifest import (
+    Manifest,
+    SegmentEntry,
+    checksum,
+    checksums,
+    mean_length,
+)
 from dupmae_toolkit.index.rows import regrouped
+from dupmae_toolkit.index.scoring import Scoring
 from dupmae_toolkit.index.segment import write_segment
 from dupmae_toolkit.index.staging import Staging, check_target
 from dupmae_toolkit.index.vocabulary import lucene_terms, write_vocabulary
+from dupmae_toolkit.index.words import Bm25
 from dupmae_toolkit.java_homes import JavaError
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
@@ -51,12 +60,19 @@ class BuildOptions:
     faiss_spec: str = "Flat"
     max_impact: int = MAX_IMPACT
     segment_size: int = SEGMENT_SIZE
+    bm25: bool = True
+    mean_length: float | None = None
 
     def check(self, dense_dim: int) -> None:
         """Raise InputError for options that no index of this dimension can be built with."""
         if self.segment_size < 1:
             raise InputError(f"segment size {self.segment_size}: it must be at least 1")
         check_max_impact(self.max_impact)
+        length = self.mean_length
+        if length is not None and not (self.bm25 and 0 < length < math.inf):
+            raise InputError(
+                f"mean length {length}: it must be a number of words above 0, for BM25"
+            )
         make_faiss(self.faiss_spec, dense_dim)
 
 
@@ -105,6 +121,8 @@ def build_index(
     faiss_spec: str = "Flat",
     max_impact: int = MAX_IMPACT,
     segment_size: int = SEGMENT_SIZE,
+    bm25: bool = True,
+    mean_length: float | None = None,
     progress: Progress = silent,
     overwrite: bool = False,
 ) -> Manifest:
@@ -116,13 +134,15 @@ def build_index(
         except weights below half a step, which become 1.
     segment_size: the most documents in a segment; one segment at a time is in memory. If several
         are needed, they are of equal size, so that each is large enough to train a FAISS spec on.
+    bm25: whether the words of the texts become impacts too, by BM25.
+    mean_length: of a document, in words, for BM25; by default, that of these documents.
     overwrite: replace an index; it stays as it is until the new one is complete.
 
     Raises InputError for a folder that may not be built in, for unsuitable options, for bad input,
     and while another process builds there; JavaError and DupMAEError for failures.
     """
     index = Path(index)
-    options = BuildOptions(faiss_spec, max_impact, segment_size)
+    options = BuildOptions(faiss_spec, max_impact, segment_size, bm25, mean_length)
     options.check(encoded.info.dense_dim)
     check_inputs(encoded, vocabulary)
     check_target(index, overwrite)
@@ -157,7 +177,7 @@ def build_held(
         staging.tidy(staging.live)
         return staging.live
     try:
-        scale, entries, sums = _build_segments(staging, encoded, terms, options, progress)
+        scale, bm25, entries, sums = _build_segments(staging, encoded, terms, options, progress)
     except InputError:
         staging.abandon()  # the same input would be refused again
         raise
@@ -170,6 +190,7 @@ def build_held(
         segments=entries,
         source=str(encoded.manifest["source"]),
         truncated=encoded.manifest["truncated"],
+        scoring=Scoring.of(encoded.info, bm25),
         vocabulary_file=staging.vocabulary_file(encoded.info.vocabulary_sha256),
     )
     path = index / manifest.vocabulary_file
@@ -206,9 +227,12 @@ def _build_segments(
     terms: list[str],
     options: BuildOptions,
     progress: Progress,
-) -> tuple[float, list[SegmentEntry], dict[str, dict[str, Any]]]:
-    """Build the segments that are not finished; return the scale, all entries and checksums."""
+) -> tuple[float, Bm25 | None, list[SegmentEntry], dict[str, dict[str, Any]]]:
+    """Build the segments that are not finished; return scale, BM25, all entries and checksums."""
     scale: float | None = None
+    bm25 = None
+    if options.bm25 and (options.mean_length or len(staging.names) > 1):
+        bm25 = Bm25(options.mean_length or _mean_length(encoded, progress))
     entries: list[SegmentEntry] = []
     sums: dict[str, dict[str, Any]] = {}
     # Of equal size: a last segment of a few documents could be too small to train the spec on.
@@ -220,22 +244,55 @@ def _build_segments(
                 scale = calibrate(rows.lexical, options.max_impact)
             folder = staging.segments / name
             rows = rows.sorted()
-            rows.lexical, error = quantize(rows.lexical, scale, options.max_impact)
+            length = 0
+            if options.bm25:
+                length = int(rows.count_words().lengths.sum())
+                bm25 = bm25 or Bm25(mean_length(length, len(rows)))
+            errors = rows.quantize(scale, options.max_impact, bm25)
             with atomic_folder(folder) as temporary:
                 write_segment(temporary, rows, terms, [options.faiss_spec], progress)
             record = {
                 "scale": scale,
+                "mean_length": bm25.mean_length if bm25 else None,
                 "count": len(rows.ids),
-                "error": asdict(error),
+                "error": asdict(errors.tokens),
+                "words": len(rows.words.words) if rows.words else 0,
+                "length": length,
+                "word_error": asdict(errors.words),
                 "checksums": checksums(staging.index, folder),
             }
             staging.finish(name, record)
         scale = float(record["scale"])
-        error = QuantizationError.from_dict(record["error"])
-        entries.append(SegmentEntry(name, record["count"], error.weights, error))
+        if options.bm25:
+            bm25 = Bm25(float(record["mean_length"]))
+        error, word_error = map(
+            QuantizationError.from_dict, (record["error"], record["word_error"])
+        )
+        entries.append(
+            SegmentEntry(
+                name,
+                record["count"],
+                error.weights,
+                error,
+                words=record["words"],
+                length=record["length"],
+                word_error=word_error,
+            )
+        )
         sums |= record["checksums"]
     assert scale is not None  # an encoded corpus has at least one row
-    return scale, entries, sums
+    return scale, bm25, entries, sums
+
+
+def _mean_length(encoded: EncodedCorpus, progress: Progress) -> float:
+    """The mean length of all documents, in words: one more pass over the texts."""
+    total = 0
+    with progress("counting words", len(encoded)) as advance:
+        for part in encoded.parts():
+            for title, text in zip(part.titles, part.texts, strict=True):
+                total += sum(count_words(f"{title} {text}").values())
+            advance(len(part))
+    return mean_length(total, len(encoded))
 
 
 def encode_afresh(

@@ -14,7 +14,15 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import save_array
-from dupmae_toolkit.index.layout import DENSE_FILE, IMPACT_ARRAYS, impact_file
+from dupmae_toolkit.index.layout import (
+    DENSE_FILE,
+    FREQUENCIES_FILE,
+    IMPACT_ARRAYS,
+    LENGTHS_FILE,
+    WORDS_FILE,
+    impact_file,
+)
+from dupmae_toolkit.index.words import Words
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -30,7 +38,8 @@ class ForwardStore:
     """Impacts as CSR arrays, and dense vectors where FAISS cannot give them back, memory-mapped."""
 
     def __init__(self, impacts: csr_matrix, dense: np.ndarray | None) -> None:
-        self.impacts = impacts  # [n, |V|], uint8 or uint16, indices sorted
+        # [n, |V| + W] of tokens, then words; uint8 or uint16, indices sorted
+        self.impacts = impacts
         self._dense = dense
         # Plain views of the mapped arrays: slicing them is cheaper.
         self._starts, self._indices, self._data = map(
@@ -40,11 +49,14 @@ class ForwardStore:
             self._indices = self._indices.view(np.uint32)
 
     @staticmethod
-    def write(folder: Path, impacts: csr_matrix, dense: np.ndarray | None) -> None:
-        """Write ``impacts`` [n, |V|] and, unless None, ``dense`` float32 [n, d] into ``folder``."""
-        write_impacts(folder, impacts)
+    def write(
+        folder: Path, tokens: csr_matrix, dense: np.ndarray | None, words: Words | None = None
+    ) -> csr_matrix:
+        """Write ``write_impacts`` and, unless None, ``dense`` float32 [n, d] into ``folder``."""
+        impacts = write_impacts(folder, tokens, words)
         if dense is not None:
             write_dense(folder, dense)
+        return impacts
 
     @classmethod
     def open(cls, folder: Path, dense: np.ndarray | None = None) -> ForwardStore:
@@ -105,9 +117,20 @@ class ForwardStore:
         return self._dense
 
 
-def write_impacts(folder: Path, impacts: csr_matrix) -> None:
-    """Write ``impacts`` [n, |V|] into ``folder``, which is created."""
+def write_impacts(folder: Path, tokens: csr_matrix, words: Words | None = None) -> csr_matrix:
+    """Write impacts of tokens [n, |V|] and of words, if any, into ``folder``, which is created.
+
+    Returns all impacts, [n, |V| + W].
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    impacts = tokens
+    if words is not None:
+        impacts = _beside(tokens, words.impacts)
+        lines = "".join(f"{word}\n" for word in words.words)
+        (folder / WORDS_FILE).write_bytes(lines.encode("utf-8", "surrogatepass"))
+        save_array(folder / LENGTHS_FILE, words.lengths)
+    frequencies = np.bincount(impacts.indices, minlength=impacts.shape[1])
+    save_array(folder / FREQUENCIES_FILE, frequencies.astype(np.int32))
     wide = impacts.nnz >= 2**31 or max(impacts.shape) >= 2**31
     numbers = np.int64 if wide else np.int32
     arrays = {
@@ -118,6 +141,40 @@ def write_impacts(folder: Path, impacts: csr_matrix) -> None:
     }
     for name, array in arrays.items():
         save_array(folder / impact_file(name), array)
+    return impacts
+
+
+def _beside(tokens: csr_matrix, words: csr_matrix) -> csr_matrix:
+    """The columns of both, first those of the tokens; indices sorted."""
+    from scipy.sparse import csr_matrix, hstack
+
+    both = csr_matrix(hstack([tokens, words], format="csr", dtype=tokens.dtype))
+    both.sort_indices()
+    return both
+
+
+def read_words(folder: Path) -> list[str] | None:
+    """The words that have columns, in their order; None if the segment has none."""
+    path = folder / WORDS_FILE
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogatepass")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable ({error})") from error
+    return text.split("\n")[:-1]
+
+
+def read_lengths(folder: Path) -> np.ndarray | None:
+    """The length of each document, in words; None if words were not counted."""
+    path = folder / LENGTHS_FILE
+    return read_array(path, "i") if path.exists() else None
+
+
+def read_frequencies(folder: Path) -> np.ndarray | None:
+    """For each column, how many documents have it; None if an earlier version wrote the segment."""
+    path = folder / FREQUENCIES_FILE
+    return read_array(path, "i") if path.exists() else None
 
 
 def write_dense(folder: Path, dense: np.ndarray) -> None:

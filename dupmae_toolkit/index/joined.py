@@ -16,6 +16,7 @@ from dupmae_toolkit.index.forward import ForwardStore
 from dupmae_toolkit.index.layout import FORWARD_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.words import united, with_columns
 from dupmae_toolkit.records import Document
 
 #: The most documents that a small segment has. Merging leaves only a few segments in each size
@@ -47,6 +48,27 @@ class Joined:
         return len(self.ids)
 
     @functools.cached_property
+    def _united(self) -> tuple[list[str], list[np.ndarray]]:
+        return united([segment.words for segment in self._segments])
+
+    @property
+    def words(self) -> list[str]:
+        """The words of all segments, in the order of their columns."""
+        return self._united[0]
+
+    @functools.cached_property
+    def columns(self) -> dict[str, int]:
+        """The column of each word."""
+        first = self.forward.impacts.shape[1] - len(self.words)
+        return {word: column for column, word in enumerate(self.words, first)}
+
+    @functools.cached_property
+    def frequencies(self) -> np.ndarray:
+        """For each column of the impacts, how many documents have it."""
+        impacts = self.forward.impacts
+        return np.bincount(impacts.indices, minlength=impacts.shape[1])
+
+    @functools.cached_property
     def forward(self) -> ForwardStore:
         """Impacts and dense vectors by row, in memory."""
         from scipy.sparse import csr_matrix, vstack
@@ -54,7 +76,13 @@ class Joined:
         for segment in self._segments:
             segment.reads(FORWARD_FOLDER)
         stores = [segment.forward for segment in self._segments]
-        impacts = csr_matrix(vstack([store.impacts for store in stores], format="csr"))
+        tokens = stores[0].impacts.shape[1] - len(self._segments[0].words)
+        width = tokens + len(self.words)
+        moved = []
+        for store, places in zip(stores, self._united[1], strict=True):
+            columns = np.concatenate([np.arange(tokens), tokens + places])
+            moved.append(with_columns(store.impacts, columns[store.impacts.indices], width))
+        impacts = csr_matrix(vstack(moved, format="csr"))
         dense = np.concatenate([store.dense(np.arange(len(store))) for store in stores])
         return ForwardStore(csr_matrix(impacts[self._places]), dense[self._places])
 
@@ -81,5 +109,5 @@ def small_ones(manifest: Manifest, max_postings: int) -> list[int]:
     max_postings: if they have more in total, Lucene must search them, and cannot join segments.
     """
     found = [n for n, e in enumerate(manifest.segments) if e.count <= SMALL_SEGMENT and e.live]
-    weights = sum(manifest.segments[number].weights for number in found)
-    return found if len(found) > 1 and weights <= max_postings else []
+    postings = sum(manifest.segments[number].postings for number in found)
+    return found if len(found) > 1 and postings <= max_postings else []

@@ -7,7 +7,11 @@
         faiss/index             the dense vectors, as a FAISS index
         faiss/docid             the ids of the rows, one per line
         lucene/                 the impacts, as a Lucene index; Lucene names its files itself
-        forward/impacts-*.npy   the impacts, as the arrays of a CSR matrix and its shape
+        forward/impacts-*.npy   the impacts, as the arrays of a CSR matrix and its shape: first a
+                                column for each token, then one for each word of the documents
+        forward/impacts-words.txt         these words, one per line, in the order of code points
+        forward/impacts-lengths.npy       the length of each document, in words
+        forward/impacts-frequencies.npy   for each column, how many documents have it
         forward/dense.npy       the dense vectors, unless FAISS gives them back exactly (spec Flat)
         documents.parquet       id, title and text
       deletions/000001-3.npy    the deleted rows of segment 000001, as of change 3
@@ -60,6 +64,10 @@ def impact_file(array: str) -> str:
 
 
 IMPACT_FILES = tuple(map(impact_file, IMPACT_ARRAYS))
+# Indexes of formats 1 and 2 lack these; one without BM25 has only frequencies.
+FREQUENCIES_FILE = "impacts-frequencies.npy"
+WORDS_FILE = "impacts-words.txt"
+LENGTHS_FILE = "impacts-lengths.npy"
 
 # The parts of a segment, relative to its folder. A part with a damaged file is rebuilt as a whole.
 IDS = f"{FAISS_FOLDER}/{IDS_FILE}"

@@ -101,15 +101,16 @@ class LuceneImpacts:
         return self._count
 
     def search(self, queries: csr_matrix, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The best ``k`` documents of each row of ``queries`` (float32 [q, |V|], non-negative).
+        """The best ``k`` documents of each row of ``queries`` (float32 [q, terms], non-negative).
 
-        For each query: document numbers (int32) and scores (float32, Σ weight × impact), by
-        descending score, ties by document number. Documents that share no term with the query are
-        not returned. Weights from ``round_weights`` make the scores exact dot products.
+        Columns are those of ``terms``; queries may lack the last ones, which are words. For each
+        query: document numbers (int32) and scores (float32, Σ weight × impact), by descending
+        score, ties by document number. Documents that share no term with the query are not
+        returned. Weights from ``round_weights`` make the scores exact dot products.
         """
         if self._terms is None:
             raise InputError(f"{self.folder}: opened without terms; use search_terms")
-        if queries.shape[1] != len(self._terms):
+        if queries.shape[1] > len(self._terms):
             raise InputError(
                 f"queries over {queries.shape[1]:,} terms cannot search an index of "
                 f"{len(self._terms):,}; encode them with the index's encoder"

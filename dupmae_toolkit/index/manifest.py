@@ -21,10 +21,13 @@ from dupmae_toolkit.index.layout import (
     VOCABULARY_FILE,
     VOCABULARY_NAME,
 )
+from dupmae_toolkit.index.scoring import Scoring
 from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.index.words import Bm25
 from dupmae_toolkit.records import EncoderInfo
 
-FORMAT_VERSION = 2  # 2 added deletions: a reader of 1 would return deleted documents
+#: 2 added deletions: a reader of 1 would return deleted documents. 3 added words and frequencies.
+FORMAT_VERSION = 3
 REBUILD = "rebuild the index in its place (--overwrite, overwrite=True)"
 #: The remedy for losing something that an index holds only once.
 COPY = f"restore it from a copy, or {REBUILD}, from its texts or from the output of `dupmae encode`"
@@ -32,11 +35,12 @@ COPY = f"restore it from a copy, or {REBUILD}, from its texts or from the output
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What every part of a segment must hold: documents, lexical terms, dense dimensions."""
+    """What every part of a segment must hold: documents, tokens, dense dimensions, words."""
 
     documents: int
     terms: int
     dimensions: int
+    words: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +48,30 @@ class SegmentEntry:
     """A segment: its folder's name in segments/, and what it holds.
 
     dead: how many of its ``count`` documents are deleted. deletions: the path of the file that
-    lists their rows, "" while there are none. faiss_spec: "" if it is the index's.
+    lists their rows, "" while there are none. faiss_spec: "" if it is the index's. words: how many
+    different words have columns. length: of all live documents together, in words.
     """
 
     name: str
     count: int
-    weights: int  # stored lexical weights
+    weights: int  # stored lexical weights, of tokens
     error: QuantizationError = field(default_factory=QuantizationError)
     dead: int = 0
     deletions: str = ""
     faiss_spec: str = ""
+    words: int = 0
+    length: int = 0
+    word_error: QuantizationError = field(default_factory=QuantizationError)
 
     @property
     def live(self) -> int:
         """The number of documents that can be found."""
         return self.count - self.dead
+
+    @property
+    def postings(self) -> int:
+        """The number of stored impacts, of tokens and of words."""
+        return self.weights + self.word_error.weights
 
     @property
     def path(self) -> str:
@@ -72,7 +85,8 @@ class Manifest:
 
     Dividing by ``scale`` turns impacts back into weights: Σ query weight × impact / scale.
     ``checksums`` gives SHA-256 and size of every other file of the index. ``generation`` counts the
-    changes of the index since it was built.
+    changes of the index since it was built. ``scoring`` is None for an index that an earlier
+    version of the toolkit built: it has only the plain score until it is compacted.
     """
 
     encoder: EncoderInfo
@@ -83,6 +97,7 @@ class Manifest:
     segments: list[SegmentEntry]
     source: str = ""
     truncated: int | None = None
+    scoring: Scoring | None = None
     generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
     checksums: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -108,13 +123,34 @@ class Manifest:
         """The error of quantising all weights."""
         return sum((segment.error for segment in self.segments), QuantizationError())
 
+    @property
+    def word_error(self) -> QuantizationError:
+        """The error of quantising BM25's parts."""
+        return sum((segment.word_error for segment in self.segments), QuantizationError())
+
+    @property
+    def bm25(self) -> Bm25 | None:
+        """The settings of BM25; None if the index has no words."""
+        return self.scoring.bm25 if self.scoring else None
+
+    @property
+    def mean_length(self) -> float:
+        """The mean length of the documents that can be found, in words; 1 where none has any."""
+        return mean_length(sum(segment.length for segment in self.segments), self.live)
+
+    @property
+    def drift(self) -> float:
+        """How far the mean length is from BM25's, as a share of that; 0 without BM25."""
+        return self.mean_length / self.bm25.mean_length - 1 if self.bm25 and self.live else 0.0
+
     def spec_of(self, entry: SegmentEntry) -> str:
         """The FAISS factory string of a segment."""
         return entry.faiss_spec or self.faiss_spec
 
     def shape(self, entry: SegmentEntry) -> Shape:
         """What every part of a segment must hold."""
-        return Shape(entry.count, self.encoder.vocabulary_size, self.encoder.dense_dim)
+        encoder = self.encoder
+        return Shape(entry.count, encoder.vocabulary_size, encoder.dense_dim, entry.words)
 
     def check_encoder(self, index: Path, encoder: EncoderInfo) -> None:
         """Raise EncoderMismatchError unless ``encoder`` gives the vectors that are in the index."""
@@ -152,6 +188,8 @@ class Manifest:
             "generation": self.generation,
             "checksums": self.checksums,
         }
+        if self.scoring is not None:
+            values["scoring"] = self.scoring.to_dict() | {"error": self.word_error.to_dict()}
         return values | {"sha256": _own_digest(values)}
 
     def save(self, index: Path) -> None:
@@ -191,6 +229,7 @@ class Manifest:
                 truncated=(
                     None if values.get("truncated") is None else stated.integer(values, "truncated")
                 ),
+                scoring=Scoring.from_dict(values["scoring"]) if "scoring" in values else None,
                 generation=stated.integer({"generation": 0} | values, "generation"),
                 vocabulary_file=stated.name(values["vocabulary"], "file", VOCABULARY_NAME),
                 checksums=stated.file_checksums(values["checksums"]),
@@ -243,11 +282,27 @@ class Manifest:
 _terms: dict[str, list[str]] = {}
 
 
+#: What entries of earlier formats lack.
+_ENTRY_BEFORE = {
+    "dead": 0,
+    "deletions": "",
+    "faiss_spec": "",
+    "words": 0,
+    "length": 0,
+    "word_error": {},
+}
+
+
+def mean_length(words: int, documents: int) -> float:
+    """The mean length of documents in words, as BM25 divides by it: 1 where there are no words."""
+    return words / documents if words and documents else 1.0
+
+
 def _entries(values: Any) -> list[SegmentEntry]:
     """The segments of a manifest, no two of the same name."""
     entries = []
     for given in values:
-        entry = {"dead": 0, "deletions": "", "faiss_spec": ""} | given
+        entry = _ENTRY_BEFORE | given
         dead = stated.integer(entry, "dead", 0, stated.integer(entry, "count"))
         if dead or entry["deletions"] != "":
             stated.name(entry, "deletions", DELETIONS_PATH)
@@ -260,6 +315,9 @@ def _entries(values: Any) -> list[SegmentEntry]:
                 dead,
                 entry["deletions"],
                 stated.text(entry, "faiss_spec"),
+                stated.integer(entry, "words"),
+                stated.integer(entry, "length"),
+                QuantizationError.from_dict(dict(stated.numbers(entry["word_error"]))),
             )
         )
     if not entries:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
-from dupmae_toolkit.index.rows import regrouped
+from dupmae_toolkit.index.rows import Errors, regrouped
 from dupmae_toolkit.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -65,18 +65,30 @@ def _within(members: list[int], segments: list[SegmentEntry], size: int) -> list
 
 
 def new_segments(
-    state: State, group: Sequence[int], size: int, progress: Progress = silent
+    state: State,
+    group: Sequence[int],
+    size: int,
+    progress: Progress = silent,
+    recount: bool = False,
 ) -> list[SegmentEntry]:
     """Write the live documents of the segments in ``group`` as new segments of up to ``size``.
 
-    One new segment and one old one are in memory at a time.
+    recount: count the words of the texts again, and weigh them by the manifest's BM25. One new segment and one old one are in memory at a time.
     """
     old = [state.manifest.segments[number] for number in group]
     error = sum((entry.error for entry in old), QuantizationError())
+    word_error = sum((entry.word_error for entry in old), QuantizationError())
+    manifest = state.manifest
     entries = []
     with progress("merging", sum(entry.live for entry in old)) as advance:
         for rows in regrouped(map(state.rows, group), size):
-            entries.append(state.write(rows.sorted(), _share(error, rows.lexical.nnz), progress))
+            tokens = _share(error, rows.lexical.nnz)
+            if recount:
+                rows.count_words()
+                words = rows.weigh(manifest.max_impact, manifest.bm25)
+            else:
+                words = _share(word_error, rows.words.impacts.nnz if rows.words else 0)
+            entries.append(state.write(rows.sorted(), Errors(tokens, words), progress))
             advance(len(rows))
     return entries
 

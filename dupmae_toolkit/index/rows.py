@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from dupmae_toolkit.index.impacts import QuantizationError, quantize
+from dupmae_toolkit.index.words import Bm25, Words
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -14,11 +17,19 @@ if TYPE_CHECKING:
     from dupmae_toolkit.encoding.parquet import Part
 
 
+class Errors(NamedTuple):
+    """The errors of quantising the weights of tokens, and BM25's parts of words."""
+
+    tokens: QuantizationError = QuantizationError()
+    words: QuantizationError = QuantizationError()
+
+
 @dataclass(slots=True)
 class Rows:
     """Documents to be written into a segment. dense: float32 [n, d].
 
-    lexical: [n, |V|], float32 weights, or impacts once they are quantised.
+    lexical: [n, |V|], float32 weights, or impacts once they are quantised. words: None if they were
+    not counted.
     """
 
     ids: list[str]
@@ -26,9 +37,33 @@ class Rows:
     texts: list[str]
     dense: np.ndarray
     lexical: csr_matrix
+    words: Words | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def count_words(self) -> Words:
+        """Count the words of titles and texts, and keep them."""
+        contents = map(_contents, self.titles, self.texts)
+        self.words = Words.counted(contents)
+        return self.words
+
+    def quantize(self, scale: float, max_impact: int, bm25: Bm25 | None) -> Errors:
+        """Replace weights and counts with impacts; returns the errors of rounding.
+
+        bm25: None leaves the words out; otherwise they must have been counted.
+        """
+        self.lexical, error = quantize(self.lexical, scale, max_impact)
+        return Errors(error, self.weigh(max_impact, bm25))
+
+    def weigh(self, max_impact: int, bm25: Bm25 | None) -> QuantizationError:
+        """Replace the words' counts with impacts; returns the error of rounding."""
+        if bm25 is None:
+            self.words = None
+            return QuantizationError()
+        assert self.words is not None
+        self.words, error = self.words.weighed(bm25, max_impact)
+        return error
 
     def sorted(self) -> Rows:
         """The same documents in the order of their ids, by code point."""
@@ -39,6 +74,7 @@ class Rows:
             [self.texts[i] for i in order],
             self.dense[order],
             self.lexical[order],
+            None if self.words is None else self.words.take(order),
         )
 
 
@@ -69,4 +105,21 @@ def _joined(pieces: list[tuple[Part | Rows, slice]]) -> Rows:
         [text for part, rows in pieces for text in part.texts[rows]],
         np.concatenate([part.dense[rows] for part, rows in pieces]),
         csr_matrix(vstack([part.lexical[rows] for part, rows in pieces], format="csr")),
+        _joined_words(pieces),
     )
+
+
+def _joined_words(pieces: list[tuple[Part | Rows, slice]]) -> Words | None:
+    """The words of all pieces; None unless all have them, as an encoded corpus has not."""
+    found = []
+    for part, rows in pieces:
+        words = getattr(part, "words", None)
+        if words is None:
+            return None
+        found.append(words if rows == slice(0, len(part)) else words.take(rows))
+    return Words.joined(found)
+
+
+def _contents(title: str, text: str) -> str:
+    """As ``Document.contents``."""
+    return f"{title} {text}".strip()

@@ -7,24 +7,37 @@ import functools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.dense import DenseIndex, keeps_vectors, read_header, write_faiss
 from dupmae_toolkit.index.documents import SegmentDocuments, write_documents
-from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.forward import (
+    ForwardStore,
+    read_frequencies,
+    read_lengths,
+    read_words,
+)
 from dupmae_toolkit.index.layout import (
     DENSE_FILE,
     DOCUMENTS,
     FAISS_FOLDER,
     FORWARD_FOLDER,
+    FREQUENCIES_FILE,
     IDS,
     IMPACT_FILES,
+    LENGTHS_FILE,
     LUCENE_FOLDER,
     VECTORS,
+    WORDS_FILE,
 )
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.index.manifest import Shape
 from dupmae_toolkit.index.rows import Rows
+from dupmae_toolkit.index.vocabulary import word_terms
+from dupmae_toolkit.index.words import Words
 from dupmae_toolkit.progress import Progress, silent
 
 
@@ -75,6 +88,8 @@ class Segment:
         for part in parts:
             if part == FORWARD_FOLDER:
                 names = [*IMPACT_FILES] if self._flat else [*IMPACT_FILES, DENSE_FILE]
+                added = (WORDS_FILE, LENGTHS_FILE, FREQUENCIES_FILE)
+                names += [name for name in added if (self.folder / part / name).exists()]
                 self.reads(*(f"{part}/{name}" for name in names))
             else:
                 self._check(part)
@@ -119,7 +134,10 @@ class Segment:
     @functools.cached_property
     def lucene(self) -> LuceneImpacts:
         """The impacts, opened for search; starts Java."""
-        self.opened.append(LuceneImpacts(self.folder / LUCENE_FOLDER, self._terms))
+        terms = self._terms
+        if terms is not None and self.words:
+            terms = [*terms, *word_terms(self.words)]
+        self.opened.append(LuceneImpacts(self.folder / LUCENE_FOLDER, terms))
         self._compare("Lucene", len(self.opened[-1]))
         return self.opened[-1]
 
@@ -133,10 +151,52 @@ class Segment:
         self._compare(
             "the forward store",
             len(store),
-            terms=store.impacts.shape[1],
+            terms=store.impacts.shape[1] - len(self.words),
             dimensions=None if vectors is None else vectors.shape[1],
         )
         return store
+
+    @functools.cached_property
+    def words(self) -> list[str]:
+        """The words that have columns, after those of the tokens; none without BM25."""
+        words = self._read(WORDS_FILE, read_words)
+        found = 0 if words is None else len(words)
+        if self._shape is not None and found != self._shape.words:
+            raise self._refused(f"holds {found} words; the manifest states {self._shape.words}")
+        return words or []
+
+    @functools.cached_property
+    def columns(self) -> dict[str, int]:
+        """The column of each word."""
+        first = self.forward.impacts.shape[1] - len(self.words)
+        return {word: column for column, word in enumerate(self.words, first)}
+
+    @functools.cached_property
+    def frequencies(self) -> np.ndarray:
+        """For each column of the impacts, how many documents have it, deleted ones included."""
+        found = self._read(FREQUENCIES_FILE, read_frequencies)
+        impacts = self.forward.impacts
+        if found is None:  # written by an earlier version
+            return np.bincount(impacts.indices, minlength=impacts.shape[1])
+        if len(found) != impacts.shape[1]:
+            raise self._refused(f"holds {len(found)} frequencies for {impacts.shape[1]} columns")
+        return found
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """The length of each document, in words; zeros where they were not counted."""
+        found = self._read(LENGTHS_FILE, read_lengths)
+        if found is None:
+            return np.zeros(len(self.ids), np.int32)
+        if len(found) != len(self.ids):
+            raise self._refused(f"holds {len(found)} lengths for {len(self.ids)} documents")
+        return found
+
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+        """A file in forward/ that some segments lack, checked, or None."""
+        if (self.folder / FORWARD_FOLDER / name).exists():
+            self._check(f"{FORWARD_FOLDER}/{name}")
+        return read(self.folder / FORWARD_FOLDER)
 
     @functools.cached_property
     def documents(self) -> SegmentDocuments:
@@ -186,15 +246,15 @@ def write_segment(
 ) -> str:
     """Write every part of a segment into ``folder``; returns the FAISS spec that was used.
 
-    rows: sorted by id; ``lexical`` holds impacts. terms: Lucene's, in the order of the vocabulary.
+    rows: sorted by id, quantised. terms: Lucene's, in the order of the vocabulary.
     specs: FAISS factory strings; the first that suits the vectors is used. InputError if none does.
     """
     write_documents(folder / DOCUMENTS, rows.ids, rows.titles, rows.texts)
     with progress("indexing vectors", None):
         spec = _write_first(folder / FAISS_FOLDER, rows, specs)
     dense = None if keeps_vectors(spec) else rows.dense
-    ForwardStore.write(folder / FORWARD_FOLDER, rows.lexical, dense)
-    write_lucene(folder / LUCENE_FOLDER, rows.ids, rows.lexical, terms, progress)
+    impacts = ForwardStore.write(folder / FORWARD_FOLDER, rows.lexical, dense, rows.words)
+    write_lucene(folder / LUCENE_FOLDER, rows.ids, impacts, all_terms(terms, rows.words), progress)
     written = LuceneImpacts(folder / LUCENE_FOLDER)
     found = (written.segments, len(written))
     written.close()
@@ -204,6 +264,11 @@ def write_segment(
             f"{found[1]} in {found[0]} segments; please report this"
         )
     return spec
+
+
+def all_terms(tokens: Sequence[str], words: Words | None) -> Sequence[str]:
+    """Lucene's terms in the order of the impacts' columns. tokens: the terms of the vocabulary."""
+    return tokens if words is None else [*tokens, *word_terms(words.words)]
 
 
 def _write_first(folder: Path, rows: Rows, specs: Sequence[str]) -> str:

@@ -145,6 +145,11 @@ class Staging:
                 stated.positive(record, "scale")
                 stated.integer(record, "count", 1)
                 stated.numbers(record["error"])
+                stated.numbers(record["word_error"])
+                stated.integer(record, "words")
+                stated.integer(record, "length")
+                if record["mean_length"] is not None:
+                    stated.positive(record, "mean_length")
                 stated.file_checksums(record["checksums"])
                 return record
         path.unlink(missing_ok=True)

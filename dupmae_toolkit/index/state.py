@@ -11,7 +11,6 @@ import numpy as np
 
 from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
-from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.integrity import Integrity
 from dupmae_toolkit.index.layout import (
     DELETIONS_FOLDER,
@@ -27,8 +26,9 @@ from dupmae_toolkit.index.manifest import (
     checksum,
     checksums,
 )
-from dupmae_toolkit.index.rows import Rows
+from dupmae_toolkit.index.rows import Errors, Rows
 from dupmae_toolkit.index.segment import Segment, write_segment
+from dupmae_toolkit.index.words import Words
 from dupmae_toolkit.locks import remove_folder
 from dupmae_toolkit.progress import Progress, silent
 
@@ -76,7 +76,7 @@ class State:
         return None
 
     def rows(self, number: int) -> Rows:
-        """The live documents of a segment; ``lexical`` holds impacts."""
+        """The live documents of a segment, quantised."""
         from scipy.sparse import csr_matrix
 
         entry = self.manifest.segments[number]
@@ -84,12 +84,20 @@ class State:
         segment.reads(FORWARD_FOLDER, DOCUMENTS)
         keep = np.array([row for row in range(entry.count) if row not in dead], dtype=np.int64)
         documents = segment.documents.get(keep)
+        impacts = csr_matrix(segment.forward.impacts[keep])
+        tokens = self.manifest.encoder.vocabulary_size
+        words = None
+        if self.manifest.bm25 is not None:
+            words = Words(
+                segment.words, csr_matrix(impacts[:, tokens:]), np.asarray(segment.lengths[keep])
+            ).take(slice(None))
         return Rows(
             [document.id for document in documents],
             [document.title for document in documents],
             [document.text for document in documents],
             segment.forward.dense(keep),
-            csr_matrix(segment.forward.impacts[keep]),
+            csr_matrix(impacts[:, :tokens]),
+            words,
         )
 
     def kill(self, locations: Iterable[Location]) -> None:
@@ -99,10 +107,8 @@ class State:
             self.dead(entry).add(row)
             self._changed.add(entry.name)
 
-    def write(
-        self, rows: Rows, error: QuantizationError, progress: Progress = silent
-    ) -> SegmentEntry:
-        """Write a new segment. rows: sorted by id; ``lexical`` holds impacts.
+    def write(self, rows: Rows, errors: Errors, progress: Progress = silent) -> SegmentEntry:
+        """Write a new segment. rows: sorted by id, quantised with ``errors``.
 
         If there are too few vectors for the index's FAISS spec, the segment uses Flat. The segment
         joins the index when ``exchange`` has listed it and ``commit`` has run.
@@ -117,8 +123,11 @@ class State:
             folder.name,
             len(rows),
             int(rows.lexical.nnz),
-            error,
+            errors.tokens,
             faiss_spec="" if spec == index_spec else spec,
+            words=len(rows.words.words) if rows.words else 0,
+            length=int(rows.words.lengths.sum()) if rows.words else 0,
+            word_error=errors.words,
         )
 
     def exchange(self, old: Collection[int], new: Sequence[SegmentEntry]) -> None:
@@ -155,7 +164,8 @@ class State:
         rows = np.array(sorted(self.dead(entry)), dtype=np.int64)
         name = write_deletions(self.index, entry.name, self.manifest.generation, rows)
         self.manifest.checksums[name] = checksum(self.index / name)
-        return dataclasses.replace(entry, dead=len(rows), deletions=name)
+        length = int(np.delete(self.segment(entry).lengths, rows).sum())
+        return dataclasses.replace(entry, dead=len(rows), deletions=name, length=length)
 
     def tidy(self) -> None:
         """Remove what the manifest does not name and no process has open."""

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.build import check_documents, encode_afresh, says_why
-from dupmae_toolkit.index.impacts import quantize
 from dupmae_toolkit.index.layout import ADDING_FOLDER, BUILDING_FOLDER, ENCODED_FOLDER
-from dupmae_toolkit.index.manifest import Manifest
+from dupmae_toolkit.index.manifest import Manifest, mean_length
 from dupmae_toolkit.index.merging import due, new_segments
 from dupmae_toolkit.index.rows import regrouped
+from dupmae_toolkit.index.scoring import Scoring
 from dupmae_toolkit.index.staging import forget_additions
 from dupmae_toolkit.index.state import State
+from dupmae_toolkit.index.words import Bm25
 from dupmae_toolkit.locks import exclusive, working_in
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder
@@ -200,16 +201,22 @@ def delete_documents(
 def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress = silent) -> Update:
     """Rewrite all segments without deleted documents, as few as the segment size allows.
 
-    An index that is already compact is left unchanged.
+    BM25's mean length becomes that of the documents. An index that an earlier version built gets
+    words and the fitted score. An index that is already compact is left unchanged.
     """
     index = Path(index)
     with changing(index, wait) as state:
         forget_additions(index)
         manifest = state.manifest
         fewest = max(1, -(-manifest.live // manifest.segment_size))
-        if manifest.live == 0 or (not manifest.dead and len(manifest.segments) <= fewest):
+        compact = not manifest.dead and len(manifest.segments) <= fewest
+        recount = manifest.scoring is None or bool(manifest.drift)
+        if manifest.live == 0 or (compact and not recount):
             return _update(state)
-        count = _rewrite(state, range(len(manifest.segments)), fewest, progress)
+        if recount:
+            manifest.scoring = _renewed(state, progress)
+        everything = range(len(manifest.segments))
+        count = _rewrite(state, everything, fewest, progress, recount)
         return _update(state, (count, ""))
 
 
@@ -224,8 +231,10 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
             old = [found for name in rows.ids if (found := state.find(name)) is not None]
             replaced += len(old)
             state.kill(old)
-        rows.lexical, error = quantize(rows.lexical, manifest.scale, manifest.max_impact)
-        made.append(state.write(rows, error, progress))
+        if manifest.bm25 is not None:
+            rows.count_words()
+        errors = rows.quantize(manifest.scale, manifest.max_impact, manifest.bm25)
+        made.append(state.write(rows, errors, progress))
     state.exchange([], made)
     if manifest.truncated is not None:
         manifest.truncated += int(encoded.manifest["truncated"] or 0)
@@ -253,12 +262,28 @@ def _merge(state: State, progress: Progress) -> tuple[int, str]:
     return merged, why
 
 
-def _rewrite(state: State, group: Sequence[int], pieces: int, progress: Progress) -> int:
+def _rewrite(
+    state: State, group: Sequence[int], pieces: int, progress: Progress, recount: bool = False
+) -> int:
     """Replace the segments in ``group`` with ``pieces`` new ones; returns their document count."""
     count = sum(state.manifest.segments[number].live for number in group)
-    state.exchange(group, new_segments(state, group, -(-count // pieces), progress))
+    state.exchange(group, new_segments(state, group, -(-count // pieces), progress, recount))
     state.commit()
     return count
+
+
+def _renewed(state: State, progress: Progress) -> Scoring:
+    """The fitted score with BM25's mean length as it is now."""
+    manifest = state.manifest
+    if manifest.scoring is not None:
+        return replace(manifest.scoring, bm25=Bm25(manifest.mean_length))
+    # Built by an earlier version, which counted no words.
+    words = 0
+    with progress("counting words", manifest.live) as advance:
+        for number, entry in enumerate(manifest.segments):
+            words += int(state.rows(number).count_words().lengths.sum())
+            advance(entry.live)
+    return Scoring.of(manifest.encoder, Bm25(mean_length(words, manifest.live)))
 
 
 def _update(state: State, merging: tuple[int, str] = (0, ""), **counts: int) -> Update:

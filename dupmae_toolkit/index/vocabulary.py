@@ -16,12 +16,13 @@ from pathlib import Path
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_file
 
-#: U+241B SYMBOL FOR ESCAPE. It starts ``␛HEX;`` (a code point), ``␛;`` (the empty token) and
-#: ``␛#N;`` (the N-th repetition of a token).
+#: U+241B SYMBOL FOR ESCAPE. It starts ``␛HEX;`` (a code point), ``␛;`` (the empty token),
+#: ``␛#N;`` (the N-th repetition of a token) and ``␛w;WORD`` (a word that BM25 counts).
 ESCAPE = "␛"
 #: Lucene's limit for a term, in bytes of UTF-8.
 LONGEST_TERM = 32_766
 
+_WORD = f"{ESCAPE}w;"
 _ESCAPED = re.compile(f"{ESCAPE}(#?)([0-9a-f]*);")
 
 
@@ -59,6 +60,11 @@ def lucene_terms(vocabulary: Sequence[str]) -> list[str]:
             )
         terms.append(term)
     return terms
+
+
+def word_terms(words: Sequence[str]) -> list[str]:
+    """The term of each word. No token has such a term: w is no hexadecimal digit."""
+    return [_WORD + escape(word) for word in words]
 
 
 def escape(token: str) -> str:

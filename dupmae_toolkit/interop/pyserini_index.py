@@ -90,8 +90,12 @@ class PyseriniIndex(Searcher):
         fusion: str | Fusion = "sum",
         depth: int | None = None,
         exact: bool = False,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> Request:
         """A checked request; a single index has one mode, and nothing to fuse."""
+        if idf_power:
+            raise InputError(f"{self.path}: Pyserini's indexes are searched without frequencies")
         if mode not in (None, self.mode):
             raise InputError(f"{self.path}: holds one {self.mode} index; use mode {self.mode}")
         return Request(k, self.mode, depth=k, exact=exact)

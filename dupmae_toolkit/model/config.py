@@ -26,7 +26,9 @@ class DupMAEConfig:
         all of a query.
     dense_dim: width of the projection of [CLS]; 0 for no projection.
     normalize: whether the dense vector is scaled to length one.
-    dense_weight, lexical_weight: joint score = dense_weight · dense + lexical_weight · lexical.
+    dense_weight, lexical_weight: plain score = dense_weight · dense + lexical_weight · lexical.
+    fitted_weights: of dense, lexical and bm25 in the fitted score, where query weights are
+        multiplied by document frequencies' factors and BM25 is added; empty where none were chosen.
     max_length, query_max_length: in tokens, special ones included.
     prefix, query_prefix: prepended to every text; no space is added.
     """
@@ -43,6 +45,7 @@ class DupMAEConfig:
     query_max_length: int = 64
     prefix: str = ""
     query_prefix: str = ""
+    fitted_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -57,6 +60,12 @@ class DupMAEConfig:
             self._check(key, _is_whole(getattr(self, key), 3), "at least 3 tokens are needed")
         for key in ("dense_weight", "lexical_weight"):
             self._check(key, _is_weight(getattr(self, key)), "give 0 or a positive number")
+        if isinstance(self.fitted_weights, list):  # as JSON and YAML give it
+            object.__setattr__(self, "fitted_weights", tuple(self.fitted_weights))
+        weights = self.fitted_weights
+        good = isinstance(weights, tuple) and len(weights) in (0, 3)
+        good = good and all(map(_is_weight, weights)) and (not weights or any(weights))
+        self._check("fitted_weights", good, "give three weights: dense, lexical, bm25")
         for key in ("prefix", "query_prefix"):
             self._check(key, isinstance(getattr(self, key), str), "give a string")
         self._check("normalize", isinstance(self.normalize, bool), "give true or false")

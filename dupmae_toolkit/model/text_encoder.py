@@ -95,7 +95,11 @@ class TextEncoder:
     ) -> Representations:
         """Vectors of queries, truncated and pruned by the config's settings for queries."""
         c = self.config
-        return self._encode(texts, ids, c.query_prefix, c.query_max_length, c.query_top_k, progress)
+        found = self._encode(
+            texts, ids, c.query_prefix, c.query_max_length, c.query_top_k, progress
+        )
+        found.texts = list(texts)
+        return found
 
     def _encode(
         self,
@@ -226,4 +230,5 @@ class TextEncoder:
             lexical_weight=c.lexical_weight,
             prefix=c.prefix,
             query_prefix=c.query_prefix,
+            fitted_weights=c.fitted_weights,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,9 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.search.fusion import Fusion
 
 #: The parts of a score, in the order in which they are weighted and added up.
-PARTS = ("dense", "lexical")
+PARTS = ("dense", "lexical", "bm25")
+#: The parts of the plain score, which the encoder was trained for.
+PLAIN = PARTS[:2]
 MODES = ("hybrid", *PARTS)
 
 
@@ -47,23 +50,34 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted for each query. depth: how many documents each leg returns at first."""
+    """What is wanted for each query.
+
+    depth: how many documents each leg returns at first. parts: those that the score is made of;
+    empty: that of the mode, or the plain ones. idf_power: see ``Frequencies.factors``; 0 leaves
+    the weights of a query's tokens as they are.
+    """
 
     k: int = 10
     mode: str = "hybrid"
     fusion: Fusion = field(default_factory=Fusion)
     depth: int = 100
     exact: bool = False
+    parts: tuple[str, ...] = ()
+    idf_power: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise InputError(f"there is no mode {self.mode!r}; choose one of {', '.join(MODES)}")
         check_k(self.k)
+        check_idf_power(self.idf_power)
+        if not self.parts:
+            parts = PLAIN if self.mode == "hybrid" else (self.mode,)
+            object.__setattr__(self, "parts", parts)
         if self.depth < self.k:
             raise InputError(f"depth is {self.depth}; it must be at least k, which is {self.k}")
         if self.mode != "hybrid":
             return
-        self.fusion.weights_for(len(self.parts))
+        self._check_weights()
         if self.exact and not self.fusion.is_sum:
             raise InputError(
                 f"fusion {self.fusion.method} with norm {self.fusion.normalisation} depends on "
@@ -71,13 +85,23 @@ class Request:
                 "combsum with norm none"
             )
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts of the score that the mode uses."""
-        return PARTS if self.mode == "hybrid" else (self.mode,)
+    def _check_weights(self) -> None:
+        weights, parts = self.fusion.weights, self.parts
+        if weights is not None and len(weights) != len(parts):
+            raise InputError(
+                f"{len(weights)} weights for the {len(parts)} parts of the score; give one each for "
+                f"{', '.join(parts)}"
+            )
 
 
 def check_k(k: Any) -> None:
     """Raise InputError unless ``k`` is a whole number of at least 1."""
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
         raise InputError(f"k is {k!r}; it must be a whole number of at least 1")
+
+
+def check_idf_power(power: Any) -> None:
+    """Raise InputError unless ``power`` is a finite number of at least 0."""
+    number = isinstance(power, int | float | np.number) and not isinstance(power, bool)
+    if not number or not 0 <= power < math.inf:
+        raise InputError(f"idf power {power!r}; it must be a finite number of at least 0")

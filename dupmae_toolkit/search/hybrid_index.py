@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
@@ -17,11 +17,11 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations
-from dupmae_toolkit.search.answers import PARTS, Request, check_k
+from dupmae_toolkit.search.answers import PLAIN, Request, check_k
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
-from dupmae_toolkit.search.queries import Queries, leg_inputs, load_encoder, query_vectors
+from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors
 from dupmae_toolkit.search.searcher import Answers, Searched, Searcher, metadata_of
 from dupmae_toolkit.search.snapshot import Snapshot
 
@@ -40,7 +40,7 @@ class HybridIndex(Searcher):
     Example:
         index = HybridIndex.open("indexes/notes")
         for hit in index.search("how do I parse a date", k=10):
-            print(hit.rank, hit.id, hit.score, hit.dense, hit.lexical)
+            print(hit.rank, hit.id, hit.score, hit.dense, hit.lexical, hit.bm25)
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class HybridIndex(Searcher):
 
         documents: Documents, or dicts with ``id``, ``text`` and optionally ``title``; they are
         never all in memory. faiss: a FAISS factory string. settings: further fields of
-        ``BuildOptions`` (``max_impact``, ``segment_size``). An interrupted build is continued. If
+        ``BuildOptions`` (``max_impact``, ``segment_size``, ``bm25``, ``mean_length``). An interrupted build is continued. If
         ``path`` holds an index, or an interrupted build of other documents or settings, it is
         refused unless ``overwrite``.
         """
@@ -251,25 +251,49 @@ class HybridIndex(Searcher):
         fusion: str | Fusion = "sum",
         depth: int | None = None,
         exact: bool = False,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> Request:
-        """A checked request; ``sum`` gets the weights of the encoder that built the index."""
+        """A checked request; ``sum`` gets the weights of the index, or the encoder's if ``plain``."""
         check_k(k)
-        info = self.manifest.encoder
-        by_part = {"dense": info.dense_weight, "lexical": info.lexical_weight}
-        weights = tuple(map(by_part.__getitem__, PARTS))
+        manifest, mode = self.manifest, self.mode if mode is None else mode
+        if mode == "bm25":
+            self._check_words(plain)
+        scoring = None if plain else manifest.scoring
+        if scoring is None:
+            parts, weights = PLAIN, (manifest.encoder.dense_weight, manifest.encoder.lexical_weight)
+        else:
+            parts = self._snapshot.parts
+            weights = scoring.weights[: len(parts)]
+        if idf_power is None:
+            idf_power = scoring.idf_power if scoring else 0.0
+        elif plain and idf_power:
+            raise InputError("the plain score has no frequencies; leave out plain or idf_power")
         if isinstance(fusion, str):
             fusion = Fusion(fusion, weights if fusion == "sum" else None)
         elif fusion.method == "sum" and fusion.weights is None:
             fusion = replace(fusion, weights=weights)
         if depth is None:
             depth = max(k, min(max(4 * k, LEAST_DEPTH), MOST_DEPTH))
-        return Request(k, self.mode if mode is None else mode, fusion, depth, exact)
+        parts = parts if mode == "hybrid" else ()
+        return Request(k, mode, fusion, depth, exact, parts, idf_power)
+
+    def _check_words(self, plain: bool) -> None:
+        """Raise InputError unless the index can be searched by BM25."""
+        if plain:
+            raise InputError("the plain score has no BM25; leave out plain, or mode bm25")
+        if self.manifest.scoring is None:
+            raise InputError(
+                f"{self.path}: was built by an earlier version, without BM25; `dupmae compact` adds it"
+            )
+        if self.manifest.bm25 is None:
+            raise InputError(f"{self.path}: was built without BM25; build it again with it")
 
     def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
         """The answers as documents by number, with their certificates."""
         snapshot, parts = self._snapshot, request.parts
         vectors = self.vectors(queries)
-        inputs = leg_inputs(vectors, parts, snapshot.manifest.max_impact)
+        inputs = snapshot.inputs(vectors, request)
         answers = snapshot.engine(parts).search(inputs, request, progress)
         for answer in answers:
             answer.snapshot = snapshot
@@ -300,8 +324,19 @@ class HybridIndex(Searcher):
                 "scale": manifest.scale,
                 "max_impact": manifest.max_impact,
             }
-        if request.mode == "lexical":
-            described["lexical"]["missing"] = "documents without a term of the query are left out"
+            described["lexical"]["frequencies"] = (
+                {"function": "(idf / mean idf) ^ power", "power": request.idf_power}
+                if request.idf_power
+                else None
+            )
+        if "bm25" in request.parts and manifest.bm25 is not None:
+            described["bm25"] = {
+                "score": "sum over words of idf × impact / scale",
+                "scale": manifest.max_impact,
+                **asdict(manifest.bm25),
+            }
+        if request.mode in ("lexical", "bm25"):
+            described[request.mode]["missing"] = "documents without a term of the query are left out"
         return described
 
     def get(self, ids: Iterable[str]) -> dict[str, Document]:
@@ -326,7 +361,7 @@ class HybridIndex(Searcher):
         vectors = self.vectors(queries)
         if len(ids) != len(vectors):
             raise InputError(f"{len(vectors)} queries with {len(ids)} lists of ids; give one each")
-        inputs = leg_inputs(vectors, request.parts, snapshot.manifest.max_impact)
+        inputs = snapshot.inputs(vectors, request)
         engine = snapshot.engine(request.parts)
         results = []
         for row, (_, names) in enumerate(zip(vectors.ids, ids, strict=True)):

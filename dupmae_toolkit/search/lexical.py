@@ -55,6 +55,8 @@ class LexicalShard:
     def __init__(self, size: int, forward: ForwardStore | None) -> None:
         """size: the number of documents."""
         self.size = size
+        #: The number of columns: tokens, then words.
+        self.width = 0 if forward is None else int(forward.impacts.shape[1])
         self.stored = forward is not None
         self._forward = forward
 
@@ -183,9 +185,11 @@ class LexicalLeg(Leg):
 
         They are exact: the second value, the bound on their error, is 0.
         """
-        if len(self.shards) == 1:
-            return self.shards[0].all_scores(queries), 0.0
-        found = [shard.all_scores(queries) for shard in self.shards]
+        found = [
+            shard.all_scores(self.over(number, queries)) for number, shard in enumerate(self.shards)
+        ]
+        if len(found) == 1:
+            return found[0], 0.0
         return [np.concatenate(own) for own in zip(*found, strict=True)], 0.0
 
     def error_bounds(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
@@ -194,11 +198,19 @@ class LexicalLeg(Leg):
 
     def score(self, queries: csr_matrix, row: int, documents: np.ndarray) -> np.ndarray:
         """Σ weight × impact / scale for documents by number, float64."""
-        query = Terms.of(queries, row)
         scores = np.empty(len(documents))
         for segment, where, rows in self.numbering.by_segment(documents):
+            query = self.terms(segment, queries, row)
             scores[where] = self.shards[segment].score(query, rows)
         return scores / self.scale
+
+    def over(self, shard: int, queries: Any) -> csr_matrix:
+        """The queries over the columns of a shard; tokens have the same columns in all."""
+        return queries
+
+    def terms(self, shard: int, queries: Any, row: int) -> Terms:
+        """One of the queries over the columns of a shard."""
+        return Terms.of(queries, row)
 
 
 class AskedLexical(Asked):
@@ -228,12 +240,13 @@ class AskedLexical(Asked):
         return found, error
 
     def _find(self, rows: np.ndarray, ask: int, exact: bool) -> list[Found]:
-        leg, queries = self.leg, self._rows_of(rows)
+        leg, asked_queries = self.leg, self._rows_of(rows)
         keeps = leg.in_memory and len(rows) * sum(shard.size for shard in leg.shards) <= MAX_SCORES
         returned: list[Returned] = []
         asked: list[int] = []
         kept: list[list[np.ndarray]] = []
-        for shard, live in zip(leg.shards, self._numbering.live, strict=True):
+        for number, (shard, live) in enumerate(zip(leg.shards, self._numbering.live, strict=True)):
+            queries = leg.over(number, asked_queries)
             dead = 0 if live is None else int((~live).sum())
             asked.append(min(shard.size, ask + dead))
             if keeps:

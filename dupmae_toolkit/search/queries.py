@@ -13,11 +13,14 @@ from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.index.impacts import MAX_IMPACT, round_weights
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations
+from dupmae_toolkit.search.words import WordQueries
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
+    from dupmae_toolkit.search.answers import Request
+    from dupmae_toolkit.search.frequencies import Frequencies
 
 #: Texts, vectors in memory, or a folder written by `dupmae encode --queries`.
 Queries: TypeAlias = Union[Sequence[Query], Representations, "EncodedCorpus"]
@@ -47,6 +50,7 @@ def query_vectors(
                 f"the encoder gave no vectors of the {len(ids)} queries, in their order; it must "
                 "return Representations with their ids"
             )
+        vectors.texts = texts
     else:
         if queries.kind != "queries":
             raise InputError(
@@ -105,26 +109,89 @@ def _is_at_hand(name: str) -> bool:
         return False
 
 
-def leg_inputs(vectors: Representations, parts: Sequence[str], max_impact: int) -> dict[str, Any]:
-    """What the legs of these parts take: dense float32 [q, d], lexical CSR [q, |V|]."""
+def leg_inputs(
+    vectors: Representations, request: Request, max_impact: int, counted: Callable[[], Frequencies]
+) -> dict[str, Any]:
+    """What the legs of a request's parts take: dense float32 [q, d], lexical CSR [q, |V|], words.
+
+    counted: gives the frequencies of the documents that are searched; called if they are needed.
+    Raises InputError for a query without text where words are searched.
+    """
     inputs: dict[str, Any] = {}
-    for part in parts:
+    for part in request.parts:
         if part == "dense":
             inputs[part] = np.ascontiguousarray(vectors.dense, dtype=np.float32)
+        elif part == "lexical":
+            power = request.idf_power
+            factors = counted().factors(power) if power else None
+            inputs[part] = rounded(vectors.lexical, max_impact, factors)
         else:
-            inputs[part] = rounded(vectors.lexical, max_impact)
+            inputs[part] = word_queries(texts_of(vectors), max_impact, counted())
     return inputs
 
 
-def rounded(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> csr_matrix:
-    """Query weights as the lexical leg takes them: ``round_weights``, no zeros, indices sorted."""
+def texts_of(vectors: Representations) -> list[str]:
+    """The texts of queries; InputError if any is not known."""
+    texts = vectors.texts
+    if texts is None or len(texts) != len(vectors.ids):
+        raise InputError(
+            "BM25 needs the texts of the queries, and there are only vectors; give "
+            "Representations.texts, or leave BM25 out (--plain, plain=True)"
+        )
+    for name, text in zip(vectors.ids, texts, strict=True):
+        if not text.strip():
+            raise InputError(
+                f"query {name!r} has vectors but no text, which BM25 needs; give it, or leave BM25 "
+                "out (--plain, plain=True)"
+            )
+    return texts
+
+
+def word_queries(texts: Sequence[str], max_impact: int, counted: Frequencies) -> WordQueries:
+    """The words of queries, each with idf × how often it occurs in the query, as Anserini has it.
+
+    Words that no document has are left out.
+    """
+    from scipy.sparse import csr_matrix
+
+    from dupmae_toolkit.analysis import count_words
+
+    columns: dict[str, int] = {}
+    indices: list[int] = []
+    counts: list[int] = []
+    bounds = [0]
+    for text in texts:
+        found = count_words(text)
+        indices += [columns.setdefault(word, len(columns)) for word in found]
+        counts += found.values()
+        bounds.append(len(indices))
+    words = list(columns)
+    frequencies = counted.of_words(words)
+    idf = np.where(frequencies > 0, counted.idf(frequencies), 0.0)
+    weights = csr_matrix(
+        (np.array(counts) * idf[np.array(indices, np.int64)], indices, bounds),
+        shape=(len(texts), len(words)),
+    )
+    return WordQueries(words, rounded(weights, max_impact))
+
+
+def rounded(
+    lexical: csr_matrix, max_impact: int = MAX_IMPACT, factors: np.ndarray | None = None
+) -> csr_matrix:
+    """Query weights as the lexical leg takes them: ``round_weights``, no zeros, indices sorted.
+
+    factors: what each term's weight is multiplied by first, float64 [|V|].
+    """
     from scipy.sparse import csr_matrix
 
     weights = lexical.tocsr()
     if not weights.has_canonical_format:
         weights = weights.astype(np.float32)
         weights.sum_duplicates()
-    data = round_weights(weights.data.astype(np.float32, copy=False), max_impact)
+    values = weights.data.astype(np.float32, copy=False)
+    if factors is not None:
+        values = values * factors[weights.indices]
+    data = round_weights(values, max_impact)
     if type(weights) is csr_matrix and weights.indices.dtype == np.int32:
         # A shallow copy: for a new matrix, scipy's checks take a tenth of a search's time.
         twin = copy.copy(weights)

@@ -59,6 +59,8 @@ class Searcher:
         fusion: str | Fusion = "sum",
         depth: int | None = None,
         exact: bool = False,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> Request:
         """A checked request, with the defaults of this index."""
         raise NotImplementedError
@@ -80,6 +82,8 @@ class Searcher:
         fusion: str | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -91,6 +95,8 @@ class Searcher:
         fusion: str | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -101,15 +107,20 @@ class Searcher:
         fusion: str | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The ``k`` best documents for a text, or for each of a list of texts.
 
-        mode: hybrid, dense or lexical; None: hybrid, or the only mode that a Pyserini folder has.
+        mode: hybrid, dense, lexical or bm25; None: hybrid, or the only mode that a Pyserini folder
+        has. A hybrid score is the sum of all parts that the index has, with its weights.
         fusion: how the parts of a hybrid score are fused, by name or in detail. exact: search
         deeper until the ranking is proven. depth: how many documents each leg returns at first; by
         default four times ``k``, from 100 to 1000, and at least ``k``. If the vectors are Flat and
         the postings in memory, a sum covers all documents, whatever the depth. A lexical search
-        returns only documents that share a term with the query.
+        returns only documents that share a term with the query. plain: the score that the encoder
+        was trained for, without frequencies and BM25. idf_power: how strongly the frequencies of
+        terms count in the lexical part; None: as the index says, 0: not at all.
         """
         if isinstance(query, str):
             if not query.strip():
@@ -120,7 +131,8 @@ class Searcher:
         else:
             raise InputError("a search takes a text, or a list of texts")
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
-        answers = self.answers(topics, self.request(k, mode, fusion, depth, exact)).answers
+        request = self.request(k, mode, fusion, depth, exact, plain, idf_power)
+        answers = self.answers(topics, request).answers
         found = [self.hits(answer) for answer in answers]
         return found[0] if isinstance(query, str) else found
 
@@ -134,13 +146,16 @@ class Searcher:
         exact: bool = False,
         tag: str | None = None,
         progress: Progress = silent,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> Run:
         """A run: the ``k`` best documents for each of many queries. See ``search``.
 
         Queries that are already encoded need no encoder. The run's metadata say how it was made,
         and how many topics' rankings are proven.
         """
-        return self.run(queries, self.request(k, mode, fusion, depth, exact), tag, progress)
+        request = self.request(k, mode, fusion, depth, exact, plain, idf_power)
+        return self.run(queries, request, tag, progress)
 
     def run(
         self,

@@ -6,11 +6,13 @@ ever change, so other processes may add, delete and merge meanwhile.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,10 +26,11 @@ from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
-from dupmae_toolkit.records import Document
-from dupmae_toolkit.search.answers import PARTS
+from dupmae_toolkit.records import Document, Representations
+from dupmae_toolkit.search.answers import PARTS, PLAIN, Request
 from dupmae_toolkit.search.dense import DenseLeg, DenseShard, dense_shard
 from dupmae_toolkit.search.engine import Engine
+from dupmae_toolkit.search.frequencies import Frequencies
 from dupmae_toolkit.search.lexical import (
     MAX_POSTINGS,
     LexicalLeg,
@@ -36,7 +39,9 @@ from dupmae_toolkit.search.lexical import (
     Postings,
 )
 from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.queries import leg_inputs
 from dupmae_toolkit.search.ranking import Leg
+from dupmae_toolkit.search.words import WordLeg
 
 #: How often to try again if the index changes between reading its manifest and opening it.
 _ATTEMPTS = 20
@@ -139,11 +144,35 @@ class Snapshot:
         if part == "dense":
             return DenseLeg(self.numbering, self._shards.dense(self.searched))
         shards = self._shards.lexical(self.searched, self._max_postings)
+        if part == "bm25":
+            scale, columns = self.manifest.max_impact, [each.columns for each in self.searched]
+            return WordLeg(self.numbering, shards, float(scale), columns)
         return LexicalLeg(self.numbering, shards, self.manifest.scale)
+
+    @functools.cached_property
+    def frequencies(self) -> Frequencies:
+        """How many of the documents that can be found have each term."""
+        gone = [
+            None if live is None else self._shards.gone(part, live)
+            for part, live in zip(self.searched, self.numbering.live, strict=True)
+        ]
+        tokens = self.manifest.encoder.vocabulary_size
+        return Frequencies(len(self), self.searched, gone, tokens)
+
+    def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
+        """What the legs take for these queries; see ``leg_inputs``."""
+        return leg_inputs(vectors, request, self.manifest.max_impact, lambda: self.frequencies)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a hybrid score that this index can give."""
+        return PLAIN if self.manifest.bm25 is None else PARTS
 
     def warm(self) -> None:
         """Read what the legs need, and prepare for single queries."""
-        self.engine(PARTS)
+        self.engine(self.parts)
+        if self.manifest.scoring is not None:
+            self.frequencies.mean_idf  # noqa: B018  it is kept
         for shard in self._shards.dense(self.searched):
             shard.warm()
 
@@ -213,6 +242,9 @@ class Shards:
     def __init__(self) -> None:
         self._dense: WeakKeyDictionary[Segment | Joined, DenseShard] = WeakKeyDictionary()
         self._lexical: WeakKeyDictionary[Segment | Joined, LexicalShard] = WeakKeyDictionary()
+        self._gone: WeakKeyDictionary[Segment | Joined, tuple[int, np.ndarray]] = (
+            WeakKeyDictionary()
+        )
 
     def dense(self, parts: Sequence[Segment | Joined]) -> list[DenseShard]:
         """The dense vectors of each part."""
@@ -220,6 +252,19 @@ class Shards:
             if part not in self._dense:
                 self._dense[part] = dense_shard(part.faiss, part.forward.dense_matrix)
         return [self._dense[part] for part in parts]
+
+    def gone(self, part: Segment | Joined, live: np.ndarray) -> np.ndarray:
+        """For each column of the impacts, how many deleted documents have it.
+
+        live: bool [rows], false for deleted ones. Deletions only grow, so their number names them.
+        """
+        dead = np.flatnonzero(~live)
+        known = self._gone.get(part)
+        if known is None or known[0] != len(dead):
+            impacts = part.forward.impacts
+            counts = np.bincount(impacts[dead].indices, minlength=impacts.shape[1])
+            known = self._gone[part] = len(dead), counts
+        return known[1]
 
     def lexical(self, parts: Sequence[Segment | Joined], max_postings: int) -> list[LexicalShard]:
         """The impacts of each part; the smallest are in memory, up to ``max_postings`` together."""

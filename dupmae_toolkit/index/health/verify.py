@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import DupMAEError
-from dupmae_toolkit.files import wrong_contents
+from dupmae_toolkit.files import read_json, wrong_contents
 from dupmae_toolkit.index.health.comparison import compare_parts
 from dupmae_toolkit.index.health.problems import Problem, held_by
 from dupmae_toolkit.index.integrity import REPAIR, way_out, wrong_size
@@ -65,7 +65,8 @@ def inspect(
         if problem.path in texts and problem.kind == "damaged":
             held = held_by(index, texts[problem.path], bad)
             problems[number] = replace(problem, remedy=problem.remedy + held)
-    text = json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    # Not manifest.to_dict(): an earlier version's manifest lacks some of its keys.
+    text = json.dumps(read_json(index / MANIFEST_FILE), indent=2, ensure_ascii=False) + "\n"
     if (index / MANIFEST_FILE).read_bytes() != text.encode():
         message = "was written again in another form, with the same contents"
         problems.append(Problem(MANIFEST_FILE, message, "form", REPAIR))

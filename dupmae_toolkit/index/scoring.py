@@ -1,0 +1,71 @@
+"""How the score of an index is fitted to its corpus: frequencies, BM25, and the parts' weights.
+
+The fitted score is weights · (dense, lexical, bm25). In its lexical part, the weight of a query's
+token is multiplied by (idf / mean idf) ^ ``idf_power``, see ``search/frequencies.py``. The plain
+score, as the encoder was trained for, has neither factors nor BM25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dupmae_toolkit.index import stated
+from dupmae_toolkit.index.words import Bm25
+from dupmae_toolkit.records import EncoderInfo
+
+IDF_POWER = 1.0
+#: BM25's weight in the fitted score of an encoder for which none were chosen.
+BM25_WEIGHT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The fitted score of an index.
+
+    weights: of dense, lexical and bm25; the last is 0 without BM25. bm25: None if it was left out.
+    """
+
+    weights: tuple[float, float, float]
+    idf_power: float = IDF_POWER
+    bm25: Bm25 | None = None
+
+    @classmethod
+    def of(cls, encoder: EncoderInfo, bm25: Bm25 | None) -> Scoring:
+        """The score for an encoder; its weights were chosen with BM25, and hold only with it."""
+        dense, lexical = encoder.dense_weight, encoder.lexical_weight
+        if bm25 is None:
+            return cls((dense, lexical, 0.0))
+        if encoder.fitted_weights:
+            dense, lexical, words = encoder.fitted_weights
+            return cls((dense, lexical, words), bm25=bm25)
+        return cls((dense, lexical, BM25_WEIGHT), bm25=bm25)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON gives it back."""
+        return {
+            "weights": dict(zip(("dense", "lexical", "bm25"), self.weights, strict=True)),
+            "frequencies": {"function": "idf", "power": self.idf_power},
+            "bm25": asdict(self.bm25) if self.bm25 else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scoring:
+        """Raises ValueError, KeyError or TypeError for anything that ``to_dict`` does not give."""
+        weights = stated.numbers(dict(values["weights"]))
+        frequencies = values["frequencies"]
+        if frequencies["function"] != "idf":
+            raise ValueError(f"there is no function of frequencies {frequencies['function']!r}")
+        power = stated.numbers({"power": frequencies["power"]})["power"]
+        given = values["bm25"]
+        bm25 = None
+        if given is not None:
+            mean, k1 = stated.positive(given, "mean_length"), stated.positive(given, "k1")
+            b = float(stated.numbers({"b": given["b"]})["b"])
+            if b > 1:
+                raise ValueError(f"b is {b!r}")
+            bm25 = Bm25(mean, k1, b)
+        parts = tuple(float(weights[part]) for part in ("dense", "lexical", "bm25"))
+        dense, lexical, words = parts
+        return cls((dense, lexical, words), float(power), bm25)

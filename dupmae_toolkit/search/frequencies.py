@@ -1,0 +1,87 @@
+"""Document frequencies over all segments, and what the weights of a query's terms owe to them.
+
+The inverse document frequency is Lucene's, log(1 + (N − df + ½) / (df + ½)), with N documents that
+can be found, df of which have the term (Robertson and Zaragoza, The Probabilistic Relevance
+Framework, 2009, section 3). All counts are of documents that are not deleted, so that an index that
+was changed gives the same weights as one built at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+
+class Counted(Protocol):
+    """Documents with impacts: a segment, or several that are joined."""
+
+    @property
+    def frequencies(self) -> np.ndarray: ...
+
+    @property
+    def columns(self) -> dict[str, int]: ...
+
+
+class Frequencies:
+    """How many documents have each term.
+
+    documents: how many there are. parts: what they are in. gone: for each part, how many deleted
+    documents have each of its columns, or None. tokens: |V|, the number of columns before those of
+    words.
+    """
+
+    def __init__(
+        self,
+        documents: int,
+        parts: Sequence[Counted],
+        gone: Sequence[np.ndarray | None],
+        tokens: int,
+    ) -> None:
+        self._documents = documents
+        self._parts = list(zip(parts, gone, strict=True))
+        self._width = tokens
+        self._factors = 0.0, np.ones(tokens)
+
+    @functools.cached_property
+    def tokens(self) -> np.ndarray:
+        """How many documents have each token, int64 [|V|]."""
+        total = np.zeros(self._width, np.int64)
+        for part, gone in self._parts:
+            total += part.frequencies[: self._width]
+            if gone is not None:
+                total -= gone[: self._width]
+        return total
+
+    def of_words(self, words: Sequence[str]) -> np.ndarray:
+        """How many documents have each of these words, int64."""
+        total = np.zeros(len(words), np.int64)
+        for part, gone in self._parts:
+            columns = part.columns
+            for place, word in enumerate(words):
+                column = columns.get(word)
+                if column is not None:
+                    total[place] += part.frequencies[column]
+                    if gone is not None:
+                        total[place] -= gone[column]
+        return total
+
+    def idf(self, frequencies: np.ndarray) -> np.ndarray:
+        """The inverse document frequency, float64, of terms that so many documents have."""
+        return np.log1p((self._documents - frequencies + 0.5) / (frequencies + 0.5))
+
+    @functools.cached_property
+    def mean_idf(self) -> float:
+        """The mean over the tokens that any document has; 1 where there are none."""
+        present = self.tokens[self.tokens > 0]
+        return float(self.idf(present).mean()) if len(present) else 1.0
+
+    def factors(self, power: float) -> np.ndarray:
+        """(idf / mean idf) ^ ``power`` of each token, float64 [|V|]; those of the last power kept."""
+        known, factors = self._factors
+        if known != power:
+            factors = (self.idf(self.tokens) / self.mean_idf) ** power
+            self._factors = power, factors
+        return factors
