@@ -21,6 +21,8 @@ from dupmae_cli.options import (
     MeasuresOption,
     Method,
     ModelOption,
+    NoBm25Option,
+    PlainOption,
     Precision,
     PrecisionOption,
     SkipInvalidOption,
@@ -48,8 +50,11 @@ def beir(
     model: ModelOption = "builtin",
     k: KOption = 1000,
     bm25: Annotated[
-        bool, typer.Option("--bm25", help="Also run Lucene's BM25 (k1 0.9, b 0.4).")
+        bool,
+        typer.Option("--bm25", help="Also run Lucene's own BM25 (k1 0.9, b 0.4), as lucene-bm25."),
     ] = False,
+    no_bm25: NoBm25Option = False,
+    plain: PlainOption = False,
     fusion: FusionOption = Method.SUM,
     weights: HybridWeightsOption = None,
     exact: ExactOption = False,
@@ -65,7 +70,7 @@ def beir(
     OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json, which
     --json also prints. The encoded texts and the index are kept there, and a second
     call reuses them; if interrupted, run the same command to continue. --fusion,
-    --weights and --exact apply to the hybrid run. If a folder or zip holds several
+    --weights and --exact apply to the hybrid run, --plain to the lexical one, too. If a folder or zip holds several
     data sets (CQADupStack), each gets a folder in OUTPUT, and the mean of their
     means is shown, too.
 
@@ -91,6 +96,8 @@ def beir(
         split=split,
         k=k,
         bm25=bm25,
+        words=not no_bm25,
+        plain=plain,
         fusion=Fusion(fusion.value, parse_weights(weights)),
         exact=exact,
         faiss=faiss,

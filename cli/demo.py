@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.demo.report import DemoReport
 
 _INDEX = Path("indexes/demo")
-_NAMES = {"bm25": "BM25 (Lucene)"}
+_NAMES = {"lucene-bm25": "Lucene's BM25"}
 
 
 def demo(

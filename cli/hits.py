@@ -14,12 +14,14 @@ def print_table(query: str, hits: list[Hit], mode: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from dupmae_toolkit.search.answers import PARTS
+
     table = Table(box=None, padding=(0, 1), pad_edge=False, expand=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
-    if mode == "hybrid":
-        table.add_column("dense", justify="right", no_wrap=True, style="dim")
-        table.add_column("lexical", justify="right", no_wrap=True, style="dim")
+    parts = [part for part in PARTS if mode == "hybrid" and getattr(hits[0], part) is not None]
+    for part in parts:
+        table.add_column(part, justify="right", no_wrap=True, style="dim")
     table.add_column("id", overflow="fold", max_width=28)
     table.add_column("title and text", ratio=1)
     for hit in hits:
@@ -28,8 +30,7 @@ def print_table(query: str, hits: list[Hit], mode: str) -> None:
             text.append("\n")
         text.append(snippet(hit.text, query), style="not bold")
         cells: list[Any] = [str(hit.rank), f"{hit.score:.4f}"]
-        if mode == "hybrid":
-            cells += [f"{hit.dense:.4f}", f"{hit.lexical:.4f}"]
+        cells += [f"{getattr(hit, part):.4f}" for part in parts]
         # Text, not str: rich would read brackets in an id or a title as markup.
         table.add_row(*cells, Text(clean(hit.id)), text)
     Console().print(table)

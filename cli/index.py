@@ -13,6 +13,7 @@ from dupmae_cli.options import (
     FaissOption,
     JsonOption,
     MaxLengthOption,
+    NoBm25Option,
     Precision,
     PrecisionOption,
     SkipInvalidOption,
@@ -43,6 +44,14 @@ def index(
     segment_size: Annotated[
         int, typer.Option(help="Documents per segment. One segment at a time is held in memory.")
     ] = 100_000,
+    no_bm25: NoBm25Option = False,
+    mean_length: Annotated[
+        float | None,
+        typer.Option(
+            help="The mean length of a document in words, which BM25 compares lengths with.",
+            show_default="that of the documents",
+        ),
+    ] = None,
     max_length: MaxLengthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
@@ -52,7 +61,7 @@ def index(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build an index: dense vectors in FAISS, lexical ones in Lucene, side by side.
+    """Build an index: dense vectors in FAISS; lexical ones, and BM25's words, in Lucene.
 
     CORPUS is encoded first; ENCODED already is. The index is a folder: ask it questions with
     `dupmae search`, change it with `dupmae add` and `dupmae delete`.
@@ -87,7 +96,7 @@ def index(
         return f"{kept}; the existing index is unchanged" if unchanged else kept
 
     console.if_interrupted(describe_kept_work)
-    options = BuildOptions(faiss, max_impact, segment_size)
+    options = BuildOptions(faiss, max_impact, segment_size, not no_bm25, mean_length)
     if EncodedCorpus.is_one(source):
         if max_length is not None or skip_invalid:
             raise InputError(
@@ -159,6 +168,8 @@ def _report(index: Path, manifest: Manifest, seconds: float) -> str:
         f"{index}: {manifest.count:,} documents indexed in {seconds:,.1f} s",
         f"mean error of a weight {error.mean_absolute:.2g}",
     ]
+    if manifest.bm25:
+        parts.append(f"mean length {manifest.bm25.mean_length:,.1f} words")
     if error.clipped:
         parts.append(f"{error.clipped:,} weights clipped")
     if manifest.truncated:

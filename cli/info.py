@@ -44,10 +44,7 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
             f"queries of up to {encoder['query_max_length']}; "
             f"weights {encoder['weights_sha256'][:12]}",
         ),
-        (
-            "score",
-            f"{encoder['dense_weight']:g} × dense + {encoder['lexical_weight']:g} × lexical",
-        ),
+        ("score", _score(values)),
         ("dense", f"FAISS {values['faiss']}, inner product"),
         (
             "lexical",
@@ -56,6 +53,7 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
             f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most, "
             f"{error['clipped']:,} clipped",
         ),
+        ("bm25", _bm25(values)),
         (
             "segments",
             ", ".join(f"{s['name']} ({s['documents']:,})" for s in values["segments"]),
@@ -66,6 +64,32 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
         lines.insert(3, ("cut", f"{values['truncated']:,} texts at the encoder's limit"))
     lines += [("leftover", f"{name}: {_about_leftover(name)}") for name in values["leftovers"]]
     return lines
+
+
+def _score(values: dict[str, Any]) -> str:
+    """The weighted sum that a hybrid search ranks by."""
+    encoder, scoring = values["encoder"], values["scoring"]
+    plain = f"{encoder['dense_weight']:g} × dense + {encoder['lexical_weight']:g} × lexical"
+    if scoring is None:
+        return f"{plain} (plain: an earlier version built it; `dupmae compact` adds BM25)"
+    weights = scoring["weights"]
+    parts = [f"{weights[part]:g} × {part}" for part in weights if part != "bm25" or scoring["bm25"]]
+    power = scoring["frequencies"]["power"]
+    return f"{' + '.join(parts)}, tokens' weights × (idf / mean idf) ^ {power:g}; plain: {plain}"
+
+
+def _bm25(values: dict[str, Any]) -> str:
+    bm25 = values["scoring"] and values["scoring"]["bm25"]
+    if not bm25:
+        return "none"
+    error = values["scoring"]["error"]
+    line = (
+        f"k1 {bm25['k1']:g}, b {bm25['b']:g}, mean length {bm25['mean_length']:,.1f} words, now "
+        f"{values['mean_length']:,.1f} ({values['drift']:+.1%}); "
+        f"{values['words_per_document']:,.1f} words per document, error "
+        f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most"
+    )
+    return line + ("; `dupmae compact` renews the mean length" if values["drift"] else "")
 
 
 def _source(values: dict[str, Any]) -> str:

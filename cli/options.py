@@ -24,6 +24,7 @@ class Mode(StrEnum):
     HYBRID = "hybrid"
     DENSE = "dense"
     LEXICAL = "lexical"
+    BM25 = "bm25"
 
 
 class Method(StrEnum):
@@ -136,15 +137,37 @@ def k_option(default: str) -> Any:
 
 FusionOption = Annotated[
     Method,
-    typer.Option("--fusion", help="How dense and lexical scores are combined into a hybrid score."),
+    typer.Option("--fusion", help="How the parts of a hybrid score are combined."),
 ]
 HybridWeightsOption = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Weights of the dense and the lexical score, as in 0.3,0.7.",
-        show_default="the model's for sum, else equal",
+        help="Weights of dense, lexical and bm25, as in 40,1,1.5; with --plain or an index without "
+        "BM25, of the first two.",
+        show_default="the index's for sum, else equal",
     ),
+]
+PlainOption = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        help="The score that the model was trained for: dense and lexical alone, without BM25 and "
+        "document frequencies.",
+    ),
+]
+IdfPowerOption = Annotated[
+    float | None,
+    typer.Option(
+        "--idf-power",
+        help="Multiply the weights of a query's tokens by (idf / mean idf) to this power; 0 leaves "
+        "them as they are.",
+        show_default="the index's, 1 unless --plain",
+    ),
+]
+NoBm25Option = Annotated[
+    bool,
+    typer.Option("--no-bm25", help="Leave out the words of the texts, which BM25 scores."),
 ]
 RunWeightsOption = Annotated[
     str | None,

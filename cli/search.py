@@ -14,11 +14,13 @@ from dupmae_cli.options import (
     ExactOption,
     FusionOption,
     HybridWeightsOption,
+    IdfPowerOption,
     IndexModelOption,
     JsonOption,
     Method,
     Mode,
     NormOption,
+    PlainOption,
     Precision,
     PrecisionOption,
     RrfOption,
@@ -69,11 +71,13 @@ def search(
     fusion: FusionOption = Method.SUM,
     norm: NormOption = None,
     weights: HybridWeightsOption = None,
+    plain: PlainOption = False,
+    idf_power: IdfPowerOption = None,
     rrf_k: RrfOption = 60.0,
     depth: Annotated[
         int | None,
         typer.Option(
-            help="Hits to take from the dense and from the lexical index before fusion.",
+            help="Hits to take for each part of the score before fusion.",
             show_default="4 × k, but within 100 to 1000, and at least k",
         ),
     ] = None,
@@ -86,10 +90,10 @@ def search(
 ) -> None:
     """Search an index: a question prints a table of hits, --queries writes a TREC run.
 
-    The dense and the lexical index are both searched. If only one of them returns a
-    document, its other score is computed from the stored vectors. Documents are
-    ranked by the weighted sum of both scores, unless --mode or --fusion says
-    otherwise. Ties are broken by document id.
+    All parts of the score are searched: dense vectors, lexical ones, and BM25's
+    words. If only some of them return a document, its other scores are computed
+    from what is stored. Documents are ranked by the weighted sum of all parts,
+    unless --mode or --fusion says otherwise. Ties are broken by document id.
 
     With --queries, OUTPUT gets the run, and OUTPUT.json the settings that made it.
     `dupmae eval` measures the run.
@@ -132,7 +136,7 @@ def search(
     chosen = mode.value if mode else opened.mode
     _check_fuses(chosen, fuses)
     hits = k if k is not None else (10 if query is not None else 1000)
-    request = opened.request(hits, chosen, how, depth, exact)
+    request = opened.request(hits, chosen, how, depth, exact, plain, idf_power)
     if query is not None:
         _search_one(opened, query, request, json)
         return
@@ -161,6 +165,8 @@ def _search_one(index: Searcher, query: str, request: Request, json: bool) -> No
                 "query": query,
                 "k": request.k,
                 "mode": request.mode,
+                "parts": list(request.parts),
+                "idf_power": request.idf_power,
                 "fusion": (
                     request.fusion.describe(len(request.parts), True)
                     if request.mode == "hybrid"

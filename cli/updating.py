@@ -20,6 +20,9 @@ from dupmae_cli.options import (
     WaitOption,
 )
 
+#: The drift of the mean length beyond which a change says so.
+DRIFT = 0.1
+
 if TYPE_CHECKING:
     from dupmae_toolkit.index.updates import Update
 
@@ -179,6 +182,11 @@ def _report(index: Path, done: Update, json: bool) -> None:
     changes = ", ".join(words) or "nothing to do"
     left = "1 document" if done.documents == 1 else f"{done.documents:,} documents"
     console.say(f"{index}: {changes}; {left}, change {done.generation:,}")
+    if abs(done.drift) > DRIFT:
+        console.say(
+            f"documents are {abs(done.drift):.0%} {'longer' if done.drift > 0 else 'shorter'} on "
+            "average than BM25's mean length, which dates from the build; `dupmae compact` renews it"
+        )
     if done.put_off:
         console.say(
             f"merging its segments was postponed: {done.put_off}; the next change tries again, or "

@@ -16,6 +16,7 @@ from dupmae_toolkit.demo.questions import Questions, load_questions
 from dupmae_toolkit.demo.report import DemoReport, ModeReport
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.experiment import BASELINE
 from dupmae_toolkit.index.build import index_corpus
 from dupmae_toolkit.index.layout import MANIFEST_FILE
 from dupmae_toolkit.index.manifest import Manifest
@@ -24,7 +25,7 @@ from dupmae_toolkit.records import Document, Encoder, EncoderInfo, Query, Run
 from dupmae_toolkit.search.hybrid_index import HybridIndex
 
 MEASURES = ("nDCG@10", "R@100", "RR@10")
-MODES = ("dense", "lexical", "hybrid")
+MODES = ("dense", "lexical", "bm25", "hybrid")
 #: How many questions are shown, and how many hits of each.
 EXAMPLES, EXAMPLE_HITS = 3, 3
 _DEPTH = 100
@@ -112,7 +113,7 @@ def run_demo(
             (query.text, index.search(query.text, EXAMPLE_HITS))
             for query in _best_answered(asked, runs[HybridIndex.mode])
         ]
-    modes["bm25"] = _measure_bm25(documents, asked, watch)
+    modes[BASELINE] = _measure_bm25(documents, asked, watch)
     return DemoReport(
         index=str(folder),
         reused=reused,
@@ -156,7 +157,8 @@ def _is_there(folder: Path, source: str, encoder: EncoderInfo) -> bool:
     if not (folder / MANIFEST_FILE).exists():
         return False
     manifest = Manifest.load(folder)
-    return manifest.source == source and manifest.encoder.same_vectors_as(encoder)
+    fitted = manifest.bm25 is not None  # not built by an earlier version
+    return fitted and manifest.source == source and manifest.encoder.same_vectors_as(encoder)
 
 
 def _best_answered(asked: Questions, run: Run) -> list[Query]:

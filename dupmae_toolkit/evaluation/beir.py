@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.collection.beir import BeirDataset, open_beir_group
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.experiment import MODES, Experiment
+from dupmae_toolkit.evaluation.experiment import BASELINE, Experiment
 from dupmae_toolkit.evaluation.measures import (
     DEFAULT_MEASURES,
     Scores,
@@ -21,7 +21,6 @@ from dupmae_toolkit.files import make_folder, write_json
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder
-from dupmae_toolkit.search.answers import PARTS
 
 if TYPE_CHECKING:
     from dupmae_toolkit.search.fusion import Fusion
@@ -33,7 +32,8 @@ METRICS_FILE = "metrics.json"
 class BeirResult:
     """The results of an encoder on one data set.
 
-    ``scores`` and ``runs`` are by mode: dense, lexical, hybrid, and bm25 if requested. ``reused``
+    ``scores`` and ``runs`` are by mode: dense, lexical, bm25, hybrid, and Lucene's own BM25 if
+    requested. ``reused``
     names the steps that an earlier call had done; ``skipped`` counts the invalid lines skipped, and
     ``left_out`` is a message that says which.
     """
@@ -67,11 +67,17 @@ class BeirResult:
 
 @dataclass(frozen=True, slots=True)
 class BeirOptions:
-    """How to make the runs. ``fusion`` and ``exact`` apply to the hybrid run."""
+    """How to make the runs. ``fusion`` and ``exact`` apply to the hybrid run.
+
+    bm25: also run Lucene's own BM25. words: index the words of the texts, for the part bm25.
+    plain: lexical and hybrid runs by the plain score.
+    """
 
     split: str = "test"
     k: int = 1000
     bm25: bool = False
+    words: bool = True
+    plain: bool = False
     fusion: Fusion | None = None
     exact: bool = False
     faiss: str = "Flat"
@@ -111,6 +117,7 @@ def run_beir(
             options.split,
             options.k,
             options.faiss,
+            options.words,
             progress,
         )
         for dataset in datasets
@@ -164,15 +171,19 @@ def mean_of_means(results: Sequence[BeirResult]) -> dict[str, Any]:
 def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
     from dupmae_toolkit.search.fusion import Fusion
 
-    fusion = experiment.weighted(options.fusion or Fusion())
+    fusion = options.fusion or Fusion()
+    # Made first: weights that do not fit are refused before anything is searched.
+    requests = [
+        experiment.request(mode, fusion, options.exact and mode == "hybrid", options.plain)
+        for mode in experiment.modes
+    ]
+    hybrid = requests[-1]
     scores: dict[str, Scores] = {}
     runs: dict[str, Path] = {}
-    for mode in (*MODES, *(["bm25"] if options.bm25 else [])):
-        if mode == "bm25":
-            run, path = experiment.bm25()
-        else:
-            exact = options.exact and mode == "hybrid"
-            run, path = experiment.search(mode, fusion, exact)
+    made = [(request.mode, *experiment.search(request)) for request in requests]
+    if options.bm25:
+        made.append((BASELINE, *experiment.bm25()))
+    for mode, run, path in made:
         scores[mode] = evaluate(experiment.qrels, run, options.measures)
         runs[mode] = path
     experiment.close()
@@ -181,7 +192,9 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         "k": options.k,
         "encoder": info.name,
         "weights_sha256": info.weights_sha256,
-        "fusion": fusion.describe(len(PARTS), True),
+        "parts": list(hybrid.parts),
+        "fusion": hybrid.fusion.describe(len(hybrid.parts), True),
+        "idf_power": hybrid.idf_power,
         "faiss": options.faiss,
         "self_matches": "removed" if experiment.dataset.drops_self_matches else "kept",
     }

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +24,18 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import read_json, write_json
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Ranking, Run
-from dupmae_toolkit.search.answers import PARTS
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
+    from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.fusion import Fusion
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 
-MODES = ("dense", "lexical", "hybrid")
+MODES = ("dense", "lexical", "bm25", "hybrid")
+#: The name of the runs of Lucene's own BM25.
+BASELINE = "lucene-bm25"
 #: Incremented with each change that makes runs of earlier versions incomparable.
-_VERSION = 1
+_VERSION = 2
 
 
 class Experiment:
@@ -48,8 +49,10 @@ class Experiment:
         split: str,
         k: int,
         faiss: str = "Flat",
+        bm25: bool = True,
         progress: Progress = silent,
     ) -> None:
+        """bm25: whether the words of the texts are indexed too."""
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one hit")
         self.dataset = dataset
@@ -58,6 +61,7 @@ class Experiment:
         self.split = split
         self.k = k
         self.faiss = faiss
+        self.words = bm25
         self.progress = progress
         self.reused: list[str] = []
         from dupmae_toolkit.index.build import BuildOptions
@@ -104,7 +108,12 @@ class Experiment:
         from dupmae_toolkit.search.hybrid_index import HybridIndex
 
         folder, record = self.folder / "index", self.folder / "index-inputs.json"
-        inputs = {"faiss": self.faiss, "documents": digest_of(self.documents)}
+        inputs = {
+            "version": _VERSION,
+            "faiss": self.faiss,
+            "bm25": self.words,
+            "documents": digest_of(self.documents),
+        }
         exists = (folder / MANIFEST_FILE).exists()
         reusable = exists and _read(record) == inputs
         if not reusable:
@@ -115,6 +124,7 @@ class Experiment:
                 self.documents,
                 vocabulary=self.encoder.vocabulary,
                 faiss_spec=self.faiss,
+                bm25=self.words,
                 overwrite=exists,
                 progress=self.progress,
             )
@@ -122,23 +132,29 @@ class Experiment:
         self._note("index", reusable)
         return HybridIndex.open(folder)
 
-    def weighted(self, fusion: Fusion) -> Fusion:
-        """The fusion, with this encoder's weights if it is a sum without weights."""
-        if fusion.method != "sum" or fusion.weights is not None:
-            return fusion
-        info = self.encoder.info
-        return replace(fusion, weights=(info.dense_weight, info.lexical_weight))
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes that the index can be searched in."""
+        return MODES if self.words else tuple(mode for mode in MODES if mode != "bm25")
 
-    def search(self, mode: str, fusion: Fusion, exact: bool = False) -> tuple[Run, Path]:
-        """The run of a mode (dense, lexical or hybrid), and its file."""
-        inputs: dict[str, Any] = {"faiss": self.faiss, "exact": exact}
+    def request(
+        self, mode: str, fusion: Fusion, exact: bool = False, plain: bool = False
+    ) -> Request:
+        """What is asked of the index; see ``HybridIndex.request``."""
+        plain = plain and mode != "bm25"
+        return self.index.request(self.depth, mode, fusion, exact=exact, plain=plain)
+
+    def search(self, request: Request) -> tuple[Run, Path]:
+        """The run of a request, and its file."""
+        mode = request.mode
+        inputs: dict[str, Any] = {"faiss": self.faiss, "exact": request.exact}
         if mode == "hybrid":
-            fusion = self.weighted(fusion)
-            inputs["fusion"] = fusion.describe(len(PARTS), True)
+            inputs["fusion"] = request.fusion.describe(len(request.parts), True)
+        if "lexical" in request.parts:
+            inputs["idf_power"] = request.idf_power
         inputs["vectors"] = [digest_of(self.documents), digest_of(self.topics)]
 
         def run() -> Run:
-            request = self.index.request(self.depth, mode, fusion, exact=exact)
             return self.index.run(self.topics, request, progress=self.progress)
 
         return self._run(mode, inputs, run)
@@ -160,7 +176,7 @@ class Experiment:
                 progress=self.progress,
             )
 
-        return self._run("bm25", inputs, run)
+        return self._run(BASELINE, inputs, run)
 
     def _run(
         self, mode: str, inputs: dict[str, Any], search: Callable[[], Run]

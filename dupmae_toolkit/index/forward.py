@@ -123,9 +123,8 @@ def write_impacts(folder: Path, tokens: csr_matrix, words: Words | None = None) 
     Returns all impacts, [n, |V| + W].
     """
     folder.mkdir(parents=True, exist_ok=True)
-    impacts = tokens
+    impacts = all_impacts(tokens, words)
     if words is not None:
-        impacts = _beside(tokens, words.impacts)
         lines = "".join(f"{word}\n" for word in words.words)
         (folder / WORDS_FILE).write_bytes(lines.encode("utf-8", "surrogatepass"))
         save_array(folder / LENGTHS_FILE, words.lengths)
@@ -144,11 +143,13 @@ def write_impacts(folder: Path, tokens: csr_matrix, words: Words | None = None) 
     return impacts
 
 
-def _beside(tokens: csr_matrix, words: csr_matrix) -> csr_matrix:
-    """The columns of both, first those of the tokens; indices sorted."""
+def all_impacts(tokens: csr_matrix, words: Words | None) -> csr_matrix:
+    """The impacts of tokens [n, |V|], then those of words, if any, [n, |V| + W]; indices sorted."""
     from scipy.sparse import csr_matrix, hstack
 
-    both = csr_matrix(hstack([tokens, words], format="csr", dtype=tokens.dtype))
+    if words is None:
+        return tokens
+    both = csr_matrix(hstack([tokens, words.impacts], format="csr", dtype=tokens.dtype))
     both.sort_indices()
     return both
 

@@ -53,13 +53,22 @@ def index_info(index: str | Path) -> dict[str, Any]:
             "step": 1 / manifest.scale,
             "error": error.to_dict(),
         },
-        "terms_per_document": error.weights / manifest.count if manifest.count else 0.0,
+        "scoring": (
+            manifest.scoring.to_dict() | {"error": manifest.word_error.to_dict()}
+            if manifest.scoring
+            else None
+        ),
+        "mean_length": manifest.mean_length if manifest.bm25 else None,
+        "drift": manifest.drift,
+        "words_per_document": _ratio(manifest.word_error.weights, manifest.count),
+        "terms_per_document": _ratio(error.weights, manifest.count),
         "segments": [
             {
                 "name": entry.name,
                 "documents": entry.live,
                 "deleted": entry.dead,
                 "weights": entry.weights,
+                "words": entry.words,
                 "faiss": manifest.spec_of(entry),
             }
             for entry in manifest.segments
@@ -67,6 +76,10 @@ def index_info(index: str | Path) -> dict[str, Any]:
         "bytes": sizes | {"total": sum(sizes.values())},
         "leftovers": _leftovers(index, manifest),
     }
+
+
+def _ratio(of: int, to: int) -> float:
+    return of / to if to else 0.0
 
 
 def _leftovers(index: Path, manifest: Manifest) -> list[str]:

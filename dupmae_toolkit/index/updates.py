@@ -55,7 +55,8 @@ class Update:
     missing: ids to delete that were not in the index. merged: documents rewritten by merging.
     documents: those that can be found after the change. generation: the number of the change, or of
     the last one if there was nothing to do. put_off: why a merge that was due was not done; the
-    change itself was made.
+    change itself was made. drift: how far the documents' mean length is now from BM25's, as a share
+    of that.
     """
 
     added: int = 0
@@ -66,6 +67,7 @@ class Update:
     documents: int = 0
     generation: int = 0
     put_off: str = ""
+    drift: float = 0.0
 
 
 @contextlib.contextmanager
@@ -295,6 +297,7 @@ def _update(state: State, merging: tuple[int, str] = (0, ""), **counts: int) -> 
         documents=manifest.live,
         generation=manifest.generation,
         put_off=put_off,
+        drift=manifest.drift,
     )
 
 

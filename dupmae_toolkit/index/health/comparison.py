@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from dupmae_toolkit.index.layout import (
 )
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
 from dupmae_toolkit.index.segment import Segment
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 def compare_parts(
@@ -113,15 +117,30 @@ def _compare_vectors(
         yield part, "holds NaN or infinity"
 
 
+def _compare_words(
+    segment: Segment, entry: SegmentEntry, impacts: csr_matrix
+) -> Iterator[tuple[str, str]]:
+    words = segment.words
+    if len(words) != entry.words or any(a >= b for a, b in pairwise(words)):
+        wanted = f"{entry.words} different ones in order, as the manifest states"
+        yield FORWARD_FOLDER, f"has {len(words)} words that are not {wanted}"
+    if not np.array_equal(
+        segment.frequencies, np.bincount(impacts.indices, minlength=impacts.shape[1])
+    ):
+        yield FORWARD_FOLDER, "states frequencies of terms that are not those of its impacts"
+    if not entry.dead and int(segment.lengths.sum()) != entry.length:
+        yield FORWARD_FOLDER, f"has documents of other lengths than the manifest's {entry.length}"
+
+
 def _compare_impacts(
     segment: Segment, manifest: Manifest, entry: SegmentEntry, with_lucene: bool
 ) -> Iterator[tuple[str, str]]:
     from scipy.sparse import csr_matrix
 
     impacts = read_impacts(segment.folder / FORWARD_FOLDER)
-    shape = (entry.count, manifest.encoder.vocabulary_size)
-    if impacts.shape != shape or impacts.nnz != entry.weights:
-        wanted = f"the manifest states {entry.weights} of shape {shape}"
+    shape = (entry.count, manifest.encoder.vocabulary_size + entry.words)
+    if impacts.shape != shape or impacts.nnz != entry.postings:
+        wanted = f"the manifest states {entry.postings} of shape {shape}"
         yield FORWARD_FOLDER, f"holds {impacts.nnz} impacts of shape {impacts.shape}; {wanted}"
         return
     if impacts.nnz:
@@ -132,6 +151,7 @@ def _compare_impacts(
         if impacts.indices.min() < 0 or impacts.indices.max() >= shape[1]:
             yield FORWARD_FOLDER, "has terms that are not in the vocabulary"
             return
+    yield from _compare_words(segment, entry, impacts)
     if not with_lucene:
         return
     lucene = segment.lucene

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dupmae_toolkit.index.dense import keeps_vectors, write_ids, write_vectors
-from dupmae_toolkit.index.forward import read_dense, read_impacts, write_dense, write_impacts
+from dupmae_toolkit.index.forward import (
+    all_impacts,
+    read_dense,
+    read_impacts,
+    write_dense,
+    write_impacts,
+)
 from dupmae_toolkit.index.impacts import QuantizationError, impact_dtype, quantize
 from dupmae_toolkit.index.integrity import way_out
 from dupmae_toolkit.index.layout import (
@@ -35,9 +41,10 @@ from dupmae_toolkit.index.layout import (
     VECTORS,
     part_of,
 )
-from dupmae_toolkit.index.lucene import write_lucene
+from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.index.manifest import REBUILD, Manifest, SegmentEntry, checksum
-from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.segment import Segment, all_terms
+from dupmae_toolkit.index.words import Words
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder
 
@@ -166,27 +173,57 @@ class Salvage:
         if DOCUMENTS not in self._lost:
             return self._old.documents.ids(), DOCUMENTS
         if LUCENE not in self._lost:
-            return self._old.lucene.ids(), LUCENE
+            return self._lucene.ids(), LUCENE
         raise LostError(
             f"the ids of its documents are lost, in {DOCUMENTS} and {LUCENE} too; restore one of "
             f"the three from a copy, or {REBUILD}"
         )
 
     @cached_property
-    def _impacts(self) -> tuple[csr_matrix, str]:
-        """The impacts, and where they come from."""
+    def _lucene(self) -> LuceneImpacts:
+        """The segment's Lucene index, for tokens alone: the words' file may be lost."""
+        self._old.opened.append(LuceneImpacts(self._old.folder / LUCENE_FOLDER, self._terms))
+        return self._old.opened[-1]
+
+    @cached_property
+    def _impacts(self) -> tuple[csr_matrix, Words | None, str]:
+        """The impacts of tokens and of words, and where they come from."""
+        from scipy.sparse import csr_matrix
+
+        tokens = self._manifest.encoder.vocabulary_size
         if IMPACTS not in self._lost:
-            return read_impacts(self._old.folder / FORWARD_FOLDER), IMPACTS
+            both = read_impacts(self._old.folder / FORWARD_FOLDER)
+            words = None
+            if self._manifest.bm25 is not None:
+                of_words = csr_matrix(both[:, tokens:])
+                words = Words(self._old.words, of_words, self._old.lengths)
+            return csr_matrix(both[:, :tokens]), words, IMPACTS
+        words = self._counted()
         kind = impact_dtype(self._manifest.max_impact)
         if LUCENE not in self._lost and self._terms is not None:
-            impacts = self._old.lucene.impacts().astype(kind)
-            shape = (self._entry.count, self._manifest.encoder.vocabulary_size)
-            if (impacts.shape, impacts.nnz) == (shape, self._entry.weights):
-                return impacts, f"the postings in {LUCENE}"
+            impacts = self._lucene.impacts().astype(kind)
+            if (impacts.shape, impacts.nnz) == ((self._entry.count, tokens), self._entry.weights):
+                return impacts, words, f"the postings in {LUCENE}" + (
+                    f" and the texts in {DOCUMENTS}" if words else ""
+                )
         impacts, self._error = quantize(
             self._encoded[1], self._manifest.scale, self._manifest.max_impact
         )
-        return impacts, _ENCODED
+        return impacts, words, _ENCODED
+
+    def _counted(self) -> Words | None:
+        """The impacts of words, counted again in the texts; None in an index without BM25."""
+        manifest, bm25 = self._manifest, self._manifest.bm25
+        if bm25 is None:
+            return None
+        if DOCUMENTS in self._lost:
+            raise LostError(
+                f"the lengths of its documents are lost, and so is {DOCUMENTS}, whose words could "
+                f"be counted again; restore either from a copy, or {REBUILD}"
+            )
+        documents = self._old.documents.get(np.arange(self._entry.count))
+        words = Words.counted(document.contents for document in documents)
+        return words.weighed(bm25, manifest.max_impact)[0]
 
     @cached_property
     def _encoded(self) -> tuple[np.ndarray, csr_matrix]:
@@ -250,8 +287,8 @@ class Salvage:
         return DENSE, "" if same else "an approximate search may return other documents"
 
     def _write_impacts(self, folder: Path) -> tuple[str, str]:
-        impacts, source = self._impacts
-        write_impacts(folder / FORWARD_FOLDER, impacts)
+        tokens, words, source = self._impacts
+        write_impacts(folder / FORWARD_FOLDER, tokens, words)
         names = [name for name in self._stated if part_of(name) == IMPACTS]
         same = all(self._same(folder, name) for name in names)
         if source == _ENCODED:
@@ -262,8 +299,9 @@ class Salvage:
         if self._terms is None:
             name = self._manifest.vocabulary_file
             raise LostError(f"its terms are those of {name}, which is lost too: see there")
-        (ids, ids_source), (impacts, source) = self._ids, self._impacts
-        write_lucene(folder / LUCENE_FOLDER, ids, impacts, self._terms, self._progress)
+        (ids, ids_source), (tokens, words, source) = self._ids, self._impacts
+        impacts, terms = all_impacts(tokens, words), all_terms(self._terms, words)
+        write_lucene(folder / LUCENE_FOLDER, ids, impacts, terms, self._progress)
         return f"{source} and {ids_source}", ""
 
     def _same(self, folder: Path, name: str) -> bool:
