@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.index.vocabulary import lucene_terms, word_terms
 from dupmae_toolkit.interop.pyserini_index import PyseriniIndex, load_encoder
 from dupmae_toolkit.records import Encoder
+from dupmae_toolkit.search.hybrid_index import HybridIndex
+from dupmae_toolkit.search.words import WordQueries
 
 __all__ = ["DenseQueryEncoder", "LexicalQueryEncoder", "PyseriniIndex"]
 
@@ -30,31 +32,56 @@ class LexicalQueryEncoder:
     ours × ``scale`` × the index's impact scale. Stock Pyserini also drops terms that occur in every
     document; ``min_idf=-1`` keeps them:
 
-        LuceneImpactSearcher("indexes/notes/segments/000001/lucene",
-                             LexicalQueryEncoder(encoder), min_idf=-1)
+        with HybridIndex.open("indexes/notes") as index:
+            LuceneImpactSearcher("indexes/notes/segments/000001/lucene",
+                                 LexicalQueryEncoder(encoder, index=index), min_idf=-1)
+
+    Without ``index``, weights are the encoder's, as the plain score has them. With it, they are
+    those of its ``mode``, ``lexical`` or ``bm25``, in the state that is open.
     """
 
-    def __init__(self, encoder: Encoder | str, scale: int = WEIGHT_SCALE) -> None:
+    def __init__(
+        self,
+        encoder: Encoder | str,
+        scale: int = WEIGHT_SCALE,
+        index: HybridIndex | None = None,
+        mode: str = "lexical",
+    ) -> None:
         if scale < 1:
             raise InputError(f"a scale of {scale} would lose the weights; give at least 1")
+        if mode not in ("lexical", "bm25"):
+            raise InputError(f"mode {mode!r}: Lucene searches lexical or bm25")
+        if mode == "bm25" and index is None:
+            raise InputError("BM25's weights depend on the documents; give LexicalQueryEncoder the index")
         self._encoder = load_encoder(encoder)
         self._terms = lucene_terms(self._encoder.vocabulary)
-        self._scale = scale
+        self._scale, self._index, self._mode = scale, index, mode
 
     def encode(self, text: str, **kwargs: Any) -> dict[str, int]:
         """Lucene's terms and their integer weights."""
-        row = self._encoder.encode_queries([text]).lexical
-        weights = row.data.astype(np.float64) * self._scale
+        terms, values = self._weighted(text)
+        weights = values.astype(np.float64) * self._scale
         if len(weights) and weights.max() >= 2**31:
             raise InputError(
-                f"a query weight of {row.data.max():g} × {self._scale} does not fit into a Java "
+                f"a query weight of {values.max():g} × {self._scale} does not fit into a Java "
                 "int; give LexicalQueryEncoder a smaller scale"
             )
         integers = np.maximum(np.rint(weights), 1).astype(np.int64)
-        return {
-            self._terms[column]: integer
-            for column, integer in zip(row.indices.tolist(), integers.tolist(), strict=True)
-        }
+        return dict(zip(terms, integers.tolist(), strict=True))
+
+    def _weighted(self, text: str) -> tuple[list[str], np.ndarray]:
+        """Lucene's terms of a query, and their weights."""
+        vectors = self._encoder.encode_queries([text])
+        if self._index is None:
+            row = vectors.lexical
+            return [self._terms[column] for column in row.indices.tolist()], row.data
+        vectors.texts = [text]
+        request = self._index.request(mode=self._mode)
+        given = self._index.inputs(vectors, request)[self._mode]
+        if isinstance(given, WordQueries):
+            words = [given.words[place] for place in given.matrix.indices.tolist()]
+            return word_terms(words), given.matrix.data
+        return [self._terms[column] for column in given.indices.tolist()], given.data
 
 
 class DenseQueryEncoder:

@@ -304,6 +304,10 @@ class HybridIndex(Searcher):
         self._check_open()
         return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
 
+    def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
+        """What the legs take for these queries in the open state; see ``queries.leg_inputs``."""
+        return self._snapshot.inputs(vectors, request)
+
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
         """How scores are computed and fused, what a missing one counts as, and how ties break."""
         # The open state may be newer than the one that was searched.
