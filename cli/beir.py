@@ -70,9 +70,9 @@ def beir(
     OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json, which
     --json also prints. The encoded texts and the index are kept there, and a second
     call reuses them; if interrupted, run the same command to continue. --fusion,
-    --weights and --exact apply to the hybrid run, --plain to the lexical one, too. If a folder or zip holds several
-    data sets (CQADupStack), each gets a folder in OUTPUT, and the mean of their
-    means is shown, too.
+    --weights and --exact apply to the hybrid run, --plain to the lexical one, too.
+    If a folder or zip holds several data sets (CQADupStack), each gets a folder in
+    OUTPUT, and the mean of their means is shown, too.
 
     [bold]Examples:[/bold]
 

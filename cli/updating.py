@@ -185,7 +185,7 @@ def _report(index: Path, done: Update, json: bool) -> None:
     if abs(done.drift) > DRIFT:
         console.say(
             f"documents are {abs(done.drift):.0%} {'longer' if done.drift > 0 else 'shorter'} on "
-            "average than BM25's mean length, which dates from the build; `dupmae compact` renews it"
+            "average than when BM25's mean length was fixed; `dupmae compact` renews it"
         )
     if done.put_off:
         console.say(

@@ -73,7 +73,8 @@ def new_segments(
 ) -> list[SegmentEntry]:
     """Write the live documents of the segments in ``group`` as new segments of up to ``size``.
 
-    recount: count the words of the texts again, and weigh them by the manifest's BM25. One new segment and one old one are in memory at a time.
+    recount: count the words of the texts again, and weigh them by the manifest's BM25. One new
+    segment and one old one are in memory at a time.
     """
     old = [state.manifest.segments[number] for number in group]
     error = sum((entry.error for entry in old), QuantizationError())

@@ -94,7 +94,7 @@ class Words:
 
     @classmethod
     def _in_order(cls, words: list[str], matrix: csr_matrix, lengths: np.ndarray) -> Words:
-        """Columns named by ``words``, in the order of these; those without an entry are left out."""
+        """Columns named by ``words``, put in their order; those without an entry are left out."""
         used = np.flatnonzero(np.bincount(matrix.indices, minlength=len(words)))
         order = sorted(used.tolist(), key=words.__getitem__)
         places = np.zeros(len(words), np.int64)

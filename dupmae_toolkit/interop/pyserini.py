@@ -52,7 +52,7 @@ class LexicalQueryEncoder:
         if mode not in ("lexical", "bm25"):
             raise InputError(f"mode {mode!r}: Lucene searches lexical or bm25")
         if mode == "bm25" and index is None:
-            raise InputError("BM25's weights depend on the documents; give LexicalQueryEncoder the index")
+            raise InputError("BM25's weights depend on the documents: mode bm25 needs the index")
         self._encoder = load_encoder(encoder)
         self._terms = lucene_terms(self._encoder.vocabulary)
         self._scale, self._index, self._mode = scale, index, mode

@@ -89,8 +89,8 @@ class Request:
         weights, parts = self.fusion.weights, self.parts
         if weights is not None and len(weights) != len(parts):
             raise InputError(
-                f"{len(weights)} weights for the {len(parts)} parts of the score; give one each for "
-                f"{', '.join(parts)}"
+                f"{len(weights)} weights for the {len(parts)} parts of the score; give one each "
+                f"for {', '.join(parts)}"
             )
 
 

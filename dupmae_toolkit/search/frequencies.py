@@ -79,7 +79,7 @@ class Frequencies:
         return float(self.idf(present).mean()) if len(present) else 1.0
 
     def factors(self, power: float) -> np.ndarray:
-        """(idf / mean idf) ^ ``power`` of each token, float64 [|V|]; those of the last power kept."""
+        """(idf / mean idf) ^ ``power`` of each token, float64 [|V|]; kept for the last power."""
         known, factors = self._factors
         if known != power:
             factors = (self.idf(self.tokens) / self.mean_idf) ** power

@@ -17,7 +17,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations
-from dupmae_toolkit.search.answers import PLAIN, Request, check_k
+from dupmae_toolkit.search.answers import PARTS, Request, check_k
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
@@ -120,9 +120,9 @@ class HybridIndex(Searcher):
 
         documents: Documents, or dicts with ``id``, ``text`` and optionally ``title``; they are
         never all in memory. faiss: a FAISS factory string. settings: further fields of
-        ``BuildOptions`` (``max_impact``, ``segment_size``, ``bm25``, ``mean_length``). An interrupted build is continued. If
-        ``path`` holds an index, or an interrupted build of other documents or settings, it is
-        refused unless ``overwrite``.
+        ``BuildOptions`` (``max_impact``, ``segment_size``, ``bm25``, ``mean_length``). An
+        interrupted build is continued. If ``path`` holds an index, or an interrupted build of other
+        documents or settings, it is refused unless ``overwrite``.
         """
         from dupmae_toolkit.index.build import BuildOptions, index_corpus
 
@@ -254,17 +254,17 @@ class HybridIndex(Searcher):
         plain: bool = False,
         idf_power: float | None = None,
     ) -> Request:
-        """A checked request; ``sum`` gets the weights of the index, or the encoder's if ``plain``."""
+        """A checked request; ``sum`` gets the index's weights, or the encoder's if ``plain``."""
         check_k(k)
         manifest, mode = self.manifest, self.mode if mode is None else mode
         if mode == "bm25":
             self._check_words(plain)
         scoring = None if plain else manifest.scoring
         if scoring is None:
-            parts, weights = PLAIN, (manifest.encoder.dense_weight, manifest.encoder.lexical_weight)
+            info = manifest.encoder
+            weights: tuple[float, ...] = info.dense_weight, info.lexical_weight
         else:
-            parts = self._snapshot.parts
-            weights = scoring.weights[: len(parts)]
+            weights = scoring.weights[: len(self._snapshot.parts)]
         if idf_power is None:
             idf_power = scoring.idf_power if scoring else 0.0
         elif plain and idf_power:
@@ -275,7 +275,7 @@ class HybridIndex(Searcher):
             fusion = replace(fusion, weights=weights)
         if depth is None:
             depth = max(k, min(max(4 * k, LEAST_DEPTH), MOST_DEPTH))
-        parts = parts if mode == "hybrid" else ()
+        parts = PARTS[: len(weights)] if mode == "hybrid" else ()
         return Request(k, mode, fusion, depth, exact, parts, idf_power)
 
     def _check_words(self, plain: bool) -> None:
@@ -284,7 +284,8 @@ class HybridIndex(Searcher):
             raise InputError("the plain score has no BM25; leave out plain, or mode bm25")
         if self.manifest.scoring is None:
             raise InputError(
-                f"{self.path}: was built by an earlier version, without BM25; `dupmae compact` adds it"
+                f"{self.path}: was built by an earlier version, without BM25; `dupmae compact` "
+                "adds it"
             )
         if self.manifest.bm25 is None:
             raise InputError(f"{self.path}: was built without BM25; build it again with it")
@@ -340,7 +341,9 @@ class HybridIndex(Searcher):
                 **asdict(manifest.bm25),
             }
         if request.mode in ("lexical", "bm25"):
-            described[request.mode]["missing"] = "documents without a term of the query are left out"
+            described[request.mode]["missing"] = (
+                "documents without a term of the query are left out"
+            )
         return described
 
     def get(self, ids: Iterable[str]) -> dict[str, Document]:

@@ -203,8 +203,11 @@ class Salvage:
         if LUCENE not in self._lost and self._terms is not None:
             impacts = self._lucene.impacts().astype(kind)
             if (impacts.shape, impacts.nnz) == ((self._entry.count, tokens), self._entry.weights):
-                return impacts, words, f"the postings in {LUCENE}" + (
-                    f" and the texts in {DOCUMENTS}" if words else ""
+                return (
+                    impacts,
+                    words,
+                    f"the postings in {LUCENE}"
+                    + (f" and the texts in {DOCUMENTS}" if words else ""),
                 )
         impacts, self._error = quantize(
             self._encoded[1], self._manifest.scale, self._manifest.max_impact
