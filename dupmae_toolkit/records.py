@@ -83,6 +83,9 @@ class EncoderInfo:
     query_prefix: str = ""
     fitted_weights: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fitted_weights", tuple(self.fitted_weights))
+
     def to_dict(self) -> dict[str, Any]:
         # Faster than dataclasses.asdict, which makes deep copies; these values need none.
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
@@ -96,8 +99,6 @@ class EncoderInfo:
         for name, value in known.items():
             if not _fits(value, str(cls.__dataclass_fields__[name].type)):
                 raise TypeError(f"{name} is {value!r}")
-        if "fitted_weights" in known:
-            known["fitted_weights"] = tuple(known["fitted_weights"])
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:

@@ -53,4 +53,6 @@ class HashingEncoder:
         return Representations(ids or [str(i) for i in range(len(texts))], dense, lexical)
 
     def encode_queries(self, texts: list[str], ids: list[str] | None = None) -> Representations:
-        return self.encode_documents(texts, ids)
+        found = self.encode_documents(texts, ids)
+        found.texts = list(texts)
+        return found

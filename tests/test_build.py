@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from dupmae_toolkit.analysis import words
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
@@ -72,7 +73,16 @@ def test_every_part_of_a_segment_holds_the_same_documents_in_the_order_of_ids(
         wanted = ENCODER.encode_documents([by_id[name].contents for name in ids])
         np.testing.assert_array_equal(segment.forward.dense(np.arange(len(ids))), wanted.dense)
         np.testing.assert_array_equal(segment.faiss.vectors(), wanted.dense)
-        assert (segment.forward.impacts.indices == wanted.lexical.indices).all()
+        tokens = segment.forward.impacts[:, : len(VOCABULARY)]
+        assert (tokens.indices == wanted.lexical.indices).all()
+        assert segment.words == sorted({w for name in ids for w in words(by_id[name].contents)})
+        for row, name in enumerate(ids):
+            columns = segment.forward.impacts[row].indices[tokens[row].nnz :] - len(VOCABULARY)
+            found = [segment.words[column] for column in columns]
+            assert found == sorted(set(words(by_id[name].contents)))
+            assert segment.lengths[row] == len(words(by_id[name].contents))
+        counted = (segment.forward.impacts > 0).sum(axis=0)
+        np.testing.assert_array_equal(segment.frequencies, np.asarray(counted).ravel())
         seen += ids
     assert sorted(seen) == sorted(by_id)
     assert verify_index(tmp_path / "index") == []

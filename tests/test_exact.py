@@ -256,7 +256,7 @@ def test_fusions_that_depend_on_the_candidates_cannot_be_exact(fusion):
         ({"k": -3}, "k is -3"),
         ({"k": 10, "depth": 5}, "at least k"),
         ({"mode": "sparse"}, "hybrid, dense, lexical"),
-        ({"fusion": Fusion("sum", (1, 2, 3))}, "3 given for 2 lists"),
+        ({"fusion": Fusion("sum", (1, 2, 3))}, "3 weights for the 2 parts"),
     ],
 )
 def test_impossible_requests_are_refused(settings, words):

@@ -156,7 +156,7 @@ def test_query_weights_of_any_size_are_searched_or_refused(index, weight):
     query = Representations(["q"], np.zeros((1, 8), np.float32), lexical)
     message = ""
     try:
-        ranking = index.search_batch(query, mode="lexical")["q"]
+        ranking = index.search_batch(query, mode="lexical", idf_power=0)["q"]
     except DupMAEError as error:
         message = str(error)
     if message:

@@ -23,9 +23,10 @@ def index(tmp_path):
 
 
 @pytest.mark.java
-def test_a_hybrid_query_makes_at_most_80_calls_9_deep(index):
+@pytest.mark.parametrize(("plain", "most"), [(True, 80), (False, 110)])
+def test_a_hybrid_query_makes_few_calls_9_deep(index, plain, most):
     for _ in range(3):  # what the first queries open or make is no part of it
-        index.search("title 3 w17")
+        index.search("title 3 w17", plain=plain)
     calls: list[str] = []
     depth = deepest = 0
 
@@ -40,9 +41,9 @@ def test_a_hybrid_query_makes_at_most_80_calls_9_deep(index):
 
     sys.setprofile(count)
     try:
-        hits = index.search("title 3 w17", k=10)
+        hits = index.search("title 3 w17", k=10, plain=plain)
     finally:
         sys.setprofile(None)
     assert len(hits) == 10
-    assert 40 < len(calls) <= 80, calls
+    assert 40 < len(calls) <= most, calls
     assert 5 < deepest <= 9

@@ -16,8 +16,8 @@ from dupmae_toolkit import Document, HybridIndex, Query, Representations
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
-from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.search.fusion import Fusion
+from tests.brute import MODES, BruteForce
 from tests.support import HashingEncoder
 
 pytestmark = pytest.mark.java
@@ -64,41 +64,14 @@ def approximate(folder):
     return HybridIndex.build(folder / "hnsw", DOCUMENTS, ENCODER, faiss="HNSW4")
 
 
-class BruteForce:
-    """Every document's scores from the vectors, by the definitions of dense and lexical."""
-
-    def __init__(self, index: HybridIndex) -> None:
-        vectors = ENCODER.encode_documents([d.contents for d in DOCUMENTS])
-        scale = index.manifest.scale
-        impacts = vectors.lexical.astype(np.float64)
-        impacts.data = np.clip(np.rint(impacts.data * scale), 1, 255)
-        self.dense, self.impacts, self.scale = vectors.dense.astype(np.float64), impacts, scale
-
-    def ranked(self, text: str, mode: str, k: int, weights=(1.0, 1.0), without=()):
-        query = ENCODER.encode_queries([text])
-        weight = round_weights(query.lexical.toarray()[0]).astype(np.float64)
-        parts = {
-            "dense": self.dense @ query.dense[0].astype(np.float64),
-            "lexical": self.impacts @ weight / self.scale,
-        }
-        parts["hybrid"] = weights[0] * parts["dense"] + weights[1] * parts["lexical"]
-        scores = parts[mode].astype(np.float32)
-        order = sorted(range(len(DOCUMENTS)), key=lambda i: (-scores[i], DOCUMENTS[i].id))
-        return [
-            (DOCUMENTS[i].id, float(scores[i]))
-            for i in order
-            if DOCUMENTS[i].id not in without and (mode != "lexical" or scores[i] > 0)
-        ][:k]
-
-
 def pairs(ranking):
     return list(zip(ranking.ids, ranking.scores.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("k", [1, 10, 1000])
 def test_exact_search_equals_brute_force(index, segmented, approximate, mode, k):
-    brute = BruteForce(index)
+    brute = BruteForce(DOCUMENTS, ENCODER, index.manifest)
     found = index.search_batch(TOPICS, k, mode, exact=True, depth=k)
     for topic in TOPICS:
         assert pairs(found[topic.id]) == brute.ranked(topic.text, mode, k)
@@ -108,7 +81,7 @@ def test_exact_search_equals_brute_force(index, segmented, approximate, mode, k)
     graph = approximate.search_batch(TOPICS, k, mode, exact=True, depth=k)
     assert [pairs(graph[t]) for t in graph] == [pairs(found[t]) for t in found]
     # The scale is that of the first segment, so another quantisation: only its own oracle will do.
-    brute = BruteForce(segmented)
+    brute = BruteForce(DOCUMENTS, ENCODER, segmented.manifest)
     pieces = segmented.search_batch(TOPICS, k, mode, exact=True, depth=k)
     for topic in TOPICS:
         assert pairs(pieces[topic.id]) == brute.ranked(topic.text, mode, k)
@@ -121,7 +94,7 @@ def test_hits_carry_their_parts_and_their_documents(index):
     for hit in hits:
         assert hit.title == by_id[hit.id].title
         assert hit.text == by_id[hit.id].text
-        assert hit.score == pytest.approx(hit.dense + hit.lexical, rel=1e-6)
+        assert hit.score == pytest.approx(hit.dense + hit.lexical + hit.bm25, rel=1e-6)
     assert index.search("word1", mode="dense")[0].lexical is None
     assert index.search("word1", mode="lexical")[0].dense is None
     several = index.search(["word1", "word2"], k=3)
@@ -134,7 +107,7 @@ def test_documents_of_any_segment_come_with_their_texts(segmented):
         assert (hit.title, hit.text) == (by_id[hit.id].title, by_id[hit.id].text)
 
 
-@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_score_does_not_depend_on_the_queries_beside_it(index, segmented, mode):
     for searched in (index, segmented):
         together = searched.search_batch(TOPICS, 50, mode)
@@ -154,10 +127,10 @@ def test_the_same_search_writes_the_same_bytes(index, folder, tmp_path):
 
 
 def test_metadata_say_how_scores_came_about(index):
-    described = index.search_batch(TOPICS, 5, fusion=Fusion("linear", (0.2, 0.8))).metadata
+    described = index.search_batch(TOPICS, 5, fusion=Fusion("linear", (0.2, 0.7, 0.1))).metadata
     assert described["mode"] == "hybrid"
     assert described["fusion"]["normalisation"] == "min-max"
-    assert described["fusion"]["weights"] == [0.2, 0.8]
+    assert described["fusion"]["weights"] == [0.2, 0.7, 0.1]
     assert "completed" in described["fusion"]["missing"]
     assert "id ascending" in described["fusion"]["ties"]
     assert described["encoder"]["name"] == "hashing"
@@ -203,10 +176,14 @@ def test_the_weights_of_the_checkpoint_are_the_default(folder):
     )
     weighted = HybridIndex.build(folder / "weighted", DOCUMENTS, encoder)
     found = weighted.search_batch(TOPICS, 10, exact=True)
-    brute = BruteForce(weighted)
+    plain = weighted.search_batch(TOPICS, 10, exact=True, plain=True)
+    brute = BruteForce(DOCUMENTS, ENCODER, weighted.manifest)
     for topic in TOPICS:
-        assert pairs(found[topic.id]) == brute.ranked(topic.text, "hybrid", 10, (0.25, 3.0))
-    assert found.metadata["fusion"]["weights"] == [0.25, 3.0]
+        assert pairs(found[topic.id]) == brute.ranked(topic.text, "hybrid", 10, (0.25, 3.0, 1.0))
+        expected = brute.ranked(topic.text, "hybrid", 10, (0.25, 3.0), plain=True)
+        assert pairs(plain[topic.id]) == expected
+    assert found.metadata["fusion"]["weights"] == [0.25, 3.0, 1.0]
+    assert plain.metadata["fusion"]["weights"] == [0.25, 3.0]
 
 
 def test_deleted_documents_are_not_found(folder, segmented):
@@ -216,10 +193,11 @@ def test_deleted_documents_are_not_found(folder, segmented):
     HybridIndex.open(folder / "fewer", ENCODER).delete(gone)
     opened = HybridIndex.open(folder / "fewer", ENCODER)
     assert len(opened) == len(DOCUMENTS) - 7
-    brute = BruteForce(opened)
-    for mode in ("hybrid", "dense", "lexical"):
+    left = [document for document in DOCUMENTS if document.id not in gone]
+    brute = BruteForce(left, ENCODER, opened.manifest)
+    for mode in MODES:
         run = opened.search_batch(TOPICS[:1], 10, mode, exact=True)
-        assert pairs(run["q0"]) == brute.ranked(TOPICS[0].text, mode, 10, without=gone)
+        assert pairs(run["q0"]) == brute.ranked(TOPICS[0].text, mode, 10)
 
 
 def test_encoded_queries_give_the_run_of_their_texts(index, tmp_path):

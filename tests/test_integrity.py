@@ -68,7 +68,7 @@ def names(index: Path) -> list[str]:
 
 
 def test_any_bit_of_a_small_file_is_told_on_opening(whole, index):
-    assert len(names(index)) == 12
+    assert len(names(index)) == 15
     texts = "segments/000001/documents.parquet"
     for name in names(index):
         path = flip(index, name)
@@ -234,7 +234,7 @@ def test_an_index_of_format_1_is_opened_searched_and_changed(tmp_path):
         assert len(opened.search("word1 word2", k=30)) == 30
         opened.delete(["d1"])
     # Who reads format 1 alone must not find d1 again.
-    assert Manifest.load(tmp_path / "i").format_version == 2
+    assert Manifest.load(tmp_path / "i").format_version == 3
     assert (compact_index(tmp_path / "i").merged, verify_index(tmp_path / "i")) == (29, [])
 
 
@@ -327,7 +327,7 @@ def fewer_ids(segment: Path) -> None:
     [
         (fewer_texts, "documents.parquet holds 29 documents; the manifest states 30"),
         (fewer_impacts, "30 dense vectors for 29 documents"),
-        (other_terms, "holds 127 terms; the manifest states 128"),
+        (other_terms, r"holds 127 terms; the manifest states \d+"),
         (fewer_vectors, "FAISS holds 29 documents; the manifest states 30"),
         (fewer_ids, "does not name 30 documents in the order of their ids"),
     ],

@@ -123,6 +123,27 @@ def pairs(ranking):
     return list(zip(ranking.ids, ranking.scores.tolist(), strict=True))
 
 
+@pytest.mark.parametrize("mode", ["lexical", "bm25"])
+def test_stock_impact_searcher_gives_the_rankings_of_the_fitted_score(ours, mode):
+    from pyserini.search.lucene import LuceneImpactSearcher
+
+    folder = ours.path / "segments" / "000001" / "lucene"
+    steps = 2**16
+    encoder = LexicalQueryEncoder(ENCODER, steps, ours, mode)
+    searcher = LuceneImpactSearcher(str(folder), encoder, min_idf=-1)
+    scale = ours.manifest.scale if mode == "lexical" else ours.manifest.max_impact
+    expected = ours.search_batch(TOPICS, 100, mode)
+    found = searcher.batch_search([t.text for t in TOPICS], [t.id for t in TOPICS], k=100)
+    assert any(len(expected[topic.id]) for topic in TOPICS)
+    for topic in TOPICS:
+        scores = np.array([hit.score for hit in found[topic.id]]) / steps / scale
+        np.testing.assert_allclose(scores, expected[topic.id].scores, rtol=1e-4)
+        places = {name: place for place, name in enumerate(expected[topic.id].ids)}
+        ours_there = expected[topic.id].scores[[places[hit.docid] for hit in found[topic.id]]]
+        np.testing.assert_allclose(scores, ours_there, rtol=1e-4)
+    searcher.close()
+
+
 def test_stock_impact_searcher_gives_our_lexical_ranking(ours):
     from pyserini.search.lucene import LuceneImpactSearcher
 
@@ -130,7 +151,7 @@ def test_stock_impact_searcher_gives_our_lexical_ranking(ours):
     searcher = LuceneImpactSearcher(str(folder), LexicalQueryEncoder(ENCODER), min_idf=-1)
     queries = ENCODER.encode_queries([t.text for t in TOPICS], [t.id for t in TOPICS])
     queries.lexical.data = np.rint(queries.lexical.data * WEIGHT_SCALE) / WEIGHT_SCALE
-    expected = ours.search_batch(queries, 100, "lexical")
+    expected = ours.search_batch(queries, 100, "lexical", plain=True)
     found = searcher.batch_search([t.text for t in TOPICS], [t.id for t in TOPICS], k=100)
     for topic in TOPICS:
         hits = found[topic.id]

@@ -39,8 +39,8 @@ def index(documents, tmp_path_factory):
 def test_named_documents_get_the_scores_of_a_search_that_lists_all(index, documents, mode):
     fusion = Fusion("sum", (0.7, 1.9)) if mode == "hybrid" else Fusion()
     names = ["日本", "d3", "ghost", "d41", "é"]
-    short = index.request(2, mode, fusion)
-    everything = index.request(len(index), mode, fusion)
+    short = index.request(2, mode, fusion, plain=True)
+    everything = index.request(len(index), mode, fusion, plain=True)
     deep = index.run(QUERIES, everything)
     rankings = index.run(QUERIES, short)
     for query, scores in zip(QUERIES, index.scores(QUERIES, [names] * 3, short), strict=True):

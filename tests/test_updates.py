@@ -31,7 +31,7 @@ ENCODER = HashingEncoder(size=128, dim=8)
 WORDS = [f"word{i}" for i in range(150)]
 TOPICS = [Query(f"q{i}", " ".join(random.Random(i).choices(WORDS, k=5))) for i in range(6)]
 TOPICS += [Query("copies", "the very same words"), Query("none", "nothing-known-at-all")]
-MODES = ("dense", "lexical", "hybrid")
+MODES = ("dense", "lexical", "bm25", "hybrid")
 
 
 def document(number: int, version: int = 0) -> Document:
@@ -66,11 +66,15 @@ def results(index: HybridIndex) -> dict:
 
 
 def same_as_built_at_once(index: HybridIndex, documents: dict[str, Document], folder: Path) -> None:
-    """Ids and scores of every search, and titles and texts, to the last bit."""
-    scale = index.manifest.scale
+    """Ids and scores of every search, and titles and texts, to the last bit.
+
+    The index built at once has the same scale and mean length; after compacting, that is the mean
+    length of its own documents.
+    """
+    scale, mean = index.manifest.scale, index.manifest.bm25.mean_length
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "calibrate", lambda *_: scale)
-        fresh = HybridIndex.build(folder, list(documents.values()), ENCODER)
+        fresh = HybridIndex.build(folder, list(documents.values()), ENCODER, mean_length=mean)
     assert len(index) == len(fresh) == len(documents)
     assert results(index) == results(fresh)
     for hit in index.search(TOPICS[0].text, k=5):

@@ -18,6 +18,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import wrong_contents
 from dupmae_toolkit.index.dense import read_header
 from dupmae_toolkit.index.layout import (
+    ADDED_FILES,
     DELETIONS_FOLDER,
     DENSE,
     DOCUMENTS,
@@ -104,6 +105,9 @@ class Integrity:
         """The files that a segment consists of, and those that Lucene would read as its own."""
         yield from (f"{folder}/{part}" for part in (IDS, VECTORS, DOCUMENTS))
         yield from (f"{folder}/{FORWARD_FOLDER}/{name}" for name in IMPACT_FILES)
+        for name in ADDED_FILES:
+            if (self._index / folder / FORWARD_FOLDER / name).exists():
+                yield f"{folder}/{FORWARD_FOLDER}/{name}"
         if not read_header(self._index / folder / FAISS_FOLDER)[0]:
             yield f"{folder}/{DENSE}"
         for path in sorted((self._index / folder / LUCENE_FOLDER).glob("*")):

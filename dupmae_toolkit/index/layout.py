@@ -68,6 +68,7 @@ IMPACT_FILES = tuple(map(impact_file, IMPACT_ARRAYS))
 FREQUENCIES_FILE = "impacts-frequencies.npy"
 WORDS_FILE = "impacts-words.txt"
 LENGTHS_FILE = "impacts-lengths.npy"
+ADDED_FILES = (FREQUENCIES_FILE, WORDS_FILE, LENGTHS_FILE)
 
 # The parts of a segment, relative to its folder. A part with a damaged file is rebuilt as a whole.
 IDS = f"{FAISS_FOLDER}/{IDS_FILE}"

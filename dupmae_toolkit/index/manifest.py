@@ -97,11 +97,11 @@ class Manifest:
     segments: list[SegmentEntry]
     source: str = ""
     truncated: int | None = None
-    scoring: Scoring | None = None
     generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
     checksums: dict[str, dict[str, Any]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    scoring: Scoring | None = None
 
     @property
     def count(self) -> int:

@@ -21,6 +21,7 @@ from dupmae_toolkit.index.forward import (
     read_words,
 )
 from dupmae_toolkit.index.layout import (
+    ADDED_FILES,
     DENSE_FILE,
     DOCUMENTS,
     FAISS_FOLDER,
@@ -88,8 +89,7 @@ class Segment:
         for part in parts:
             if part == FORWARD_FOLDER:
                 names = [*IMPACT_FILES] if self._flat else [*IMPACT_FILES, DENSE_FILE]
-                added = (WORDS_FILE, LENGTHS_FILE, FREQUENCIES_FILE)
-                names += [name for name in added if (self.folder / part / name).exists()]
+                names += [name for name in ADDED_FILES if (self.folder / part / name).exists()]
                 self.reads(*(f"{part}/{name}" for name in names))
             else:
                 self._check(part)
@@ -151,7 +151,7 @@ class Segment:
         self._compare(
             "the forward store",
             len(store),
-            terms=store.impacts.shape[1] - len(self.words),
+            terms=store.impacts.shape[1],
             dimensions=None if vectors is None else vectors.shape[1],
         )
         return store
@@ -217,8 +217,9 @@ class Segment:
             raise self._refused(
                 f"{part} holds {documents} documents; the manifest states {shape.documents}"
             )
-        if terms not in (None, shape.terms):
-            raise self._refused(f"holds {terms} terms; the manifest states {shape.terms}")
+        wanted = shape.terms + shape.words
+        if terms not in (None, wanted):
+            raise self._refused(f"holds {terms} terms; the manifest states {wanted}")
         if dimensions not in (None, shape.dimensions):
             raise self._refused(
                 f"its vectors have {dimensions} dimensions, the encoder's {shape.dimensions}"
