@@ -137,10 +137,10 @@ def test_stock_impact_searcher_gives_the_rankings_of_the_fitted_score(ours, mode
     assert any(len(expected[topic.id]) for topic in TOPICS)
     for topic in TOPICS:
         scores = np.array([hit.score for hit in found[topic.id]]) / steps / scale
-        np.testing.assert_allclose(scores, expected[topic.id].scores, rtol=1e-4)
+        np.testing.assert_allclose(scores, expected[topic.id].scores, rtol=1e-5, atol=5e-5)
         places = {name: place for place, name in enumerate(expected[topic.id].ids)}
         ours_there = expected[topic.id].scores[[places[hit.docid] for hit in found[topic.id]]]
-        np.testing.assert_allclose(scores, ours_there, rtol=1e-4)
+        np.testing.assert_allclose(scores, ours_there, rtol=1e-5, atol=5e-5)
     searcher.close()
 
 

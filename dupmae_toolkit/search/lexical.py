@@ -185,11 +185,11 @@ class LexicalLeg(Leg):
 
         They are exact: the second value, the bound on their error, is 0.
         """
+        if len(self.shards) == 1:
+            return self.shards[0].all_scores(self.over(0, queries)), 0.0
         found = [
             shard.all_scores(self.over(number, queries)) for number, shard in enumerate(self.shards)
         ]
-        if len(found) == 1:
-            return found[0], 0.0
         return [np.concatenate(own) for own in zip(*found, strict=True)], 0.0
 
     def error_bounds(self, queries: Any, row: int, scores: np.ndarray) -> tuple[float, float]:
