@@ -1,50 +1,10 @@
-"""Temporary stand-in."""
+"""The words of a text, as Anserini's DefaultEnglishAnalyzer gives them to BM25, without Java.
 
-import re
-from collections import Counter
+Documents and queries are analysed here alike, so that a query needs no Java. The chain is Lucene's
+(9 and 10): StandardTokenizer, EnglishPossessiveFilter, LowerCaseFilter, StopFilter, PorterStemFilter.
+Nothing here depends on the Unicode version of the running Python: see ``characters``.
+"""
 
-STOP = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "but",
-        "by",
-        "for",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "such",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "will",
-        "with",
-    ]
-)
+from dupmae_toolkit.analysis.words import count_words, words
 
-
-def words(text):
-    return [w for w in re.findall(r"\w+", text.lower()) if w not in STOP]
-
-
-def count_words(text):
-    return Counter(words(text))
+__all__ = ["count_words", "words"]
