@@ -46,7 +46,7 @@ def read(folder: Path) -> list[Any]:
 
 
 def continued(folder: Path) -> list[Any]:
-    """As ``dupmae encode`` does over a folder that stands: it continues, or it refuses."""
+    """Encode into a folder that is there already, as ``dupmae encode`` does: continue or refuse."""
     encode_corpus(DOCUMENTS, ENCODER, folder, part_size=12)
     return read(folder)
 
@@ -57,7 +57,7 @@ def own_columns(folder: Path) -> list[Any]:
 
 
 def state_checksum(path: Path, folder: Path) -> None:
-    """Let the manifest name the damaged part's own checksum."""
+    """Write the checksum of the damaged part into the manifest."""
     manifest = json.loads((folder / "manifest.json").read_text())
     for entry in manifest["parts"]:
         entry["sha256"] = sha256_file(folder / entry["file"])
@@ -65,7 +65,7 @@ def state_checksum(path: Path, folder: Path) -> None:
 
 
 def make_plain(folder: Path) -> None:
-    """As another engine may write it: uncompressed, so that damage gets behind the pages."""
+    """As another engine may write it; uncompressed, so that damage reaches the values."""
     make(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     for entry in manifest["parts"]:

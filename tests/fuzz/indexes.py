@@ -56,7 +56,7 @@ def make_cells(folder: Path) -> None:
 
 
 def forge(path: Path, folder: Path) -> None:
-    """Let the manifest's checksums be those of the files as they are, its own too."""
+    """Write the damaged file's checksum into the manifest, and the manifest's own checksum too."""
     manifest = folder / "ix" / "manifest.json"
     values = json.loads(manifest.read_text("utf-8"))
     name = path.relative_to(folder / "ix").as_posix()
@@ -92,7 +92,7 @@ def with_lucene(folder: Path) -> list[Any]:
 
 
 def change(folder: Path) -> list[Any]:
-    """Add, delete and compact; whatever happens, nothing outside of the index may be touched."""
+    """Add, delete and compact; whatever happens, nothing outside the index may be touched."""
     index = folder / "ix"
     try:
         add_corpus(index, [Document("new", "", "word3 word7")], ENCODER, wait=0.1)

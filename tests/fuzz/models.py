@@ -1,4 +1,4 @@
-"""Readers of checkpoints' folders."""
+"""Readers of checkpoint folders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _files() -> dict[str, bytes]:
 
 
 def _plain_encoder() -> DupMAEEncoder:
-    """A BERT that is read without transformers too."""
+    """A BERT that can also be read without transformers."""
     from transformers import BertTokenizer
 
     vocabulary = {word: number for number, word in enumerate((*SPECIAL, *map(chr, range(97, 123))))}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 _TOKEN = re.compile(
     rb'"(?:[^"\\\n]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\btrue\b|\bfalse\b|\bnull\b'
 )
-#: What may stand where a number, a string or a word was: wrong types, edges, ways out of a folder.
+#: What may replace a number, a string or a word: wrong types, edge cases, paths out of a folder.
 TOKENS = [
     *(b"null", b"true", b"false", b'""', b"[]", b"{}", b"[[]]", b'{"a": {"a": null}}'),
     *(b"0", b"-0.0", b"-1", b"1e999", b"-1e999", b"NaN", b"Infinity", b"1e-400", b"0.5"),
@@ -76,7 +76,7 @@ def swap_tokens(data: bytearray, dice: random.Random, others: Sequence[bytes]) -
     for match in sorted(dice.sample(found, min(len(found), dice.choice((1, 1, 2)))), key=_end)[
         ::-1
     ]:
-        if dice.random() < 0.3:  # another token of the same file, as where two keys change places
+        if dice.random() < 0.3:  # another token of the same file, as if two keys had been swapped
             token = dice.choice(found)[0]
         else:
             token = dice.choice(TOKENS)
@@ -95,7 +95,10 @@ TEXT: tuple[Mutation, ...] = (*BINARY, *[swap_tokens] * 12)
 
 
 def mutate(data: bytes, dice: random.Random, others: Sequence[bytes], text: bool) -> bytes:
-    """``data`` damaged once or several times. others: files to splice with. text: has tokens."""
+    """``data`` damaged once or several times.
+
+    others: files to splice with. text: whether ``data`` has tokens that can be swapped.
+    """
     damaged = bytearray(data)
     for _ in range(dice.choice((1, 1, 1, 2, 3))):
         if damaged:

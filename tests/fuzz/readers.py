@@ -16,11 +16,12 @@ GROUPS = ("texts", "encoded", "indexes", "models")
 class Reader:
     """Something that reads files.
 
-    make: writes valid files into an empty folder. targets: which of them are damaged, one a case,
-    by patterns. read: reads the folder and returns what it got, in a form that can be compared; it
-    raises DupMAEError for what it refuses, and AssertionError where what it accepted cannot be.
-    mend: makes a damaged file pass its checksum, so that what lies behind that is reached too.
-    text: it has tokens to swap. once: reading changes the folder.
+    make: writes valid files into an empty folder. targets: patterns for the files to damage; each
+    case damages one. read: reads the folder and returns what it got, in a form that can be
+    compared. It raises DupMAEError for what it refuses, and AssertionError if it accepted what
+    cannot be right. mend: makes a damaged file pass its checksum, so that the code behind this
+    check is reached too. text: whether the files have tokens to swap. once: whether reading
+    changes the folder, so that it cannot be read twice.
     """
 
     name: str

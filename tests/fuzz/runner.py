@@ -1,4 +1,4 @@
-"""Running cases in processes of their own, which may crash, hang or ask for too much memory."""
+"""Runs cases in processes of their own, which may crash, hang or ask for too much memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from dupmae_toolkit.errors import DupMAEError
 from tests.fuzz.mutate import mutate
 from tests.fuzz.readers import GROUPS, Reader, readers
 
-#: A case that takes longer hangs. The machine may be busy: cases take milliseconds.
+#: A case that takes longer counts as a hang. Cases take milliseconds, but the machine may be busy.
 SECONDS = 30
-#: A worker that says nothing for so long, or starts for so long, is killed.
+#: A worker that sends no message for so many seconds, also while it starts, is killed.
 SILENCE = 180
-#: Memory that a worker may fill, beyond what is only reserved.
+#: The memory that a worker may fill; memory that is only reserved does not count.
 MEMORY = 6 << 30
-#: Growth of the memory that a worker has used at most, in one case, that is too much.
+#: A case fails if the worker's peak memory grows by more than this.
 GROWTH_KIB = 1 << 20
 LONGEST_MESSAGE = 2000
 
@@ -54,7 +54,7 @@ class Hang(BaseException):
 def run(
     cases: int, seed: int, only: str | None = None, groups: tuple[str, ...] = GROUPS, first: int = 0
 ) -> dict[str, Tally]:
-    """Run ``cases`` of each reader, from number ``first``; by the reader's name."""
+    """Run ``cases`` of each reader, from number ``first``; returns tallies by the reader's name."""
     tallies: dict[str, Tally] = {}
     for group in groups:
         wanted = [reader.name for reader in readers(group) if only in (None, reader.name)]
@@ -69,7 +69,7 @@ def run(
 def _run_worker(
     group: str, todo: list[tuple[str, int]], end: int, seed: int, tallies: dict[str, Tally]
 ) -> list[tuple[str, int]]:
-    """Start a worker and listen; returns what is left to do, where it died on the way."""
+    """Start a worker and listen to it; returns what is left to do if it died on the way."""
     job = json.dumps({"group": group, "todo": todo, "end": end, "seed": seed})
     command = [sys.executable, "-m", "tests.fuzz.runner", job]
     with tempfile.TemporaryFile() as errors:
@@ -117,7 +117,7 @@ def _messages(worker: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _work(job: dict[str, Any]) -> None:
-    """In the worker: run the cases, and tell before and after each."""
+    """In the worker: run the cases, and send a message before and after each."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print
 
@@ -163,7 +163,7 @@ class Bench:
         assert self.targets, f"{reader.name}: nothing to damage"
         self.contents = [(self.valid / path).read_bytes() for path in self.targets]
         self._fresh()
-        reader.read(self.folder)  # valid files are read
+        reader.read(self.folder)  # valid files must be accepted
 
     def damage(self, case: int) -> Path:
         """Damage a file in the folder; the same each time for the same seed and case."""
@@ -177,7 +177,7 @@ class Bench:
         return path
 
     def try_case(self, case: int) -> tuple[str, str]:
-        """The outcome (accepted, refused or failed), and what was said."""
+        """The outcome (accepted, refused or failed), and a message."""
         self._fresh()
         path = self.damage(case)
         signal.alarm(SECONDS)

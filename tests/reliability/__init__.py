@@ -1,1 +1,1 @@
-"""Kills, damage, full disks and soaks, counted: ``python -m tests.reliability --help``."""
+"""Kills, damaged files, full disks and soaks: ``python -m tests.reliability --help``."""

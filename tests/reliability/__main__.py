@@ -1,6 +1,6 @@
-"""The command line: figures on stdout, exit 1 where a promise was broken.
+"""The command line: prints figures, and exits with 1 if a promise was broken.
 
-Stopped by Ctrl-C or SIGTERM, it tells what it has counted so far.
+If it is stopped by Ctrl-C or SIGTERM, it prints what it has counted so far.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Children that are killed, or find the disk full, where they touch it."""
+"""Child processes that are killed, or find the disk full, at a call that touches the disk."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ STEPS: tuple[tuple[Any, str], ...] = (
     (np, "save"),
     (pq, "write_table"),
 )
-#: Those of them that need room.
+#: Those of the calls that need room on the disk.
 WRITES = {"mkdir", "fsync", "mkdtemp", "mkstemp", "write_index", "save", "write_table"}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a child ended. code: 0 done, 1 an error, negative a signal. value: what it returned.
+    """How a child ended.
 
-    acknowledged: its call returned, whatever happened to it afterwards.
+    code: 0 if it is done, 1 for an error, negative for a signal. value: what its task returned.
+    acknowledged: whether the task returned, whatever happened to the child afterwards.
     """
 
     code: int
@@ -50,7 +51,10 @@ class Outcome:
 def run_child(
     task: Callable[[], Any], *, kill_after: float | None = None, timeout: float = 120.0
 ) -> Outcome:
-    """Run ``task`` in a fork; it must return what JSON can hold, and is killed when told so."""
+    """Run ``task``, which must return what JSON can hold, in a fork.
+
+    The fork is killed after ``kill_after`` seconds, or after ``timeout`` if that is None.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -96,10 +100,10 @@ def _work(task: Callable[[], Any], writing: int) -> int:
 
 
 class Doom:
-    """Counts the steps of this process, and acts just before the n-th; 0: only counts.
+    """Counts the steps of this process, and acts just before the given one; 0: only counts.
 
-    act: None for death, else the number of the error that the step fails with.
-    synced: a file that collects what was flushed to the disk, for ``cut_power``.
+    act: None to kill the process, else the number of the error that the step fails with.
+    synced: a file in which everything flushed to the disk is noted, for ``cut_power``.
     """
 
     def __init__(self, step: int, act: int | None = None, synced: Path | None = None) -> None:
@@ -121,7 +125,7 @@ class Doom:
                 raise OSError(self._act, os.strerror(self._act))
             if name != "fsync":
                 return function(*arguments, **options)
-            # What is flushed is noted rather than flushed: the disk is not what is tested here.
+            # A flush is noted instead of made: what is tested here is not the disk.
             if self._log is not None:
                 os.write(self._log, (_mark(os.fstat(arguments[0])) + "\n").encode())
             return None
@@ -134,7 +138,7 @@ def full(step: int) -> Doom:
 
 
 def cut_power(folder: Path, synced: Path, before: set[str], dice: random.Random) -> int:
-    """Cut every file that was neither there ``before`` nor flushed since; returns how many."""
+    """Truncate files that were neither there ``before`` nor flushed since; returns how many."""
     safe = before | set(synced.read_text().split("\n") if synced.exists() else [])
     cut = 0
     for path in folder.rglob("*"):
@@ -146,7 +150,7 @@ def cut_power(folder: Path, synced: Path, before: set[str], dice: random.Random)
 
 
 def marks(folder: Path) -> set[str]:
-    """The files that stand, as ``cut_power`` knows them."""
+    """The files that are there, as ``cut_power`` identifies them."""
     return {_mark(path.stat()) for path in folder.rglob("*") if path.is_file()}
 
 
@@ -156,7 +160,7 @@ def _mark(status: os.stat_result) -> str:
 
 @contextlib.contextmanager
 def scratch(place: Path | None = None) -> Iterator[Path]:
-    """A folder for a run, gone afterwards."""
+    """A temporary folder for a run; it is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="dupmae-reliability-", dir=place))
     try:
         yield folder

@@ -1,6 +1,7 @@
-"""Damaged files: found by ``verify``, told or harmless when they are used, repaired or told lost.
+"""Damaged files: ``verify`` must find them, and a search or compaction report them or be right.
 
-Every case is looked at in a process that may crash or hang, which is counted.
+A repair must mend the damage, or say what is lost. Every case is examined in another process; if
+that process crashes or hangs, this is counted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ENGINES = {"in memory": 1 << 30, "Lucene": 0}
 
 
 def run(rounds: int, seed: int = 0, report: dict[str, Any] | None = None) -> dict[str, Any]:
-    """So many damages, of all files in turn; what became of them, and what was wrong."""
+    """Damage one file in each round; returns what became of the damages, and what was wrong."""
     dice = random.Random(seed)
     looks = ("verify", "search", "search, sizes only", "compact", "repair")
     report = {} if report is None else report
@@ -76,7 +77,7 @@ _FINE = {
 
 
 def _damage(index: Path, dice: random.Random) -> tuple[str, str, str]:
-    """Damage one file; which sort of file it is, how it was damaged, and its path."""
+    """Damage one file; returns its sort, how it was damaged, and its path."""
     files: dict[str, list[Path]] = {}
     for path in sorted(index.rglob("*")):
         if path.is_file():
@@ -105,7 +106,7 @@ def _damage(index: Path, dice: random.Random) -> tuple[str, str, str]:
 
 
 def _sort(path: Path) -> str:
-    """A file's part of the index: the same in all segments, and for all names Lucene gives."""
+    """The sort of a file, whichever segment it is in and whatever name Lucene gave it."""
     *folders, name = path.parts
     if folders == ["deletions"]:
         return "deletions"
@@ -136,7 +137,7 @@ def _answers(index: str, check: str) -> dict[str, Any]:
 
 
 def _look(look: str, index: str, expected: dict[str, Any]) -> tuple[str, str]:
-    """What became of it, in a word, and details."""
+    """The outcome in a few words, and details."""
     try:
         if look == "verify":
             found = verify_index(index)
@@ -168,7 +169,7 @@ def _repaired(index: str, expected: dict[str, Any]) -> tuple[str, str]:
 
 
 class _Judge:
-    """A process that looks at indexes; another takes its place when it dies or hangs."""
+    """A process that examines indexes; if it dies or hangs, another one takes its place."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -202,8 +203,8 @@ class _Judge:
 
 
 def _serve(pipe: Any, folder: str) -> None:
-    os.chdir(folder)  # where Java leaves a report when the process crashes
-    os.dup2(2, 1)  # and what it says of it
+    os.chdir(folder)  # Java leaves a report there when the process crashes
+    os.dup2(2, 1)  # what Java prints about the crash goes to stderr
     os.fsync = lambda descriptor: None
     while True:
         task = pipe.recv()

@@ -1,4 +1,7 @@
-"""Full disks: one clear line, the old state whole, and the same call works once there is room."""
+"""A full disk must give one clear line and leave the old state whole.
+
+The same call must work once there is room.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ from tests.reliability.kills import judge
 from tests.reliability.scenarios import Before, Scenario, scenarios
 from tests.reliability.world import ENCODER, living, some, without_java
 
-#: The share of each kind of full disk: an error put in at a step that writes, a file system with
-#: no room left (for who may mount one), a limit on the size of files; the last with Lucene.
+#: The share of each kind of full disk: an injected error at a step that writes, a file system with
+#: no room left (if the user may mount one), a limit on the size of files. The last kind is the
+#: second with Lucene.
 WAYS = {"at a step": 45, "a small disk": 30, "files too large": 15, "a small disk, with Lucene": 10}
 _DISK = 16 << 20
 _TOLD = {"files too large": "File too large"}
@@ -31,7 +35,7 @@ _TOLD = {"files too large": "File too large"}
 def run(
     rounds: int, seed: int = 0, java: bool = True, report: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """So many full disks, over all scenarios and ways; figures, and what was wrong."""
+    """Fill the disk ``rounds`` times, over all scenarios and ways; figures, and what was wrong."""
     dice = random.Random(seed)
     os.fsync = lambda descriptor: None
     report = {} if report is None else report
@@ -91,7 +95,7 @@ def _rounds(
 def _fill(
     scenario: Scenario, index: Path, way: str, disk: Path | None, dice: random.Random
 ) -> Outcome:
-    """Let the scenario meet a full disk; it may be over before it does."""
+    """Let the scenario run into a full disk; it may finish before that happens."""
     if way == "at a step":
         step = dice.randint(1, 60)
 
@@ -119,7 +123,7 @@ def _fill(
 
 
 def _told(outcome: Outcome, index: Path, way: str) -> list[str]:
-    """What is wrong with how the failure was told."""
+    """What is wrong with the way in which the failure was reported."""
     wrong = []
     if outcome.code != 1 or "DupMAEError" not in outcome.kind or "InputError" in outcome.kind:
         wrong.append(f"ended with {outcome.code}: {outcome.kind.split(' ')[0]}: {outcome.message}")
@@ -131,7 +135,7 @@ def _told(outcome: Outcome, index: Path, way: str) -> list[str]:
 
 
 def _kept(scenario: Scenario, index: Path) -> list[str]:
-    """What lies about, besides what the same call continues with."""
+    """The leftover files with which the same call does not continue."""
     if scenario.old is None or living(index) is None:
         return []
     left = index_info(index)["leftovers"]
@@ -163,7 +167,7 @@ def _bytes(folder: Path) -> int:
 
 @contextlib.contextmanager
 def _small_disk(place: Path) -> Iterator[Path | None]:
-    """A file system of few megabytes in memory; None where it may not be mounted."""
+    """A file system of a few megabytes in memory; None if this user may not mount one."""
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(place)]
     try:

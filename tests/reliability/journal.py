@@ -1,8 +1,8 @@
-"""What was committed, state by state, so that readers can tell what they must find.
+"""What was committed, state by state, so that readers know what they must find.
 
-Writers note every step before the manifest is written, while they hold the index: which generation
-comes, and what it changes. Killed in between, the next writer notes the same generation again; so
-the last note of a generation that came about is the right one.
+Just before a writer writes a manifest, while it has the index locked, it notes the number of the
+new generation and what this changes. If the writer is killed between note and manifest, the next
+writer notes the same generation again. So if a generation exists, its last note is the right one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Journal:
         os.write(self._file, (json.dumps(values) + "\n").encode())
 
     def follow(self, change: dict[str, Any]) -> None:
-        """Let the next step of this process be noted with ``change``, and those after without."""
+        """Note ``change`` with the next manifest that this process writes, not with later ones."""
         pending = [change]
         save = _save
 
@@ -41,7 +41,7 @@ _save = Manifest.save
 
 
 class History:
-    """The journal as a reader follows it: the documents of each generation, going forward."""
+    """The journal as a reader follows it: the documents of one generation after another."""
 
     def __init__(self, path: Path, start: Contents, generation: int) -> None:
         self._path = path
@@ -53,7 +53,7 @@ class History:
         self.acknowledged: list[dict[str, Any]] = []
 
     def at(self, generation: int) -> Contents:
-        """The documents of a state that was reached; not before one that was asked for."""
+        """The documents of a generation that exists; no call may ask for an earlier one again."""
         self._read()
         while self._generation < generation:
             self._generation += 1
@@ -72,7 +72,7 @@ class History:
 
     @property
     def added(self) -> int:
-        """How many documents acknowledged additions have brought."""
+        """How many documents were added by acknowledged additions."""
         told = {one["acknowledged"] for one in self.acknowledged}
         made = [one for one in self._changes.values() if one.get("change") in told]
         return sum(len(one.get("put", ())) for one in made)

@@ -1,4 +1,4 @@
-"""Changes of an index, killed: what stands is the old state or the new one, and it is whole."""
+"""Changes of an index are killed; the old state or the new one must remain, and be whole."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from tests.reliability.world import (
     wrong_answers,
 )
 
-#: The share of each way to die. A step is a call that touches the disk; after a power cut, what
-#: was not flushed is lost too; the last way is with Lucene, the others with a stand-in for it.
+#: The share of each way to be killed. A step is a call that touches the disk. After a power cut,
+#: what was not flushed is lost too. The last way uses Lucene, the others a stand-in for it.
 WAYS = {"a step": 45, "power cut at a step": 30, "a moment": 15, "a moment, with Lucene": 10}
-_LAST = 900  # the number of the document that is added in the end
+_LAST = 900  # the number of the document that is added at the end
 
 
 def run(
@@ -42,15 +42,15 @@ def run(
     report: dict[str, Any] | None = None,
     until_wrong: bool = False,
 ) -> dict[str, Any]:
-    """So many kills, over all scenarios and ways; figures, and what was wrong.
+    """Kill ``rounds`` times, over all scenarios and ways; figures, and what was wrong.
 
-    ways: the share of each, as ``WAYS`` has them. until_wrong: stop at the first kill that left
+    ways: the share of each way, as in ``WAYS``. until_wrong: stop at the first kill that left
     something wrong.
     """
     dice = random.Random(seed)
     report = {} if report is None else report
     report |= {"kills": 0, "by way": Counter(), "after": Counter(), "wrong": []}
-    os.fsync = lambda descriptor: None  # what is flushed is noted, see Doom; waiting shows nothing
+    os.fsync = lambda descriptor: None  # flushes are only noted, see Doom; waiting shows nothing
     with scratch() as folder:
         for way, share in sorted(ways.items(), key=lambda pair: "Lucene" not in pair[0]):
             if "Lucene" not in way:
@@ -67,7 +67,7 @@ def run(
 def _rounds(
     folder: Path, way: str, count: int, dice: random.Random, report: dict
 ) -> Iterator[None]:
-    """Kill so many, and count in the report what became of it; yields after each."""
+    """Kill ``count`` times, and count in the report what became of it; yields after each kill."""
     every = scenarios()
     before = Before(folder)
     sizes: dict[str, float] = {}
@@ -86,7 +86,7 @@ def _rounds(
         outcome = _kill(scenario, place, way, sizes[scenario.name], dice)
         if outcome.code == 0:
             shutil.rmtree(place)
-            continue  # it was over before
+            continue  # it had finished before the kill
         killed += 1
         report["kills"] += 1
         report["by way"][way] += 1
@@ -138,7 +138,7 @@ def _kill(scenario: Scenario, place: Path, way: str, size: float, dice: random.R
 
 
 def judge(scenario: Scenario, index: Path, acknowledged: bool) -> tuple[str, list[str]]:
-    """In which state a disturbed change has left the index, and what is wrong with it."""
+    """The state in which a disturbed change has left the index, and what is wrong with it."""
     wrong: list[str] = []
     try:
         stands = living(index)
@@ -162,7 +162,10 @@ def judge(scenario: Scenario, index: Path, acknowledged: bool) -> tuple[str, lis
 
 
 def _aftermath(scenario: Scenario, index: Path, stands: Contents | None, state: str) -> list[str]:
-    """Look at what stands, make the same call again, then another; what is wrong, from 1 on."""
+    """Check the index, make the same call again, then another change, and check once more.
+
+    Returns an empty string, and after it what is wrong.
+    """
     wrong = [""]
     if stands is not None:
         wrong += look(index, stands)
@@ -174,14 +177,14 @@ def _aftermath(scenario: Scenario, index: Path, stands: Contents | None, state: 
     if living(index) != scenario.new:
         wrong.append("the same call again did not lead to the new state")
     add_corpus(index, [document(_LAST)], ENCODER)
-    # What is left goes with the next change.
+    # This change has removed what was left over.
     return wrong + look(index, scenario.new | contents([document(_LAST)]), tidy=True)
 
 
 def look(index: Path, expected: Contents, tidy: bool = False) -> list[str]:
-    """What is wrong with an index that should be whole and answer for these documents.
+    """What is wrong with an index that should be whole and have the ``expected`` documents.
 
-    tidy: nothing may lie about either.
+    tidy: there may be no leftover files either.
     """
     wrong = [str(problem) for problem in verify_index(index)]
     if wrong:

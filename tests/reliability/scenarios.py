@@ -1,4 +1,4 @@
-"""The changes that are disturbed: what stands before, the call, and what must stand after."""
+"""The changes that are disturbed: the state before, the call, and the state it must lead to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPTIONS = BuildOptions(segment_size=20)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """call: the change of the index in a folder. refused: what a second call may be told."""
+    """call: changes the index in a folder. refused: words of the error a second call may get."""
 
     name: str
     call: Callable[[Path], object]
@@ -43,7 +43,7 @@ def _worn(index: Path) -> None:
 
 
 def _nearly_due(index: Path) -> None:
-    """An index where one small segment more lets four be merged."""
+    """An index with three small segments; with one more, the four are merged."""
     build(index, some(0, 30))
     for number in (30, 31, 32):
         add(index, some(number, number + 1))
@@ -95,7 +95,7 @@ def scenarios() -> list[Scenario]:
 
 
 class Before:
-    """The index that stands before each scenario, built when it is first asked for."""
+    """The index with which each scenario begins, built when it is first asked for."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

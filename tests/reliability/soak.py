@@ -33,12 +33,12 @@ from tests.reliability.world import (
 )
 
 _START, _SEGMENT, _NUMBERS = 60, 64, 300
-#: Each writer has numbers of its own, so that what is there is known to who replaces or deletes.
+#: Each writer has document numbers of its own, so that no other replaces or deletes its documents.
 _WRITERS = 2
 
 
 def run(minutes: float, seed: int = 0, report: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Disturb one index for so long, and compare it in the end with one that is built at once."""
+    """Disturb an index for so many minutes; at the end, compare it with one built at once."""
     context = multiprocessing.get_context("spawn")
     with scratch() as folder:
         _call(context, _build, folder)
@@ -54,7 +54,7 @@ def run(minutes: float, seed: int = 0, report: dict[str, Any] | None = None) -> 
         dice, kills = random.Random(seed), 0
         wrong = []
         while time.time() < until:
-            # Seldom enough that writers come to write: each has to start Java.
+            # Kill seldom enough that writers get to write: each has to start Java first.
             pause = dice.uniform(0.5, 1.5) * max(3.0, min(15.0, 6 * minutes))
             time.sleep(min(pause, max(0.0, until - time.time())))
             name = dice.choice(sorted(writers))
@@ -95,7 +95,7 @@ def _start(context: Any, target: Any, *arguments: Any) -> Any:
 
 
 def _call(context: Any, target: Any, folder: Path) -> dict[str, Any]:
-    """What a function returns in a process of its own, which ends with its Java."""
+    """What a function returns in a process of its own; the Java that it starts ends with it."""
     _start(context, _answer, target, folder).join()
     return json.loads((folder / "answer.json").read_text())
 
@@ -112,7 +112,7 @@ def _build(folder: Path) -> dict[str, Any]:
 
 
 def _write(folder: Path, name: str, number: int, seed: int, until: float) -> None:
-    """Change the index again and again; a call that fails for good reasons is no harm."""
+    """Change the index again and again; a call that finds it busy may fail."""
     dice, journal = random.Random(f"{seed} {name}"), Journal(folder / "journal")
     index = folder / "index"
     while time.time() < until:
@@ -143,9 +143,12 @@ def _write(folder: Path, name: str, number: int, seed: int, until: float) -> Non
 
 
 def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
-    """Search, compare with what the state must answer, refresh; count, and watch what is held."""
+    """Search, compare with what the state must answer, and refresh, again and again.
+
+    Counts searches and states, and watches how many files are open and how much memory is used.
+    """
     dice = random.Random(f"{seed} {name}")
-    _look_once(folder, most)  # Java and the caches open what they need
+    _look_once(folder, most)  # so that Java and the caches have already opened what they need
     before = _files()
     index = HybridIndex.open(folder / "index", ENCODER, max_postings=most)
     history = History(folder / "journal", contents(some(0, _START)), 0)
@@ -161,7 +164,7 @@ def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
         gc.collect()
         held.append((_files(), _mebibytes()))
     index.close()
-    del index  # with it go the files that are mapped
+    del index  # this releases the mapped files
     gc.collect()
     left = _files() - before
     report["files open after closing"] = left
@@ -194,10 +197,10 @@ def _mebibytes() -> float:
 
 
 def _conclude(folder: Path) -> dict[str, Any]:
-    """What the index is in the end."""
+    """Figures of the index at the end, and what is wrong with it."""
     index = folder / "index"
     history = History(folder / "journal", contents(some(0, _START)), 0)
-    # One more change removes what killed writers have left.
+    # One more change removes what killed writers left behind.
     journal = Journal(folder / "journal")
     journal.follow({"change": "last", "put": [[0, 9]]})
     add_corpus(index, [document(0, 9)], ENCODER, replace=True)

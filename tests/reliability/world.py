@@ -1,4 +1,4 @@
-"""Documents, an encoder, and what an index of them must answer: a plain computation over all."""
+"""Documents, an encoder, and what an index must answer, computed plainly over all documents."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WORDS = [f"word{number}" for number in range(150)]
 QUESTIONS = [" ".join(random.Random(number).choices(WORDS, k=5)) for number in range(4)]
 QUESTIONS += ["the very same words", "nothing-known-at-all"]
 
-#: What a document is, by id: its title and its text.
+#: The title and the text of each document, by its id.
 Contents = dict[str, tuple[str, str]]
 
 
 def document(number: int, version: int = 0, words: int = 9) -> Document:
-    """The document of a number; each tenth has the same text, so that scores tie."""
+    """The document with this number; every tenth one has the same text, so that scores tie."""
     dice = random.Random(f"{number} {version}")
     if number % 10 == 0:
         return Document(f"d{number}", f"T{version}", "the very same words in each")
@@ -44,7 +44,7 @@ def contents(documents: Iterable[Document]) -> Contents:
 
 
 def living(index: Path) -> Contents | None:
-    """The living documents, read without the toolkit's readers; None where there is no index."""
+    """The documents that are not deleted, read without the toolkit's readers; None: no index."""
     try:
         manifest = Manifest.load(index)
     except InputError:
@@ -112,13 +112,13 @@ def wrong_answers(index: HybridIndex, documents: Contents, k: int = 10) -> list[
 
 
 def answers(index: HybridIndex, mode: str, k: int = 10) -> list[list[tuple]]:
-    """All that searches of one mode return."""
+    """Everything that the searches in one mode return."""
     found = index.search(QUESTIONS, k, mode)
     return [[(hit.id, hit.score, hit.title, hit.text) for hit in hits] for hits in found]
 
 
 class PlainLucene:
-    """The lexical leg without Java, which takes seconds to start: the matrix itself, in a file."""
+    """A stand-in for Lucene, since Java takes seconds to start: the matrix itself, in a file."""
 
     segments = 1
 
@@ -155,6 +155,6 @@ class PlainLucene:
 
 
 def without_java() -> None:
-    """Let segments of this process, and of those it forks, have plain lexical legs."""
+    """Let this process, and those that it forks, use ``PlainLucene`` in place of Lucene."""
     segment.write_lucene = PlainLucene.write  # type: ignore[assignment]
     segment.LuceneImpacts = PlainLucene  # type: ignore[assignment,misc]
