@@ -165,14 +165,16 @@ def word_queries(texts: Sequence[str], max_impact: int, counted: Frequencies) ->
         indices += [columns.setdefault(word, len(columns)) for word in found]
         counts += found.values()
         bounds.append(len(indices))
-    words = list(columns)
+    words, places = list(columns), np.array(indices, np.int64)
     frequencies = counted.of_words(words)
     idf = np.where(frequencies > 0, counted.idf(frequencies), 0.0)
-    weights = csr_matrix(
-        (np.array(counts) * idf[np.array(indices, np.int64)], indices, bounds),
-        shape=(len(texts), len(words)),
+    weights = round_weights(np.array(counts, np.float64) * idf[places], max_impact)
+    held = weights > 0
+    starts = np.concatenate([[0], np.cumsum(held)])[bounds]
+    matrix = csr_matrix(
+        (weights[held], places[held], starts), shape=(len(texts), len(words)), dtype=np.float32
     )
-    return WordQueries(words, rounded(weights, max_impact))
+    return WordQueries(words, matrix)
 
 
 def rounded(
