@@ -4,16 +4,16 @@ M.F. Porter, "An algorithm for suffix stripping", Program 14(3), 1980, with the 
 own programs have since changed: bli → ble (the paper has abli → able), and logi → log, which is
 new. Words of one or two letters are left alone. The numbers of the steps are the paper's.
 
-The paper writes a word as [C](VC)^m[V], where C is a run of consonants, V a run of vowels, and m the
-word's measure. Most rules ask for a measure of what precedes the suffix.
+The paper writes a word as [C](VC)^m[V], where C is a run of consonants, V a run of vowels, and m
+the word's measure. Most rules ask for a measure of what precedes the suffix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-#: For each step: the rules (suffix, replacement) by the last letter but one of the suffix. Of
-#: two suffixes that a word may end in, the longer stands first.
+#: The rules of a step, (suffix, replacement), by the last letter but one of the suffix. Of two
+#: suffixes that a word may end in, the longer stands first.
 _Rules = Mapping[str, Sequence[tuple[str, str]]]
 
 _STEP_2: _Rules = {

@@ -1,8 +1,8 @@
 """Texts into tokens, as Lucene's StandardTokenizer does: the word boundaries of Unicode.
 
-Unicode Standard Annex #29, "Text Segmentation", with Lucene's exceptions: emoji sequences (UTS #51)
-are tokens; so is a run of a South-East Asian script, which has no spaces; ideographs and Hiragana are
-tokens one by one. What has no letter, digit or emoji is no token.
+Unicode Standard Annex #29, "Text Segmentation", with Lucene's exceptions: emoji sequences
+(UTS #51) are tokens; so is a run of a South-East Asian script, which has no spaces; ideographs and
+Hiragana are tokens one by one. What has no letter, digit or emoji is no token.
 
 A text becomes a string of classes, one for each character (``characters``), and the pattern below
 finds tokens in that. ASCII takes a short cut. Lucene takes the longest token that begins at a
