@@ -59,7 +59,8 @@ class EncoderInfo:
 
     ``weights_sha256`` is the hash of the checkpoint's weights; ``vocabulary_sha256`` that of its
     tokens in the order of their ids. Lengths are in tokens, including special ones. A top-k of 0
-    keeps all terms.
+    keeps all terms. ``largest_weight`` is the weight of a document's term that becomes the largest
+    impact, see ``DupMAEConfig``; 0: not known.
     """
 
     name: str
@@ -78,6 +79,7 @@ class EncoderInfo:
     lexical_weight: float = 1.0
     prefix: str = ""
     query_prefix: str = ""
+    largest_weight: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         # Faster than dataclasses.asdict, which makes deep copies; these values need none.
@@ -93,12 +95,12 @@ class EncoderInfo:
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
-        """Whether both make the same vectors: only the name and part weights may differ."""
+        """Whether both make the same vectors: only what these do not depend on may differ."""
         return not self.differences(other)
 
     def differences(self, other: EncoderInfo) -> list[str]:
         """The names of the fields that differ from ``other``'s and change the vectors."""
-        ignored = {"name", "dense_weight", "lexical_weight"}
+        ignored = {"name", "dense_weight", "lexical_weight", "largest_weight"}
         mine, theirs = self.to_dict(), other.to_dict()
         return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
 

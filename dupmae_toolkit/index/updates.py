@@ -4,7 +4,7 @@ No file that a searcher may have open is ever changed. Documents go into new seg
 into new files, which are not part of the index until the manifest names them. If a change is killed
 at any moment, the index is either as before it or as after it; the next change removes leftovers.
 After any sequence of changes, results are those of an index built at once from the final documents,
-with the same scale of impacts.
+with the same scale of impacts; if the encoder states its largest weight, all its indexes have one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.build import check_documents, encode_afresh, says_why
-from dupmae_toolkit.index.impacts import quantize
+from dupmae_toolkit.index.impacts import QuantizationError, quantize
 from dupmae_toolkit.index.layout import ADDING_FOLDER, BUILDING_FOLDER, ENCODED_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.merging import due, new_segments
@@ -54,7 +54,7 @@ class Update:
     missing: ids to delete that were not in the index. merged: documents rewritten by merging.
     documents: those that can be found after the change. generation: the number of the change, or of
     the last one if there was nothing to do. put_off: why a merge that was due was not done; the
-    change itself was made.
+    change itself was made. error: of the impacts of the added documents.
     """
 
     added: int = 0
@@ -65,6 +65,7 @@ class Update:
     documents: int = 0
     generation: int = 0
     put_off: str = ""
+    error: QuantizationError = field(default_factory=QuantizationError)
 
 
 @contextlib.contextmanager
@@ -218,20 +219,22 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
     pieces = -(-len(encoded) // manifest.segment_size)
     replaced = 0
     made = []
+    error = QuantizationError()
     for rows in regrouped(encoded.parts(), -(-len(encoded) // pieces)):
         rows = rows.sorted()
         if replace:
             old = [found for name in rows.ids if (found := state.find(name)) is not None]
             replaced += len(old)
             state.kill(old)
-        rows.lexical, error = quantize(rows.lexical, manifest.scale, manifest.max_impact)
-        made.append(state.write(rows, error, progress))
+        rows.lexical, own = quantize(rows.lexical, manifest.scale, manifest.max_impact)
+        error += own
+        made.append(state.write(rows, own, progress))
     state.exchange([], made)
     if manifest.truncated is not None:
         manifest.truncated += int(encoded.manifest["truncated"] or 0)
     state.commit()
     merged = _merge(state, progress)
-    return _update(state, merged, added=len(encoded), replaced=replaced)
+    return _update(state, merged, added=len(encoded), replaced=replaced, error=error)
 
 
 def _merge(state: State, progress: Progress) -> tuple[int, str]:
@@ -261,11 +264,11 @@ def _rewrite(state: State, group: Sequence[int], pieces: int, progress: Progress
     return count
 
 
-def _update(state: State, merging: tuple[int, str] = (0, ""), **counts: int) -> Update:
+def _update(state: State, merging: tuple[int, str] = (0, ""), **done: Any) -> Update:
     manifest = state.manifest
     merged, put_off = merging
     return Update(
-        **counts,
+        **done,
         merged=merged,
         documents=manifest.live,
         generation=manifest.generation,

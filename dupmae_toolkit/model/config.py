@@ -12,6 +12,8 @@ from dupmae_toolkit.errors import InputError
 
 ACTIVATIONS = ("log1p_relu", "relu")
 LEXICAL_HEADS = ("mlm", "projection", "none")
+#: The settings that term weights are computed by.
+_MAKE_WEIGHTS = ("lexical_head", "activation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class DupMAEConfig:
     dense_weight, lexical_weight: joint score = dense_weight · dense + lexical_weight · lexical.
     max_length, query_max_length: in tokens, special ones included.
     prefix, query_prefix: prepended to every text; no space is added.
+    largest_weight: the weight of a document's term that becomes an index's largest impact; larger
+        ones are clipped. See model/largest_weight.py. 0: not known; each index then measures its own.
     """
 
     lexical_head: str = "mlm"
@@ -43,6 +47,7 @@ class DupMAEConfig:
     query_max_length: int = 64
     prefix: str = ""
     query_prefix: str = ""
+    largest_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -55,7 +60,7 @@ class DupMAEConfig:
             self._check(key, _is_whole(getattr(self, key), 0), "give 0 or a positive number")
         for key in ("max_length", "query_max_length"):
             self._check(key, _is_whole(getattr(self, key), 3), "at least 3 tokens are needed")
-        for key in ("dense_weight", "lexical_weight"):
+        for key in ("dense_weight", "lexical_weight", "largest_weight"):
             self._check(key, _is_weight(getattr(self, key)), "give 0 or a positive number")
         for key in ("prefix", "query_prefix"):
             self._check(key, isinstance(getattr(self, key), str), "give a string")
@@ -77,9 +82,16 @@ class DupMAEConfig:
         return asdict(self)
 
     def but(self, **changes: Any) -> DupMAEConfig:
-        """A copy with some fields changed; None leaves a field as it is."""
+        """A copy with some fields changed; None leaves a field as it is.
+
+        The largest weight is that of one head and one activation: with another of either it is not
+        known, unless it is given too.
+        """
         self.refuse_unknown(changes)
-        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+        given = {k: v for k, v in changes.items() if v is not None}
+        if any(given.get(k, getattr(self, k)) != getattr(self, k) for k in _MAKE_WEIGHTS):
+            given.setdefault("largest_weight", 0.0)
+        return replace(self, **given)
 
     @classmethod
     def refuse_unknown(cls, keys: Iterable[object]) -> None:

@@ -226,4 +226,5 @@ class TextEncoder:
             lexical_weight=c.lexical_weight,
             prefix=c.prefix,
             query_prefix=c.query_prefix,
+            largest_weight=c.largest_weight,
         )
