@@ -16,6 +16,7 @@ from dupmae_toolkit.progress import Advance
 
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.corpora import Corpus
+    from dupmae_toolkit.index.impacts import QuantizationError
 
 
 def _nothing() -> str:
@@ -129,6 +130,14 @@ def whether_written(path: Path) -> Callable[[], str]:
     """A function that says whether ``path`` was written since; for work that is kept only there."""
     before = _stamp(path)
     return lambda: f"{path} was {'not ' if _stamp(path) == before else ''}written"
+
+
+def rounding(error: QuantizationError) -> str:
+    """How far impacts are from the weights."""
+    return (
+        f"mean error of a weight {error.mean_absolute:.2g}, {error.clipped:,} of {error.weights:,} "
+        "weights clipped"
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -163,15 +163,12 @@ def _from_corpus(
 
 
 def _report(index: Path, manifest: Manifest, seconds: float) -> str:
-    error = manifest.error
     parts = [
         f"{index}: {manifest.count:,} documents indexed in {seconds:,.1f} s",
-        f"mean error of a weight {error.mean_absolute:.2g}",
+        console.rounding(manifest.error),
     ]
     if manifest.bm25:
         parts.append(f"mean length {manifest.bm25.mean_length:,.1f} words")
-    if error.clipped:
-        parts.append(f"{error.clipped:,} weights clipped")
     if manifest.truncated:
         parts.append(
             f"{manifest.truncated:,} texts were cut at {manifest.encoder.max_length} tokens"

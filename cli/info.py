@@ -7,6 +7,9 @@ from typing import Any
 from dupmae_cli import console
 from dupmae_cli.options import IndexOption, JsonOption
 
+#: What to say about a scale, by where it comes from.
+_SCALES = {"encoder": "the encoder's scale", "first build": "the scale of the first build"}
+
 
 def info(index: IndexOption, json: JsonOption = False) -> None:
     """Describe an index: documents, encoder, quantisation error, sizes.
@@ -49,7 +52,8 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "lexical",
             f"{values['terms_per_document']:,.1f} terms per document; impacts up to "
-            f"{impacts['max_impact']} in steps of {impacts['step']:.3g}, error "
+            f"{impacts['max_impact']} in steps of {impacts['step']:.3g} "
+            f"({_SCALES[impacts['scale_source']]}), error "
             f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most, "
             f"{error['clipped']:,} clipped",
         ),

@@ -169,8 +169,11 @@ def _report(index: Path, done: Update, json: bool) -> None:
     from dataclasses import asdict
 
     counts = asdict(done)
+    error = counts.pop("error")
     if json:
-        console.print_json({"index": str(index), **counts})
+        # As in `dupmae info`; there the error is that of all documents.
+        impacts = {"impacts": {"error": error}} if done.added else {}
+        console.print_json({"index": str(index), **counts, **impacts})
         return
     words = [
         f"{counts[what]:,} {what}" for what in ("added", "replaced", "deleted") if counts[what]
@@ -181,7 +184,8 @@ def _report(index: Path, done: Update, json: bool) -> None:
         words.append(f"{done.merged:,} rewritten in merging")
     changes = ", ".join(words) or "nothing to do"
     left = "1 document" if done.documents == 1 else f"{done.documents:,} documents"
-    console.say(f"{index}: {changes}; {left}, change {done.generation:,}")
+    lossy = f"; added: {console.rounding(done.error)}" if done.added else ""
+    console.say(f"{index}: {changes}; {left}, change {done.generation:,}{lossy}")
     if abs(done.drift) > DRIFT:
         console.say(
             f"documents are {abs(done.drift):.0%} {'longer' if done.drift > 0 else 'shorter'} on "

@@ -63,6 +63,8 @@ class EncoderInfo:
     tokens in the order of their ids. Lengths are in tokens, including special ones. A top-k of 0
     keeps all terms. ``dense_weight`` and ``lexical_weight`` are those of the plain score;
     ``fitted_weights`` those of the fitted one: dense, lexical, bm25. Empty: not chosen.
+    ``largest_weight`` is the weight of a document's term that becomes the largest impact, see
+    ``DupMAEConfig``; 0: not known.
     """
 
     name: str
@@ -85,6 +87,7 @@ class EncoderInfo:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fitted_weights", tuple(self.fitted_weights))
+    largest_weight: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         # Faster than dataclasses.asdict, which makes deep copies; these values need none.
@@ -102,12 +105,12 @@ class EncoderInfo:
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
-        """Whether both make the same vectors: only the name and part weights may differ."""
+        """Whether both make the same vectors: only what these do not depend on may differ."""
         return not self.differences(other)
 
     def differences(self, other: EncoderInfo) -> list[str]:
         """The names of the fields that differ from ``other``'s and change the vectors."""
-        ignored = {"name", "dense_weight", "lexical_weight", "fitted_weights"}
+        ignored = {"name", "dense_weight", "lexical_weight", "fitted_weights", "largest_weight"}
         mine, theirs = self.to_dict(), other.to_dict()
         return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
 

@@ -15,7 +15,7 @@ from dupmae_toolkit.records import EncoderInfo
 WAY_OUT = "delete the folder or name another output"
 
 #: Fields of EncoderInfo that do not change the vectors.
-_BESIDE_VECTORS = ("name", "dense_weight", "lexical_weight", "fitted_weights")
+_BESIDE_VECTORS = ("name", "dense_weight", "lexical_weight", "fitted_weights", "largest_weight")
 
 
 def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:

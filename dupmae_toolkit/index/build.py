@@ -26,6 +26,8 @@ from dupmae_toolkit.errors import BusyError, EncoderMismatchError, InputError
 from dupmae_toolkit.files import atomic_folder, cannot_write, make_folder, sha256_lines
 from dupmae_toolkit.index.dense import make_faiss
 from dupmae_toolkit.index.impacts import (
+    ENCODER,
+    FIRST_BUILD,
     MAX_IMPACT,
     QuantizationError,
     calibrate,
@@ -131,7 +133,8 @@ def build_index(
     vocabulary: the encoder's tokens in the order of their ids.
     faiss_spec: a FAISS factory string, for the vectors of each segment.
     max_impact: the largest impact; 255 (a byte) rounds to within 0.2 % of the largest weight,
-        except weights below half a step, which become 1.
+        except weights below half a step, which become 1. The largest weight is the encoder's, or,
+        if it states none, that of the first segment's documents, with headroom.
     segment_size: the most documents in a segment; one segment at a time is in memory. If several
         are needed, they are of equal size, so that each is large enough to train a FAISS spec on.
     bm25: whether the words of the texts become impacts too, by BM25.
@@ -191,6 +194,7 @@ def build_held(
         source=str(encoded.manifest["source"]),
         truncated=encoded.manifest["truncated"],
         scoring=Scoring.of(encoded.info, bm25),
+        scale_source=ENCODER if encoded.info.largest_weight else FIRST_BUILD,
         vocabulary_file=staging.vocabulary_file(encoded.info.vocabulary_sha256),
     )
     path = index / manifest.vocabulary_file
@@ -241,7 +245,8 @@ def _build_segments(
         record = staging.record(name)
         if record is None:
             if scale is None:
-                scale = calibrate(rows.lexical, options.max_impact)
+                largest_weight = encoded.info.largest_weight
+                scale = calibrate(rows.lexical, options.max_impact, largest_weight)
             folder = staging.segments / name
             rows = rows.sorted()
             length = 0

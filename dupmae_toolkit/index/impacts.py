@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.largest_weight import with_headroom
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MAX_IMPACT = 255
 #: The largest ``max_impact``. Lucene sums a document's impacts, as its length, in 31 bits.
 LARGEST_MAX_IMPACT = 65_535
+#: Where a scale comes from.
+ENCODER, FIRST_BUILD = SCALE_SOURCES = ("encoder", "first build")
 #: Query weights are multiples of this, so that sums of products are exact in float64 up to 2^23.
 SMALLEST_QUERY_STEP = 2.0**-30
 
@@ -57,16 +60,28 @@ class QuantizationError:
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
 
-def calibrate(lexical: csr_matrix, max_impact: int = MAX_IMPACT) -> float:
-    """The scale that maps the largest weight of ``lexical`` onto ``max_impact``.
+def calibrate(
+    lexical: csr_matrix, max_impact: int = MAX_IMPACT, largest_weight: float = 0.0
+) -> float:
+    """The scale: ``max_impact`` over the weight that becomes it.
 
-    Without any positive weight the scale is ``max_impact``, as for a largest weight of 1.
+    largest_weight: the encoder's. So all its indexes have one scale, whatever is in them and in
+    which order it came. If the encoder states none (0), it is the largest weight of ``lexical``,
+    those of the first build, ``with_headroom``; without any positive weight it is 1.
     """
     check_max_impact(max_impact)
-    largest = float(lexical.data.max()) if lexical.nnz else 0.0
-    if not np.isfinite(largest):
-        raise InputError("the lexical weights hold NaN or infinity; encode the corpus again")
-    return max_impact / largest if largest > 0 else float(max_impact)
+    if not largest_weight:
+        largest = float(lexical.data.max()) if lexical.nnz else 0.0
+        if not np.isfinite(largest):
+            raise InputError("the lexical weights hold NaN or infinity; encode the corpus again")
+        largest_weight = with_headroom(largest) if largest > 0 else 1.0
+    scale = max_impact / largest_weight
+    if not 0 < scale < np.inf:
+        raise InputError(
+            f"the encoder states a largest weight of {largest_weight}, which gives no scale for "
+            "impacts; correct largest_weight in the checkpoint, or set it to 0"
+        )
+    return scale
 
 
 def quantize(

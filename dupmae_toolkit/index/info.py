@@ -50,6 +50,7 @@ def index_info(index: str | Path) -> dict[str, Any]:
         "impacts": {
             "max_impact": manifest.max_impact,
             "scale": manifest.scale,
+            "scale_source": manifest.scale_source,
             "step": 1 / manifest.scale,
             "error": error.to_dict(),
         },

@@ -11,7 +11,12 @@ from typing import Any
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.files import read_json, sha256_file, sha256_lines, write_json
 from dupmae_toolkit.index import stated
-from dupmae_toolkit.index.impacts import LARGEST_MAX_IMPACT, QuantizationError
+from dupmae_toolkit.index.impacts import (
+    FIRST_BUILD,
+    LARGEST_MAX_IMPACT,
+    SCALE_SOURCES,
+    QuantizationError,
+)
 from dupmae_toolkit.index.layout import (
     BUILDING_FOLDER,
     DELETIONS_PATH,
@@ -84,6 +89,7 @@ class Manifest:
     """The manifest of an index. Paths in it are relative to the index and use forward slashes.
 
     Dividing by ``scale`` turns impacts back into weights: Σ query weight × impact / scale.
+    ``scale_source``: ENCODER, if the encoder states its largest weight, or FIRST_BUILD.
     ``checksums`` gives SHA-256 and size of every other file of the index. ``generation`` counts the
     changes of the index since it was built. ``scoring`` is None for an index that an earlier
     version of the toolkit built: it has only the plain score until it is compacted.
@@ -97,6 +103,7 @@ class Manifest:
     segments: list[SegmentEntry]
     source: str = ""
     truncated: int | None = None
+    scale_source: str = FIRST_BUILD
     generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
     checksums: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -176,6 +183,7 @@ class Manifest:
             },
             "impacts": {
                 "scale": self.scale,
+                "scale_source": self.scale_source,
                 "max_impact": self.max_impact,
                 "error": self.error.to_dict(),
             },
@@ -230,6 +238,9 @@ class Manifest:
                     None if values.get("truncated") is None else stated.integer(values, "truncated")
                 ),
                 scoring=Scoring.from_dict(values["scoring"]) if "scoring" in values else None,
+                scale_source=stated.one_of(
+                    {"scale_source": FIRST_BUILD} | values["impacts"], "scale_source", SCALE_SOURCES
+                ),
                 generation=stated.integer({"generation": 0} | values, "generation"),
                 vocabulary_file=stated.name(values["vocabulary"], "file", VOCABULARY_NAME),
                 checksums=stated.file_checksums(values["checksums"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -39,6 +39,14 @@ def text(values: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{key} is {value!r}")
     value.encode("utf-8")  # UnicodeEncodeError is a ValueError
+    return value
+
+
+def one_of(values: Mapping[str, Any], key: str, choices: Sequence[str]) -> str:
+    """One of several strings."""
+    value = values[key]
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{key} is {value!r}")
     return value
 
 

@@ -4,7 +4,7 @@ No file that a searcher may have open is ever changed. Documents go into new seg
 into new files, which are not part of the index until the manifest names them. If a change is killed
 at any moment, the index is either as before it or as after it; the next change removes leftovers.
 After any sequence of changes, results are those of an index built at once from the final documents,
-with the same scale of impacts.
+with the same scale of impacts; if the encoder states its largest weight, all its indexes have one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.build import check_documents, encode_afresh, says_why
+from dupmae_toolkit.index.impacts import QuantizationError
 from dupmae_toolkit.index.layout import ADDING_FOLDER, BUILDING_FOLDER, ENCODED_FOLDER
 from dupmae_toolkit.index.manifest import Manifest, mean_length
 from dupmae_toolkit.index.merging import due, new_segments
@@ -56,7 +57,7 @@ class Update:
     documents: those that can be found after the change. generation: the number of the change, or of
     the last one if there was nothing to do. put_off: why a merge that was due was not done; the
     change itself was made. drift: how far the documents' mean length is now from BM25's, as a share
-    of that.
+    of that. error: of the impacts of the added documents.
     """
 
     added: int = 0
@@ -68,6 +69,7 @@ class Update:
     generation: int = 0
     put_off: str = ""
     drift: float = 0.0
+    error: QuantizationError = field(default_factory=QuantizationError)
 
 
 @contextlib.contextmanager
@@ -227,6 +229,7 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
     pieces = -(-len(encoded) // manifest.segment_size)
     replaced = 0
     made = []
+    error = QuantizationError()
     for rows in regrouped(encoded.parts(), -(-len(encoded) // pieces)):
         rows = rows.sorted()
         if replace:
@@ -236,13 +239,14 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
         if manifest.bm25 is not None:
             rows.count_words()
         errors = rows.quantize(manifest.scale, manifest.max_impact, manifest.bm25)
+        error += errors.tokens
         made.append(state.write(rows, errors, progress))
     state.exchange([], made)
     if manifest.truncated is not None:
         manifest.truncated += int(encoded.manifest["truncated"] or 0)
     state.commit()
     merged = _merge(state, progress)
-    return _update(state, merged, added=len(encoded), replaced=replaced)
+    return _update(state, merged, added=len(encoded), replaced=replaced, error=error)
 
 
 def _merge(state: State, progress: Progress) -> tuple[int, str]:
@@ -288,11 +292,11 @@ def _renewed(state: State, progress: Progress) -> Scoring:
     return Scoring.of(manifest.encoder, Bm25(mean_length(words, manifest.live)))
 
 
-def _update(state: State, merging: tuple[int, str] = (0, ""), **counts: int) -> Update:
+def _update(state: State, merging: tuple[int, str] = (0, ""), **done: Any) -> Update:
     manifest = state.manifest
     merged, put_off = merging
     return Update(
-        **counts,
+        **done,
         merged=merged,
         documents=manifest.live,
         generation=manifest.generation,

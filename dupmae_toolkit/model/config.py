@@ -12,6 +12,8 @@ from dupmae_toolkit.errors import InputError
 
 ACTIVATIONS = ("log1p_relu", "relu")
 LEXICAL_HEADS = ("mlm", "projection", "none")
+#: The settings that term weights are computed by.
+_MAKE_WEIGHTS = ("lexical_head", "activation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class DupMAEConfig:
         multiplied by document frequencies' factors and BM25 is added; empty where none were chosen.
     max_length, query_max_length: in tokens, special ones included.
     prefix, query_prefix: prepended to every text; no space is added.
+    largest_weight: the weight of a document's term that becomes an index's largest impact; larger
+        ones are clipped. See model/largest_weight.py. 0: not known; each index then measures its own.
     """
 
     lexical_head: str = "mlm"
@@ -46,6 +50,7 @@ class DupMAEConfig:
     prefix: str = ""
     query_prefix: str = ""
     fitted_weights: tuple[float, ...] = ()
+    largest_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -58,7 +63,7 @@ class DupMAEConfig:
             self._check(key, _is_whole(getattr(self, key), 0), "give 0 or a positive number")
         for key in ("max_length", "query_max_length"):
             self._check(key, _is_whole(getattr(self, key), 3), "at least 3 tokens are needed")
-        for key in ("dense_weight", "lexical_weight"):
+        for key in ("dense_weight", "lexical_weight", "largest_weight"):
             self._check(key, _is_weight(getattr(self, key)), "give 0 or a positive number")
         if isinstance(self.fitted_weights, list):  # as JSON and YAML give it
             object.__setattr__(self, "fitted_weights", tuple(self.fitted_weights))
@@ -86,9 +91,16 @@ class DupMAEConfig:
         return asdict(self)
 
     def but(self, **changes: Any) -> DupMAEConfig:
-        """A copy with some fields changed; None leaves a field as it is."""
+        """A copy with some fields changed; None leaves a field as it is.
+
+        The largest weight is that of one head and one activation: with another of either it is not
+        known, unless it is given too.
+        """
         self.refuse_unknown(changes)
-        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+        given = {k: v for k, v in changes.items() if v is not None}
+        if any(given.get(k, getattr(self, k)) != getattr(self, k) for k in _MAKE_WEIGHTS):
+            given.setdefault("largest_weight", 0.0)
+        return replace(self, **given)
 
     @classmethod
     def refuse_unknown(cls, keys: Iterable[object]) -> None:

@@ -231,4 +231,5 @@ class TextEncoder:
             prefix=c.prefix,
             query_prefix=c.query_prefix,
             fitted_weights=c.fitted_weights,
+            largest_weight=c.largest_weight,
         )

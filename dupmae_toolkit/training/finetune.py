@@ -28,12 +28,13 @@ from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
 from dupmae_toolkit.training.running.history import Listen
-from dupmae_toolkit.training.running.processes import heard_once
+from dupmae_toolkit.training.running.processes import heard_once, only_main
 from dupmae_toolkit.training.running.resuming import agreed_checkpoint, continuing
 from dupmae_toolkit.training.running.retrieval import Measure
 from dupmae_toolkit.training.running.trainer import check_lengths, check_output_folder, run
 from dupmae_toolkit.training.sources import DataSource
 from dupmae_toolkit.training.teachers import Teachers
+from dupmae_toolkit.training.weighing import LargestWeight
 
 ENOUGH = 64  # pairs or groups of a source that are checked
 
@@ -201,6 +202,9 @@ def finetune(
         listen({"step": 0, "warning": warning})
     module = PairModel(encoder, recipe, teachers)
     weigh_as_trained(encoder, recipe, module.dense_scale)
+    largest_weight = LargestWeight(encoder, recipe, make, document_of, listen)
+    if not dry_run:
+        only_main(largest_weight.draw)
     collator = PairCollator(encoder, recipe)
     batches = Batches(
         recipe.data,
@@ -249,6 +253,7 @@ def finetune(
         resume=resume,
         listen=listen,
         prepare=prepare,
+        settle=largest_weight.measure,
         callbacks=[watch],
         dry_run=dry_run,
     )

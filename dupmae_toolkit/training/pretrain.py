@@ -27,10 +27,11 @@ from dupmae_toolkit.training.data.streams import Batches, check_sources, shuffle
 from dupmae_toolkit.training.recipe import PretrainRecipe
 from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
 from dupmae_toolkit.training.running.history import Listen
-from dupmae_toolkit.training.running.processes import heard_once
+from dupmae_toolkit.training.running.processes import heard_once, only_main
 from dupmae_toolkit.training.running.retrieval import Measure
 from dupmae_toolkit.training.running.trainer import check_lengths, check_output_folder, run
 from dupmae_toolkit.training.sources import DataSource
+from dupmae_toolkit.training.weighing import LargestWeight
 
 
 class Examples:
@@ -51,6 +52,11 @@ class Examples:
     def __call__(self, source: DataSource, rng: random.Random) -> Iterator[Any]:
         """An endless, shuffled stream of training examples."""
         return shuffled(lambda: self.once(source), rng, source.path)
+
+    def texts(self, source: DataSource, rng: random.Random) -> Iterator[str]:
+        """An endless, shuffled stream of training texts, none of them packed."""
+        opened = partial(training_texts, source.path, self.share)
+        return shuffled(opened, rng, source.path)
 
     def held_out(self, source: DataSource, rng: random.Random) -> Iterator[Any]:
         """An endless, shuffled stream of examples to evaluate on."""
@@ -199,6 +205,9 @@ def pretrain(
         recipe.steps = count_steps(examples, recipe)
         recipe.epochs = 0.0
     batches = Batches(recipe.data, recipe.batch_size, recipe.seed, examples, collator)
+    largest_weight = LargestWeight(encoder, recipe, examples.texts, str, listen)
+    if not dry_run:
+        only_main(largest_weight.draw)
 
     def load(folder: Path) -> None:
         saved = DupMAEForPreTraining.from_pretrained(folder, config, device="cpu")
@@ -227,6 +236,7 @@ def pretrain(
         resume=resume,
         listen=listen,
         prepare=prepare,
+        settle=largest_weight.measure,
         callbacks=[watch],
         dry_run=dry_run,
     )

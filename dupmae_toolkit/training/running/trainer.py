@@ -47,15 +47,17 @@ def run(
     resume: bool,
     listen: Listen,
     prepare: Callable[[], None] = lambda: None,
+    settle: Callable[[], None] = lambda: None,
     callbacks: Sequence[TrainerCallback] = (),
     dry_run: bool = False,
 ) -> Path:
     """Train from the start, or from the last checkpoint; returns the folder of the result.
 
     keep: writes what a resume needs besides the model into each intermediate checkpoint, not into
-    the result. prepare: called before the first step of a training that is not resumed. callbacks:
-    Trainer's, called before the log is written. Raises the errors of ``check_output_folder``, which
-    callers should call first, before slow work.
+    the result. prepare: called before the first step of a training that is not resumed. settle:
+    called in the main process before the result is written. callbacks: Trainer's, called before the
+    log is written. Raises the errors of ``check_output_folder``, which callers should call first,
+    before slow work.
 
     Every training reports its expected time and memory to ``listen``; a ``dry_run`` ends after that
     and writes nothing.
@@ -110,6 +112,7 @@ def run(
             else:  # Trainer would do one more step before it checks their number
                 trainer._load_from_checkpoint(str(checkpoint))
         trainer.check_finite()
+        processes.only_main(settle)
         with writing(output / "final"):
             processes.only_main(lambda: save(output / "final"))
     return output / "final"
