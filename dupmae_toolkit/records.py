@@ -87,6 +87,7 @@ class EncoderInfo:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fitted_weights", tuple(self.fitted_weights))
+
     largest_weight: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:

@@ -51,7 +51,9 @@ class BruteForce:
         scores = np.zeros(len(self.documents))
         for word, times in Counter(words(text)).items():
             if word in self.with_word:
-                weight = round_weights(np.array([times * self.idf(self.with_word[word])]), self.most)
+                weight = round_weights(
+                    np.array([times * self.idf(self.with_word[word])]), self.most
+                )
                 for row, counts in enumerate(self.counts):
                     if word in counts:
                         scores[row] += float(weight[0]) * self.impact(counts, word)
@@ -85,9 +87,7 @@ class BruteForce:
         else:
             scores = parts[mode]
         scores = np.asarray(scores).astype(np.float32)
-        order = sorted(
-            range(len(self.documents)), key=lambda i: (-scores[i], self.documents[i].id)
-        )
+        order = sorted(range(len(self.documents)), key=lambda i: (-scores[i], self.documents[i].id))
         return [
             (self.documents[i].id, float(scores[i]))
             for i in order

@@ -84,7 +84,9 @@ def builtin() -> Any:
 # --- what an encoder states
 
 
-def test_a_scale_is_the_largest_impact_over_the_stated_weight_whatever_the_documents_weigh() -> None:
+def test_a_scale_is_the_largest_impact_over_the_stated_weight_whatever_the_documents_weigh() -> (
+    None
+):
     for lexical in (rows([0.5, 0.0]), rows([70.0, 1.0]), csr_matrix((2, 3), dtype=np.float32)):
         assert calibrate(lexical, 255, 2.5) == 102.0
         assert calibrate(lexical, 65_535, 2.5) == 26_214.0

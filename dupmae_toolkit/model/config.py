@@ -33,8 +33,8 @@ class DupMAEConfig:
         multiplied by document frequencies' factors and BM25 is added; empty where none were chosen.
     max_length, query_max_length: in tokens, special ones included.
     prefix, query_prefix: prepended to every text; no space is added.
-    largest_weight: the weight of a document's term that becomes an index's largest impact; larger
-        ones are clipped. See model/largest_weight.py. 0: not known; each index then measures its own.
+    largest_weight: the weight of a document term that becomes the largest impact of an index; larger
+        ones are clipped. See model/largest_weight.py. 0: not known; each index measures its own.
     """
 
     lexical_head: str = "mlm"

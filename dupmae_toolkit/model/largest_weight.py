@@ -1,5 +1,4 @@
-"""The largest weight that an encoder gives a term of a document. It fixes the scale of impacts.
-"""
+"""The largest weight that an encoder gives a term of a document. It fixes the scale of impacts."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.model.text_encoder import TextEncoder
 
 #: The largest weight over the largest one that was seen.
-HEADROOM = 1.5
+HEADROOM = 1.25
 #: Documents that a training measures on.
 SAMPLE = 1024
 
