@@ -41,13 +41,14 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
             "encoder",
             f"{encoder['name']}: {encoder['dense_dim']} dimensions, "
             f"{encoder['vocabulary_size']:,} terms, texts of up to {encoder['max_length']} tokens, "
-            f"queries of up to {encoder['query_max_length']}; "
+            f"queries of up to {encoder['query_max_length']} unless the search says otherwise; "
             f"weights {encoder['weights_sha256'][:12]}",
         ),
         (
             "score",
             f"{encoder['dense_weight']:g} × dense + {encoder['lexical_weight']:g} × lexical",
         ),
+        ("precision", _precision(values["precision"])),
         ("dense", f"FAISS {values['faiss']}, inner product"),
         (
             "lexical",
@@ -66,6 +67,15 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
         lines.insert(3, ("cut", f"{values['truncated']:,} texts at the encoder's limit"))
     lines += [("leftover", f"{name}: {_about_leftover(name)}") for name in values["leftovers"]]
     return lines
+
+
+def _precision(counts: dict[str, int]) -> str:
+    """The precisions that documents were encoded in, the most frequent first."""
+    order = sorted(counts, key=lambda name: (-counts[name], name))
+    known = [f"{counts[name]:,} in {name}" for name in order if name != "unknown"]
+    if "unknown" in counts:
+        known.append(f"{counts['unknown']:,} not known")
+    return f"documents ever added: {', '.join(known) or 'none'}"
 
 
 def _source(values: dict[str, Any]) -> str:

@@ -41,13 +41,16 @@ class Representations:
     """The dense and the lexical vectors of n texts.
 
     dense: float32 [n, d]. lexical: scipy CSR float32 [n, |V|], non-negative, column indices sorted,
-    no stored zeros. ``truncated`` counts the texts that were cut at the encoder's length limit.
+    no stored zeros. ``truncated`` counts the texts that were cut at ``max_length`` tokens, special
+    ones included, and ``precision`` is that of the products, ``bf16`` or ``fp32``; None: not known.
     """
 
     ids: list[str]
     dense: NDArray[np.float32]
     lexical: csr_matrix
     truncated: int = 0
+    max_length: int | None = None
+    precision: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,7 +62,8 @@ class EncoderInfo:
 
     ``weights_sha256`` is the hash of the checkpoint's weights; ``vocabulary_sha256`` that of its
     tokens in the order of their ids. Lengths are in tokens, including special ones. A top-k of 0
-    keeps all terms.
+    keeps all terms. ``query_max_length`` is where queries are cut unless a search says otherwise: it
+    belongs to the description, not to the identity.
     """
 
     name: str
@@ -68,7 +72,7 @@ class EncoderInfo:
     vocabulary_size: int
     dense_dim: int
     max_length: int = 256
-    query_max_length: int = 64
+    query_max_length: int = 512
     top_k: int = 0
     query_top_k: int = 0
     lexical_head: str = "mlm"
@@ -93,12 +97,16 @@ class EncoderInfo:
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
-        """Whether both make the same vectors: only the name and part weights may differ."""
+        """Whether both make the same vectors: nothing that ``differences`` names differs."""
         return not self.differences(other)
 
     def differences(self, other: EncoderInfo) -> list[str]:
-        """The names of the fields that differ from ``other``'s and change the vectors."""
-        ignored = {"name", "dense_weight", "lexical_weight"}
+        """The names of the fields that differ from ``other``'s and must not.
+
+        The name and the parts' weights change no vector. The length of queries is the searcher's
+        choice, like the query itself; documents do not depend on it.
+        """
+        ignored = {"name", "dense_weight", "lexical_weight", "query_max_length"}
         mine, theirs = self.to_dict(), other.to_dict()
         return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
 

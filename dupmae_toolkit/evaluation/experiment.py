@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -84,11 +85,17 @@ class Experiment:
 
     @cached_property
     def topics(self) -> EncodedCorpus:
-        """The encoded topics of the split."""
+        """The encoded topics of the split.
+
+        Topics that were cut at another length, or computed in another precision, are encoded again.
+        """
+        from dupmae_toolkit.encoding.resume import is_outdated
         from dupmae_toolkit.encoding.source import Memory
         from dupmae_toolkit.encoding.stream import encode_corpus
 
         folder = self.folder / "encoded" / f"queries-{self.split}"
+        if is_outdated(folder, self.encoder):
+            shutil.rmtree(folder)
         source = Memory(self.queries, f"{self.dataset.source} ({self.split})")
         encoded = encode_corpus(
             source, self.encoder, folder, kind="queries", progress=self.progress
@@ -121,6 +128,20 @@ class Experiment:
             write_json(record, inputs)
         self._note("index", reusable)
         return HybridIndex.open(folder)
+
+    def truncated(self) -> dict[str, Any]:
+        """How many topics and documents were cut, and at how many tokens."""
+        topics, documents = self.topics, self.documents
+        return {
+            "queries": topics.manifest["truncated"],
+            "query_max_length": topics.info.query_max_length,
+            "documents": documents.manifest["truncated"],
+            "max_length": documents.info.max_length,
+        }
+
+    def precision(self) -> dict[str, str]:
+        """The precision of the products that topics and documents were encoded with."""
+        return {"queries": self.topics.precision, "documents": self.documents.precision}
 
     def weighted(self, fusion: Fusion) -> Fusion:
         """The fusion, with this encoder's weights if it is a sum without weights."""

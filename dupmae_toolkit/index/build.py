@@ -170,6 +170,7 @@ def build_held(
         segments=entries,
         source=str(encoded.manifest["source"]),
         truncated=encoded.manifest["truncated"],
+        precision={encoded.precision: len(encoded)},
         vocabulary_file=staging.vocabulary_file(encoded.info.vocabulary_sha256),
     )
     path = index / manifest.vocabulary_file

@@ -27,7 +27,8 @@ class DupMAEConfig:
     dense_dim: width of the projection of [CLS]; 0 for no projection.
     normalize: whether the dense vector is scaled to length one.
     dense_weight, lexical_weight: joint score = dense_weight · dense + lexical_weight · lexical.
-    max_length, query_max_length: in tokens, special ones included.
+    max_length, query_max_length: in tokens, special ones included; loading limits both to the
+        backbone's positions. The default for queries holds those that are whole texts.
     prefix, query_prefix: prepended to every text; no space is added.
     """
 
@@ -40,7 +41,7 @@ class DupMAEConfig:
     dense_weight: float = 1.0
     lexical_weight: float = 1.0
     max_length: int = 256
-    query_max_length: int = 64
+    query_max_length: int = 512
     prefix: str = ""
     query_prefix: str = ""
 
