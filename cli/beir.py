@@ -25,6 +25,7 @@ from dupmae_cli.options import (
     PlainOption,
     Precision,
     PrecisionOption,
+    QueryLengthOption,
     SkipInvalidOption,
     SplitOption,
 )
@@ -61,6 +62,7 @@ def beir(
     faiss: FaissOption = "Flat",
     measures: MeasuresOption = MEASURES,
     skip_invalid: SkipInvalidOption = False,
+    query_length: QueryLengthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
@@ -109,7 +111,9 @@ def beir(
     try:
         from dupmae_toolkit.model.loading import load_encoder
 
-        encoder = load_encoder(model, device=device, precision=precision.value)
+        encoder = load_encoder(
+            model, device=device, precision=precision.value, query_max_length=query_length
+        )
         results = run_beir(
             dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar
         )
@@ -130,6 +134,11 @@ def _summary(result: BeirResult) -> str:
     line = f"{result.dataset}, {result.split}: {result.documents:,} documents, {topics:,} topics"
     if result.skipped:
         line += f"; {result.left_out}"
+    counts = result.texts["truncated"]
+    if counts["documents"]:
+        line += f"; {counts['documents']:,} documents cut at {counts['max_length']} tokens"
+    if counts["queries"]:
+        line += f"; {counts['queries']:,} queries cut at {counts['query_max_length']}"
     if result.reused:
         line += f"; reused: {', '.join(result.reused)}"
     return line

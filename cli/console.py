@@ -132,6 +132,20 @@ def whether_written(path: Path) -> Callable[[], str]:
     return lambda: f"{path} was {'not ' if _stamp(path) == before else ''}written"
 
 
+def say_truncated(counts: dict[str, Any], queries: int) -> None:
+    """Say how many queries were cut, if any were. counts: as in a run's metadata."""
+    if counts["queries"]:
+        were = (
+            "the query was"
+            if queries == 1
+            else f"{counts['queries']:,} of {queries:,} queries were"
+        )
+        say(
+            f"{were} cut at {counts['query_max_length']} tokens; --query-length keeps more, as far as "
+            "the model reads"
+        )
+
+
 def rounding(error: QuantizationError) -> str:
     """How far impacts are from the weights."""
     return (

@@ -44,10 +44,11 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
             "encoder",
             f"{encoder['name']}: {encoder['dense_dim']} dimensions, "
             f"{encoder['vocabulary_size']:,} terms, texts of up to {encoder['max_length']} tokens, "
-            f"queries of up to {encoder['query_max_length']}; "
+            f"queries of up to {encoder['query_max_length']} unless the search says otherwise; "
             f"weights {encoder['weights_sha256'][:12]}",
         ),
         ("score", _score(values)),
+        ("precision", _precision(values["precision"])),
         ("dense", f"FAISS {values['faiss']}, inner product"),
         (
             "lexical",
@@ -94,6 +95,15 @@ def _bm25(values: dict[str, Any]) -> str:
         f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most"
     )
     return line + ("; `dupmae compact` renews the mean length" if values["drift"] else "")
+
+
+def _precision(counts: dict[str, int]) -> str:
+    """The precisions that documents were encoded in, the most frequent first."""
+    order = sorted(counts, key=lambda name: (-counts[name], name))
+    known = [f"{counts[name]:,} in {name}" for name in order if name != "unknown"]
+    if "unknown" in counts:
+        known.append(f"{counts['unknown']:,} not known")
+    return f"documents ever added: {', '.join(known) or 'none'}"
 
 
 def _source(values: dict[str, Any]) -> str:

@@ -110,6 +110,14 @@ MaxLengthOption = Annotated[
         show_default="the model's",
     ),
 ]
+QueryLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--query-length",
+        help="Tokens to keep of each query, special tokens included; the rest is cut off.",
+        show_default="the index's or model's",
+    ),
+]
 
 # The index.
 

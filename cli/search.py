@@ -23,6 +23,7 @@ from dupmae_cli.options import (
     PlainOption,
     Precision,
     PrecisionOption,
+    QueryLengthOption,
     RrfOption,
     TagOption,
     k_option,
@@ -84,6 +85,7 @@ def search(
     exact: ExactOption = False,
     tag: TagOption = None,
     model: IndexModelOption = None,
+    query_length: QueryLengthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
@@ -132,7 +134,9 @@ def search(
     fuses = how != Fusion(rrf_k=rrf_k) or depth is not None
     if mode is not None:
         _check_fuses(mode.value, fuses)
-    opened = open_searcher(index, model, device=device, precision=precision.value)
+    opened = open_searcher(
+        index, model, device=device, precision=precision.value, query_max_length=query_length
+    )
     chosen = mode.value if mode else opened.mode
     _check_fuses(chosen, fuses)
     hits = k if k is not None else (10 if query is not None else 1000)
@@ -156,9 +160,13 @@ def _check_fuses(mode: str, fuses: bool) -> None:
 
 
 def _search_one(index: Searcher, query: str, request: Request, json: bool) -> None:
-    answer = index.answer(query, request)
+    from dupmae_toolkit.records import Query
+
+    found = index.answers([Query("0", query)], request)
+    answer = found.answers[0]
     hits = index.hits(answer)
     proven = answer.certificate.certified
+    about = index.described(found, request)
     if json:
         console.print_json(
             {
@@ -173,6 +181,8 @@ def _search_one(index: Searcher, query: str, request: Request, json: bool) -> No
                     else None
                 ),
                 "certificate": answer.certificate.to_dict(),
+                "truncated": about["truncated"],
+                "precision": about["precision"],
                 "hits": [_as_dict(hit) for hit in hits],
             }
         )
@@ -181,6 +191,7 @@ def _search_one(index: Searcher, query: str, request: Request, json: bool) -> No
         print_table(query, hits, request.mode)
     line = f"{len(hits):,} of {len(index):,} documents, {request.mode}"
     console.say(line + (f", {_exactness(len(hits), proven, request)}" if hits else ""))
+    console.say_truncated(about["truncated"], 1)
 
 
 def _exactness(hits: int, proven: bool, request: Request) -> str:
@@ -218,6 +229,8 @@ def _search_many(
     run.metadata["split"] = split
     write_run(run, output)
     report_run(run, output, {"mode": request.mode}, json)
+    if not json:
+        console.say_truncated(run.metadata["truncated"], len(run))
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:

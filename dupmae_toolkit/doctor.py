@@ -170,7 +170,7 @@ def _torch() -> Iterator[Check]:
 
     for kind in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         if has_bf16(kind):
-            yield Check(f"bf16 on {kind}", FINE, "in hardware; used by default (precision auto)")
+            yield Check(f"bf16 on {kind}", FINE, "in hardware; documents use it (precision auto)")
         else:
             yield Check(
                 f"bf16 on {kind}",

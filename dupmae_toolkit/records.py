@@ -41,8 +41,9 @@ class Representations:
     """The dense and the lexical vectors of n texts.
 
     dense: float32 [n, d]. lexical: scipy CSR float32 [n, |V|], non-negative, column indices sorted,
-    no stored zeros. ``truncated`` counts the texts that were cut at the encoder's length limit.
-    ``texts``: of queries, for the words that BM25 counts; None if they are not known.
+    no stored zeros. ``texts``: of queries, for the words that BM25 counts; None if they are not
+    known. ``truncated`` counts the texts that were cut at ``max_length`` tokens, special ones
+    included, and ``precision`` is that of the products, ``bf16`` or ``fp32``; None: not known.
     """
 
     ids: list[str]
@@ -50,6 +51,8 @@ class Representations:
     lexical: csr_matrix
     truncated: int = 0
     texts: list[str] | None = None
+    max_length: int | None = None
+    precision: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,7 +67,8 @@ class EncoderInfo:
     keeps all terms. ``dense_weight`` and ``lexical_weight`` are those of the plain score;
     ``fitted_weights`` those of the fitted one: dense, lexical, bm25. Empty: not chosen.
     ``largest_weight`` is the weight of a document's term that becomes the largest impact, see
-    ``DupMAEConfig``; 0: not known.
+    ``DupMAEConfig``; 0: not known. ``query_max_length`` is where queries are cut unless a search
+    says otherwise: it belongs to the description, not to the identity.
     """
 
     name: str
@@ -73,7 +77,7 @@ class EncoderInfo:
     vocabulary_size: int
     dense_dim: int
     max_length: int = 256
-    query_max_length: int = 64
+    query_max_length: int = 512
     top_k: int = 0
     query_top_k: int = 0
     lexical_head: str = "mlm"
@@ -84,11 +88,10 @@ class EncoderInfo:
     prefix: str = ""
     query_prefix: str = ""
     fitted_weights: tuple[float, ...] = ()
+    largest_weight: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fitted_weights", tuple(self.fitted_weights))
-
-    largest_weight: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         # Faster than dataclasses.asdict, which makes deep copies; these values need none.
@@ -106,12 +109,17 @@ class EncoderInfo:
         return cls(**known)
 
     def same_vectors_as(self, other: EncoderInfo) -> bool:
-        """Whether both make the same vectors: only what these do not depend on may differ."""
+        """Whether both make the same vectors: nothing that ``differences`` names differs."""
         return not self.differences(other)
 
     def differences(self, other: EncoderInfo) -> list[str]:
-        """The names of the fields that differ from ``other``'s and change the vectors."""
+        """The names of the fields that differ from ``other``'s and must not.
+
+        The name, the parts' weights and the largest weight change no vector. The length of queries is the searcher's
+        choice, like the query itself; documents do not depend on it.
+        """
         ignored = {"name", "dense_weight", "lexical_weight", "fitted_weights", "largest_weight"}
+        ignored.add("query_max_length")
         mine, theirs = self.to_dict(), other.to_dict()
         return [key for key in mine if mine[key] != theirs[key] and key not in ignored]
 

@@ -8,7 +8,8 @@ width.
 
 It may write: ``kind`` (``documents``, or ``queries``), ``source``, ``truncated``, ``parts`` (a list
 of {file, count, sha256} in corpus order; by default, the files ``part-*.parquet`` sorted by name),
-``count``, ``complete`` (false while it is being written), and the tokens as ``vocabulary.json``.
+``count``, ``complete`` (false while it is being written), ``precision`` (of the products: ``fp32``
+or ``bf16``), and the tokens as ``vocabulary.json``.
 """
 
 from __future__ import annotations
@@ -82,6 +83,12 @@ class EncodedCorpus:
         """``documents`` or ``queries``."""
         return self.manifest["kind"]
 
+    @property
+    def precision(self) -> str:
+        """The precision of the products that gave the vectors; ``unknown`` if it is not stated."""
+        stated = self.manifest.get("precision")
+        return stated if stated in ("bf16", "fp32") else "unknown"
+
     def __len__(self) -> int:
         return self.manifest["count"]
 
@@ -145,8 +152,16 @@ class EncodedCorpus:
             np.concatenate(dense),
             csr_matrix(vstack(lexical)) if lexical else empty,
             self.manifest.get("truncated") or 0,
-            [text for part in parts for text in part.texts],
+            texts=[text for part in parts for text in part.texts],
+            max_length=self._limit(),
+            precision=None if self.precision == "unknown" else self.precision,
         )
+
+    def _limit(self) -> int | None:
+        """Where the texts were cut, in tokens; None if nobody counted those that were."""
+        if self.manifest.get("truncated") is None:
+            return None
+        return self.info.query_max_length if self.kind == "queries" else self.info.max_length
 
     def vocabulary(self) -> list[str] | None:
         """The encoder's tokens in the order of their ids; None if the folder lacks them."""

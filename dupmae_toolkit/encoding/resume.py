@@ -10,7 +10,7 @@ from typing import Any
 from dupmae_toolkit.encoding.corpus import MANIFEST, check_sum, encoder_info, read_manifest
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.files import TEMPORARY_PREFIX
-from dupmae_toolkit.records import EncoderInfo
+from dupmae_toolkit.records import Encoder, EncoderInfo
 
 WAY_OUT = "delete the folder or name another output"
 
@@ -33,7 +33,7 @@ def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
         raise InputError.at(output, None, f"an encoded corpus that another engine wrote; {WAY_OUT}")
     theirs = encoder_info(output / MANIFEST, manifest)
     ours = EncoderInfo.from_dict(wanted["encoder"])
-    if not ours.same_vectors_as(theirs):
+    if not ours.same_vectors_as(theirs) or _cut_elsewhere(manifest, ours, theirs):
         raise EncoderMismatchError.at(
             output,
             None,
@@ -47,6 +47,40 @@ def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
                 output, None, f"made with {name} {manifest.get(key)}, not {wanted[key]}; {WAY_OUT}"
             )
     return manifest
+
+
+def precision_of(encoder: Encoder, kind: str) -> str | None:
+    """The precision of the products for texts of a kind: the parts of a folder must not mix two.
+
+    None for an encoder that does not state it.
+    """
+    name = "query_arithmetic" if kind == "queries" else "arithmetic"
+    found: str | None = getattr(encoder, name, None)
+    return found
+
+
+def is_outdated(folder: Path, encoder: Encoder) -> bool:
+    """Whether a folder holds queries that this encoder would cut at another length, or compute in
+    another precision. False for anything else that ``standing`` accepts or refuses.
+    """
+    try:
+        manifest = read_manifest(folder)
+        theirs = encoder_info(folder / MANIFEST, manifest)
+    except InputError:
+        return False
+    ours = encoder.info
+    if not _is_ours(manifest) or manifest.get("kind") != "queries":
+        return False
+    other_precision = manifest.get("precision") != precision_of(encoder, "queries")
+    return ours.same_vectors_as(theirs) and (
+        other_precision or _cut_elsewhere(manifest, ours, theirs)
+    )
+
+
+def _cut_elsewhere(manifest: dict[str, Any], ours: EncoderInfo, theirs: EncoderInfo) -> bool:
+    """Whether a folder holds queries of another length. Documents do not depend on that length."""
+    queries = manifest.get("kind") == "queries"
+    return queries and ours.query_max_length != theirs.query_max_length
 
 
 def _is_ours(manifest: dict[str, Any]) -> bool:

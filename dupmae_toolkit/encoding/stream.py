@@ -31,6 +31,7 @@ from dupmae_toolkit.encoding.corpus import (
 from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.encoding.resume import (
     is_written,
+    precision_of,
     refuse_other_texts,
     settings_digest,
     standing,
@@ -87,8 +88,7 @@ def encode_corpus(
         "kind": kind,
         "complete": False,
         "encoder": encoder.info.to_dict(),
-        # Torch encoders have one; the parts of a folder must not mix two.
-        "precision": getattr(encoder, "arithmetic", None),
+        "precision": precision_of(encoder, kind),
         "source": str(source.source).encode("utf-8", "replace").decode(),
         "part_size": part_size,
         "dense_dtype": dense_dtype,

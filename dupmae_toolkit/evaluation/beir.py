@@ -35,7 +35,8 @@ class BeirResult:
     ``scores`` and ``runs`` are by mode: dense, lexical, bm25, hybrid, and Lucene's own BM25 if
     requested. ``reused``
     names the steps that an earlier call had done; ``skipped`` counts the invalid lines skipped, and
-    ``left_out`` is a message that says which.
+    ``left_out`` is a message that says which. ``about`` has the options; ``texts`` says how many
+    queries and documents were cut (``truncated``), and the ``precision`` of their encoding.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class BeirResult:
     scores: dict[str, Scores]
     runs: dict[str, Path]
     about: dict[str, Any] = field(default_factory=dict)
+    texts: dict[str, Any] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     left_out: str = ""
 
@@ -60,6 +62,7 @@ class BeirResult:
                 "skipped": self.skipped,
                 "topics": first.judged,
                 "topics_with_hits": {mode: s.returned for mode, s in self.scores.items()},
+                **self.texts,
                 **self.about,
             }
         }
@@ -187,6 +190,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         scores[mode] = evaluate(experiment.qrels, run, options.measures)
         runs[mode] = path
     experiment.close()
+    texts = {"truncated": experiment.truncated(), "precision": experiment.precision()}
     info = experiment.encoder.info
     about = {
         "k": options.k,
@@ -206,6 +210,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         scores=scores,
         runs=runs,
         about=about,
+        texts=texts,
         reused=experiment.reused,
         left_out=experiment.dataset.corpus.left_out(),
     )

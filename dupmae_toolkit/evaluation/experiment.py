@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -88,11 +89,17 @@ class Experiment:
 
     @cached_property
     def topics(self) -> EncodedCorpus:
-        """The encoded topics of the split."""
+        """The encoded topics of the split.
+
+        Topics that were cut at another length, or computed in another precision, are encoded again.
+        """
+        from dupmae_toolkit.encoding.resume import is_outdated
         from dupmae_toolkit.encoding.source import Memory
         from dupmae_toolkit.encoding.stream import encode_corpus
 
         folder = self.folder / "encoded" / f"queries-{self.split}"
+        if is_outdated(folder, self.encoder):
+            shutil.rmtree(folder)
         source = Memory(self.queries, f"{self.dataset.source} ({self.split})")
         encoded = encode_corpus(
             source, self.encoder, folder, kind="queries", progress=self.progress
@@ -136,6 +143,20 @@ class Experiment:
     def modes(self) -> tuple[str, ...]:
         """The modes that the index can be searched in."""
         return MODES if self.words else tuple(mode for mode in MODES if mode != "bm25")
+
+    def truncated(self) -> dict[str, Any]:
+        """How many topics and documents were cut, and at how many tokens."""
+        topics, documents = self.topics, self.documents
+        return {
+            "queries": topics.manifest["truncated"],
+            "query_max_length": topics.info.query_max_length,
+            "documents": documents.manifest["truncated"],
+            "max_length": documents.info.max_length,
+        }
+
+    def precision(self) -> dict[str, str]:
+        """The precision of the products that topics and documents were encoded with."""
+        return {"queries": self.topics.precision, "documents": self.documents.precision}
 
     def request(
         self, mode: str, fusion: Fusion, exact: bool = False, plain: bool = False

@@ -195,6 +195,7 @@ def build_held(
         truncated=encoded.manifest["truncated"],
         scoring=Scoring.of(encoded.info, bm25),
         scale_source=ENCODER if encoded.info.largest_weight else FIRST_BUILD,
+        precision={encoded.precision: len(encoded)},
         vocabulary_file=staging.vocabulary_file(encoded.info.vocabulary_sha256),
     )
     path = index / manifest.vocabulary_file

@@ -45,6 +45,7 @@ def index_info(index: str | Path) -> dict[str, Any]:
         "deleted": manifest.dead,
         "source": manifest.source,
         "truncated": manifest.truncated,
+        "precision": manifest.precision,
         "encoder": manifest.encoder.to_dict(),
         "faiss": manifest.faiss_spec,
         "impacts": {

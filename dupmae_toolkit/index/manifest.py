@@ -93,6 +93,10 @@ class Manifest:
     ``checksums`` gives SHA-256 and size of every other file of the index. ``generation`` counts the
     changes of the index since it was built. ``scoring`` is None for an index that an earlier
     version of the toolkit built: it has only the plain score until it is compacted.
+
+    ``truncated`` and ``precision`` count all documents that were ever added, deleted ones too: those
+    that were cut (None: not known), and those encoded in each precision (``bf16``, ``fp32`` or
+    ``unknown``).
     """
 
     encoder: EncoderInfo
@@ -104,6 +108,7 @@ class Manifest:
     source: str = ""
     truncated: int | None = None
     scale_source: str = FIRST_BUILD
+    precision: dict[str, int] = field(default_factory=dict)
     generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
     checksums: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -190,6 +195,7 @@ class Manifest:
             "faiss": {"spec": self.faiss_spec, "metric": "inner_product"},
             "source": self.source,
             "truncated": self.truncated,
+            "precision": self.precision,
             "count": self.count,
             "segment_size": self.segment_size,
             "segments": [asdict(segment) for segment in self.segments],
@@ -226,13 +232,15 @@ class Manifest:
                     f"this toolkit reads up to {FORMAT_VERSION}: update dupmae-toolkit",
                 )
             cls._check_digest(path, values)
+            segments = _entries(values["segments"])
+            stored = sum(segment.count for segment in segments)
             return cls(
                 encoder=EncoderInfo.from_dict(values["encoder"]),
                 scale=stated.positive(values["impacts"], "scale"),
                 max_impact=stated.integer(values["impacts"], "max_impact", 1, LARGEST_MAX_IMPACT),
                 faiss_spec=stated.text(values["faiss"], "spec"),
                 segment_size=stated.integer(values, "segment_size", 1),
-                segments=_entries(values["segments"]),
+                segments=segments,
                 source=stated.text({"source": ""} | values, "source"),
                 truncated=(
                     None if values.get("truncated") is None else stated.integer(values, "truncated")
@@ -241,6 +249,7 @@ class Manifest:
                 scale_source=stated.one_of(
                     {"scale_source": FIRST_BUILD} | values["impacts"], "scale_source", SCALE_SOURCES
                 ),
+                precision=stated.precisions(values.get("precision"), stored),
                 generation=stated.integer({"generation": 0} | values, "generation"),
                 vocabulary_file=stated.name(values["vocabulary"], "file", VOCABULARY_NAME),
                 checksums=stated.file_checksums(values["checksums"]),

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+_PRECISION = re.compile("[a-z0-9]{1,16}")
+
 
 def integer(values: Mapping[str, Any], key: str, least: int = 0, most: int = 2**62) -> int:
     """An integer within bounds.
@@ -65,6 +67,19 @@ def numbers(values: Mapping[str, Any]) -> Mapping[str, Any]:
         if not number or not 0 <= value <= 1.7e308:
             raise ValueError(f"{key} is {value!r}")
     return values
+
+
+def precisions(values: Any, default: int) -> dict[str, int]:
+    """Counts of documents by the precision that they were encoded in.
+
+    values: None in the manifests of earlier versions: then all ``default`` documents are unknown.
+    """
+    if values is None:
+        return {"unknown": default}
+    for key in values:
+        if not _PRECISION.fullmatch(key):
+            raise ValueError(f"precision names {key!r}")
+    return {key: integer(values, key) for key in values}
 
 
 def file_checksums(values: Any) -> dict[str, dict[str, Any]]:

@@ -242,8 +242,10 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
         error += errors.tokens
         made.append(state.write(rows, errors, progress))
     state.exchange([], made)
-    if manifest.truncated is not None:
-        manifest.truncated += int(encoded.manifest["truncated"] or 0)
+    cut, before = encoded.manifest["truncated"], manifest.truncated
+    manifest.truncated = None if cut is None or before is None else before + cut
+    counted = manifest.precision
+    counted[encoded.precision] = counted.get(encoded.precision, 0) + len(encoded)
     state.commit()
     merged = _merge(state, progress)
     return _update(state, merged, added=len(encoded), replaced=replaced, error=error)

@@ -29,7 +29,7 @@ from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.hybrid_index import HybridIndex
 from dupmae_toolkit.search.lexical import LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.queries import Queries, query_vectors, rounded
+from dupmae_toolkit.search.queries import Queries, check_query_length, query_vectors, rounded
 from dupmae_toolkit.search.ranking import Leg
 from dupmae_toolkit.search.searcher import Answers, Searcher, metadata_of
 
@@ -74,9 +74,10 @@ class PyseriniIndex(Searcher):
     ) -> PyseriniIndex:
         """Open a folder. It does not name its encoder, so a wrong encoder cannot be refused.
 
-        encoder: an encoder or the name of one, needed to search with texts. settings: ``device``
-        and ``precision`` of an encoder that is loaded here.
+        encoder: an encoder or the name of one, needed to search with texts. settings: ``device``,
+        ``precision`` and ``query_max_length`` of an encoder that is loaded here.
         """
+        check_query_length(settings.get("query_max_length"), encoder)
         return cls(Path(path), None if encoder is None else load_encoder(encoder, **settings))
 
     def __len__(self) -> int:
@@ -135,14 +136,15 @@ class PyseriniIndex(Searcher):
             terms, lexical = self._terms(queries), rounded(vectors.lexical)
             if lexical.shape[1] != len(terms):
                 raise InputError(f"queries over {lexical.shape[1]} terms for {len(terms)} tokens")
-            return self._search(vectors.ids, self._lexical(terms), lexical, request, progress)
+            leg: Leg = self._lexical(terms)
+            return self._search(vectors.ids, leg, lexical, request, progress, vectors)
         if vectors.dense.shape[1] != self._width:
             raise InputError(
                 f"{self.path}: holds vectors of {self._width} dimensions, not of "
                 f"{vectors.dense.shape[1]} as the queries; use the encoder that made it"
             )
         dense = np.ascontiguousarray(vectors.dense, np.float32)
-        return self._search(vectors.ids, self._dense, dense, request, progress)
+        return self._search(vectors.ids, self._dense, dense, request, progress, vectors)
 
     def metadata(self, request: Request, searched: Any) -> dict[str, Any]:
         """How the scores were computed, as far as such a folder records it."""
@@ -176,13 +178,19 @@ class PyseriniIndex(Searcher):
         return LexicalLeg(self._numbering, [TermsShard(self._lucene, terms)])
 
     def _search(
-        self, topics: list[str], leg: Leg, queries: Any, request: Request, progress: Progress
+        self,
+        topics: list[str],
+        leg: Leg,
+        queries: Any,
+        request: Request,
+        progress: Progress,
+        vectors: Representations | None = None,
     ) -> Answers:
         engine = Engine(self._numbering, {self.mode: leg}, self._pool)
         answers = engine.search({self.mode: queries}, request, progress)
         for answer in answers:
             answer.snapshot = self
-        return Answers(topics, answers, self)
+        return Answers(topics, answers, self, vectors)
 
 
 def open_searcher(

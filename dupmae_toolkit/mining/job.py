@@ -64,7 +64,8 @@ class CandidateOptions:
     index: the index to search; None: the corpus is encoded and indexed in a temporary folder. run:
     a TREC run whose rankings are used instead of a search. depth: the number of candidates per
     query. mode, fusion: those of the search. model: the encoder, by default that of the index, or
-    the built-in one for a temporary index; device, precision: see ``load_encoder``.
+    the built-in one for a temporary index; device, precision, query_max_length: see
+    ``load_encoder``.
     """
 
     index: Path | None = None
@@ -75,6 +76,7 @@ class CandidateOptions:
     model: str | None = None
     device: str | None = None
     precision: str = "auto"
+    query_max_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def mine_corpus(
                 candidates.model,
                 device=candidates.device,
                 precision=candidates.precision,
+                query_max_length=candidates.query_max_length,
             )
             stack.enter_context(index)
         asked = _topics(topics, corpus, documents, index)
@@ -271,7 +274,10 @@ def _temporary_index(
     from dupmae_toolkit.model.loading import load_encoder
 
     encoder = load_encoder(
-        options.model or "builtin", device=options.device, precision=options.precision
+        options.model or "builtin",
+        device=options.device,
+        precision=options.precision,
+        query_max_length=options.query_max_length,
     )
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-mine-"))
     texts = TextsOnly(corpus) if titles_are_queries else corpus

@@ -31,10 +31,11 @@ class DupMAEConfig:
     dense_weight, lexical_weight: plain score = dense_weight · dense + lexical_weight · lexical.
     fitted_weights: of dense, lexical and bm25 in the fitted score, where query weights are
         multiplied by document frequencies' factors and BM25 is added; empty where none were chosen.
-    max_length, query_max_length: in tokens, special ones included.
+    max_length, query_max_length: in tokens, special ones included; loading limits both to the
+        backbone's positions. The default for queries holds those that are whole texts.
     prefix, query_prefix: prepended to every text; no space is added.
-    largest_weight: the weight of a document term that becomes the largest impact of an index; larger
-        ones are clipped. See model/largest_weight.py. 0: not known; each index measures its own.
+    largest_weight: the weight of a term in a document that becomes the largest impact; larger ones
+        are clipped. See model/largest_weight.py. 0: not known; each index measures its own.
     """
 
     lexical_head: str = "mlm"
@@ -46,7 +47,7 @@ class DupMAEConfig:
     dense_weight: float = 1.0
     lexical_weight: float = 1.0
     max_length: int = 256
-    query_max_length: int = 64
+    query_max_length: int = 512
     prefix: str = ""
     query_prefix: str = ""
     fitted_weights: tuple[float, ...] = ()

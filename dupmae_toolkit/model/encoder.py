@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from dupmae_toolkit.model.inference_copy import (
     fingerprint,
 )
 from dupmae_toolkit.model.lean.bert import LeanBert
-from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
+from dupmae_toolkit.model.precision import PRECISIONS
 from dupmae_toolkit.model.text_encoder import TextEncoder
 from dupmae_toolkit.model.tokens import ordinary_tokens
 from dupmae_toolkit.model.weights import (
@@ -75,7 +73,8 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         rows: Any = lm.get_input_embeddings()
         table = ordinary_tokens(tokenizer, rows.weight.shape[0])
         self.register_buffer("ordinary", table, persistent=False)
-        self._inference_copy: InferenceCopy | None = None
+        #: By autocast's dtype: documents and queries may differ in it, and take turns.
+        self._inference_copies: dict[torch.dtype | None, InferenceCopy] = {}
         self._hashed: tuple[Fingerprint, str] | None = None
 
     # --- the network
@@ -121,40 +120,28 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         if self.training or torch.is_grad_enabled() or not copy_helps:
             return OwnLayers(self.lm)
         now = fingerprint(self.lm)
-        with _COPYING:  # batches run in parallel, and one copy is enough
-            if self._inference_copy is None or not self._inference_copy.fits(dtype, now):
-                self._inference_copy = InferenceCopy.of(self.lm, dtype, now)
-            return self._inference_copy.layers
+        with _COPYING:  # batches run in parallel, and one copy for each dtype is enough
+            copies = self._inference_copies
+            if dtype not in copies or not copies[dtype].fits(now):
+                # A copy of other weights is of no more use, in whatever dtype.
+                for stale in [key for key, made in copies.items() if not made.fits(now)]:
+                    del copies[stale]
+                copies[dtype] = InferenceCopy.of(self.lm, dtype, now)
+            return copies[dtype].layers
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state without the inference copy, which is made again when needed."""
-        return self.__dict__ | {"_inference_copy": None}
+        """The state without the inference copies, which are made again when needed."""
+        return self.__dict__ | {"_inference_copies": {}}
 
     def train(self, mode: bool = True) -> DupMAEEncoder:
-        """As in any module; the inference copy is dropped, since training makes it stale."""
+        """As in any module; the inference copies are dropped, since training makes them stale."""
         if mode:
-            self._inference_copy = None
+            self._inference_copies.clear()
         return super().train(mode)
-
-    # --- where and how it computes
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Products in bf16 if the precision is ``bf16``, or ``auto`` and the hardware has it."""
-        kind = self.device.type
-        wanted = takes_bf16(self.precision, kind)
-        with torch.autocast(kind, dtype=torch.bfloat16, enabled=wanted):
-            yield
-
-    @property
-    def arithmetic(self) -> str:
-        """The precision of products on this device, ``bf16`` or ``fp32``: ``auto`` resolved."""
-        with self.autocast():
-            return "bf16" if torch.is_autocast_enabled(self.device.type) else "fp32"
 
     # --- what it is
 
@@ -190,7 +177,9 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         """Load ``builtin``, a folder, or a hub id.
 
         device: as torch names it; by default a CUDA device if there is one, else the CPU.
-        precision: ``auto``, ``fp32`` or ``bf16``, see ``autocast``.
+        precision: ``auto`` computes documents in bf16 where the hardware is faster in it, and
+        queries in float32; ``fp32`` and ``bf16`` compute both in one. In bf16 a text's vectors
+        depend a little on the texts beside it.
         fresh_head: give a checkpoint without a masked-LM head a new one, to be trained.
         changes: fields of DupMAEConfig that override the checkpoint's (``top_k=128``, …). Lengths
         are limited to the backbone's positions. A new ``dense_dim`` above 0 gives a new

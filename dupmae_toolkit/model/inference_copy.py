@@ -1,7 +1,7 @@
 """A copy of a masked LM's layers for inference: lean ones, or its own with weights cast once.
 
-Under autocast the weights are cast at every call, which is most of the work for a short text. The
-copy is made once, and again when the weights change.
+Under autocast the weights are cast at every call, which is most of the work for a short text. A
+copy is made once for each dtype, and again when the weights change.
 """
 
 from __future__ import annotations
@@ -54,28 +54,27 @@ class OwnLayers:
 
 @dataclass(frozen=True, slots=True)
 class InferenceCopy:
-    """Layers made from a masked LM, with the state that they are valid for.
-
-    dtype: autocast's; None without autocast. made_from: fingerprint of the LM.
-    """
+    """Layers made from a masked LM, with the state that they are valid for: its fingerprint."""
 
     layers: OwnLayers | LeanBert
-    dtype: torch.dtype | None
     made_from: Fingerprint
 
     @classmethod
     def of(cls, lm: nn.Module, dtype: torch.dtype | None, made_from: Fingerprint) -> InferenceCopy:
-        """Lean layers if they support the LM, else the LM itself, cast if there is a ``dtype``."""
+        """Lean layers if they support the LM, else the LM itself, cast if there is a ``dtype``.
+
+        dtype: autocast's; None without autocast.
+        """
         layers: OwnLayers | LeanBert | None = None
         if dtype in _ARITHMETIC:
             layers = LEAN[_ARITHMETIC[dtype]].of(lm)
         if layers is None:
             layers = OwnLayers(lm if dtype is None else _cast_copy(lm, dtype))
-        return cls(layers, dtype, made_from)
+        return cls(layers, made_from)
 
-    def fits(self, dtype: torch.dtype | None, now: Fingerprint) -> bool:
+    def fits(self, now: Fingerprint) -> bool:
         """Whether ``of`` would make the same copy now."""
-        return self.dtype == dtype and self.made_from == now
+        return self.made_from == now
 
 
 def _cast_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -20,15 +20,14 @@ def load_encoder(
     from dupmae_toolkit.model.checkpoints import check_files, named_folder
     from dupmae_toolkit.model.lean.encoder import read_lean_encoder
     from dupmae_toolkit.model.plausible import check_config
-    from dupmae_toolkit.model.precision import PRECISIONS, takes_bf16
+    from dupmae_toolkit.model.precision import PRECISIONS
 
     on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
     if on_cpu and precision in PRECISIONS:
-        arithmetic = "bf16" if takes_bf16(precision) else "fp32"
         folder, name = named_folder(source)
         check_files(folder)
         check_config(folder)
-        encoder = read_lean_encoder(folder, name, changes, arithmetic)
+        encoder = read_lean_encoder(folder, name, changes, precision)
         if encoder is not None:
             return encoder
     from dupmae_toolkit.model.encoder import DupMAEEncoder

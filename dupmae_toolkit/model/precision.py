@@ -1,4 +1,9 @@
-"""Decides whether products on a device are computed in bf16."""
+"""Decides whether products on a device are computed in bf16.
+
+In bf16 a text's vectors depend a little on the texts beside it in a batch: they decide the order
+of additions, and a rounding is thousands of times as large as in float32. So ``auto`` computes
+queries in float32, where a query has the same scores alone and in a file of queries.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +30,9 @@ def has_bf16(kind: str = "cpu") -> bool:
     return bool(found.get("avx512_bf16")) and "intel" not in str(found.get("cpu_name")).lower()
 
 
-def takes_bf16(precision: str, kind: str = "cpu") -> bool:
-    """Whether products are in bf16 on this kind of device, for one of ``PRECISIONS``."""
-    return precision == "bf16" or (precision == "auto" and has_bf16(kind))
+def takes_bf16(precision: str, kind: str = "cpu", *, queries: bool = False) -> bool:
+    """Whether products are in bf16 on this kind of device, for one of ``PRECISIONS``.
+
+    queries: whether the texts are queries, which ``auto`` computes in float32 everywhere.
+    """
+    return precision == "bf16" or (precision == "auto" and not queries and has_bf16(kind))

@@ -19,6 +19,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import sha256_lines
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import EncoderOutput, sparse_top_k
+from dupmae_toolkit.model.precision import takes_bf16
 from dupmae_toolkit.model.tokens import batches, pad, tokenize, tokens_of_rows, tokens_per_batch
 from dupmae_toolkit.model.workers import side_by_side
 from dupmae_toolkit.progress import Progress, silent
@@ -29,17 +30,21 @@ _Part = tuple[list[int], np.ndarray, csr_matrix]
 
 
 class TextEncoder:
-    """Encodes texts, and gives an EncoderInfo. Subclasses compute a batch of tokens."""
+    """Encodes texts, and gives an EncoderInfo. Subclasses compute a batch of tokens.
+
+    precision: one of ``PRECISIONS``; see ``takes_bf16``.
+    """
 
     config: DupMAEConfig
     name: str
     tokenizer: Any
+    precision: str
     training: bool = False
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
     ) -> EncoderOutput:
-        """Both vectors of a batch of tokens.
+        """Both vectors of a batch of tokens; autocast sets the precision of products.
 
         input_ids, attention_mask: int64 [B, L]. top_k: lexical weights beyond a text's ``top_k``
         largest may be 0; 0 or None keeps all.
@@ -50,9 +55,13 @@ class TextEncoder:
         """Leave training mode; by default there is none."""
         return self
 
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """The context in which batches are computed."""
-        return contextlib.nullcontext()
+    @contextlib.contextmanager
+    def autocast(self, *, queries: bool = False) -> Iterator[None]:
+        """The context in which batches of documents, or of queries, are computed."""
+        kind = self.device.type
+        wanted = takes_bf16(self.precision, kind, queries=queries)
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=wanted):
+            yield
 
     @property
     def device(self) -> torch.device:
@@ -61,8 +70,17 @@ class TextEncoder:
 
     @property
     def arithmetic(self) -> str:
-        """The precision of products, ``bf16`` or ``fp32``."""
-        raise NotImplementedError
+        """The precision of documents' products here, ``bf16`` or ``fp32``: ``auto`` resolved."""
+        return self._arithmetic(queries=False)
+
+    @property
+    def query_arithmetic(self) -> str:
+        """The precision of queries' products here, ``bf16`` or ``fp32``."""
+        return self._arithmetic(queries=True)
+
+    def _arithmetic(self, *, queries: bool) -> str:
+        with self.autocast(queries=queries):
+            return "bf16" if torch.is_autocast_enabled(self.device.type) else "fp32"
 
     @property
     def vocabulary_size(self) -> int:
@@ -88,15 +106,20 @@ class TextEncoder:
         were. A text without ordinary tokens has no terms, and the dense vector of an empty text.
         """
         c = self.config
-        return self._encode(texts, ids, c.prefix, c.max_length, c.top_k, progress)
+        return self._encode(texts, ids, c.prefix, c.max_length, c.top_k, progress, queries=False)
 
     def encode_queries(
         self, texts: list[str], ids: list[str] | None = None, progress: Progress = silent
     ) -> Representations:
-        """Vectors of queries, truncated and pruned by the config's settings for queries."""
+        """Vectors of queries, truncated and pruned by the config's settings for queries.
+
+        Unless the precision is ``bf16``, a query has the same vectors whatever queries it is
+        encoded with: they differ by at most 1e-5 of each vector's largest number.
+        """
         c = self.config
+        limit = c.query_max_length
         found = self._encode(
-            texts, ids, c.query_prefix, c.query_max_length, c.query_top_k, progress
+            texts, ids, c.query_prefix, limit, c.query_top_k, progress, queries=True
         )
         found.texts = list(texts)
         return found
@@ -109,6 +132,8 @@ class TextEncoder:
         max_length: int,
         top_k: int,
         progress: Progress,
+        *,
+        queries: bool,
     ) -> Representations:
         """Vectors of each text, in the given order. Leaves the encoder in evaluation mode."""
         listed = isinstance(texts, Iterable) and not isinstance(texts, str)
@@ -129,7 +154,7 @@ class TextEncoder:
 
         def work(positions: list[int]) -> list[_Part]:
             batch = [tokens.ids[i] for i in positions], [ids[i] for i in positions]
-            return list(self._encode_batch(positions, *batch, top_k))
+            return list(self._encode_batch(positions, *batch, top_k, queries))
 
         with progress("encoding", len(texts)) as advance:
             kind = self.device.type
@@ -145,18 +170,31 @@ class TextEncoder:
         lexical = vstack(parts, format="csr") if parts else empty
         back = np.empty(len(order), dtype=np.int64)
         back[order] = np.arange(len(order))
-        return Representations(ids, dense, csr_matrix(lexical[back]), tokens.truncated)
+        return Representations(
+            ids,
+            dense,
+            csr_matrix(lexical[back]),
+            tokens.truncated,
+            max_length=max_length,
+            precision=self._arithmetic(queries=queries),
+        )
 
     def _encode_batch(
-        self, positions: list[int], tokens: list[list[int]], ids: list[str], top_k: int
+        self,
+        positions: list[int],
+        tokens: list[list[int]],
+        ids: list[str],
+        top_k: int,
+        queries: bool,
     ) -> Iterator[_Part]:
         """The vectors of a batch, computed in halves if memory does not suffice for all of it."""
-        with torch.inference_mode(), self.autocast():
+        with torch.inference_mode(), self.autocast(queries=queries):
             output = self._compute(tokens, top_k)
         if output is None:
             half = len(positions) // 2
             for piece in (slice(half), slice(half, None)):
-                yield from self._encode_batch(positions[piece], tokens[piece], ids[piece], top_k)
+                batch = positions[piece], tokens[piece], ids[piece]
+                yield from self._encode_batch(*batch, top_k, queries)
             return
         dense = output.dense.float().cpu().numpy()
         if output.lexical is None:

@@ -21,7 +21,12 @@ from dupmae_toolkit.search.answers import PARTS, Request, check_k
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
-from dupmae_toolkit.search.queries import Queries, load_encoder, query_vectors
+from dupmae_toolkit.search.queries import (
+    Queries,
+    check_query_length,
+    load_encoder,
+    query_vectors,
+)
 from dupmae_toolkit.search.searcher import Answers, Searched, Searcher, metadata_of
 from dupmae_toolkit.search.snapshot import Snapshot
 
@@ -78,6 +83,7 @@ class HybridIndex(Searcher):
         *,
         max_postings: int = MAX_POSTINGS,
         check: str = "quick",
+        query_max_length: int | None = None,
         **settings: Any,
     ) -> HybridIndex:
         """Open an index.
@@ -93,9 +99,13 @@ class HybridIndex(Searcher):
         every file; ``sizes`` compares none. A file that was changed raises InputError, on opening
         or when it is first used.
 
-        settings: ``device`` and ``precision`` of an encoder that is loaded here. Raises
-        EncoderMismatchError, with both names, if the index was built with another encoder.
+        query_max_length: where an encoder that is loaded here cuts queries, in tokens, as far as
+        its backbone has positions; None: where the index says. settings: its ``device`` and
+        ``precision``. Raises EncoderMismatchError, with both names, if the index was built with
+        another encoder.
         """
+        check_query_length(query_max_length, encoder)
+        settings["query_max_length"] = query_max_length
         index = cls(Path(path), None, None, max_postings, check, **settings)
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, index.manifest.encoder, **settings)
@@ -298,7 +308,7 @@ class HybridIndex(Searcher):
         answers = snapshot.engine(parts).search(inputs, request, progress)
         for answer in answers:
             answer.snapshot = snapshot
-        return Answers(vectors.ids, answers, snapshot)
+        return Answers(vectors.ids, answers, snapshot, vectors)
 
     def vectors(self, queries: Queries) -> Representations:
         """Both vectors of queries, checked. Searching with them does not encode the texts again."""
@@ -314,6 +324,9 @@ class HybridIndex(Searcher):
         # The open state may be newer than the one that was searched.
         manifest = searched.manifest if isinstance(searched, Snapshot) else self.manifest
         described = metadata_of(request, self.path, len(searched), manifest.encoder)
+        described["precision"]["documents"] = manifest.precision
+        described["truncated"]["documents"] = manifest.truncated
+        described["truncated"]["max_length"] = manifest.encoder.max_length
         if request.mode == "hybrid":
             described["depth"] = request.depth
             lists = {"lists": list(request.parts)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
@@ -12,6 +13,7 @@ import numpy as np
 from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.index.impacts import MAX_IMPACT, round_weights
+from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations
 from dupmae_toolkit.search.words import WordQueries
 
@@ -44,13 +46,16 @@ def query_vectors(
             texts.append(topic.text)
             ids.append(topic.id)
         _check_ids(ids)
-        vectors = encoder().encode_queries(texts, ids)
+        made_by = encoder()
+        vectors = made_by.encode_queries(texts, ids)
         if not isinstance(vectors, Representations) or list(vectors.ids) != ids:
             raise InputError(
                 f"the encoder gave no vectors of the {len(ids)} queries, in their order; it must "
                 "return Representations with their ids"
             )
         vectors.texts = texts
+        if vectors.max_length is None:  # an encoder of the user's
+            vectors = replace(vectors, max_length=made_by.info.query_max_length)
     else:
         if queries.kind != "queries":
             raise InputError(
@@ -69,14 +74,36 @@ def query_vectors(
     return vectors
 
 
+def check_query_length(length: int | None, encoder: Encoder | str | None) -> None:
+    """Raise InputError for a maximal length of queries that ``encoder`` cannot be given.
+
+    length: in tokens, special ones included; None leaves it to the encoder.
+    """
+    if length is None:
+        return
+    DupMAEConfig().but(query_max_length=length)
+    if encoder is None or isinstance(encoder, str) or encoder.info.query_max_length == length:
+        return
+    raise InputError(
+        f"query_max_length is {length}, but the encoder is loaded already and cuts queries at "
+        f"{encoder.info.query_max_length} tokens; give its name, or load it with that length"
+    )
+
+
 def load_encoder(
-    name: str, info: EncoderInfo, *, remembered: bool = False, **settings: Any
+    name: str,
+    info: EncoderInfo,
+    *,
+    remembered: bool = False,
+    query_max_length: int | None = None,
+    **settings: Any,
 ) -> Encoder:
     """The named encoder, with the maximal lengths and top-k that the index was built with.
 
     remembered: the name is from a manifest, so it may be the path of a folder that is gone. It is
-    then looked up on the network only if it is a hub id with its owner. settings: ``device`` and
-    ``precision``, as ``model.loading.load_encoder`` takes them.
+    then looked up on the network only if it is a hub id with its owner. query_max_length: where
+    queries are cut instead. settings: ``device`` and ``precision``, as
+    ``model.loading.load_encoder`` takes them.
     """
     if remembered and not _is_at_hand(name):
         raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")
@@ -85,7 +112,7 @@ def load_encoder(
     return loading.load_encoder(
         name,
         max_length=info.max_length,
-        query_max_length=info.query_max_length,
+        query_max_length=info.query_max_length if query_max_length is None else query_max_length,
         top_k=info.top_k,
         query_top_k=info.query_top_k,
         **settings,

@@ -10,7 +10,15 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Document, EncoderInfo, Hit, Query, Ranking, Run
+from dupmae_toolkit.records import (
+    Document,
+    EncoderInfo,
+    Hit,
+    Query,
+    Ranking,
+    Representations,
+    Run,
+)
 from dupmae_toolkit.search.answers import PARTS, Answer, Request
 from dupmae_toolkit.search.fusion import TIES, Fusion
 from dupmae_toolkit.search.queries import Queries
@@ -30,11 +38,15 @@ class Searched(Protocol):
 
 @dataclass(slots=True)
 class Answers:
-    """The answers to a batch of queries, in their order, and the documents they refer to."""
+    """The answers to a batch of queries, in their order, and the documents they refer to.
+
+    vectors: those of the queries; None if there were only terms and weights.
+    """
 
     topics: list[str]
     answers: list[Answer]
     searched: Searched
+    vectors: Representations | None = None
 
 
 class Searcher:
@@ -172,8 +184,20 @@ class Searcher:
         run = Run(tag=tag or f"{self.tag}-{request.mode}")
         for topic, answer in zip(found.topics, found.answers, strict=True):
             run.topics[topic] = Ranking(found.searched.ids(answer.documents), answer.scores)
-        run.metadata = self.metadata(request, found.searched) | {"certificate": proof(found)}
+        run.metadata = self.described(found, request)
         return run
+
+    def described(self, found: Answers, request: Request) -> dict[str, Any]:
+        """``metadata``, with how the queries were encoded and how many rankings are proven."""
+        about, made = self.metadata(request, found.searched), found.vectors
+        if made is not None:
+            about["precision"]["queries"] = made.precision
+        if made is not None and made.max_length is not None:
+            about["truncated"]["queries"] = made.truncated
+            about["truncated"]["query_max_length"] = made.max_length
+            if about["encoder"]:  # the length is the searcher's, whatever the index says
+                about["encoder"]["query_max_length"] = made.max_length
+        return about | {"certificate": proof(found)}
 
     def answer(self, text: str, request: Request) -> Answer:
         """The answer to one text as documents by number, with its certificate."""
@@ -196,7 +220,11 @@ class Searcher:
 def metadata_of(
     request: Request, index: Path, documents: int, encoder: EncoderInfo | None
 ) -> dict[str, Any]:
-    """The beginning of every run's metadata."""
+    """The beginning of every run's metadata.
+
+    truncated: how many queries and documents were cut, and at how many tokens; precision: that of
+    their encoding. None: not known.
+    """
     return {
         "mode": request.mode,
         "k": request.k,
@@ -205,6 +233,13 @@ def metadata_of(
         "encoder": encoder.to_dict() if encoder else None,
         "exact": request.exact,
         "ties": TIES,
+        "truncated": {
+            "queries": None,
+            "query_max_length": None,
+            "documents": None,
+            "max_length": None,
+        },
+        "precision": {"queries": None, "documents": None},
     }
 
 

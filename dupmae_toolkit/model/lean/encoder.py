@@ -9,6 +9,7 @@ bit, and the same EncoderInfo.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from dupmae_toolkit.model.lean.bert import (
     VOCABULARY_BIAS,
     WORDS,
     Activation,
+    LeanBert,
 )
 from dupmae_toolkit.model.lean.bf16 import LEAN
 from dupmae_toolkit.model.lean.tokenizer import PlainTokenizer, read_tokenizer
@@ -69,34 +71,49 @@ class LeanEncoder(TextEncoder):
         config: DupMAEConfig,
         backbone: Mapping[str, Any],
         name: str,
-        arithmetic: str = "fp32",
+        precision: str = "fp32",
     ) -> None:
         """weights: float32, by transformers' names. backbone: config.json's values."""
         self.tokenizer, self.config, self.name = tokenizer, config, name
-        self._arithmetic = arithmetic
+        self.precision = precision
         self._weights, self._projection, self._backbone = weights, projection, backbone
         self._project = (
             None if projection is None else partial(functional.linear, weight=projection)
         )
-        self._bert = LEAN[arithmetic](
-            weights,
-            backbone["num_attention_heads"],
-            backbone["layer_norm_eps"],
-            _ACTIVATIONS[backbone["hidden_act"]],
-        )
         self._ordinary = ordinary_tokens(tokenizer, len(weights[WORDS]))
+        self._packed: dict[str, LeanBert] = {}
+        self._packing = threading.Lock()
+
+    def _layers(self) -> LeanBert:
+        """The layers for autocast's precision, packed when first needed.
+
+        A process that only searches packs those for queries; one that only indexes, the others.
+        """
+        arithmetic = "bf16" if torch.is_autocast_enabled("cpu") else "fp32"
+        with self._packing:  # batches run in parallel, and packing once is enough
+            if arithmetic not in self._packed:
+                backbone = self._backbone
+                self._packed[arithmetic] = LEAN[arithmetic](
+                    self._weights,
+                    backbone["num_attention_heads"],
+                    backbone["layer_norm_eps"],
+                    _ACTIVATIONS[backbone["hidden_act"]],
+                )
+            return self._packed[arithmetic]
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
     ) -> EncoderOutput:
         """See ``TextEncoder``."""
-        hidden = self._bert.hidden_states(input_ids, attention_mask)
+        layers = self._layers()
 
         def bag_of_words() -> Tensor:
             pool = attention_mask.bool() & self._ordinary[input_ids]
-            return self._bert.pooled_logits(hidden, pool, self.config.lexical_head, top_k)
+            return layers.pooled_logits(hidden, pool, self.config.lexical_head, top_k)
 
-        return output_of(self.config, hidden, self._project, bag_of_words)
+        with layers.autocast():
+            hidden = layers.hidden_states(input_ids, attention_mask)
+            return output_of(self.config, hidden, self._project, bag_of_words)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and other processes get the plain weights, and pack them again."""
@@ -107,12 +124,8 @@ class LeanEncoder(TextEncoder):
             self.config,
             self._backbone,
             self.name,
-            self._arithmetic,
+            self.precision,
         )
-
-    @property
-    def arithmetic(self) -> str:
-        return self._arithmetic
 
     @property
     def vocabulary_size(self) -> int:
@@ -134,11 +147,11 @@ class LeanEncoder(TextEncoder):
 
 
 def read_lean_encoder(
-    folder: Path, name: str, changes: Mapping[str, Any], arithmetic: str = "fp32"
+    folder: Path, name: str, changes: Mapping[str, Any], precision: str = "fp32"
 ) -> LeanEncoder | None:
     """The encoder of a checkpoint's folder; None if DupMAEEncoder has to read or refuse it.
 
-    changes: fields of DupMAEConfig that override the checkpoint's. arithmetic: fp32 or bf16.
+    changes: fields of DupMAEConfig that override the checkpoint's. precision: one of PRECISIONS.
     """
     try:
         backbone = json.loads((folder / "config.json").read_text("utf-8"))
@@ -166,7 +179,7 @@ def read_lean_encoder(
         max_length=min(config.max_length, room),
         query_max_length=min(config.query_max_length, room),
     )
-    return LeanEncoder(weights, projection, tokenizer, config, backbone, name, arithmetic)
+    return LeanEncoder(weights, projection, tokenizer, config, backbone, name, precision)
 
 
 def _is_plain(backbone: Mapping[str, Any]) -> bool:
