@@ -141,8 +141,8 @@ def say_truncated(counts: dict[str, Any], queries: int) -> None:
             else f"{counts['queries']:,} of {queries:,} queries were"
         )
         say(
-            f"{were} cut at {counts['query_max_length']} tokens; --query-length keeps more, as far as "
-            "the model reads"
+            f"{were} cut at {counts['query_max_length']} tokens; --query-length keeps more, as far "
+            "as the model reads"
         )
 
 

@@ -115,8 +115,8 @@ class EncoderInfo:
     def differences(self, other: EncoderInfo) -> list[str]:
         """The names of the fields that differ from ``other``'s and must not.
 
-        The name, the parts' weights and the largest weight change no vector. The length of queries is the searcher's
-        choice, like the query itself; documents do not depend on it.
+        The name, the parts' weights and the largest weight change no vector. The length of queries
+        is the searcher's choice, like the query itself; documents do not depend on it.
         """
         ignored = {"name", "dense_weight", "lexical_weight", "fitted_weights", "largest_weight"}
         ignored.add("query_max_length")

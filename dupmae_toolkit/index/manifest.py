@@ -94,9 +94,9 @@ class Manifest:
     changes of the index since it was built. ``scoring`` is None for an index that an earlier
     version of the toolkit built: it has only the plain score until it is compacted.
 
-    ``truncated`` and ``precision`` count all documents that were ever added, deleted ones too: those
-    that were cut (None: not known), and those encoded in each precision (``bf16``, ``fp32`` or
-    ``unknown``).
+    ``truncated`` and ``precision`` count all documents that were ever added, deleted ones too:
+    those that were cut (None: not known), and those encoded in each precision (``bf16``, ``fp32``
+    or ``unknown``).
     """
 
     encoder: EncoderInfo
