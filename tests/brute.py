@@ -17,7 +17,7 @@ MODES = ("dense", "lexical", "bm25", "hybrid")
 
 
 class BruteForce:
-    """Scores documents one by one; ``manifest`` gives the scale, BM25's settings and the weights."""
+    """Scores documents one by one. ``manifest``: scale, BM25's settings, weights."""
 
     def __init__(self, documents: Sequence[Document], encoder, manifest: Manifest) -> None:
         self.documents, self.encoder, self.manifest = documents, encoder, manifest

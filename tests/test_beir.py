@@ -110,7 +110,7 @@ def runs_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_runs_of_all_modes_and_their_metrics_are_written(done):
-    modes = ["dense", "lexical", "hybrid", "bm25"]
+    modes = ["dense", "lexical", "bm25", "hybrid", "lucene-bm25"]
     assert list(done.result.scores) == modes
     metrics = json.loads((done.output / "metrics.json").read_text())
     assert list(metrics) == [*modes, "about"]
@@ -147,15 +147,32 @@ def test_metadata_tells_how_each_run_came_about(done):
     hybrid = read_run(done.output / "toy.hybrid.trec").metadata
     assert (hybrid["dataset"], hybrid["split"], hybrid["mode"]) == ("toy", "test", "hybrid")
     assert hybrid["k"] == 1000
-    bm25 = read_run(done.output / "toy.bm25.trec").metadata
-    assert (bm25["k1"], bm25["b"]) == (0.9, 0.4)
+    for run in ("bm25", "lucene-bm25"):
+        told = read_run(done.output / f"toy.{run}.trec").metadata
+        told = told["bm25"] if run == "bm25" else told
+        assert (told["k1"], told["b"]) == (0.9, 0.4)
+    ours, theirs = (read_run(done.output / f"toy.{m}.trec") for m in ("bm25", "lucene-bm25"))
+    for topic in theirs:  # our impacts are rounded to 255ths, Lucene's lengths to a byte
+        scores = dict(zip(ours[topic].ids, ours[topic].scores.tolist(), strict=True))
+        assert set(scores) == set(theirs[topic].ids)
+        found = [scores[name] for name in theirs[topic].ids]
+        np.testing.assert_allclose(found, theirs[topic].scores, rtol=0.03)
 
 
 def test_a_second_call_uses_what_stands(source, done):
     before = state(done.output)
     encoder = Counting()
     (again,) = run_beir(source, encoder, done.output, BeirOptions(bm25=True))
-    assert again.reused == ["documents", "queries", "dense", "lexical", "hybrid", "bm25"]
+    assert again.reused == [
+        "documents",
+        "index",
+        "queries",
+        "dense",
+        "lexical",
+        "bm25",
+        "hybrid",
+        "lucene-bm25",
+    ]
     assert again.metrics() == done.result.metrics()
     assert encoder.encoded == 0
     after = state(done.output)
@@ -172,10 +189,10 @@ def test_another_split_k_or_fusion_does_only_what_is_new(source, tmp_path):
     assert encoder.encoded == 5
     assert set(read_run(output / "toy.hybrid.trec")) == {f"q{n}" for n in range(12, 17)}
     (deeper,) = run_beir(source, encoder, output, BeirOptions("train", k=20))
-    assert deeper.reused == ["documents", "queries", "index"]
+    assert deeper.reused == ["documents", "index", "queries"]
     assert len(read_run(output / "toy.dense.trec")["q12"]) == 20
     (fused,) = run_beir(source, encoder, output, BeirOptions("train", k=20, fusion=Fusion("rrf")))
-    assert fused.reused == ["documents", "queries", "dense", "lexical", "index"]
+    assert fused.reused == ["documents", "index", "queries", "dense", "lexical", "bm25"]
     assert encoder.encoded == 5
 
 
@@ -195,7 +212,7 @@ def test_a_run_that_was_changed_is_made_anew(source, tmp_path):
     path.write_text(path.read_text().replace("q0 ", "q9 ", 1))
     (output / "toy.lexical.trec.json").unlink()
     (again,) = run_beir(source, HashingEncoder(), output)
-    assert again.reused == ["documents", "queries", "index", "hybrid"]
+    assert again.reused == ["documents", "index", "queries", "bm25", "hybrid"]
     assert runs_of(output) == first
 
 
@@ -221,7 +238,7 @@ def test_another_encoder_or_other_texts_are_refused_and_change_nothing(source, d
     assert state(done.output) == before
 
 
-@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid", "bm25"])
+@pytest.mark.parametrize("mode", ["dense", "lexical", "bm25", "hybrid", "lucene-bm25"])
 def test_a_topic_that_is_a_document_is_no_answer_to_itself(tmp_path_factory, mode):
     folder = tmp_path_factory.getbasetemp() / "self-matches"
     if not folder.exists():
@@ -251,7 +268,7 @@ def test_of_several_data_sets_the_means_of_the_means_are_told(tmp_path):
     assert [result.dataset for result in results] == ["android", "english"]
     metrics = json.loads((tmp_path / "runs" / "metrics.json").read_text())
     one, two = (metrics["datasets"][name] for name in ("android", "english"))
-    for mode in ("dense", "lexical", "hybrid"):
+    for mode in ("dense", "lexical", "bm25", "hybrid"):
         for name, value in metrics[mode].items():
             assert value == pytest.approx((one[mode][name] + two[mode][name]) / 2)
     assert (tmp_path / "runs" / "english" / "english.hybrid.trec").exists()

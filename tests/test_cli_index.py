@@ -84,6 +84,7 @@ def test_info_tells_what_the_index_is(tmp_path, capsys) -> None:
             "documents": 50,
             "deleted": 0,
             "weights": json.loads(out)["segments"][0]["weights"],
+            "words": json.loads(out)["segments"][0]["words"],
             "faiss": "Flat",
         }
     ]

@@ -66,7 +66,7 @@ def test_a_question_gives_a_table_with_both_parts(dupmae):
     code, out, err = dupmae("parse a date")
     assert code == 0
     lines = [line.rstrip() for line in out.splitlines()]
-    assert lines[0].split()[:4] == ["score", "dense", "lexical", "id"]
+    assert lines[0].split()[:5] == ["score", "dense", "lexical", "bm25", "id"]
     assert lines[1].split()[0] == "1"
     assert "dates" in lines[1]
     assert "Dates [bold]" in out
@@ -104,7 +104,16 @@ def test_json_has_everything_and_is_alone_on_stdout(dupmae, index):
     assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
     assert [hit["score"] for hit in answer["hits"]] == [hit.score for hit in expected]
     assert answer["hits"][0]["text"] == "Parse a date from a string of text."
-    assert set(answer["hits"][0]) == {"rank", "id", "score", "dense", "lexical", "title", "text"}
+    assert set(answer["hits"][0]) == {
+        "rank",
+        "id",
+        "score",
+        "dense",
+        "lexical",
+        "bm25",
+        "title",
+        "text",
+    }
     assert answer["certificate"]["certified"]
     assert answer["fusion"]["method"] == "sum"
 
@@ -170,13 +179,22 @@ def test_a_split_takes_its_judged_queries(dupmae, tmp_path):
 
 
 def test_fusions_and_their_settings_reach_the_search(dupmae, queries, tmp_path):
-    settings = ["--fusion", "linear", "--weights", "0.9,0.1", "--norm", "z-score", "--depth", "20"]
+    settings = [
+        "--fusion",
+        "linear",
+        "--weights",
+        "0.8,0.1,0.1",
+        "--norm",
+        "z-score",
+        "--depth",
+        "20",
+    ]
     code, out, _ = dupmae(
         "--queries", queries, "--output", tmp_path / "run", *settings, "-k", 5, "--json"
     )
     assert code == 0
     story = json.loads(out)
-    assert story["fusion"]["weights"] == [0.9, 0.1]
+    assert story["fusion"]["weights"] == [0.8, 0.1, 0.1]
     assert story["fusion"]["normalisation"] == "z-score"
     assert (story["depth"], story["k"], story["topics"], story["hits"]) == (20, 5, 3, 15)
 
@@ -191,7 +209,10 @@ def test_fusions_and_their_settings_reach_the_search(dupmae, queries, tmp_path):
         ((), "or --queries"),
         (("date", "--mode", "both"), "hybrid"),
         (("date", "--fusion", "mean"), "rrf"),
-        (("date", "--weights", "1"), "1 given for 2 lists"),
+        (
+            ("date", "--weights", "1"),
+            "1 weights for the 3 parts of the score; give one each for dense",
+        ),
         (("date", "--weights", "a,b"), "such as"),
         (("date", "--norm", "min-max"), "use linear"),
         (("date", "--fusion", "rrf", "--exact"), "cannot be certified"),

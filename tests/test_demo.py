@@ -102,7 +102,7 @@ class TestRun:
         monkeypatch.setattr(demonstration, "read_docstrings", lambda progress: few)
 
     def test_measures_every_mode_and_bm25(self, first, few):
-        assert list(first.modes) == [*MODES, "bm25"]
+        assert list(first.modes) == [*MODES, "lucene-bm25"]
         for found in first.modes.values():
             assert list(found.measures) == ["nDCG@10", "R@100", "RR@10"]
             assert all(0 < value <= 1 for value in found.measures.values())
@@ -266,7 +266,7 @@ class TestCommand:
         assert "The 3 questions, of 5, with the best-graded hits. The table below" in out
         rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
         assert rows["mode"][1:4] == ["nDCG@10", "R@100", "RR@10"]
-        for mode in [*MODES, "BM25"]:
+        for mode in [*MODES, "Lucene's"]:
             assert all(0 <= float(value) <= 1 for value in rows[mode][-4:-1])
         assert "encoded by builtin in" in out
         assert "dupmae search --index indexes/demo" in out
@@ -281,7 +281,7 @@ class TestCommand:
         report = json.loads(out)
         assert (code, err) == (0, "")
         assert (report["index"], report["model"], report["questions"]) == ("here", "mine", 4)
-        assert report["modes"].keys() == {*MODES, "bm25"}
+        assert report["modes"].keys() == {*MODES, "lucene-bm25"}
         assert report["examples"][0]["hits"][0]["rank"] == 1
 
     def test_no_questions_are_refused_in_a_line(self, dupmae, tmp_path):

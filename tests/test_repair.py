@@ -38,8 +38,16 @@ TOPICS += [Query("copies", "the same"), Query("none", "nothing-known")]
 SEGMENT = "segments/000002"
 SOURCES = {"faiss/docid": "documents.parquet", "faiss/index": "the texts, encoded again"}
 SOURCES |= {
-    f"forward/impacts-{name}.npy": "the postings in lucene"
-    for name in ("data", "indices", "indptr", "shape")
+    f"forward/impacts-{name}": "the postings in lucene and the texts in documents.parquet"
+    for name in (
+        "data.npy",
+        "indices.npy",
+        "indptr.npy",
+        "shape.npy",
+        "words.txt",
+        "lengths.npy",
+        "frequencies.npy",
+    )
 }
 SOURCES |= {
     f"lucene/{name}": "forward/impacts and faiss/docid"
@@ -159,6 +167,8 @@ def test_a_whole_index_is_left_as_it_is(index: Path) -> None:
         ("forward/impacts-indices.npy", "lucene/segments_*"),
         ("forward/impacts-indptr.npy", "lucene/*.fdt"),
         ("forward/impacts-shape.npy", "lucene/*.si"),
+        ("forward/impacts-words.txt", "forward/impacts-lengths.npy"),
+        ("forward/impacts-frequencies.npy", "lucene/*.doc"),
     ],
 )
 def test_each_file_is_rebuilt_and_searches_are_the_same(
@@ -199,7 +209,7 @@ def test_damage_all_over_is_repaired_in_one_step(index: Path, expected: dict) ->
     assert done.removed == [f"{SEGMENT}/lucene/write.lock"]
     assert sources(done) == {
         "segments/000001/faiss/docid": "documents.parquet",
-        "segments/000001/forward/impacts": "the postings in lucene",
+        "segments/000001/forward/impacts": "the postings in lucene and the texts in documents.parquet",
         f"{SEGMENT}/faiss/docid": "documents.parquet",
         f"{SEGMENT}/lucene": "forward/impacts and documents.parquet",
     }
@@ -216,18 +226,31 @@ def parts(index: Path) -> list[tuple[str, Path]]:
     return [(str(p), p) for p in paths if p.is_file() and p.parent.name != "lucene"]
 
 
-def test_ids_and_impacts_come_from_lucene_where_only_it_is_left(
+def test_impacts_are_lost_where_texts_are_too_since_words_cannot_be_counted_again(
     index: Path, expected: dict
 ) -> None:
     texts = (index / SEGMENT / "documents.parquet").read_bytes()
-    for name in ("faiss/docid", "forward/impacts-indptr.npy", "documents.parquet"):
+    for name in ("forward/impacts-indptr.npy", "documents.parquet"):
+        flip(index / SEGMENT / name)
+    done = repair_index(index)
+    assert lost(done) == [f"{SEGMENT}/forward/impacts", f"{SEGMENT}/documents.parquet"]
+    assert "whose words could be counted again; restore either" in done.remaining[0].message
+    (index / SEGMENT / "documents.parquet").write_bytes(texts)
+    assert repair_index(index).whole
+    assert verify_index(index) == []
+    assert results(index) == expected
+
+
+def test_ids_come_from_lucene_where_only_it_is_left(index: Path, expected: dict) -> None:
+    texts = (index / SEGMENT / "documents.parquet").read_bytes()
+    for name in ("faiss/docid", "documents.parquet"):
         flip(index / SEGMENT / name)
     done = repair_index(index)
     assert lost(done) == ["segments/000003/documents.parquet"]
     assert "add its documents again with --replace (replace=True)" in done.remaining[0].message
     assert "; it held 14 documents, " in done.remaining[0].message
     assert "all its ids are in segments/000003/faiss/docid" in done.remaining[0].message
-    assert set(sources(done).values()) == {"lucene", "the postings in lucene"}
+    assert set(sources(done).values()) == {"lucene"}
     # What is damaged is kept, and is still damage.
     assert [problem.path for problem in verify_index(index)] == lost(done)
     (index / "segments/000003/documents.parquet").write_bytes(texts)

@@ -107,7 +107,7 @@ def test_a_stated_weight_that_gives_no_scale_is_refused_in_one_line(stated: floa
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "3", True, None, [3.0]])
 def test_a_checkpoint_states_a_number_or_nothing(bad: Any) -> None:
-    with pytest.raises(InputError, match="largest_weight .*: give 0 or a positive number"):
+    with pytest.raises(InputError, match=r"largest_weight .*: give 0 or a positive number"):
         DupMAEConfig(largest_weight=bad)
     assert DupMAEConfig.from_dict({"top_k": 5}).largest_weight == 0
     assert DupMAEConfig.from_dict({"largest_weight": 3}).largest_weight == 3
@@ -157,7 +157,7 @@ def test_the_built_in_encoder_states_what_hardly_any_text_exceeds(builtin: Any) 
     stated = json.loads((BUILTIN / "config.json").read_text())["dupmae"]["largest_weight"]
     assert builtin.info.largest_weight == stated > 0
     words = [token for token in builtin.vocabulary if token.isalpha()]
-    texts = random.Random(3).sample(words, 300) + ["zebra " * 60, "!!! ???", "日本語 текст"]
+    texts = [*random.Random(3).sample(words, 300), "zebra " * 60, "!!! ???", "日本語 текст"]
     texts += [" ".join(random.Random(n).choices(words, k=40)) for n in range(20)]
     largest = float(builtin.encode_documents(texts).lexical.data.max())
     assert stated / 2 < largest < stated
