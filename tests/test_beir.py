@@ -147,9 +147,9 @@ def test_metadata_tells_how_each_run_came_about(done):
     hybrid = read_run(done.output / "toy.hybrid.trec").metadata
     assert (hybrid["dataset"], hybrid["split"], hybrid["mode"]) == ("toy", "test", "hybrid")
     assert hybrid["k"] == 1000
-    for run in ("bm25", "lucene-bm25"):
-        told = read_run(done.output / f"toy.{run}.trec").metadata
-        told = told["bm25"] if run == "bm25" else told
+    for name in ("bm25", "lucene-bm25"):
+        told = read_run(done.output / f"toy.{name}.trec").metadata
+        told = told["bm25"] if name == "bm25" else told
         assert (told["k1"], told["b"]) == (0.9, 0.4)
     ours, theirs = (read_run(done.output / f"toy.{m}.trec") for m in ("bm25", "lucene-bm25"))
     for topic in theirs:  # our impacts are rounded to 255ths, Lucene's lengths to a byte

@@ -209,7 +209,7 @@ def test_damage_all_over_is_repaired_in_one_step(index: Path, expected: dict) ->
     assert done.removed == [f"{SEGMENT}/lucene/write.lock"]
     assert sources(done) == {
         "segments/000001/faiss/docid": "documents.parquet",
-        "segments/000001/forward/impacts": "the postings in lucene and the texts in documents.parquet",
+        "segments/000001/forward/impacts": SOURCES["forward/impacts-data.npy"],
         f"{SEGMENT}/faiss/docid": "documents.parquet",
         f"{SEGMENT}/lucene": "forward/impacts and documents.parquet",
     }
