@@ -37,7 +37,7 @@ class BruteForce:
         scoring = self.manifest.scoring
         with_token = (self.impacts > 0).sum(axis=0)
         idf = np.array([self.idf(frequency) for frequency in with_token])
-        mean = idf[with_token > 0].mean() if (with_token > 0).any() else 1.0
+        mean = float(idf @ with_token) / with_token.sum() if with_token.any() else 1.0
         return (idf / mean) ** scoring.idf_power
 
     def impact(self, counts: Counter, word: str) -> float:

@@ -74,9 +74,9 @@ class Frequencies:
 
     @functools.cached_property
     def mean_idf(self) -> float:
-        """The mean over the tokens that any document has; 1 where there are none."""
-        present = self.tokens[self.tokens > 0]
-        return float(self.idf(present).mean()) if len(present) else 1.0
+        """The mean over all postings of tokens, which additions change little; 1 if there are none."""
+        total = int(self.tokens.sum())
+        return float(self.idf(self.tokens) @ self.tokens) / total if total else 1.0
 
     def factors(self, power: float) -> np.ndarray:
         """(idf / mean idf) ^ ``power`` of each token, float64 [|V|]; kept for the last power."""
