@@ -61,7 +61,7 @@ def index(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build an index: dense vectors in FAISS; lexical ones, and BM25's words, in Lucene.
+    """Build an index: dense vectors in FAISS, lexical ones and words in Lucene.
 
     CORPUS is encoded first; ENCODED already is. The index is a folder: ask it questions with
     `dupmae search`, change it with `dupmae add` and `dupmae delete`.

@@ -221,5 +221,5 @@ def test_bash_completes_commands_options_and_choices(bash, tmp_path):
 
     assert complete("dupmae", "") == NAMES
     assert complete("dupmae", "search", "--mo") == ["--mode", "--model"]
-    assert complete("dupmae", "search", "--mode", "") == ["hybrid", "dense", "lexical"]
+    assert complete("dupmae", "search", "--mode", "") == ["hybrid", "dense", "lexical", "bm25"]
     assert complete("dupmae", "index", "no") == []  # bash goes on to names of files

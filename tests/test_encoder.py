@@ -360,7 +360,7 @@ def test_the_copy_cast_for_inference_changes_no_bit(family, monkeypatch):
     encoder = make_encoder(family, precision="bf16", dense_dim=8)
     without_lean_layers(monkeypatch)  # which would take BERT's place
     fast = encoder.encode_documents(TEXTS)
-    assert encoder._inference_copy.layers.lm is not encoder.lm
+    assert encoder._inference_copies[torch.bfloat16].layers.lm is not encoder.lm
     monkeypatch.setattr(encoder, "_layers", lambda: OwnLayers(encoder.lm))
     slow = encoder.encode_documents(TEXTS)
     assert (fast.dense == slow.dense).all()
@@ -373,7 +373,8 @@ def test_the_copy_cast_for_inference_follows_the_weights(lean, monkeypatch):
     if not lean:
         without_lean_layers(monkeypatch)
     encoder.encode_documents(TEXTS)
-    assert isinstance(encoder._inference_copy.layers, LeanBert) == lean
+    copies = encoder._inference_copies.values()
+    assert [isinstance(copy.layers, LeanBert) for copy in copies] == [lean]
 
     def changed():
         before = encoder.info.weights_sha256, encoder.encode_documents(TEXTS).dense
@@ -381,7 +382,7 @@ def test_the_copy_cast_for_inference_follows_the_weights(lean, monkeypatch):
         assert encoder.info.weights_sha256 != before[0]
         now = encoder.encode_documents(TEXTS).dense
         assert (now != before[1]).any()
-        encoder._inference_copy = None
+        encoder._inference_copies.clear()
         assert (encoder.encode_documents(TEXTS).dense == now).all()
 
     for change in (_step, _load_another, _replace_a_layer):

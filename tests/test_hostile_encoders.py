@@ -209,6 +209,7 @@ def test_vectors_of_nothing_and_of_any_size_are_indexed_and_searched(tmp_path, b
     index = HybridIndex.build(tmp_path / "ix", DOCUMENTS, encoder, faiss=faiss)
     stored = bend(HashingEncoder(SIZE, DIM).encode_documents([d.contents for d in DOCUMENTS]))
     query = bend(HashingEncoder(SIZE, DIM).encode_documents(["word1 word"], ["q"]))
+    query.texts = ["word1 word"]
     if stored.lexical.nnz and stored.lexical.data.max() > 1e30:
         with pytest.raises(DupMAEError, match="no finite number; the vectors are too large"):
             index.search_batch(query, mode="lexical")

@@ -107,13 +107,13 @@ class Manifest:
     segments: list[SegmentEntry]
     source: str = ""
     truncated: int | None = None
-    scale_source: str = FIRST_BUILD
-    precision: dict[str, int] = field(default_factory=dict)
     generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
     checksums: dict[str, dict[str, Any]] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     scoring: Scoring | None = None
+    scale_source: str = FIRST_BUILD
+    precision: dict[str, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

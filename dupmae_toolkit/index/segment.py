@@ -187,9 +187,9 @@ class Segment:
         """The length of each document, in words; zeros where they were not counted."""
         found = self._read(LENGTHS_FILE, read_lengths)
         if found is None:
-            return np.zeros(len(self.ids), np.int32)
-        if len(found) != len(self.ids):
-            raise self._refused(f"holds {len(found)} lengths for {len(self.ids)} documents")
+            return np.zeros(len(self.forward), np.int32)
+        if len(found) != len(self.forward):
+            raise self._refused(f"holds {len(found)} lengths for {len(self.forward)} documents")
         return found
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> Any:

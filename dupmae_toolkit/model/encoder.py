@@ -63,7 +63,11 @@ class DupMAEEncoder(nn.Module, TextEncoder):
             raise InputError(f"{name}: its tokenizer has no fast version; save one with it")
         self.lm = lm
         self.tokenizer = tokenizer
-        self.config = config
+        room = backbones.positions(lm)
+        self.config = config.but(
+            max_length=min(config.max_length, room),
+            query_max_length=min(config.query_max_length, room),
+        )
         self.name = name
         self.precision = precision
         hidden = lm.config.hidden_size
@@ -198,11 +202,6 @@ class DupMAEEncoder(nn.Module, TextEncoder):
                 f"{source}: has no masked-LM head, so it gives no lexical vector; name a masked "
                 "LM, train a head (fresh_head), or set lexical_head to none"
             )
-        room = backbones.positions(lm)
-        config = config.but(
-            max_length=min(config.max_length, room),
-            query_max_length=min(config.query_max_length, room),
-        )
         # A new projection is drawn at random: the same one each time.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
