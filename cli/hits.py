@@ -30,7 +30,7 @@ def print_table(query: str, hits: list[Hit], mode: str) -> None:
             text.append("\n")
         text.append(snippet(hit.text, query), style="not bold")
         cells: list[Any] = [str(hit.rank), f"{hit.score:.4f}"]
-        cells += [f"{getattr(hit, part):.4f}" for part in parts]
+        cells += [f"{getattr(hit, part):.3f}" for part in parts]
         # Text, not str: rich would read brackets in an id or a title as markup.
         table.add_row(*cells, Text(clean(hit.id)), text)
     Console().print(table)

@@ -16,7 +16,7 @@ from dupmae_cli.main import main
 from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.encoding import stream
 from dupmae_toolkit.encoding.stream import encode_corpus
-from dupmae_toolkit.index import rows
+from dupmae_toolkit.index import rows, updates
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.model import loading

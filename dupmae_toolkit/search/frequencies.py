@@ -74,7 +74,7 @@ class Frequencies:
 
     @functools.cached_property
     def mean_idf(self) -> float:
-        """The mean over all postings of tokens, which additions change little; 1 if there are none."""
+        """The mean over all postings of tokens, which additions change little; 1 without any."""
         total = int(self.tokens.sum())
         return float(self.idf(self.tokens) @ self.tokens) / total if total else 1.0
 
