@@ -367,11 +367,12 @@ def test_the_command_prints_a_table_of_modes(command, source, done):
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
     assert rows[0] == ["mode", "nDCG@10", "R@100", "RR@10", "AP@1000"]
-    assert [row[0] for row in rows[1:]] == ["dense", "lexical", "hybrid", "bm25"]
+    modes = ["dense", "lexical", "bm25", "hybrid", "lucene-bm25"]
+    assert [row[0] for row in rows[1:]] == modes
     value = done.result.scores["hybrid"].means["nDCG@10"]
-    assert rows[3][1] == f"{value:.4f}"
+    assert rows[4][1] == f"{value:.4f}"
     assert "40 documents, 12 topics" in err
-    assert "reused: documents, queries, dense" in err
+    assert "reused: documents, index, queries, dense" in err
 
 
 def test_the_command_prints_one_json_document(command, source, done):
