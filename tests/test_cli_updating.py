@@ -91,7 +91,12 @@ def test_documents_are_added_replaced_deleted_and_found(tmp_path, index, words, 
     more = write(tmp_path / "more.jsonl", {"new": question, "newer": words[22]})
     code, out, err = run(capsys, "add", more, "--index", index)
     assert (code, out) == (0, "")
-    assert err.strip() == f"{index}: 2 added; 14 documents, change 1"
+    assert err.startswith(
+        f"{index}: 2 added; 14 documents, change 1; added: mean error of a weight "
+    )
+    # The documents of the build are those that the scale comes from, and there is headroom.
+    error = Manifest.load(index).segments[-1].error
+    assert err.endswith(f", 0 of {error.weights:,} weights clipped\n")
     assert set(found(capsys, index, question)) == {f"d{n}" for n in range(12)} | {"new", "newer"}
 
     changed = write(tmp_path / "changed.jsonl", {"new": words[3], "d0": question})
@@ -102,6 +107,7 @@ def test_documents_are_added_replaced_deleted_and_found(tmp_path, index, words, 
     done = json.loads(out)
     assert (done["index"], done["added"], done["replaced"]) == (str(index), 2, 2)
     assert (done["documents"], done["generation"]) == (14, Manifest.load(index).generation)
+    assert done["impacts"]["error"].keys() == error.to_dict().keys()
     hits = json.loads(run(capsys, "search", "--index", index, "--json", question)[1])["hits"]
     assert {hit["id"]: hit["text"] for hit in hits}["d0"] == question
 
