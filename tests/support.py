@@ -22,7 +22,9 @@ class HashingEncoder:
     It needs no torch, so that tests of index and search run in milliseconds.
     """
 
-    def __init__(self, size: int = 512, dim: int = 16, name: str = "hashing") -> None:
+    def __init__(
+        self, size: int = 512, dim: int = 16, name: str = "hashing", largest_weight: float = 0.0
+    ) -> None:
         self.vocabulary = [f"t{i}" for i in range(size)]
         self._directions = np.random.default_rng(7).normal(size=(size, dim)).astype(np.float32)
         self.info = EncoderInfo(
@@ -31,6 +33,7 @@ class HashingEncoder:
             vocabulary_sha256=sha256_lines(self.vocabulary),
             vocabulary_size=size,
             dense_dim=dim,
+            largest_weight=largest_weight,
         )
 
     def encode_documents(self, texts: list[str], ids: list[str] | None = None) -> Representations:

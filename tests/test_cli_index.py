@@ -77,6 +77,7 @@ def test_info_tells_what_the_index_is(tmp_path, capsys) -> None:
     assert code == 0
     for part in ("50", "hashing: 16 dimensions, 512 terms", "FAISS Flat", "000001 (50)", "lucene"):
         assert part in out
+    assert "(the scale of the first build)" in out
     code, out, _ = run(capsys, "info", "--index", tmp_path / "index", "--json")
     assert json.loads(out)["segments"] == [
         {

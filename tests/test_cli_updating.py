@@ -16,7 +16,7 @@ from dupmae_cli.main import main
 from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.encoding import stream
 from dupmae_toolkit.encoding.stream import encode_corpus
-from dupmae_toolkit.index import rows, updates
+from dupmae_toolkit.index import build, updates
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.model import loading
@@ -92,9 +92,11 @@ def test_documents_are_added_replaced_deleted_and_found(tmp_path, index, words, 
     code, out, err = run(capsys, "add", more, "--index", index)
     assert (code, out) == (0, "")
     assert err.startswith(
-        f"{index}: 2 added; 14 documents, change 1; added: mean error of a weight"
+        f"{index}: 2 added; 14 documents, change 1; added: mean error of a weight "
     )
-    assert err.strip().endswith("weights clipped")
+    # The documents of the build are those that the scale comes from, and there is headroom.
+    error = Manifest.load(index).segments[-1].error
+    assert err.endswith(f", 0 of {error.weights:,} weights clipped\n")
     assert set(found(capsys, index, question)) == {f"d{n}" for n in range(12)} | {"new", "newer"}
 
     changed = write(tmp_path / "changed.jsonl", {"new": words[3], "d0": question})
@@ -105,6 +107,7 @@ def test_documents_are_added_replaced_deleted_and_found(tmp_path, index, words, 
     done = json.loads(out)
     assert (done["index"], done["added"], done["replaced"]) == (str(index), 2, 2)
     assert (done["documents"], done["generation"]) == (14, Manifest.load(index).generation)
+    assert done["impacts"]["error"].keys() == error.to_dict().keys()
     hits = json.loads(run(capsys, "search", "--index", index, "--json", question)[1])["hits"]
     assert {hit["id"]: hit["text"] for hit in hits}["d0"] == question
 
@@ -223,7 +226,7 @@ def test_ctrl_c_says_what_stands_and_the_same_command_goes_on(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    after = {"add": (rows, "quantize"), "index": (rows, "quantize")}
+    after = {"add": (updates, "quantize"), "index": (build, "quantize")}
     before = [(encoder, "encode_documents") for encoder in (TextEncoder, LeanEncoder)]
     with monkeypatch.context() as patch:
         for step in [after.get(command, (stream, "_complete"))] if encoded else before:

@@ -30,7 +30,7 @@ PATHS = ["../x", "/etc/passwd", "a/../../x", "..", ".", "", "a\\b", "C:x", "a\0b
 
 def values() -> dict[str, Any]:
     entry = SegmentEntry("000001", 10, 50, dead=2, deletions="deletions/000001-1.npy")
-    manifest = Manifest(INFO, 77.0, 255, "Flat", 10, [entry], "notes", 2, 1)
+    manifest = Manifest(INFO, 77.0, 255, "Flat", 10, [entry], "notes", 2, generation=1)
     manifest.checksums = {"vocabulary.json": {"sha256": "1" * 64, "bytes": 9}}
     return manifest.to_dict()
 
@@ -78,10 +78,12 @@ def test_checksums_of_files_outside_of_the_index_are_refused(tmp_path, path):
         *("segments/0/error/mean_absolute", "segments/0/faiss_spec", "faiss/spec", "checksums"),
         *("encoder/vocabulary_size", "encoder/dense_dim", "encoder/max_length", "encoder/name"),
         *("encoder/dense_weight", "encoder/normalize", "checksums/vocabulary.json/bytes"),
+        *("encoder/largest_weight", "impacts/scale_source"),
     ],
 )
 def test_numbers_that_are_none_are_refused_in_one_line(tmp_path, key, value):
     good = {"impacts/scale": [1.5], "segments/0/error/mean_absolute": [1.5]}
+    good |= {"encoder/largest_weight": [1.5]}
     good |= {"encoder/dense_weight": [1.5], "encoder/normalize": [True], "encoder/name": ["5"]}
     good |= {
         "segments/0/faiss_spec": ["5"],

@@ -26,7 +26,7 @@ def rows(*values: list[float]) -> csr_matrix:
 
 def test_the_largest_weight_becomes_the_largest_impact() -> None:
     lexical = rows([0, 0.5, 2.0], [1.0, 0, 0])
-    scale = calibrate(lexical)
+    scale = calibrate(lexical, largest_weight=2.0)
     assert scale == 127.5
     impacts, error = quantize(lexical, scale)
     assert impacts.toarray().tolist() == [[0, 64, 255], [128, 0, 0]]
@@ -95,7 +95,7 @@ def test_weights_that_are_none_are_refused(bad: float) -> None:
     ("largest", "kind"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16)]
 )
 def test_the_impacts_take_no_more_bytes_than_they_need(largest: int, kind: type) -> None:
-    impacts, _ = quantize(rows([3.0]), calibrate(rows([3.0]), largest), largest)
+    impacts, _ = quantize(rows([3.0]), calibrate(rows([3.0]), largest, 3.0), largest)
     assert impacts.data.dtype == kind
     assert impacts.data.tolist() == [largest]
 

@@ -16,7 +16,7 @@ from dupmae_toolkit import Document, HybridIndex, Query
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import BusyError, DupMAEError, EncoderMismatchError, InputError
-from dupmae_toolkit.index import build, updates
+from dupmae_toolkit.index import updates
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
@@ -27,7 +27,8 @@ from tests.support import HashingEncoder
 
 pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
 
-ENCODER = HashingEncoder(size=128, dim=8)
+#: Its largest weight is above that of all documents here.
+ENCODER = HashingEncoder(size=128, dim=8, largest_weight=4.0)
 WORDS = [f"word{i}" for i in range(150)]
 TOPICS = [Query(f"q{i}", " ".join(random.Random(i).choices(WORDS, k=5))) for i in range(6)]
 TOPICS += [Query("copies", "the very same words"), Query("none", "nothing-known-at-all")]
@@ -68,13 +69,11 @@ def results(index: HybridIndex) -> dict:
 def same_as_built_at_once(index: HybridIndex, documents: dict[str, Document], folder: Path) -> None:
     """Ids and scores of every search, and titles and texts, to the last bit.
 
-    The index built at once has the same scale and mean length; after compacting, that is the mean
-    length of its own documents.
+    The scale is the encoder's. The index built at once has the same mean length; after compacting,
+    that is the mean length of its own documents.
     """
-    scale, mean = index.manifest.scale, index.manifest.bm25.mean_length
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "calibrate", lambda *_: scale)
-        fresh = HybridIndex.build(folder, list(documents.values()), ENCODER, mean_length=mean)
+    mean = index.manifest.bm25.mean_length
+    fresh = HybridIndex.build(folder, list(documents.values()), ENCODER, mean_length=mean)
     assert len(index) == len(fresh) == len(documents)
     assert results(index) == results(fresh)
     for hit in index.search(TOPICS[0].text, k=5):
@@ -248,8 +247,9 @@ def test_additions_too_small_for_the_spec_are_searched_one_by_one(tmp_path):
 
 def test_a_heavier_weight_than_any_before_is_clipped_and_counted(tmp_path):
     light = [Document(f"a{n}", "", f"word{n} word{n + 1}") for n in range(8)]
-    index = HybridIndex.build(tmp_path / "index", light, ENCODER)
-    index.add([Document("heavy", "", "word3 " * 50)])
+    silent = HashingEncoder(size=128, dim=8)
+    index = HybridIndex.build(tmp_path / "index", light, silent)
+    assert index.add([Document("heavy", "", "word3 " * 50)]).error.clipped == 1
     assert index.manifest.segments[-1].error.clipped == 1
     assert index.search("word3", mode="lexical")[0].id == "heavy"
 
