@@ -16,7 +16,7 @@ from dupmae_cli.main import main
 from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.encoding import stream
 from dupmae_toolkit.encoding.stream import encode_corpus
-from dupmae_toolkit.index import build, updates
+from dupmae_toolkit.index import rows, updates
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.model import loading
@@ -226,7 +226,7 @@ def test_ctrl_c_says_what_stands_and_the_same_command_goes_on(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    after = {"add": (updates, "quantize"), "index": (build, "quantize")}
+    after = {"add": (rows, "quantize"), "index": (rows, "quantize")}
     before = [(encoder, "encode_documents") for encoder in (TextEncoder, LeanEncoder)]
     with monkeypatch.context() as patch:
         for step in [after.get(command, (stream, "_complete"))] if encoded else before:
