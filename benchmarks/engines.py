@@ -38,7 +38,7 @@ def measure(folder: Path, sizes: Sizes) -> list[Row]:
 
 def ours(collection: Collection, k: int) -> Any:
     """A lexical run: exact scores, ties by id."""
-    return collection.index.search_batch(collection.queries, k, mode="lexical", depth=k)
+    return collection.index.search_batch(collection.queries, k, mode="lexical", depth=k, plain=True)
 
 
 def recall(collection: Collection, found: list[np.ndarray], k: int) -> float:

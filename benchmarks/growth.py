@@ -96,7 +96,7 @@ def search(folder: Path, topics: int) -> dict[str, Any]:
     queries = [synthetic.one(batch, number) for number in range(topics)]
 
     def ask(number: int, exact: bool = False) -> Any:
-        return index.search_batch(queries[number], K, exact=exact)
+        return index.search_batch(queries[number], K, exact=exact, plain=True)
 
     (runs,), (seconds,) = each_in_turn(topics, ask)
     resident = resident_mib()

@@ -33,14 +33,14 @@ def _row(collection: Collection, work: str, k: int) -> Row:
     threads = os.cpu_count() or 1
 
     def ours():
-        return collection.index.search_batch(collection.queries, k)
+        return collection.index.search_batch(collection.queries, k, plain=True)
 
     def theirs():
         return peer.batch_search(
             names, names, k0=k, k=k, threads=threads, alpha=w_lexical / w_dense
         )
 
-    collection.index.search_batch(collection.one(0), k)
+    collection.index.search_batch(collection.one(0), k, plain=True)
     peer.batch_search(names[:1], names[:1], k0=k, k=k, alpha=w_lexical / w_dense)
     (run, hits), (ours_s, theirs_s) = in_turns(2, ours, theirs)
     rankings = {

@@ -57,7 +57,7 @@ def _row(collection: Collection, work: str, peer: str, search: Search, fusion: s
 
     def ours(number: int) -> list[int]:
         query = queries[number]
-        run = collection.index.search_batch(query, K, fusion=fusion, depth=DEPTH)
+        run = collection.index.search_batch(query, K, fusion=fusion, depth=DEPTH, plain=True)
         return collection.rows(run[query.ids[0]].ids).tolist()
 
     (mine, theirs), seconds = each_in_turn(count, ours, search)

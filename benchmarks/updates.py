@@ -130,7 +130,9 @@ def _searches(
     """The median time of a query after the additions, against the index built at once."""
 
     def asking(index: HybridIndex) -> Callable[[int], Any]:
-        return lambda number: index.search_batch(synthetic.one(queries, number), k, mode)
+        return lambda number: index.search_batch(
+            synthetic.one(queries, number), k, mode, plain=True
+        )
 
     found, seconds = each_in_turn(len(queries), *map(asking, states.values()))
     runs = dict(zip(states, found, strict=True))

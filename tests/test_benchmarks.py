@@ -402,7 +402,7 @@ def test_a_small_collection_grows_and_is_searched_exactly(tmp_path):
     found = growth.search(tmp_path / "index", 4)
     assert (found["same_as_exact"], found["proven"]) == (4, 4)
     collection = Collection.build(tmp_path / "other", 60, 4)
-    run = collection.index.search_batch(collection.queries, 20)
+    run = collection.index.search_batch(collection.queries, 20, plain=True)
     assert quality(collection, run.topics, 20) == (1.0, 1.0)
     lexical = engines.ours(collection, 10)
     assert engines.recall(collection, engines._rows(collection, lexical), 10) == 1.0

@@ -176,7 +176,7 @@ def test_the_commands_lead_from_texts_to_a_measured_encoder(checkout):
             main(words)
         assert stopped.value.code == 0, words
     metrics = json.loads((checkout / "runs" / "stage3" / "metrics.json").read_text())
-    assert set(metrics) == {"dense", "lexical", "hybrid", "bm25", "about"}
+    assert set(metrics) == {"dense", "lexical", "bm25", "hybrid", "lucene-bm25", "about"}
     scored = [json.loads(line) for line in (checkout / "trained" / "scored.jsonl").open()]
     assert len(scored) == 24
     assert all(len(line["negatives"]) == 23 for line in scored)

@@ -23,6 +23,7 @@ from dupmae_toolkit.index.lucene import write_lucene
 from dupmae_toolkit.index.manifest import Manifest, checksums
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.updates import delete_documents
+from dupmae_toolkit.index.vocabulary import word_terms
 from tests.index_support import encode
 from tests.support import HashingEncoder
 
@@ -183,7 +184,8 @@ def test_a_lucene_index_of_other_documents_is_found(index: Path) -> None:
     ids, impacts = part.ids, csr_matrix(part.forward.impacts, copy=True)
     part.lucene.close()
     shutil.rmtree(index / SEGMENT / "lucene")
-    write_lucene(index / SEGMENT / "lucene", ids, impacts[::-1], VOCABULARY)
+    terms = [*VOCABULARY, *word_terms(part.words)]
+    write_lucene(index / SEGMENT / "lucene", ids, impacts[::-1], terms)
     sign(index)
     (problem,) = verify_index(index)
     assert "impacts of 20 documents differ" in problem.message
