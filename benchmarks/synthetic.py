@@ -69,6 +69,7 @@ class Ready:
             # A lexical score is a sum of whole numbers, some tens of thousands.
             dense_weight=20_000.0,
             lexical_weight=1.0,
+            largest_weight=255.0,  # so that impacts are the weights
         )
 
     def encode_documents(self, texts: list[str], ids: list[str] | None = None) -> Representations:
