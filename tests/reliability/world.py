@@ -99,7 +99,7 @@ def wrong_answers(index: HybridIndex, documents: Contents, k: int = 10) -> list[
     wrong = []
     for mode in MODES:
         for question in QUESTIONS:
-            hits = index.search(question, k, mode, exact=True)
+            hits = index.search(question, k, mode, exact=True, plain=True)
             expected = oracle.top(question, mode, k)
             ids = [name for name, _ in expected]
             if [hit.id for hit in hits] != ids:
@@ -113,7 +113,7 @@ def wrong_answers(index: HybridIndex, documents: Contents, k: int = 10) -> list[
 
 def answers(index: HybridIndex, mode: str, k: int = 10) -> list[list[tuple]]:
     """Everything that the searches in one mode return."""
-    found = index.search(QUESTIONS, k, mode)
+    found = index.search(QUESTIONS, k, mode, plain=True)
     return [[(hit.id, hit.score, hit.title, hit.text) for hit in hits] for hits in found]
 
 
