@@ -114,6 +114,7 @@ def beir(
         encoder = load_encoder(
             model, device=device, precision=precision.value, query_max_length=query_length
         )
+        console.say_no_room(query_length, encoder.info.query_max_length, model)
         results = run_beir(
             dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar
         )
@@ -138,7 +139,10 @@ def _summary(result: BeirResult) -> str:
     if counts["documents"]:
         line += f"; {counts['documents']:,} documents cut at {counts['max_length']} tokens"
     if counts["queries"]:
-        line += f"; {counts['queries']:,} queries cut at {counts['query_max_length']}"
+        line += (
+            f"; {counts['queries']:,} of {topics:,} queries cut at {counts['query_max_length']} "
+            "(--query-length)"
+        )
     if result.reused:
         line += f"; reused: {', '.join(result.reused)}"
     return line

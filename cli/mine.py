@@ -18,6 +18,7 @@ from dupmae_cli.options import (
     Mode,
     Precision,
     PrecisionOption,
+    QueryLengthOption,
     SkipInvalidOption,
     model_option,
     split_option,
@@ -130,6 +131,7 @@ def mine(
     keep_bare: Annotated[
         bool, typer.Option("--keep-bare", help="Also write queries that have no negatives.")
     ] = False,
+    query_length: QueryLengthOption = None,
     model: Annotated[str | None, model_option("the one that --index names, else builtin")] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
@@ -188,8 +190,10 @@ def mine(
         keep_bare=keep_bare,
     )
     _check(corpus, index, split, queries, qrels, pairs)
-    if run is not None and (weights or mode != Mode.HYBRID or model):
-        raise InputError("--run replaces the search; leave out --mode, --weights and --model")
+    if run is not None and (weights or mode != Mode.HYBRID or model or query_length is not None):
+        raise InputError(
+            "--run replaces the search; leave out --mode, --weights, --model and --query-length"
+        )
     fusion = Fusion("sum", parse_weights(weights))
     if weights is not None and mode != Mode.HYBRID:
         raise InputError(f"--weights is for mode hybrid, not for mode {mode.value}; leave it out")
@@ -199,7 +203,17 @@ def mine(
         output,
         options,
         TopicOptions(queries, qrels, split or SPLIT, grade, pairs),
-        CandidateOptions(index, run, depth, mode.value, fusion, model, device, precision.value),
+        CandidateOptions(
+            index,
+            run,
+            depth,
+            mode.value,
+            fusion,
+            model,
+            device,
+            precision.value,
+            query_max_length=query_length,
+        ),
         teacher_run=teacher_run,
         skip_invalid=skip_invalid,
         progress=console.bar,

@@ -100,7 +100,11 @@ DeviceOption = Annotated[
 ]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", help="auto: bf16 where it is faster on this hardware, else fp32."),
+    typer.Option(
+        "--precision",
+        help="auto: bf16 where it is faster on this hardware, else fp32; queries always in fp32. "
+        "In bf16 a text's vectors depend a little on the texts encoded with it.",
+    ),
 ]
 MaxLengthOption = Annotated[
     int | None,
@@ -114,7 +118,8 @@ QueryLengthOption = Annotated[
     int | None,
     typer.Option(
         "--query-length",
-        help="Tokens to keep of each query, special tokens included; the rest is cut off.",
+        help="Tokens to keep of each query, special tokens included; the rest is cut off. Any "
+        "length suits any index.",
         show_default="the index's or model's",
     ),
 ]

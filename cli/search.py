@@ -112,6 +112,7 @@ def search(
 
       dupmae search --index lucene-index.impact --model my-model "an index of stock Pyserini"
     """
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.interop.pyserini_index import open_searcher
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
@@ -134,6 +135,11 @@ def search(
     fuses = how != Fusion(rrf_k=rrf_k) or depth is not None
     if mode is not None:
         _check_fuses(mode.value, fuses)
+    if query_length is not None and queries is not None and EncodedCorpus.is_one(queries):
+        raise InputError(
+            f"{queries}: holds encoded queries; leave out --query-length, or encode them again "
+            "with another --max-length"
+        )
     opened = open_searcher(
         index, model, device=device, precision=precision.value, query_max_length=query_length
     )
@@ -142,11 +148,11 @@ def search(
     hits = k if k is not None else (10 if query is not None else 1000)
     request = opened.request(hits, chosen, how, depth, exact, plain, idf_power)
     if query is not None:
-        _search_one(opened, query, request, json)
+        _search_one(opened, query, request, query_length, json)
         return
     assert queries is not None
     assert output is not None
-    _search_many(opened, queries, split, request, output, tag, json)
+    _search_many(opened, queries, split, request, output, tag, query_length, json)
 
 
 def _check_fuses(mode: str, fuses: bool) -> None:
@@ -159,7 +165,9 @@ def _check_fuses(mode: str, fuses: bool) -> None:
         )
 
 
-def _search_one(index: Searcher, query: str, request: Request, json: bool) -> None:
+def _search_one(
+    index: Searcher, query: str, request: Request, query_length: int | None, json: bool
+) -> None:
     from dupmae_toolkit.records import Query
 
     found = index.answers([Query("0", query)], request)
@@ -167,6 +175,7 @@ def _search_one(index: Searcher, query: str, request: Request, json: bool) -> No
     hits = index.hits(answer)
     proven = answer.certificate.certified
     about = index.described(found, request)
+    _say_no_room(query_length, about)
     if json:
         console.print_json(
             {
@@ -210,6 +219,7 @@ def _search_many(
     request: Request,
     output: Path,
     tag: str | None,
+    query_length: int | None,
     json: bool,
 ) -> None:
     from dupmae_toolkit.collection.opening import read_queries
@@ -218,7 +228,9 @@ def _search_many(
     from dupmae_toolkit.errors import InputError
 
     topics: Any
+    way_out = console.LONGER_QUERIES
     if EncodedCorpus.is_one(source):
+        way_out = "encode them again with a larger --max-length"
         if split is not None:
             raise InputError(f"{source}: holds encoded queries; --split goes with a BEIR data set")
         topics = EncodedCorpus.open(source)
@@ -228,9 +240,19 @@ def _search_many(
     run.metadata["queries"] = source
     run.metadata["split"] = split
     write_run(run, output)
+    _say_no_room(query_length, run.metadata)
     report_run(run, output, {"mode": request.mode}, json)
+    counts = run.metadata["truncated"]
     if not json:
-        console.say_truncated(run.metadata["truncated"], len(run))
+        console.say_truncated(counts, len(run), way_out)
+    if counts["documents"] and not json:
+        console.say(f"{counts['documents']:,} documents were cut at {counts['max_length']} tokens")
+
+
+def _say_no_room(query_length: int | None, about: dict[str, Any]) -> None:
+    """about: how the queries were searched, as in a run's metadata."""
+    kept, encoder = about["truncated"]["query_max_length"], about["encoder"]
+    console.say_no_room(query_length, kept, encoder["name"] if encoder else "the model")
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def test_the_encoder_uses_it_and_gives_transformers_vectors(monkeypatch, precisi
     assert type(lean_copy(encoder)) is lean_bf16.LEAN[precision]
     ours = encoder.encode_documents(TEXTS)
     monkeypatch.setattr(LeanBert, "of", classmethod(lambda cls, lm: None))
-    encoder._inference_copy = None
+    encoder._inference_copies.clear()
     theirs = encoder.encode_documents(TEXTS)
     assert abs(ours.dense - theirs.dense).max() < room
     assert abs(ours.lexical - theirs.lexical).max() < room
@@ -288,7 +288,7 @@ def test_it_follows_the_weights_and_steps_aside_for_a_hook_that_comes_later():
     after = encoder.encode_documents(TEXTS).dense
     assert abs(after - before).max() > 1e-4
     fresh = copy.deepcopy(encoder)
-    fresh._inference_copy = None
+    fresh._inference_copies.clear()
     assert (fresh.encode_documents(TEXTS).dense == after).all()
     heard = []
     encoder.lm.bert.encoder.layer[0].register_forward_hook(lambda *_: heard.append(1))

@@ -56,6 +56,7 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         name: str = "unnamed",
         precision: str = "auto",
     ) -> None:
+        """Lengths in ``config`` are limited to the backbone's positions."""
         super().__init__()
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r}: choose one of {list(PRECISIONS)}")
@@ -185,9 +186,8 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         queries in float32; ``fp32`` and ``bf16`` compute both in one. In bf16 a text's vectors
         depend a little on the texts beside it.
         fresh_head: give a checkpoint without a masked-LM head a new one, to be trained.
-        changes: fields of DupMAEConfig that override the checkpoint's (``top_k=128``, …). Lengths
-        are limited to the backbone's positions. A new ``dense_dim`` above 0 gives a new
-        projection, to be trained.
+        changes: fields of DupMAEConfig that override the checkpoint's (``top_k=128``, …). A new
+        ``dense_dim`` above 0 gives a new projection, to be trained.
         Raises InputError for a source that is missing, partial, or has no lexical head.
         """
         folder, name = named_folder(source)

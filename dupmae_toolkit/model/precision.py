@@ -1,8 +1,8 @@
 """Decides whether products on a device are computed in bf16.
 
-In bf16 a text's vectors depend a little on the texts beside it in a batch: they decide the order
-of additions, and a rounding is thousands of times as large as in float32. So ``auto`` computes
-queries in float32, where a query has the same scores alone and in a file of queries.
+The texts in a batch decide the order of additions, and so the roundings: a text's vectors depend on
+its company. In bf16 a rounding is 65,536 times as large as in float32. So ``auto`` computes queries
+in float32, where a query has the same scores alone and in a file of queries.
 """
 
 from __future__ import annotations
