@@ -69,6 +69,29 @@ def test_checksums_of_files_outside_of_the_index_are_refused(tmp_path, path):
         load(tmp_path, changed("checksums", {path: {"sha256": "1" * 64, "bytes": 9}}))
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            5,
+            "fp32",
+            ["fp32"],
+            [[]],
+            {"BF16": 1},
+            {"": 1},
+            {"a b": 1},
+            {"x" * 17: 1},
+            {"\ud800": 1},
+        ),
+        *({"fp32": n} for n in (None, "5", -1, 1.5, float("nan"), float("inf"), HUGE, True, [])),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_counts_of_precisions_that_cannot_be_are_refused(tmp_path, value):
+    with pytest.raises(InputError, match="not the manifest of an index"):
+        load(tmp_path, changed("precision", value))
+
+
 @pytest.mark.parametrize("value", [None, "5", -1, 1.5, float("nan"), float("inf"), HUGE, True, []])
 @pytest.mark.parametrize(
     "key",
