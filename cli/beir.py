@@ -141,7 +141,7 @@ def _summary(result: BeirResult) -> str:
     if counts["queries"]:
         line += (
             f"; {counts['queries']:,} of {topics:,} queries cut at {counts['query_max_length']} "
-            "(--query-length)"
+            "tokens (--query-length)"
         )
     if result.reused:
         line += f"; reused: {', '.join(result.reused)}"
