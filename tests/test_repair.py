@@ -36,17 +36,17 @@ TOPICS += [Query("copies", "the same"), Query("none", "nothing-known")]
 SEGMENT = "segments/000002"
 SOURCES = {"faiss/docid": "documents.parquet", "faiss/index": "the texts, encoded again"}
 SOURCES |= {
-    f"forward/impacts-{name}": "the postings in lucene and the texts in documents.parquet"
+    f"forward/impacts-{name}": "the postings in lucene"
     for name in (
         "data.npy",
         "indices.npy",
         "indptr.npy",
         "shape.npy",
         "words.txt",
-        "lengths.npy",
         "frequencies.npy",
     )
 }
+SOURCES["forward/impacts-lengths.npy"] = "documents.parquet"
 SOURCES |= {
     f"lucene/{name}": "forward/impacts and faiss/docid"
     for name in ("*.doc", "segments_*", "*.fdt", "*.si")
@@ -103,7 +103,7 @@ def results(index: Path, *, exact_only: bool = False) -> dict:
     """Ids and scores in every mode, and the documents, to the last bit."""
     found = {}
     with contextlib.closing(HybridIndex.open(index, ENCODER)) as opened:
-        for mode in ("dense", "lexical", "hybrid"):
+        for mode in ("dense", "lexical", "bm25", "hybrid"):
             for exact in (True,) if exact_only else (False, True):
                 run = opened.search_batch(TOPICS, 20, mode, exact=exact)
                 for topic in TOPICS:
@@ -224,14 +224,35 @@ def parts(index: Path) -> list[tuple[str, Path]]:
     return [(str(p), p) for p in paths if p.is_file() and p.parent.name != "lucene"]
 
 
-def test_impacts_are_lost_where_texts_are_too_since_words_cannot_be_counted_again(
+@pytest.mark.parametrize("name", ["indptr.npy", "words.txt"])
+def test_impacts_come_from_lucene_where_texts_are_lost(
+    index: Path, expected: dict, name: str
+) -> None:
+    texts = (index / SEGMENT / "documents.parquet").read_bytes()
+    stored = {p.name: p.read_bytes() for p in (index / SEGMENT / "forward").iterdir()}
+    for each in (f"forward/impacts-{name}", "documents.parquet"):
+        flip(index / SEGMENT / each)
+    done = repair_index(index)
+    assert lost(done) == ["segments/000003/documents.parquet"]
+    assert sources(done) == {f"{SEGMENT}/forward/impacts": "the postings in lucene"}
+    new = index / "segments/000003"
+    assert {p.name: p.read_bytes() for p in (new / "forward").iterdir()} == stored
+    (new / "documents.parquet").write_bytes(texts)
+    assert verify_index(index) == []
+    assert results(index) == expected
+
+
+def test_lengths_are_lost_where_texts_are_too_since_words_cannot_be_counted_again(
     index: Path, expected: dict
 ) -> None:
     texts = (index / SEGMENT / "documents.parquet").read_bytes()
-    for name in ("forward/impacts-indptr.npy", "documents.parquet"):
+    for name in ("forward/impacts-lengths.npy", "documents.parquet"):
         flip(index / SEGMENT / name)
     done = repair_index(index)
-    assert lost(done) == [f"{SEGMENT}/forward/impacts", f"{SEGMENT}/documents.parquet"]
+    assert lost(done) == [
+        f"{SEGMENT}/forward/impacts-lengths.npy",
+        f"{SEGMENT}/documents.parquet",
+    ]
     assert "whose words could be counted again; restore either" in done.remaining[0].message
     (index / SEGMENT / "documents.parquet").write_bytes(texts)
     assert repair_index(index).whole

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,12 +123,19 @@ def write_impacts(folder: Path, tokens: csr_matrix, words: Words | None = None) 
 
     Returns all impacts, [n, |V| + W].
     """
-    folder.mkdir(parents=True, exist_ok=True)
     impacts = all_impacts(tokens, words)
+    write_columns(folder, impacts, None if words is None else words.words)
     if words is not None:
-        lines = "".join(f"{word}\n" for word in words.words)
+        write_lengths(folder, words.lengths)
+    return impacts
+
+
+def write_columns(folder: Path, impacts: csr_matrix, words: Sequence[str] | None) -> None:
+    """Write all impacts, [n, |V| + W], into ``folder``, which is created; words: of the last W."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if words is not None:
+        lines = "".join(f"{word}\n" for word in words)
         (folder / WORDS_FILE).write_bytes(lines.encode("utf-8", "surrogatepass"))
-        save_array(folder / LENGTHS_FILE, words.lengths)
     frequencies = np.bincount(impacts.indices, minlength=impacts.shape[1])
     save_array(folder / FREQUENCIES_FILE, frequencies.astype(np.int32))
     wide = impacts.nnz >= 2**31 or max(impacts.shape) >= 2**31
@@ -140,7 +148,12 @@ def write_impacts(folder: Path, tokens: csr_matrix, words: Words | None = None) 
     }
     for name, array in arrays.items():
         save_array(folder / impact_file(name), array)
-    return impacts
+
+
+def write_lengths(folder: Path, lengths: np.ndarray) -> None:
+    """Write the length of each document, in words, int32 [n], into ``folder``, which is created."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_array(folder / LENGTHS_FILE, lengths)
 
 
 def all_impacts(tokens: csr_matrix, words: Words | None) -> csr_matrix:

@@ -75,6 +75,7 @@ IDS = f"{FAISS_FOLDER}/{IDS_FILE}"
 VECTORS = f"{FAISS_FOLDER}/{FAISS_FILE}"
 LUCENE = LUCENE_FOLDER
 IMPACTS = f"{FORWARD_FOLDER}/impacts"  #: how the paths of IMPACT_FILES begin
+LENGTHS = f"{FORWARD_FOLDER}/{LENGTHS_FILE}"
 DENSE = f"{FORWARD_FOLDER}/{DENSE_FILE}"
 DOCUMENTS = DOCUMENTS_FILE
 
@@ -82,7 +83,7 @@ DOCUMENTS = DOCUMENTS_FILE
 def part_of(name: str) -> str:
     """The part of a segment that a file belongs to; ``name``: its path in the segment's folder."""
     for part in (LUCENE, IMPACTS):
-        if name.startswith((f"{part}/", f"{part}-")):
+        if name != LENGTHS and name.startswith((f"{part}/", f"{part}-")):
             return part
     return name
 

@@ -137,6 +137,25 @@ class LuceneImpacts:
                 found += read(stored, start, min(total, start + step)).split("\n")[:-1]
             return found
 
+    def terms(self, prefix: str) -> list[str]:
+        """All terms that begin with ``prefix``, which must not be empty, in Lucene's order."""
+        import jnius
+
+        found: list[str] = []
+        with jvm.errors(f"{self.folder}: reading terms"), jvm.lock:
+            text = jnius.cast("java.lang.CharSequence", jvm.autoclass("java.lang.String")(prefix))
+            fields = jvm.autoclass("org.apache.lucene.index.MultiTerms")
+            terms = fields.getTerms(self._reader, CONTENTS_FIELD)
+            if terms is None:  # no document has any
+                return found
+            each = jnius.cast("org.apache.lucene.index.TermsEnum", terms.iterator())
+            start = jvm.autoclass("org.apache.lucene.util.BytesRef")(text)
+            at = None if each.seekCeil(start).toString() == "END" else each.term()
+            while at is not None and (term := at.utf8ToString()).startswith(prefix):
+                found.append(term)
+                at = each.next()
+        return found
+
     def impacts(self) -> csr_matrix:
         """All impacts, [n, |V|] of uint16, indices sorted: what ``write_lucene`` was given."""
         from scipy.sparse import csr_matrix
@@ -145,11 +164,8 @@ class LuceneImpacts:
             raise InputError(f"{self.folder}: opened without terms; its impacts have no columns")
         counts, one = self._document_frequencies(), np.ones(1, np.float32)
         # A term's score in a document for a weight of 1 is its impact there.
-        found = [
-            self._top([term], one, count)
-            for term, count in zip(self._terms, counts, strict=True)
-            if count
-        ]
+        pairs = zip(self._terms, counts, strict=True)
+        found = [self._top([term], one, count) for term, count in pairs if count]
         rows = np.concatenate([np.empty(0, np.int32), *(rows for rows, _ in found)])
         values = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
         columns = np.repeat(np.arange(len(counts), dtype=np.int32), counts)

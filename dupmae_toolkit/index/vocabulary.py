@@ -22,7 +22,8 @@ ESCAPE = "␛"
 #: Lucene's limit for a term, in bytes of UTF-8.
 LONGEST_TERM = 32_766
 
-_WORD = f"{ESCAPE}w;"
+#: How the term of every word begins, and that of no token.
+WORD = f"{ESCAPE}w;"
 _ESCAPED = re.compile(f"{ESCAPE}(#?)([0-9a-f]*);")
 
 
@@ -64,7 +65,12 @@ def lucene_terms(vocabulary: Sequence[str]) -> list[str]:
 
 def word_terms(words: Sequence[str]) -> list[str]:
     """The term of each word. No token has such a term: w is no hexadecimal digit."""
-    return [_WORD + escape(word) for word in words]
+    return [WORD + escape(word) for word in words]
+
+
+def words_of(terms: Sequence[str]) -> list[str]:
+    """The words of terms that ``word_terms`` gave, in the order of their code points."""
+    return sorted(unescape(term.removeprefix(WORD)) for term in terms)
 
 
 def escape(token: str) -> str:

@@ -12,7 +12,12 @@ import numpy as np
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.dense import keeps_vectors
-from dupmae_toolkit.index.forward import read_dense, read_impacts
+from dupmae_toolkit.index.forward import (
+    read_dense,
+    read_frequencies,
+    read_impacts,
+    read_lengths,
+)
 from dupmae_toolkit.index.health.problems import Problem
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.layout import (
@@ -22,6 +27,7 @@ from dupmae_toolkit.index.layout import (
     FORWARD_FOLDER,
     IDS,
     IMPACTS,
+    LENGTHS,
     LUCENE,
     VECTORS,
 )
@@ -54,6 +60,8 @@ def compare_parts(
     if IMPACTS not in without:
         with_lucene = terms is not None and LUCENE not in without and IDS not in without
         comparisons.append(_compare_impacts(segment, manifest, entry, with_lucene))
+    if LENGTHS not in without:
+        comparisons.append(_compare_lengths(segment, manifest, entry))
     problems: list[Problem] = []
     for found in comparisons:
         try:
@@ -124,12 +132,25 @@ def _compare_words(
     if len(words) != entry.words or any(a >= b for a, b in pairwise(words)):
         wanted = f"{entry.words} different ones in order, as the manifest states"
         yield FORWARD_FOLDER, f"has {len(words)} words that are not {wanted}"
-    if not np.array_equal(
-        segment.frequencies, np.bincount(impacts.indices, minlength=impacts.shape[1])
-    ):
+    # Read here: the segment's own would open FAISS, which may be damaged.
+    frequencies = read_frequencies(segment.folder / FORWARD_FOLDER)
+    counted = np.bincount(impacts.indices, minlength=impacts.shape[1])
+    if frequencies is not None and not np.array_equal(frequencies, counted):
         yield FORWARD_FOLDER, "states frequencies of terms that are not those of its impacts"
-    if not entry.dead and int(segment.lengths.sum()) != entry.length:
-        yield FORWARD_FOLDER, f"has documents of other lengths than the manifest's {entry.length}"
+
+
+def _compare_lengths(
+    segment: Segment, manifest: Manifest, entry: SegmentEntry
+) -> Iterator[tuple[str, str]]:
+    lengths = read_lengths(segment.folder / FORWARD_FOLDER)
+    if lengths is None:
+        if manifest.bm25 is not None:
+            yield LENGTHS, "is missing"
+    elif len(lengths) != entry.count:
+        yield LENGTHS, f"has {len(lengths)} lengths for {entry.count} documents"
+    elif not entry.dead and int(lengths.sum()) != entry.length:
+        wanted = f"the manifest states {entry.length} words in all"
+        yield LENGTHS, f"has documents of {int(lengths.sum())}; {wanted}"
 
 
 def _compare_impacts(

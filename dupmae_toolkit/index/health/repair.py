@@ -24,6 +24,7 @@ from dupmae_toolkit.index.layout import (
     DOCUMENTS,
     IDS,
     IMPACTS,
+    LENGTHS,
     LUCENE,
     MANIFEST_FILE,
     SEGMENTS_FOLDER,
@@ -158,6 +159,7 @@ class _Work:
 
     def _remove_strays(self) -> None:
         """Remove files that the manifest does not name: they could be taken for parts."""
+        needed = _NEEDED if self._manifest.bm25 is None else _NEEDED | {LENGTHS}
         named: dict[str, set[str]] = {}
         for name in self._manifest.checksums:
             if name.startswith(f"{SEGMENTS_FOLDER}/"):
@@ -166,7 +168,7 @@ class _Work:
         for problem in self._found.problems:
             if problem.kind != "stray":
                 continue
-            if not named.get(problem.path.split("/")[1], set()) >= _NEEDED:
+            if not named.get(problem.path.split("/")[1], set()) >= needed:
                 # The manifest itself is wrong: it lacks a part, and this may be the only copy.
                 self._leave(Problem(problem.path, "is not in the manifest", "stray"))
                 continue

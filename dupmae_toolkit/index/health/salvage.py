@@ -1,9 +1,10 @@
 """Makes a new segment from what is intact in a damaged one.
 
 A segment stores much of its data twice: the ids in ``docid``, in Lucene and with the texts; the
-impacts in the forward store and, as term frequencies, in Lucene; the dense vectors in the forward
-store and, for most FAISS specs, in FAISS. What one part lost is read from another, and vectors that
-are lost everywhere are encoded again from the texts. Only parts whose files are unchanged are read.
+impacts in the forward store and, as term frequencies, in Lucene, whose terms name the words; the dense vectors in the forward
+store and, for most FAISS specs, in FAISS. What one part lost is read from another. Vectors that are
+lost everywhere are encoded again from the texts; words and lengths are counted again. Only parts
+whose files are unchanged are read.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from dupmae_toolkit.index.forward import (
     all_impacts,
     read_dense,
     read_impacts,
+    write_columns,
     write_dense,
-    write_impacts,
+    write_lengths,
 )
 from dupmae_toolkit.index.impacts import QuantizationError, impact_dtype, quantize
 from dupmae_toolkit.index.integrity import way_out
@@ -36,6 +38,7 @@ from dupmae_toolkit.index.layout import (
     FORWARD_FOLDER,
     IDS,
     IMPACTS,
+    LENGTHS,
     LUCENE,
     LUCENE_FOLDER,
     VECTORS,
@@ -43,7 +46,8 @@ from dupmae_toolkit.index.layout import (
 )
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.index.manifest import REBUILD, Manifest, SegmentEntry, checksum
-from dupmae_toolkit.index.segment import Segment, all_terms
+from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.vocabulary import WORD, word_terms, words_of
 from dupmae_toolkit.index.words import Words
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder
@@ -123,6 +127,7 @@ class Salvage:
             DENSE: self._write_dense,
             VECTORS: self._write_vectors,
             IMPACTS: self._write_impacts,
+            LENGTHS: self._write_lengths,
             LUCENE: self._write_lucene,
         }
         for part, step in steps.items():
@@ -181,52 +186,45 @@ class Salvage:
 
     @cached_property
     def _lucene(self) -> LuceneImpacts:
-        """The segment's Lucene index, for tokens alone: the words' file may be lost."""
-        self._old.opened.append(LuceneImpacts(self._old.folder / LUCENE_FOLDER, self._terms))
+        """The segment's Lucene index, without terms: the words' file may be lost."""
+        return self._opened(None)
+
+    def _opened(self, terms: Sequence[str] | None) -> LuceneImpacts:
+        self._old.opened.append(LuceneImpacts(self._old.folder / LUCENE_FOLDER, terms))
         return self._old.opened[-1]
 
     @cached_property
-    def _impacts(self) -> tuple[csr_matrix, Words | None, str]:
-        """The impacts of tokens and of words, and where they come from."""
-        from scipy.sparse import csr_matrix
-
-        tokens = self._manifest.encoder.vocabulary_size
+    def _impacts(self) -> tuple[csr_matrix, list[str] | None, str]:
+        """All impacts [n, |V| + W], the W words (None without BM25), and where they come from."""
+        manifest, entry = self._manifest, self._entry
+        with_words = manifest.bm25 is not None
         if IMPACTS not in self._lost:
-            both = read_impacts(self._old.folder / FORWARD_FOLDER)
-            words = None
-            if self._manifest.bm25 is not None:
-                of_words = csr_matrix(both[:, tokens:])
-                words = Words(self._old.words, of_words, self._old.lengths)
-            return csr_matrix(both[:, :tokens]), words, IMPACTS
-        words = self._counted()
-        kind = impact_dtype(self._manifest.max_impact)
+            impacts = read_impacts(self._old.folder / FORWARD_FOLDER)
+            return impacts, self._old.words if with_words else None, IMPACTS
         if LUCENE not in self._lost and self._terms is not None:
-            impacts = self._lucene.impacts().astype(kind)
-            if (impacts.shape, impacts.nnz) == ((self._entry.count, tokens), self._entry.weights):
-                return (
-                    impacts,
-                    words,
-                    f"the postings in {LUCENE}"
-                    + (f" and the texts in {DOCUMENTS}" if words else ""),
-                )
-        impacts, self._error = quantize(
-            self._encoded[1], self._manifest.scale, self._manifest.max_impact
-        )
-        return impacts, words, _ENCODED
+            words = words_of(self._lucene.terms(WORD)) if with_words else []
+            impacts = self._opened([*self._terms, *word_terms(words)]).impacts()
+            shape = (entry.count, manifest.encoder.vocabulary_size + entry.words)
+            if (impacts.shape, impacts.nnz) == (shape, entry.postings):
+                kind = impact_dtype(manifest.max_impact)
+                return impacts.astype(kind), words if with_words else None, f"the postings in {LUCENE}"
+        lexical = self._encoded[1]  # says what is lost if there are no texts
+        tokens, self._error = quantize(lexical, manifest.scale, manifest.max_impact)
+        if manifest.bm25 is None:
+            return tokens, None, _ENCODED
+        weighed, _ = self._counted.weighed(manifest.bm25, manifest.max_impact)
+        return all_impacts(tokens, weighed), weighed.words, _ENCODED
 
-    def _counted(self) -> Words | None:
-        """The impacts of words, counted again in the texts; None in an index without BM25."""
-        manifest, bm25 = self._manifest, self._manifest.bm25
-        if bm25 is None:
-            return None
+    @cached_property
+    def _counted(self) -> Words:
+        """The words of the texts, counted again."""
         if DOCUMENTS in self._lost:
             raise LostError(
                 f"the lengths of its documents are lost, and so is {DOCUMENTS}, whose words could "
                 f"be counted again; restore either from a copy, or {REBUILD}"
             )
         documents = self._old.documents.get(np.arange(self._entry.count))
-        words = Words.counted(document.contents for document in documents)
-        return words.weighed(bm25, manifest.max_impact)[0]
+        return Words.counted(document.contents for document in documents)
 
     @cached_property
     def _encoded(self) -> tuple[np.ndarray, csr_matrix]:
@@ -290,20 +288,24 @@ class Salvage:
         return DENSE, "" if same else "an approximate search may return other documents"
 
     def _write_impacts(self, folder: Path) -> tuple[str, str]:
-        tokens, words, source = self._impacts
-        write_impacts(folder / FORWARD_FOLDER, tokens, words)
+        impacts, words, source = self._impacts
+        write_columns(folder / FORWARD_FOLDER, impacts, words)
         names = [name for name in self._stated if part_of(name) == IMPACTS]
         same = all(self._same(folder, name) for name in names)
         if source == _ENCODED:
             return source, _SAME_BITS if same else _OTHER_BITS
         return source, ""
 
+    def _write_lengths(self, folder: Path) -> tuple[str, str]:
+        write_lengths(folder / FORWARD_FOLDER, self._counted.lengths)
+        return DOCUMENTS, ""
+
     def _write_lucene(self, folder: Path) -> tuple[str, str]:
         if self._terms is None:
             name = self._manifest.vocabulary_file
             raise LostError(f"its terms are those of {name}, which is lost too: see there")
-        (ids, ids_source), (tokens, words, source) = self._ids, self._impacts
-        impacts, terms = all_impacts(tokens, words), all_terms(self._terms, words)
+        (ids, ids_source), (impacts, words, source) = self._ids, self._impacts
+        terms = [*self._terms, *word_terms(words or ())]
         write_lucene(folder / LUCENE_FOLDER, ids, impacts, terms, self._progress)
         return f"{source} and {ids_source}", ""
 
