@@ -66,7 +66,8 @@ class BruteForce:
             weights = weights * self.factors()
         weights = round_weights(weights, self.most).astype(np.float64)
         found = {
-            "dense": self.dense @ query.dense[0].astype(np.float64),
+            # Row by row, so that the same vectors have the same scores to the last bit.
+            "dense": (self.dense * query.dense[0].astype(np.float64)).sum(axis=1),
             "lexical": self.impacts @ weights / self.manifest.scale,
         }
         if not plain and self.manifest.bm25 is not None:

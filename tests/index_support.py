@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
+from dupmae_toolkit.files import write_json
 from dupmae_toolkit.records import Document
 from tests.support import HashingEncoder
 
@@ -36,3 +39,35 @@ def contents(index: Path, lucene: bool = False) -> dict[str, bytes]:
         if path.is_file() and (lucene or path.parent.name != "lucene")
         if path.name != "manifest.json"
     }
+
+
+def age(index: Path, version: int) -> None:
+    """Turn an index without words into one of format 1 or 2, as earlier versions wrote it.
+
+    The scale stays, which they computed otherwise.
+    """
+    for path in index.rglob("impacts-frequencies.npy"):
+        path.unlink()
+    values = json.loads((index / "manifest.json").read_text("utf-8"))
+    for key in ("sha256", "scoring", "precision"):
+        del values[key]
+    del values["impacts"]["scale_source"]
+    for key in ("fitted_weights", "largest_weight"):
+        del values["encoder"][key]
+    later = ["words", "length", "word_error"]
+    if version == 1:
+        later += ["dead", "deletions", "faiss_spec"]
+        del values["generation"]
+        values["deleted"] = []
+    for entry in values["segments"]:
+        for key in later:
+            del entry[key]
+    values["checksums"] = {
+        name: stated
+        for name, stated in values["checksums"].items()
+        if not name.endswith("impacts-frequencies.npy")
+    }
+    values["encoder"]["query_max_length"] = 64
+    values["format_version"] = version
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    write_json(index / "manifest.json", values | {"sha256": digest})

@@ -23,8 +23,8 @@ from tests.reliability.children import scratch
 from tests.reliability.journal import History, Journal
 from tests.reliability.world import (
     ENCODER,
-    MODES,
     QUESTIONS,
+    SEARCHES,
     answers,
     contents,
     document,
@@ -159,7 +159,7 @@ def _read(folder: Path, name: str, most: int, seed: int, until: float) -> None:
         expected = history.at(index.manifest.generation)
         for _ in range(dice.randint(1, 2)):  # the same state, while others change the index
             found = wrong_answers(index, expected)
-            report["searches"] += len(MODES) * len(QUESTIONS)
+            report["searches"] += len(SEARCHES) * len(QUESTIONS)
             report["wrong"] += [f"{name}, {index.manifest.generation}: {each}" for each in found]
         gc.collect()
         held.append((_files(), _mebibytes()))
@@ -217,9 +217,9 @@ def _conclude(folder: Path) -> dict[str, Any]:
     fresh = HybridIndex.build(folder / "fresh", made, ENCODER)
     soaked = HybridIndex.open(index, ENCODER, check="full")
     wrong += wrong_answers(soaked, documents)
-    for mode in MODES:
-        if answers(soaked, mode, 50) != answers(fresh, mode, 50):
-            wrong.append(f"{mode}: other results than those of an index built at once")
+    for mode, plain in SEARCHES:
+        if answers(soaked, mode, 50, plain) != answers(fresh, mode, 50, plain):
+            wrong.append(f"{'plain ' * plain}{mode}: other results than those of an index built at once")
     soaked.close()
     fresh.close()
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from scipy.sparse import csr_matrix, load_npz, save_npz
 from dupmae_toolkit import Document, HybridIndex
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index import segment
-from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.manifest import Manifest
+from tests.brute import MODES, BruteForce
 from tests.support import HashingEncoder
 
 ENCODER = HashingEncoder(size=128, dim=8)
-MODES = ("dense", "lexical", "hybrid")
+#: What is searched: a mode, and whether by the plain score.
+SEARCHES = [(mode, False) for mode in MODES] + [("lexical", True), ("hybrid", True)]
 WORDS = [f"word{number}" for number in range(150)]
 QUESTIONS = [" ".join(random.Random(number).choices(WORDS, k=5)) for number in range(4)]
 QUESTIONS += ["the very same words", "nothing-known-at-all"]
@@ -62,58 +63,31 @@ def living(index: Path) -> Contents | None:
     return found
 
 
-class Oracle:
-    """What a search must return: every score of every document, sorted by score, then by id."""
-
-    def __init__(self, documents: Mapping[str, tuple[str, str]], scale: float) -> None:
-        self.ids = sorted(documents)
-        self.scale = scale
-        whole = [Document(name, *documents[name]) for name in self.ids]
-        vectors = ENCODER.encode_documents([each.contents for each in whole] or ["nothing"])
-        impacts = vectors.lexical.tocsr()
-        impacts.data = np.clip(np.rint(impacts.data.astype(np.float64) * scale), 1, 255)
-        self.impacts = impacts[: len(self.ids)]
-        self.dense = vectors.dense[: len(self.ids)].astype(np.float64)
-
-    def top(self, question: str, mode: str, k: int) -> list[tuple[str, float]]:
-        vectors = ENCODER.encode_queries([question])
-        dense = (self.dense * vectors.dense[0].astype(np.float64)).sum(axis=1)
-        weights = round_weights(vectors.lexical.toarray()[0]).astype(np.float64)
-        lexical = self.impacts @ weights / self.scale
-        info = ENCODER.info
-        scores = {
-            "dense": dense,
-            "lexical": lexical,
-            "hybrid": info.dense_weight * dense + info.lexical_weight * lexical,
-        }[mode].astype(np.float32)
-        ranked = sorted(zip((-scores).tolist(), self.ids, strict=True))
-        found = [(name, -score) for score, name in ranked]
-        return [pair for pair in found if mode != "lexical" or pair[1] > 0][:k]
-
-
 def wrong_answers(index: HybridIndex, documents: Contents, k: int = 10) -> list[str]:
     """Where searches of an open index differ from what they must return, texts included."""
     if len(index) != len(documents):
         return [f"{len(index)} documents instead of {len(documents)}"]
-    oracle = Oracle(documents, index.manifest.scale)
+    whole = [Document(name, *documents[name]) for name in sorted(documents)]
+    brute = BruteForce(whole, ENCODER, index.manifest)
     wrong = []
-    for mode in MODES:
+    for mode, plain in SEARCHES:
         for question in QUESTIONS:
-            hits = index.search(question, k, mode, exact=True, plain=True)
-            expected = oracle.top(question, mode, k)
+            hits = index.search(question, k, mode, exact=True, plain=plain)
+            expected = brute.ranked(question, mode, k, plain=plain)
             ids = [name for name, _ in expected]
+            what = f"{'plain ' * plain}{mode} {question!r}"
             if [hit.id for hit in hits] != ids:
-                wrong.append(f"{mode} {question!r}: {[hit.id for hit in hits]} instead of {ids}")
+                wrong.append(f"{what}: {[hit.id for hit in hits]} instead of {ids}")
             elif not np.allclose([h.score for h in hits], [s for _, s in expected], 1e-6, 1e-6):
-                wrong.append(f"{mode} {question!r}: other scores")
+                wrong.append(f"{what}: other scores")
             elif any((hit.title, hit.text) != documents[hit.id] for hit in hits):
-                wrong.append(f"{mode} {question!r}: other texts")
+                wrong.append(f"{what}: other texts")
     return wrong
 
 
-def answers(index: HybridIndex, mode: str, k: int = 10) -> list[list[tuple]]:
+def answers(index: HybridIndex, mode: str, k: int = 10, plain: bool = False) -> list[list[tuple]]:
     """Everything that the searches in one mode return."""
-    found = index.search(QUESTIONS, k, mode, plain=True)
+    found = index.search(QUESTIONS, k, mode, plain=plain)
     return [[(hit.id, hit.score, hit.title, hit.text) for hit in hits] for hits in found]
 
 
