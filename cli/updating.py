@@ -132,8 +132,9 @@ def delete(
 def compact(index: IndexOption, wait: WaitOption = 60.0, json: JsonOption = False) -> None:
     """Rewrite an index without deleted documents, in as few segments as possible.
 
-    This frees the disk space of deleted documents. Search results stay the same, and nothing is
-    encoded again.
+    This frees the disk space of deleted documents. BM25's mean length becomes that of the
+    documents that are left, and an index of an earlier version gets BM25; otherwise, search
+    results stay the same. Nothing is encoded again.
 
     [bold]Examples:[/bold]
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dupmae_toolkit import Document, HybridIndex, Query
+from dupmae_toolkit import Document, HybridIndex, Query, load_encoder
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.health.repair import repair_index
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.updates import compact_index
+from dupmae_toolkit.search.fusion import Fusion
 from tests.brute import MODES, BruteForce
 from tests.cli_support import run
 from tests.index_support import age, contents, documents_of
@@ -64,7 +66,11 @@ def test_they_are_searched_by_the_plain_score(aged: Path, mode: str, max_posting
         wanted = expected(DOCUMENTS, opened, mode, plain=True)
         assert pairs(opened, mode) == pairs(opened, mode, plain=True) == wanted
         told = opened.search_batch(TOPICS, 5, mode).metadata
-        assert "bm25" not in told["parts" if "parts" in told else "fusion"]
+        assert "bm25" not in told
+        if mode != "dense":
+            assert told["lexical"]["frequencies"] is None
+        if mode == "hybrid":
+            assert told["fusion"]["lists"] == ["dense", "lexical"]
         assert {hit.bm25 for hit in opened.search(TOPICS[0].text, mode=mode)} == {None}
 
 
@@ -92,7 +98,9 @@ def test_info_and_refusals_say_the_way_out(aged: Path, capsys) -> None:
     assert code == 0
     version = Manifest.load(aged).format_version
     assert f"(format {version})\n" in out
-    plain = "1 × dense + 1 × lexical (plain: an earlier version built it; `dupmae compact` adds BM25)"
+    plain = (
+        "1 × dense + 1 × lexical (plain: an earlier version built it; `dupmae compact` adds BM25)"
+    )
     assert plain in out
     assert f"bm25{' ' * 9}none\n" in out
     assert "queries of up to 64 unless" in out
@@ -107,16 +115,10 @@ def test_info_and_refusals_say_the_way_out(aged: Path, capsys) -> None:
         for weights, message in (("1,1,1", "3 weights for the 2 parts"), ("1", "1 weights for")):
             given = tuple(map(float, weights.split(",")))
             with pytest.raises(InputError, match=message):
-                opened.search("w1", fusion=_sum(given))
+                opened.search("w1", fusion=Fusion("sum", given))
     code, out, err = run(capsys, "search", "--index", aged, "w1", "--mode", "bm25")
     assert (code, out, err) == (2, "", f"dupmae: {aged}: {fault}\n")
     assert (contents(aged, lucene=True), (aged / "manifest.json").read_bytes()) == before
-
-
-def _sum(weights: tuple[float, ...]):
-    from dupmae_toolkit.search.fusion import Fusion
-
-    return Fusion("sum", weights)
 
 
 def test_they_are_changed_and_stay_plain_until_they_are_compacted(index: Path) -> None:
@@ -177,9 +179,7 @@ def test_compacting_gives_the_index_that_is_built_at_once(
 
 
 def test_the_command_compacts_and_then_bm25_is_there(index: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(
-        "dupmae_toolkit.search.hybrid_index.load_encoder", lambda *_, **__: ENCODER
-    )
+    monkeypatch.setattr("dupmae_toolkit.search.hybrid_index.load_encoder", lambda *_, **__: ENCODER)
     code, out, err = run(capsys, "compact", "--index", index)
     assert (code, out) == (0, "")
     assert "60 rewritten in merging; 60 documents, change 1" in err
@@ -189,6 +189,33 @@ def test_the_command_compacts_and_then_bm25_is_there(index: Path, capsys, monkey
     code, out, _ = run(capsys, "search", "--index", index, "w1 w2", "--mode", "bm25", "--json")
     assert code == 0
     assert json.loads(out)["parts"] == ["bm25"]
+
+
+@pytest.mark.slow
+def test_compacting_takes_the_fitted_weights_that_the_encoder_states_by_now(
+    tmp_path: Path,
+) -> None:
+    """Manifests of formats 1 and 2 have none: today's built-in encoder states some."""
+    builtin = load_encoder("builtin", device="cpu", precision="fp32")
+    documents = DOCUMENTS[:6]
+    fresh = HybridIndex.build(tmp_path / "fresh", documents, builtin).manifest
+    assert len(set(fresh.scoring.weights)) > 1
+    for name, wanted in (("now", fresh.scoring.weights), ("changed", (30.0, 1.0, 1.0))):
+        index = tmp_path / name
+        HybridIndex.build(index, documents, builtin, bm25=False).close()
+        age(index, 2)
+        if name == "changed":  # the weights were chosen for other vectors than the index has
+            manifest = Manifest.load(index)
+            manifest.encoder = replace(manifest.encoder, weights_sha256="0" * 64)
+            manifest.save(index)
+        compact_index(index)
+        assert Manifest.load(index).scoring.weights == wanted
+    index = tmp_path / "gone"
+    elsewhere = HashingEncoder(name=str(tmp_path / "no such folder"))
+    HybridIndex.build(index, documents, elsewhere, bm25=False).close()
+    age(index, 2)
+    compact_index(index)
+    assert Manifest.load(index).scoring.weights == (1.0, 1.0, 1.0)
 
 
 def test_damage_is_repaired_as_before(index: Path) -> None:

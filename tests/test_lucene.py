@@ -15,7 +15,7 @@ from scipy.sparse import random as random_matrix
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
-from dupmae_toolkit.index.vocabulary import lucene_terms
+from dupmae_toolkit.index.vocabulary import WORD, lucene_terms, word_terms, words_of
 
 pytestmark = pytest.mark.java
 
@@ -235,6 +235,31 @@ def test_every_entry_of_a_nasty_vocabulary_is_found_by_itself_and_only_by_itself
     found = index.search(csr_matrix(np.eye(size, dtype=np.float32)), size + 1)
     assert [docs.tolist() for docs, _ in found] == [[number] for number in range(size)]
     assert [scores.tolist() for _, scores in found] == [[n + 1.0] for n in range(size)]
+    index.close()
+
+
+@given(st.lists(tokens, min_size=1, max_size=30, unique=True), st.lists(tokens, max_size=30))
+def test_words_come_back_from_the_terms_whatever_tokens_stand_beside_them(
+    tmp_path_factory: pytest.TempPathFactory, words: list[str], vocabulary: list[str]
+) -> None:
+    terms = [*lucene_terms(vocabulary), *word_terms(words)]
+    folder = tmp_path_factory.mktemp("words")
+    # A column without a posting has no term in Lucene.
+    impacts = csr_matrix(np.array([[1] * (len(terms) - 1) + [0]], np.uint8))
+    write_lucene(folder, ["d"], impacts, terms)
+    index = LuceneImpacts(folder)
+    assert words_of(index.terms(WORD)) == sorted(words[:-1])
+    index.close()
+
+
+def test_there_are_no_terms_in_an_index_of_none(tmp_path: Path) -> None:
+    write_lucene(tmp_path, ["d"], csr_matrix((1, 3), dtype=np.uint8), ["a", "b", "c"])
+    index = LuceneImpacts(tmp_path)
+    assert index.terms("a") == []
+    index.close()
+    write_lucene(tmp_path / "one", ["d"], csr_matrix(np.array([[1]], np.uint8)), ["a"])
+    index = LuceneImpacts(tmp_path / "one")
+    assert (index.terms("a"), index.terms("b"), index.terms("aa")) == (["a"], [], [])
     index.close()
 
 

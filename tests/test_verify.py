@@ -191,6 +191,37 @@ def test_a_lucene_index_of_other_documents_is_found(index: Path) -> None:
     assert "impacts of 20 documents differ" in problem.message
 
 
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("impacts-frequencies.npy", "states frequencies of terms that are not those of its impa"),
+        ("impacts-lengths.npy", "has documents of "),
+        ("impacts-words.txt", "that are not "),
+        ("fewer lengths", "has 19 lengths for 20 documents"),
+        ("no lengths", "is missing"),
+    ],
+)
+def test_words_lengths_and_frequencies_that_do_not_fit_are_found(
+    index: Path, file: str, message: str
+) -> None:
+    """With right checksums."""
+    forward = index / SEGMENT / "forward"
+    name = "impacts-lengths.npy" if "lengths" in file else file
+    if file == "no lengths":
+        (forward / name).unlink()
+    elif file.endswith(".txt"):
+        first, *rest = (forward / name).read_text().splitlines(keepends=True)
+        (forward / name).write_text("".join([*rest, first]))  # in another order
+    else:
+        numbers = np.load(forward / name)
+        numbers[0] += 1
+        np.save(forward / name, numbers[: 19 if file == "fewer lengths" else None])
+    sign(index)
+    found = [str(problem) for problem in verify_index(index)]
+    assert any(message in each for each in found), found
+    assert all(SEGMENT in each for each in found)
+
+
 def test_an_id_that_stands_in_two_segments_is_found(index: Path) -> None:
     shutil.rmtree(index / SEGMENT)
     shutil.copytree(index / "segments/000001", index / SEGMENT)

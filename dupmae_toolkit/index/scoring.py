@@ -8,9 +8,11 @@ score, as the encoder was trained for, has neither factors nor BM25.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.index import stated
 from dupmae_toolkit.index.words import Bm25
 from dupmae_toolkit.records import EncoderInfo
@@ -69,3 +71,20 @@ class Scoring:
         parts = tuple(float(weights[part]) for part in ("dense", "lexical", "bm25"))
         dense, lexical, words = parts
         return cls((dense, lexical, words), float(power), bm25)
+
+
+def with_fitted_weights(info: EncoderInfo) -> EncoderInfo:
+    """``info`` with the fitted weights that its checkpoint states; manifests of old lack them.
+
+    Unchanged if the checkpoint is not on this machine, or gives other vectors by now.
+    """
+    if info.fitted_weights or not (info.name == "builtin" or Path(info.name).is_dir()):
+        return info
+    from dupmae_toolkit.model.loading import load_encoder
+
+    settings = {"max_length": info.max_length, "top_k": info.top_k}
+    try:
+        now = load_encoder(info.name, query_top_k=info.query_top_k, **settings).info
+    except (DupMAEError, OSError):
+        return info
+    return info if info.differences(now) else replace(info, fitted_weights=now.fitted_weights)

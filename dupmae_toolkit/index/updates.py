@@ -28,7 +28,7 @@ from dupmae_toolkit.index.layout import ADDING_FOLDER, BUILDING_FOLDER, ENCODED_
 from dupmae_toolkit.index.manifest import Manifest, mean_length
 from dupmae_toolkit.index.merging import due, new_segments
 from dupmae_toolkit.index.rows import regrouped
-from dupmae_toolkit.index.scoring import Scoring
+from dupmae_toolkit.index.scoring import Scoring, with_fitted_weights
 from dupmae_toolkit.index.staging import forget_additions
 from dupmae_toolkit.index.state import State
 from dupmae_toolkit.index.words import Bm25
@@ -291,6 +291,7 @@ def _renewed(state: State, progress: Progress) -> Scoring:
         for number, entry in enumerate(manifest.segments):
             words += int(state.rows(number).count_words().lengths.sum())
             advance(entry.live)
+    manifest.encoder = with_fitted_weights(manifest.encoder)
     return Scoring.of(manifest.encoder, Bm25(mean_length(words, manifest.live)))
 
 

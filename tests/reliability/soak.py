@@ -219,7 +219,9 @@ def _conclude(folder: Path) -> dict[str, Any]:
     wrong += wrong_answers(soaked, documents)
     for mode, plain in SEARCHES:
         if answers(soaked, mode, 50, plain) != answers(fresh, mode, 50, plain):
-            wrong.append(f"{'plain ' * plain}{mode}: other results than those of an index built at once")
+            wrong.append(
+                f"{'plain ' * plain}{mode}: other results than those of an index built at once"
+            )
     soaked.close()
     fresh.close()
     return {

@@ -1,10 +1,10 @@
 """Makes a new segment from what is intact in a damaged one.
 
 A segment stores much of its data twice: the ids in ``docid``, in Lucene and with the texts; the
-impacts in the forward store and, as term frequencies, in Lucene, whose terms name the words; the dense vectors in the forward
-store and, for most FAISS specs, in FAISS. What one part lost is read from another. Vectors that are
-lost everywhere are encoded again from the texts; words and lengths are counted again. Only parts
-whose files are unchanged are read.
+impacts in the forward store and, as term frequencies, in Lucene, whose terms also name the words;
+the dense vectors in the forward store and, for most FAISS specs, in FAISS. What one part lost is
+read from another. Vectors that are lost everywhere are encoded again from the texts, and lengths
+are counted again. Only parts whose files are unchanged are read.
 """
 
 from __future__ import annotations
@@ -207,7 +207,11 @@ class Salvage:
             shape = (entry.count, manifest.encoder.vocabulary_size + entry.words)
             if (impacts.shape, impacts.nnz) == (shape, entry.postings):
                 kind = impact_dtype(manifest.max_impact)
-                return impacts.astype(kind), words if with_words else None, f"the postings in {LUCENE}"
+                return (
+                    impacts.astype(kind),
+                    words if with_words else None,
+                    f"the postings in {LUCENE}",
+                )
         lexical = self._encoded[1]  # says what is lost if there are no texts
         tokens, self._error = quantize(lexical, manifest.scale, manifest.max_impact)
         if manifest.bm25 is None:
