@@ -327,6 +327,18 @@ def test_compacting_one_segment_without_deletions_renews_a_given_mean_length(
     assert list(contents(index).values()) == list(contents(fresh).values())
 
 
+def test_deleted_documents_do_not_count_in_the_mean_length(tmp_path: Path) -> None:
+    documents = of_lengths("a", 4, 8, 12, 40)
+    with HybridIndex.build(tmp_path / "index", documents, ENCODER) as opened:
+        assert opened.delete(["a3"]).drift == pytest.approx(8 / 16 - 1)
+        assert opened.manifest.mean_length == 8.0
+        left = documents[:3]
+        assert pairs(opened, "bm25") == expected(left, opened.manifest, "bm25")
+        assert opened.add(of_lengths("b", 16)).drift == pytest.approx(10 / 16 - 1)
+        assert opened.compact().merged == 4
+        assert opened.manifest.bm25.mean_length == 10.0
+
+
 def test_shorter_documents_are_told_too_and_no_words_at_all_are_no_drift(
     tmp_path: Path, capsys
 ) -> None:

@@ -82,9 +82,14 @@ def with_fitted_weights(info: EncoderInfo) -> EncoderInfo:
         return info
     from dupmae_toolkit.model.loading import load_encoder
 
-    settings = {"max_length": info.max_length, "top_k": info.top_k}
     try:
-        now = load_encoder(info.name, query_top_k=info.query_top_k, **settings).info
+        now = load_encoder(
+            info.name,
+            device="cpu",
+            max_length=info.max_length,
+            top_k=info.top_k,
+            query_top_k=info.query_top_k,
+        ).info
     except (DupMAEError, OSError):
         return info
     return info if info.differences(now) else replace(info, fitted_weights=now.fitted_weights)
