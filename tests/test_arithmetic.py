@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit.search import arithmetic
-from dupmae_toolkit.search.arithmetic import best, rounding, scan
+from dupmae_toolkit.search.arithmetic import best, kth_largest, rounding, scan
 
 
 def sorted_all(scores: np.ndarray, k: int) -> np.ndarray:
@@ -94,3 +94,28 @@ def test_no_query_and_no_vector_are_no_trouble():
     for queries in (1, 2):
         for places, values in scan(vectors[:0], np.ones((queries, 3), np.float32), 2):
             assert len(places) == len(values) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 2, 63, 64, 127, 128, 129, 5_000, 20_011])
+@pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "nan", "infinite", "rising"])
+def test_kth_largest_is_that_of_a_sorted_copy(size, kind, dtype):
+    rng = np.random.default_rng(size)
+    scores = rng.normal(size=size).astype(dtype)
+    if kind == "ties":
+        scores = np.rint(scores)
+    elif kind == "zeros":
+        scores = np.maximum(scores - 3, 0)
+    elif kind == "nan":
+        scores[rng.random(size) < 0.1] = np.nan
+    elif kind == "infinite":
+        scores[rng.random(size) < 0.2] = -np.inf
+        scores[rng.random(size) < 0.01] = np.inf
+    elif kind == "rising":
+        scores.sort()
+    falling = np.sort(scores)[::-1]  # NaN first
+    before = scores.copy()
+    for k in {1, 2, 10, 32, size // 32, size // 31, size // 128, size - 1, size} - {0}:
+        if k <= size:
+            np.testing.assert_array_equal(kth_largest(scores, k), falling[k - 1])
+    np.testing.assert_array_equal(scores, before)

@@ -8,7 +8,7 @@ score, as the encoder was trained for, has neither factors nor BM25.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Scoring:
         return {
             "weights": dict(zip(("dense", "lexical", "bm25"), self.weights, strict=True)),
             "frequencies": {"function": "idf", "power": self.idf_power},
-            "bm25": asdict(self.bm25) if self.bm25 else None,
+            "bm25": self.bm25.to_dict() if self.bm25 else None,
         }
 
     @classmethod

@@ -38,6 +38,9 @@ class Bm25:
     k1: float = K1
     b: float = B
 
+    def to_dict(self) -> dict[str, float]:
+        return {"mean_length": self.mean_length, "k1": self.k1, "b": self.b}
+
     def saturation(self, counts: csr_matrix, lengths: np.ndarray) -> csr_matrix:
         """The term-frequency part of each word in each document, float32 in (0, 1).
 

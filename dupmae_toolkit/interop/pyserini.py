@@ -79,8 +79,8 @@ class LexicalQueryEncoder:
         request = self._index.request(mode=self._mode)
         given = self._index.inputs(vectors, request)[self._mode]
         if isinstance(given, WordQueries):
-            words = [given.words[place] for place in given.matrix.indices.tolist()]
-            return word_terms(words), given.matrix.data
+            words = [given.words[place] for place in given.weights.indices.tolist()]
+            return word_terms(words), given.weights.data
         return [self._terms[column] for column in given.indices.tolist()], given.data
 
 

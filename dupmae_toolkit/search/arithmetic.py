@@ -18,6 +18,8 @@ _BUFFER = 8192  # numbers in numpy's buffers
 MAX_SCORES = 4_194_304
 #: One exact product in float64 takes at least as long as this many float32 products.
 EXACT_COST = 16
+#: Of how many scores the largest is looked at first, to find the k-th largest of all.
+_GROUPS = (64, 16)
 #: The unit roundoff of float32.
 UNIT = 2.0**-24
 #: ‖x‖‖y‖ below which no partial sum of an inner product leaves the range of float32.
@@ -59,6 +61,23 @@ def products(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return queries @ vectors.T
 
 
+def kth_largest(scores: np.ndarray, k: int) -> np.floating:
+    """The k-th largest of ``scores`` [n], 1 ≤ k ≤ n; NaN counts as larger than any number.
+
+    At least k scores are no smaller than the k-th largest of the maxima of n / g groups of g. So
+    only scores from there on are partitioned, little more than k of them, which takes a tenth of
+    the time of partitioning all.
+    """
+    for group in _GROUPS:
+        groups = len(scores) // group
+        if 2 * k <= groups:
+            tops = scores[: group * groups].reshape(group, groups).max(axis=0)
+            least = np.partition(tops, groups - k)[groups - k]
+            scores = scores[~(scores < least)]  # NaN stays
+            break
+    return np.partition(scores, len(scores) - k)[len(scores) - k]
+
+
 def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The places of the ``k`` largest of ``scores`` [n], int32, and those scores, descending.
 
@@ -69,7 +88,7 @@ def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     if not k:
         places = np.empty(0, np.int64)
     elif k < count:
-        cut = np.partition(scores, count - k)[count - k]
+        cut = kth_largest(scores, k)
         places = np.flatnonzero(np.isnan(scores) if cut != cut else ~(scores <= cut))
         if len(places) < k:
             ties = np.flatnonzero(scores == cut)
@@ -97,7 +116,7 @@ def contenders(scores: np.ndarray, k: int, error: float) -> np.ndarray:
     """
     if k < 1 or k >= len(scores):
         return np.arange(len(scores) if k else 0)
-    cut = float(np.partition(scores, len(scores) - k)[len(scores) - k])
+    cut = float(kth_largest(scores, k))
     # A value that is smaller by a rounding may be equal as float32, and then come first by its id.
     off = 2 * error + (abs(cut) + 2 * error) * 2.0**-22 + 2.0**-149
     return np.flatnonzero(~(scores < cut - off))  # NaN counts as large: it is noticed

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -59,13 +60,11 @@ class Frequencies:
         """How many documents have each of these words, int64."""
         total = np.zeros(len(words), np.int64)
         for part, gone in self._parts:
-            columns = part.columns
-            for place, word in enumerate(words):
-                column = columns.get(word)
-                if column is not None:
-                    total[place] += part.frequencies[column]
-                    if gone is not None:
-                        total[place] -= gone[column]
+            columns = np.array(list(map(part.columns.get, words, repeat(-1))), np.int64)
+            held = np.flatnonzero(columns >= 0)
+            total[held] += part.frequencies[columns[held]]
+            if gone is not None:
+                total[held] -= gone[columns[held]]
         return total
 
     def idf(self, frequencies: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
@@ -351,7 +351,7 @@ class HybridIndex(Searcher):
             described["bm25"] = {
                 "score": "sum over words of idf × impact / scale",
                 "scale": manifest.max_impact,
-                **asdict(manifest.bm25),
+                **manifest.bm25.to_dict(),
             }
         if request.mode in ("lexical", "bm25"):
             described[request.mode]["missing"] = (

@@ -15,7 +15,7 @@ from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.index.impacts import MAX_IMPACT, round_weights
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations
-from dupmae_toolkit.search.words import WordQueries
+from dupmae_toolkit.search.words import Weighted, WordQueries
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -179,8 +179,6 @@ def word_queries(texts: Sequence[str], max_impact: int, counted: Frequencies) ->
 
     Words that no document has are left out.
     """
-    from scipy.sparse import csr_matrix
-
     from dupmae_toolkit.analysis import count_words
 
     columns: dict[str, int] = {}
@@ -196,12 +194,8 @@ def word_queries(texts: Sequence[str], max_impact: int, counted: Frequencies) ->
     frequencies = counted.of_words(words)
     idf = np.where(frequencies > 0, counted.idf(frequencies), 0.0)
     weights = round_weights(np.array(counts, np.float64) * idf[places], max_impact)
-    held = weights > 0
-    starts = np.concatenate([[0], np.cumsum(held)])[bounds]
-    matrix = csr_matrix(
-        (weights[held], places[held], starts), shape=(len(texts), len(words)), dtype=np.float32
-    )
-    return WordQueries(words, matrix)
+    everything = Weighted(weights, places, np.array(bounds, np.int64), len(words))
+    return WordQueries(words, everything.kept(weights > 0))
 
 
 def rounded(

@@ -7,46 +7,73 @@ each shard translates these numbers into its columns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 
 from dupmae_toolkit.search.lexical import LexicalLeg, LexicalShard, Terms
 from dupmae_toolkit.search.numbering import Numbering
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+
+class Weighted:
+    """The terms of q queries, in the form of a CSR matrix that is not checked.
+
+    Making one of scipy's takes as long as searching a few thousand documents. indices: int64
+    columns. data: float32. indptr: int64 [q + 1].
+    """
+
+    __slots__ = ("data", "indices", "indptr", "shape")
+
+    def __init__(
+        self, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, width: int
+    ) -> None:
+        self.data, self.indices, self.indptr = data, indices, indptr
+        self.shape = len(indptr) - 1, width
+
+    def __getitem__(self, rows: Any) -> Weighted:
+        """Some of the queries: a slice without a step, or an array of rows."""
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.shape[0])
+            bounds = self.indptr[start : max(start, stop) + 1]
+            part = slice(int(bounds[0]), int(bounds[-1]))
+            return Weighted(self.data[part], self.indices[part], bounds - bounds[0], self.shape[1])
+        starts, counts = self.indptr[rows], self.indptr[rows + 1] - self.indptr[rows]
+        bounds = np.concatenate([[0], np.cumsum(counts)])
+        places = np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], counts)
+        return Weighted(self.data[places], self.indices[places], bounds, self.shape[1])
+
+    def kept(self, held: np.ndarray) -> Weighted:
+        """Without the terms where ``held`` is false, bool [terms]."""
+        if held.all():
+            return self
+        bounds = np.concatenate([[0], np.cumsum(held)])[self.indptr]
+        return Weighted(self.data[held], self.indices[held], bounds, self.shape[1])
 
 
 class WordQueries:
     """The words of q queries, weighted.
 
-    words: all different words. matrix: CSR float32 [q, words], positive, rounded by
-    ``round_weights``.
+    words: all different words. weights: their weights, positive, rounded by ``round_weights``.
     """
 
-    __slots__ = ("matrix", "shape", "words")
+    __slots__ = ("shape", "weights", "words")
 
-    def __init__(self, words: Sequence[str], matrix: csr_matrix) -> None:
+    def __init__(self, words: Sequence[str], weights: Weighted) -> None:
         self.words = words
-        self.matrix = matrix
-        self.shape = matrix.shape
+        self.weights = weights
+        self.shape = weights.shape
 
     def __getitem__(self, rows: Any) -> WordQueries:
         """Some of the queries."""
-        return WordQueries(self.words, self.matrix[rows])
+        return WordQueries(self.words, self.weights[rows])
 
-    def over(self, columns: Mapping[str, int], width: int) -> csr_matrix:
+    def over(self, columns: Mapping[str, int], width: int) -> Weighted:
         """The same queries over the columns of a segment; words that it lacks are left out."""
-        from scipy.sparse import csr_matrix
-
-        places = np.array([columns.get(word, -1) for word in self.words], np.int64)
-        found = places[self.matrix.indices]
-        held = found >= 0
-        bounds = np.concatenate([[0], np.cumsum(held)])[self.matrix.indptr]
-        return csr_matrix(
-            (self.matrix.data[held], found[held], bounds), shape=(self.shape[0], width)
-        )
+        places = np.array(list(map(columns.get, self.words, repeat(-1))), np.int64)
+        weights = self.weights
+        moved = Weighted(weights.data, places[weights.indices], weights.indptr, width)
+        return moved.kept(moved.indices >= 0)
 
 
 class WordLeg(LexicalLeg):
@@ -63,7 +90,7 @@ class WordLeg(LexicalLeg):
         super().__init__(numbering, shards, scale)
         self._columns = columns
 
-    def over(self, shard: int, queries: WordQueries) -> csr_matrix:
+    def over(self, shard: int, queries: WordQueries) -> Weighted:
         return queries.over(self._columns[shard], self.shards[shard].width)
 
     def terms(self, shard: int, queries: WordQueries, row: int) -> Terms:
