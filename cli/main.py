@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from dupmae_cli import console
 from dupmae_cli.beir import beir
 from dupmae_cli.demo import demo
+from dupmae_cli.diagnose import diagnose
 from dupmae_cli.doctor import doctor
 from dupmae_cli.encode import encode
 from dupmae_cli.eval import evaluate
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fuse": fuse,
     "eval": evaluate,
     "beir": beir,
+    "diagnose": diagnose,
     "pretrain": pretrain,
     "finetune": finetune,
     "mine": mine,

@@ -367,6 +367,15 @@ class HybridIndex(Searcher):
         found = snapshot.documents(np.array(sorted(numbers), dtype=np.int64))
         return {document.id: document for document in found}
 
+    def word_frequencies(self, words: Iterable[str]) -> dict[str, int] | None:
+        """How many documents have each word, as ``analysis.words`` gives it; None without BM25."""
+        self._check_open()
+        if self.manifest.bm25 is None:
+            return None
+        wanted = list(dict.fromkeys(words))
+        counts = self._snapshot.frequencies.of_words(wanted)
+        return dict(zip(wanted, counts.tolist(), strict=True))
+
     def scores(
         self, queries: Queries, ids: Sequence[Iterable[str]], request: Request | None = None
     ) -> list[dict[str, float]]:

@@ -31,7 +31,7 @@ def load_recipe(
     Raises InputError for a file that is not a recipe, and for unknown keys and wrong values.
     """
     path = Path(path)
-    values = _read_yaml(path)
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping of keys to values")
     for key, text in (changes or {}).items():
@@ -154,13 +154,13 @@ def _load_yaml(text: str, source: str, *, lines: bool = False) -> Any:
     return value
 
 
-def _read_yaml(path: Path) -> Any:
-    """``_load_yaml`` of a file."""
+def read_yaml(path: Path, what: str = "recipe") -> Any:
+    """The value of a small YAML file; see ``_load_yaml``. what: the kind of file, for messages."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a recipe") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a {what}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not YAML (not UTF-8: {error.reason})") from error
     return _load_yaml(text, str(path), lines=True)
