@@ -142,7 +142,8 @@ def diagnose(
 def _print(found: Diagnosis) -> None:
     from rich.console import Console
 
-    screen = Console(soft_wrap=True, highlight=False, markup=False)
+    # Wide enough for every table: a terminal breaks lines, and a file keeps them whole.
+    screen = Console(soft_wrap=True, highlight=False, markup=False, width=1000)
     weights = " + ".join(f"{weight:g} × {part}" for part, weight in found.weights.items())
     screen.print(
         f"{found.topics:,} topics, {found.documents:,} documents; hybrid = {weights}, "
