@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from dupmae_cli import console
 from dupmae_cli.beir import beir
+from dupmae_cli.choose import choose
 from dupmae_cli.demo import demo
 from dupmae_cli.diagnose import diagnose
 from dupmae_cli.doctor import doctor
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "beir": beir,
     "diagnose": diagnose,
+    "choose": choose,
     "pretrain": pretrain,
     "finetune": finetune,
     "mine": mine,

@@ -14,9 +14,12 @@ from dupmae_toolkit.evaluation.development import SPLIT, MemoryDataset
 from dupmae_toolkit.evaluation.experiment import Experiment, without_self_matches
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
+from dupmae_toolkit.search.answers import PARTS, check_idf_power
 from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
-_SETTINGS = re.compile(r"(?P<model>.+?)(?:@(?P<weights>plain|[0-9.,e+-]+))?(?:\^(?P<power>[^@^]*))?")
+_SETTINGS = re.compile(
+    r"(?P<model>.+?)(?:@(?P<weights>plain|[0-9.,e+-]+))?(?:\^(?P<power>[^@^]*))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ def parse_candidate(text: str, sets: list[str]) -> Candidate:
     if held:
         missing = [name for name in sets if name not in held]
         if missing:
-            raise InputError.at(folder / f"{missing[0]}.trec", None, "no such run of this candidate")
+            raise InputError.at(
+                folder / f"{missing[0]}.trec", None, "no such run of this candidate"
+            )
         return Candidate(text, runs=folder)
     if folder.exists():
         return Candidate(text, text)
@@ -67,13 +72,21 @@ def parse_candidate(text: str, sets: list[str]) -> Candidate:
     weights, power = found["weights"], found["power"]
     try:
         idf_power = None if power is None else float(power)
+        check_idf_power(0.0 if idf_power is None else idf_power)
     except ValueError as error:
-        raise InputError(f"candidate {text}: idf power {power!r} is not a number") from error
+        raise InputError(
+            f"candidate {text}: idf power {power!r}; it must be a finite number of at least 0"
+        ) from error
     plain = weights == "plain"
     if plain and idf_power:
-        raise InputError(f"candidate {text}: the plain score has no frequencies; leave out ^{power}")
-    numbers = None if plain or weights is None else parse_weights(weights)
-    Fusion("sum", numbers)  # refuses negative weights
+        raise InputError(
+            f"candidate {text}: the plain score has no frequencies; leave out ^{power}"
+        )
+    try:
+        numbers = None if plain or weights is None else parse_weights(weights)
+        Fusion("sum", numbers).weights_for(len(PARTS))
+    except InputError as error:
+        raise InputError(f"candidate {text}: {error}") from error
     return Candidate(text, found["model"], numbers, plain, idf_power)
 
 
@@ -129,9 +142,7 @@ class Rankings:
         if self._experiment is None or self._experiment[0] != key:
             self.close()
             folder = self._folder / key[0] / dataset.name
-            made = Experiment(
-                dataset, encoder, folder, SPLIT, self._k, progress=self._progress
-            )
+            made = Experiment(dataset, encoder, folder, SPLIT, self._k, progress=self._progress)
             self._experiment = key, made
         return self._experiment[1]
 

@@ -29,7 +29,7 @@ from dupmae_toolkit.evaluation.rules import FIRST, MEAN, Guard, Rule, SetRule
 from dupmae_toolkit.files import make_folder, read_json, write_json
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Encoder
+from dupmae_toolkit.records import Encoder, Run
 
 RECORD_FILE = "choice.json"
 #: Hits of each run, unless the measure needs more.
@@ -205,33 +205,34 @@ def _measure(
 ) -> tuple[Values, list[str]]:
     values: Values = [{mode: {} for mode in rule.modes} for _ in candidates]
     digests = [""] * len(candidates)
-    # By encoder, then by set: each is loaded, and each index opened, once.
-    order = sorted(range(len(candidates)), key=lambda n: _first_of(candidates, n))
     (measure,) = map(str, parse_measures([rule.measure]))
-    for name, dataset in sets.items():
-        ids = [query.id for query in dataset.queries()]
-        for number in order:
-            candidate = candidates[number]
-            digests[number] = rankings.digest(candidate)
-            for mode in rule.modes:
-                run = rankings.run(candidate, dataset, mode)
-                try:
-                    scores = evaluate(dataset.qrels(), run, [measure])
-                except InputError as error:
-                    raise InputError(f"candidate {candidate.name}, set {name}: {error}") from error
-                per_topic = scores.per_topic[measure]
-                values[number][mode][name] = np.array([per_topic[topic] for topic in ids])
+    models: dict[str, list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        models.setdefault(candidate.model, []).append(number)
+    # By encoder, then by set: each encoder is loaded, and each of its indexes opened, once.
+    for numbers in models.values():
+        for name, dataset in sets.items():
+            for number in numbers:
+                digests[number] = rankings.digest(candidates[number])
+                for mode in rule.modes:
+                    run = rankings.run(candidates[number], dataset, mode)
+                    values[number][mode][name] = _per_topic(
+                        dataset, run, measure, candidates[number].name
+                    )
     return values, digests
 
 
-def _first_of(candidates: Sequence[Candidate], number: int) -> int:
-    """The number of the first candidate of the same model, so that these come together."""
-    models = [candidate.model for candidate in candidates]
-    return models.index(models[number])
+def _per_topic(dataset: MemoryDataset, run: Run, measure: str, candidate: str) -> np.ndarray:
+    try:
+        scores = evaluate(dataset.qrels(), run, [measure])
+    except InputError as error:
+        raise InputError(f"candidate {candidate}, set {dataset.name}: {error}") from error
+    per_topic = scores.per_topic[measure]
+    return np.array([per_topic[query.id] for query in dataset.queries()])
 
 
 def _figures(values: Mapping[str, np.ndarray]) -> dict[str, Interval]:
-    """The mean of each set and, if there are several or not, of their means."""
+    """The mean of each set, and the mean of these means."""
     found = {name: interval_of_means([each]) for name, each in values.items()}
     return found | {MEAN: interval_of_means(list(values.values()))}
 
@@ -266,7 +267,9 @@ def _check_record(path: Path, rule: Rule) -> None:
     try:
         before = record["rule"]["sha256"]
     except (KeyError, TypeError) as error:
-        raise InputError.at(path, None, "is not the record of a choice; name another folder") from error
+        raise InputError.at(
+            path, None, "is not the record of a choice; name another folder"
+        ) from error
     if before != rule.sha256:
         raise InputError.at(
             path,

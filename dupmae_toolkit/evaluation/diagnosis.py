@@ -235,9 +235,7 @@ def _reports(
         if not rows:
             continue
         means = {name: float(values[name][rows].mean()) for name in (SUM, *parts)}
-        costs = {
-            part: interval(values[SUM][rows] - values[without(part)][rows]) for part in parts
-        }
+        costs = {part: interval(values[SUM][rows] - values[without(part)][rows]) for part in parts}
         reports.append(GroupReport(group.by, group.name, len(rows), means, costs))
     return reports
 

@@ -1,13 +1,13 @@
 """The rule by which a candidate is chosen, in a YAML file that is written before any figure.
 
-    modes: [hybrid, dense]     # rankings to measure; the first decides
-    sets:
-      scifact: {path: scifact.zip, split: train}
-      health: {kind: pairs, path: questions.jsonl.xz, sample: 1000, seed: 15}
-      demonstration: {kind: demonstration}
-    guards:
-      - {set: demonstration, least: first}
-    tie: 0.001
+modes: [hybrid, dense]     # rankings to measure; the first decides
+sets:
+  scifact: {path: scifact.zip, split: train}
+  health: {kind: pairs, path: questions.jsonl.xz, sample: 1000, seed: 15}
+  demonstration: {kind: demonstration}
+guards:
+  - {set: demonstration, least: first}
+tie: 0.001
 """
 
 from __future__ import annotations
