@@ -1,9 +1,8 @@
 """Choosing between candidates by a rule, on development topics only.
 
-No figure of a test can appear: the only judgements that are read are those of the rule's sets, and
-a set that is a test is refused. The rule's hash is in the record, and a folder that holds the record
-of one rule is refused for another: so a rule cannot be changed after its figures were seen without
-a trace.
+No figure of a test can appear: runs are measured with the judgements of the rule's sets alone, and
+a set that is a test is refused. The record has the rule's hash, and a folder with the record of one
+rule is refused for another: a rule that is changed after its figures were seen leaves a trace.
 """
 
 from __future__ import annotations

@@ -147,8 +147,8 @@ def diagnose(
     weights, idf_power: by default those of the index. refit: also refit the other parts' weights
     when one is left out, which takes ``len(RATIOS)`` more searches for each part. examples: how
     many topics to show that each part wins, and that it loses. drop_self: leave out of each ranking
-    the document that has the topic's own id. sample, seed: draw so many of the topics. Raises InputError if no query is judged, and for
-    weights that leave nothing without one part.
+    the document that has the topic's own id. sample, seed: draw so many of the judged topics.
+    Raises InputError if no query is judged, and for weights that leave nothing without one part.
     """
     request = index.request(DEPTH + 1, SUM, Fusion("sum", weights), exact=True, idf_power=idf_power)
     parts, power = request.parts, request.idf_power

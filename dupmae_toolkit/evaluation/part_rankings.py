@@ -116,8 +116,10 @@ def judged_queries(
                 f"{queries.folder}: holds documents; `dupmae encode --queries` encodes queries"
             )
         queries = queries.representations()
-    vectors = isinstance(queries, Representations)
-    names = list(queries.ids) if vectors else [query.id for query in queries]
+    if isinstance(queries, Representations):
+        names = list(queries.ids)
+    else:
+        names = [query.id for query in queries]
     rows = [row for row, name in enumerate(names) if name in qrels]
     if not rows:
         raise InputError(

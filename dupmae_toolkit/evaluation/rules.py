@@ -186,9 +186,9 @@ def _made(kind: Any, what: str, item: Any, **given: Any) -> Any:
         for name, entry in known.items():
             if entry.default is MISSING and name not in values:
                 raise InputError(f"the key {name!r} is missing")
-        # Unions check themselves.
-        checked = {
-            name: value if "|" in str(known[name].type) else typed(name, value, known[name].type)
+        types = {name: str(known[name].type) for name in values}
+        checked = {  # unions check themselves
+            name: value if "|" in types[name] else typed(name, value, types[name])
             for name, value in values.items()
         }
         return kind(**given, **checked)
