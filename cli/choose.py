@@ -145,6 +145,9 @@ def _print(found: Choice) -> None:
             name = candidate.name if mode == modes[0] else ""
             table.add_row(name, *([mode] if len(modes) > 1 else []), *cells, first, note)
     screen.print(table)
+    for name, about in found.sets.items():
+        if about["left_out"]:
+            screen.print(f"{name}: {about['left_out']:,} topics left out, which a test has too")
     for candidate in found.candidates:
         for guard in candidate.guards:
             if not guard.passed:

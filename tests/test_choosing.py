@@ -150,9 +150,13 @@ def test_a_set_with_a_test_split_alone_must_be_declared(tmp_path):
     assert len(beir_topics(folder, "set", "test", only_split=True).queries()) == 2
 
 
-def test_a_split_that_shares_topics_with_a_test_is_refused(tmp_path):
-    folder = data_set(tmp_path / "set", train=[1, 2, 3], test=[3, 4])
-    with pytest.raises(InputError, match=r"'train' shares 1 topics with 'test', 'q3' first"):
+def test_topics_that_a_test_has_too_are_left_out(tmp_path):
+    folder = data_set(tmp_path / "set", train=[1, 2, 3], test=[3, 4], test2=[1])
+    found = beir_topics(folder, "set", "train")
+    assert [query.id for query in found.queries()] == list(found.qrels()) == ["q2"]
+    assert found.left_out == sampled(found, 1, 1).left_out == 2
+    folder = data_set(tmp_path / "other", train=[3], test=[3, 4])
+    with pytest.raises(InputError, match="all 1 topics of split 'train' are topics of a test"):
         beir_topics(folder, "set", "train")
 
 
@@ -161,7 +165,7 @@ def test_the_same_text_under_another_id_is_the_same_topic(tmp_path):
     lines = (folder / "queries.jsonl").read_text().splitlines()
     text = json.loads(lines[0])["text"].upper().replace(" ", "  ")
     (folder / "queries.jsonl").write_text(lines[0] + "\n" + json.dumps({"_id": "q4", "text": text}))
-    with pytest.raises(InputError, match="shares 1 topics"):
+    with pytest.raises(InputError, match="are topics of a test"):
         beir_topics(folder, "set", "train")
 
 

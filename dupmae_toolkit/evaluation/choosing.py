@@ -248,6 +248,7 @@ def _describe(sets: Mapping[str, MemoryDataset]) -> dict[str, dict[str, Any]]:
         name: {
             "source": dataset.source,
             "topics": len(dataset.queries()),
+            "left_out": dataset.left_out,
             "topics_sha256": dataset.digest(),
         }
         for name, dataset in sets.items()

@@ -1,6 +1,6 @@
 """Development sets: judged topics that decisions may be made on, because no test uses them.
 
-A split that is named as a test is refused, and so is one that shares topics with such a split.
+A split that is named as a test is refused, and topics that such a split has too are left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ class MemoryCorpus(Corpus):
 
 
 class MemoryDataset:
-    """A data set with one split, ``SPLIT``; see ``BeirDataset``."""
+    """A data set with one split, ``SPLIT``; see ``BeirDataset``.
+
+    left_out: how many topics were left out because a test has them.
+    """
+
+    left_out = 0
 
     def __init__(
         self,
@@ -77,8 +82,8 @@ def beir_topics(
     """The topics of one split of a BEIR data set, for development; its corpus stays on disk.
 
     only_split: the set's only split may be named as a test; whoever says so has decided that its
-    topics are for development. Raises InputError for a split that is named as a test, and for one
-    that shares topics, by id or text, with a split that is.
+    topics are for development. Topics that a split for testing has too, by id or by text, are left
+    out. Raises InputError for a split that is named as a test, and if no topic is left.
     """
     dataset = open_beir(path, skip_invalid=skip_invalid)
     splits = dataset.splits()
@@ -96,12 +101,16 @@ def beir_topics(
                 f"has no split but {split!r}",
                 "if its topics are for development and never for a test, say `development: true`",
             )
-    queries = dataset.queries(split)
-    _refuse_shared(dataset, split, queries)
+    queries, qrels = _apart(dataset, split), dataset.qrels(split)
     made = MemoryDataset(
-        name, dataset.source, (), queries, dataset.qrels(split), drops_self_matches(dataset.name)
+        name,
+        dataset.source,
+        (),
+        queries,
+        {query.id: qrels[query.id] for query in queries},
+        drops_self_matches(dataset.name),
     )
-    made.corpus = dataset.corpus
+    made.corpus, made.left_out = dataset.corpus, len(qrels) - len(queries)
     return made
 
 
@@ -110,21 +119,25 @@ def is_test(split: str) -> bool:
     return any(word.startswith("test") for word in re.split(r"[^a-z]+", split.lower()))
 
 
-def _refuse_shared(dataset: BeirDataset, split: str, queries: Sequence[Query]) -> None:
-    ids = {query.id for query in queries}
-    texts = {_plain(query.text) for query in queries}
-    for other in dataset.splits():
-        if other == split or not is_test(other):
-            continue
-        tested = dataset.queries(other)
-        shared = [q.id for q in tested if q.id in ids or _plain(q.text) in texts]
-        if shared:
-            raise InputError.at(
-                dataset.source,
-                None,
-                f"split {split!r} shares {len(shared):,} topics with {other!r}, {shared[0]!r} "
-                "first; choose on others",
-            )
+def _apart(dataset: BeirDataset, split: str) -> list[Query]:
+    """The topics of a split that are in no split for testing, by id and by text."""
+    tested = [
+        query
+        for other in dataset.splits()
+        if other != split and is_test(other)
+        for query in dataset.queries(other)
+    ]
+    ids, texts = {query.id for query in tested}, {_plain(query.text) for query in tested}
+    queries = dataset.queries(split)
+    apart = [q for q in queries if q.id not in ids and _plain(q.text) not in texts]
+    if not apart:
+        raise InputError.at(
+            dataset.source,
+            None,
+            f"all {len(queries):,} topics of split {split!r} are topics of a test",
+            "choose on others",
+        )
+    return apart
 
 
 def _plain(text: str) -> str:
@@ -171,5 +184,5 @@ def sampled(dataset: MemoryDataset, count: int, seed: int) -> MemoryDataset:
         {query.id: qrels[query.id] for query in kept},
         dataset.drops_self_matches,
     )
-    few.corpus = dataset.corpus
+    few.corpus, few.left_out = dataset.corpus, dataset.left_out
     return few
