@@ -8,8 +8,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import multiprocessing
 
+from dupmae_toolkit.training.data.bm25 import WordFrequencies
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 from dupmae_toolkit.training.data.pair_collator import PairCollator
+from dupmae_toolkit.training.fitted_score import FittedScore
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.running.processes import batch_mean, gather
 from dupmae_toolkit.training.sources import TeacherSource
@@ -33,8 +35,13 @@ def gradients(number=0, of=1, **changes):
     )
     frequencies = TermFrequencies.of(encoder, ["w1 w3 w4", "w5 w9"], 12)
     teachers = Teachers(recipe.teachers, encoder, frequencies)
-    model = PairModel(encoder, recipe, teachers)
-    batch = PairCollator(encoder, recipe)(BATCH)
+    words = fitted = None
+    if recipe.score_weights:
+        words = WordFrequencies.of(["w1 w3 w4", "w5 w9", "w14"])
+        fitted = FittedScore(recipe, encoder.vocabulary_size, words)
+        fitted.factors.copy_(torch.linspace(0.5, 2, encoder.vocabulary_size))
+    model = PairModel(encoder, recipe, teachers, fitted)
+    batch = PairCollator(encoder, recipe, words)(BATCH)
     loss, _ = model({name: rows.chunk(of)[number] for name, rows in batch.items()}, 3, 4)
     loss.backward()
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -65,7 +72,12 @@ def work(number, folder):
     dist.destroy_process_group()
 
 
-VARIANTS = {"whole": {}, "chunks": {"chunk_size": 2}, "alone": {"in_batch": False}}
+VARIANTS = {
+    "whole": {},
+    "chunks": {"chunk_size": 2},
+    "alone": {"in_batch": False},
+    "fitted": {"score_weights": [3.0, 0.5, 2.0], "learn_weights": 20.0},
+}
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,9 @@ def texts(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["builtin-finetune", "builtin-distil", "builtin-near"])
+@pytest.mark.parametrize(
+    "name", ["builtin-finetune", "builtin-distil", "builtin-near", "builtin-fitted"]
+)
 def test_each_recipe_of_the_builtin_encoder_makes_a_step_from_every_kind_of_source(
     home, texts, tmp_path, name
 ):
@@ -112,6 +114,19 @@ def test_each_recipe_of_the_builtin_encoder_makes_a_step_from_every_kind_of_sour
         entry = next(e for e in history(Path(recipe.output)) if "loss" in e)
         assert set(recipe.used_losses) <= set(entry)
         assert entry["loss"] > 0
+
+
+def test_the_training_for_the_fitted_score_leaves_the_claims_that_choose_out():
+    recipe = load_recipe(RECIPES / "builtin-fitted.yaml", FinetuneRecipe, data="/texts")
+    assert recipe.score_weights
+    assert recipe.learn_weights
+    assert not [source for source in recipe.data if source.kind == "beir"]
+    assert {source.path.split("/")[2].split("-")[0] for source in recipe.data} == {
+        "arxiv",
+        "medline",
+        "medquad",
+        "wikipedia",
+    }
 
 
 def test_groups_in_chunks_go_on_as_if_nothing_had_happened(home, tmp_path):

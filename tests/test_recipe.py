@@ -79,6 +79,21 @@ def test_numbers_that_yaml_reads_as_texts_are_numbers(tmp_path):
     assert isinstance(recipe.warmup, float)
 
 
+def test_weights_of_the_score_are_numbers_however_they_are_written(tmp_path):
+    changes = {"score_weights": "[3e1, 1, 0]", "idf_power": "0"}
+    recipe = load_recipe(write(tmp_path, SMALL), FinetuneRecipe, changes, "x")
+    assert recipe.score_weights == [30.0, 1.0, 0.0]
+    assert all(isinstance(weight, float) for weight in recipe.score_weights)
+    empty = load_recipe(write(tmp_path, SMALL + "score_weights: []\n"), FinetuneRecipe, data="x")
+    assert empty.score_weights == []
+
+
+@pytest.mark.parametrize("name", [p.name for p in sorted(RECIPES.glob("*finetune*.yaml"))])
+def test_the_papers_recipes_train_the_plain_score(name):
+    recipe = load_recipe(RECIPES / name, FinetuneRecipe, data="/texts")
+    assert (recipe.score_weights, recipe.learn_weights) == ([], 0)
+
+
 def test_set_overrides_keys_nested_ones_too(tmp_path):
     changes = {
         "steps": "20",
@@ -164,6 +179,25 @@ def test_set_overrides_keys_nested_ones_too(tmp_path):
         ({"flops_ramp": "2"}, "flops_ramp is 2.0; give a share"),
         ({"query_length": "2"}, "query_length is 2; at least 3"),
         ({"active_terms": "-1"}, "active_terms is -1"),
+        ({"score_weights": "5"}, "score_weights is 5; give three numbers, 0 or above: dense, lex"),
+        ({"score_weights": "abc"}, "score_weights is 'abc'; give three numbers"),
+        ({"score_weights": "[1, 2]"}, "score_weights is [1, 2]; give three numbers"),
+        ({"score_weights": "[1, 2, x]"}, "score_weights is [1, 2, 'x']; give three numbers"),
+        ({"score_weights": "[1, true, 1]"}, "score_weights is [1, True, 1]; give three numbers"),
+        ({"score_weights": "[1, -1, 1]"}, "score_weights is [1, -1, 1]; give three numbers"),
+        ({"score_weights": "[.inf, 1, 1]"}, "score_weights is [inf, 1, 1]; give three numbers"),
+        ({"score_weights": "[.nan, 1, 1]"}, "score_weights is [nan, 1, 1]; give three numbers"),
+        ({"score_weights": "{dense: 1}"}, "score_weights is {'dense': 1}; give three numbers"),
+        ({"score_weights": "[0, 0, 1]"}, "[0, 0, 1]; without dense and lexical, nothing would be"),
+        ({"learn_weights": "5"}, "learn_weights is 5, which only the fitted score has; give score"),
+        ({"learn_weights": "true"}, "learn_weights is True; a value of type float"),
+        ({"learn_weights": "-1"}, "learn_weights is -1.0; at least 0"),
+        ({"idf_power": "0.5"}, "idf_power is 0.5, which only the fitted score has"),
+        ({"idf_power": ".nan"}, "idf_power is nan"),
+        (
+            {"score_weights": "[1, 1, 0]", "learn_weights": "5"},
+            "[1.0, 1.0, 0.0]; a weight of 0 would stay there, so learn_weights needs three above 0",
+        ),
     ],
 )
 def test_every_wrong_value_is_refused_in_one_line(tmp_path, changes, message):

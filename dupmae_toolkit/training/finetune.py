@@ -15,18 +15,23 @@ from torch import nn
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
-from dupmae_toolkit.model.tokens import tokenize
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, SHIFT_TEXTS, calibrate_head
+from dupmae_toolkit.training.data.bm25 import WordFrequencies
 from dupmae_toolkit.training.data.frequencies import FILE, TermFrequencies
 from dupmae_toolkit.training.data.group_sources import Opened
-from dupmae_toolkit.training.data.groups import Draw, document_of
+from dupmae_toolkit.training.data.groups import document_of
 from dupmae_toolkit.training.data.neighbours import near_batches
 from dupmae_toolkit.training.data.pair_collator import PairCollator
-from dupmae_toolkit.training.data.streams import Batches, check_sources, pairs, pairs_once
-from dupmae_toolkit.training.loss_table import JOINT, LOSSES
+from dupmae_toolkit.training.data.streams import Batches, check_sources, pairs
+from dupmae_toolkit.training.finetune_checks import (
+    check_ordinary_pairs,
+    trains_joint,
+    warnings,
+)
+from dupmae_toolkit.training.fitted_score import ENCODED_TEXTS, FittedScore, saved_words
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe
-from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut
+from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut, untouched
 from dupmae_toolkit.training.running.history import Listen
 from dupmae_toolkit.training.running.processes import heard_once, only_main
 from dupmae_toolkit.training.running.resuming import agreed_checkpoint, continuing
@@ -35,8 +40,6 @@ from dupmae_toolkit.training.running.trainer import check_lengths, check_output_
 from dupmae_toolkit.training.sources import DataSource
 from dupmae_toolkit.training.teachers import Teachers
 from dupmae_toolkit.training.weighing import LargestWeight
-
-ENOUGH = 64  # pairs or groups of a source that are checked
 
 
 class Sample:
@@ -74,58 +77,36 @@ class Sample:
         texts = self.texts(PRIOR_TEXTS)
         return TermFrequencies.of(encoder, texts, self._recipe.document_length)
 
+    def words(self, checkpoint: Path | None) -> WordFrequencies:
+        """Those in the checkpoint, or else counted in the different ones of PRIOR_TEXTS texts."""
+        if checkpoint is not None:
+            with continuing(checkpoint):
+                found = saved_words(checkpoint, self.about)
+            if found is not None:
+                return found
+        return WordFrequencies.of(dict.fromkeys(self.texts(PRIOR_TEXTS)))
 
-def weigh_as_trained(encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: float) -> None:
+    def to_encode(self) -> list[str]:
+        """Different texts, at most ENCODED_TEXTS, for the frequencies in lexical vectors."""
+        return list(dict.fromkeys(self.texts(min(ENCODED_TEXTS, PRIOR_TEXTS))))
+
+
+def weigh_as_trained(
+    encoder: DupMAEEncoder, recipe: FinetuneRecipe, scale: float, fitted: FittedScore | None = None
+) -> None:
     """Store the trained scale as the config's ``dense_weight``, unless the recipe sets that.
 
     Then a search uses the joint score that was trained. Otherwise it would add cosines of at most 1
-    to lexical scores that were trained together with cosines times 20.
+    to lexical scores that were trained together with cosines times 20. If that score is the fitted
+    one, its weights are stored.
     """
-    trained = any(LOSSES[name].part == JOINT for name in recipe.used_losses)
-    if trained and encoder.config.lexical_weight and "dense_weight" not in recipe.encoder:
+    if not trains_joint(recipe):
+        return
+    if fitted is not None:
+        fitted.state_in(encoder, recipe)
+    elif encoder.config.lexical_weight and "dense_weight" not in recipe.encoder:
         weight = scale * encoder.config.lexical_weight
         encoder.config = encoder.config.but(dense_weight=weight)
-
-
-def check_ordinary_pairs(sources: list[DataSource], encoder: DupMAEEncoder, opened: Opened) -> None:
-    """Raise InputError for a source whose first queries or documents are only special tokens.
-
-    The model could not distinguish them.
-    """
-    ordinary = encoder.ordinary.cpu()
-    room = encoder.config.max_length
-    for source in sources:
-        found = list(itertools.islice(pairs_once(source, opened), ENOUGH))
-        queries = [item.read().query if isinstance(item, Draw) else item.query for item in found]
-        documents = [document_of(item) for item in found]
-        for what, texts in (("queries", queries), ("documents", documents)):
-            ids = tokenize(encoder.tokenizer, texts, room).ids
-            if not any(bool(ordinary[row].any()) for row in ids):
-                raise InputError(
-                    f"{source.path}: the {what} of its first {len(texts)} pairs contain only "
-                    "special tokens; there is nothing to learn"
-                )
-
-
-def warnings(recipe: FinetuneRecipe, opened: Opened) -> Iterator[str]:
-    """A sentence for each setting of the recipe that will have no effect."""
-    used = {id(teacher) for teacher in recipe.used_teachers}
-    for number, teacher in enumerate(recipe.teachers, start=1):
-        if id(teacher) not in used:
-            name = " ".join(filter(None, (teacher.kind, teacher.model)))
-            yield (
-                f"teacher {number} ({name}) is used by no loss and not run; give a loss "
-                "'teacher_…' a weight, or remove it"
-            )
-    for source in recipe.data if recipe.negative_depth > recipe.negatives > 0 else []:
-        if source.kind == "groups" and source.weight:
-            draws = itertools.islice(opened(source).draws(random.Random(0)), ENOUGH)
-            longest = max((len(draw.read().negatives) for draw in draws), default=0)
-            if longest <= recipe.negatives:
-                yield (
-                    f"{source.path}: no query has more than {longest} negatives, so they are the "
-                    f"same ones each time; dupmae mine writes more with -n {recipe.negative_depth}"
-                )
 
 
 def freeze_layers(lm: Any, count: int) -> None:
@@ -198,14 +179,18 @@ def finetune(
     if sources:
         teachers = Teachers(sources, encoder, frequencies)
         teachers.to(encoder.device)
+    fitted = None
+    if recipe.score_weights:
+        fitted = FittedScore(recipe, encoder.vocabulary_size, sample.words(checkpoint))
+        fitted.to(encoder.device)
     for warning in warnings(recipe, opened):
         listen({"step": 0, "warning": warning})
-    module = PairModel(encoder, recipe, teachers)
-    weigh_as_trained(encoder, recipe, module.dense_scale)
+    module = PairModel(encoder, recipe, teachers, fitted)
+    weigh_as_trained(encoder, recipe, module.dense_scale, fitted)
     largest_weight = LargestWeight(encoder, recipe, make, document_of, listen)
     if not dry_run:
         only_main(largest_weight.draw)
-    collator = PairCollator(encoder, recipe)
+    collator = PairCollator(encoder, recipe, fitted.words if fitted else None)
     batches = Batches(
         recipe.data,
         recipe.batch_size,
@@ -219,10 +204,18 @@ def finetune(
     def load(folder: Path) -> None:
         saved = DupMAEEncoder.from_pretrained(folder, device="cpu")
         encoder.load_state_dict(saved.state_dict())
+        if fitted is not None:
+            fitted.load(folder)
+
+    def save(folder: Path) -> None:
+        weigh_as_trained(encoder, recipe, module.dense_scale, fitted)
+        encoder.save_pretrained(folder)
 
     def keep(folder: Path) -> None:
         if frequencies is not None:
             frequencies.save(folder, sample.about)
+        if fitted is not None:
+            fitted.save(folder, sample.about)
 
     def prepare() -> None:
         if recipe.active_terms or recipe.unigram_prior:
@@ -234,6 +227,9 @@ def finetune(
                 max_length=recipe.document_length,
             )
             listen({"step": 0, "bias_shift": shift})
+        if fitted is not None:  # the other processes get the factors with the weights
+            with untouched(module):
+                only_main(lambda: fitted.count(encoder, sample.to_encode()))
 
     watch = Evaluation(
         recipe,
@@ -242,12 +238,13 @@ def finetune(
         listen,
         held_out=HeldOut(held_out_data, recipe, make, collator) if held_out_data else None,
         measure=measure,
+        fitted=fitted,
     )
     return run(
         recipe,
         module,
         batches,
-        encoder.save_pretrained,
+        save,
         load,
         keep=keep,
         resume=resume,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-JOINT = "joint"  #: the sum of the parts' scores
+JOINT = "joint"  #: the weighted sum of the parts' scores, with BM25 if the recipe says so
 PARTS = ("lexical", "dense")
 SCORES = (JOINT, *PARTS)
 
@@ -24,7 +24,10 @@ class Loss(NamedTuple):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts of the score that it reads: its own, or both if it reads the joint score."""
+        """The parts of the score that it reads: its own, or both if it reads the joint score.
+
+        BM25 is no part here: nothing in it is learned.
+        """
         return PARTS if self.part == JOINT or self.kind == "self" else (self.part,)
 
     @property

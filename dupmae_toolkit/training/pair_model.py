@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training import losses
+from dupmae_toolkit.training.fitted_score import FittedScore
 from dupmae_toolkit.training.loss_table import LOSSES, Loss
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.chunks import Vectors, encode_in_chunks
@@ -27,7 +28,8 @@ class BatchScores:
     """Scores of each query for every document of the batch, float32 [Q, D].
 
     dense: for the full vectors, then for each shorter size. lexical, joint: None without a lexical
-    head. scores, teacher: those of the data and of the recipe's teachers, if there are any.
+    head. scores, teacher: those of the data and of the recipe's teachers, if there are any. bm25:
+    with the fitted score only.
 
     The rest is the batch's, see PairCollator: ``target``, ``same``, ``own``; ``aside`` is its
     ``repeated``, and ``absent`` [Q, G] is ``repeated`` for the query's own group. Without in-batch
@@ -45,6 +47,7 @@ class BatchScores:
     absent: Tensor
     scores: Tensor | None
     teacher: Tensor | None
+    bm25: Tensor | None = None
 
     def of(self, part: str) -> list[Tensor]:
         """The scores of ``joint``, ``lexical`` or ``dense``: one, or one for each dense size."""
@@ -62,14 +65,20 @@ class PairModel(nn.Module):
     many_processes = True
 
     def __init__(
-        self, encoder: DupMAEEncoder, recipe: FinetuneRecipe, teachers: Teachers | None = None
+        self,
+        encoder: DupMAEEncoder,
+        recipe: FinetuneRecipe,
+        teachers: Teachers | None = None,
+        fitted: FittedScore | None = None,
     ) -> None:
+        """fitted: the joint score, if it is not the plain one; batches then have BM25."""
         super().__init__()
         used = recipe.used_losses
         lexical = [
             name for name, loss in LOSSES.items() if name in used and "lexical" in loss.parts
         ]
-        lexical += [name for name in ("active_terms", "unigram_prior") if getattr(recipe, name)]
+        keys = ("active_terms", "unigram_prior", "score_weights")
+        lexical += [name for name in keys if getattr(recipe, name)]
         if lexical and encoder.config.lexical_head == "none":
             raise InputError(f"{lexical[0]} needs a lexical head; the model has none")
         for size in recipe.dense_sizes:
@@ -86,6 +95,7 @@ class PairModel(nn.Module):
         self.encoder = encoder
         self.recipe = recipe
         self.teachers = teachers
+        self.fitted = fitted
         self.dense_scale = recipe.dense_scale or (COSINE_SCALE if encoder.config.normalize else 1.0)
 
     def forward(
@@ -115,6 +125,8 @@ class PairModel(nn.Module):
                 parts["teacher_vector"] = imitation(query.dense, document.dense, taught, real)
             loss = torch.stack([used[name] * value for name, value in parts.items()]).sum()
             logs = {name: value.item() for name, value in parts.items()}
+            if self.fitted is not None:
+                logs |= fitted_logs(self.fitted, scores)
             if query.lexical is not None and document.lexical is not None:
                 extra, more = self.sparsity(query.lexical, document.lexical, real, step, steps)
                 loss, logs = loss + extra, logs | more
@@ -130,8 +142,15 @@ class PairModel(nn.Module):
         dense = [self.dense_scale * q @ d.T for q, d in cut]
         lexical = joint = None
         if query.lexical is not None and document.lexical is not None:
-            lexical = query.lexical @ gather(document.lexical).T
-            joint = lexical + dense[0]
+            weights = query.lexical
+            if self.fitted is not None:
+                weights = weights * self.fitted.factors
+            lexical = weights @ gather(document.lexical).T
+            if self.fitted is None:
+                joint = lexical + dense[0]
+            else:
+                # Each process has BM25 of its own queries and the documents of all processes.
+                joint = self.fitted(dense[0] / self.dense_scale, lexical, batch["bm25"])
         same, repeated, own = batch["same"], batch["repeated"], batch["own"]
         if not self.recipe.in_batch:
             outside = torch.ones_like(same).scatter(1, own, False)
@@ -147,6 +166,7 @@ class PairModel(nn.Module):
             batch["repeated"].gather(1, own),
             batch.get("scores"),
             None if taught is None else taught.logits,
+            batch.get("bm25"),
         )
 
     def sparsity(
@@ -167,6 +187,15 @@ class PairModel(nn.Module):
             active = (weights.detach() > 0).sum(dim=1).float()
             logs[f"active_{name}"] = batch_mean(active, counted).item()
         return total, logs
+
+
+def fitted_logs(fitted: FittedScore, scores: BatchScores) -> dict[str, float]:
+    """The weights, and ``bm25``: the cross-entropy of BM25 alone, with its weight."""
+    weights = zip(("dense", "lexical", "bm25"), fitted.weights().tolist(), strict=True)
+    logs = {f"weight_{part}": weight for part, weight in weights}
+    assert scores.bm25 is not None
+    alone = logs["weight_bm25"] * scores.bm25
+    return logs | {"bm25": losses.contrastive(alone, scores.same, scores.target).item()}
 
 
 def ask_teachers(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:

@@ -10,7 +10,13 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.training.loss_table import LOSSES
-from dupmae_toolkit.training.recipe_checks import at_least, fraction, one_of, refuse_unknown
+from dupmae_toolkit.training.recipe_checks import (
+    at_least,
+    fraction,
+    one_of,
+    refuse_unknown,
+    three_weights,
+)
 from dupmae_toolkit.training.sources import PAIR_KINDS, DataSource, TeacherSource
 
 PACKINGS = ("passage", "sentences", "corpus")
@@ -150,8 +156,13 @@ class FinetuneRecipe(Recipe):
     negatives: the maximum number of its own negatives that a query gets, drawn anew each time from
         the first ``negative_depth`` of its list (0: from all of them).
     in_batch: whether the documents of the other queries are negatives too.
-    dense_scale: factor of the dense score, in every softmax and in the joint score; 0 means 20 if
-        the encoder normalises (cosines) and 1 if not (inner products).
+    score_weights: of dense, lexical and bm25: the joint score is the fitted one of a search, with
+        document frequencies in its lexical part; see fitted_score.py. Empty for the plain score.
+    learn_weights: above 0, ``score_weights`` are only where the weights of dense and lexical start;
+        their logarithms learn at this many times ``learning_rate``. The weight of bm25 is fixed.
+    idf_power: of the frequency factors, (idf / mean idf) ^ ``idf_power``; 0 for no factors.
+    dense_scale: factor of the dense score, in every softmax and in the plain joint score; 0 means
+        20 if the encoder normalises (cosines) and 1 if not (inner products).
     dense_sizes: shorter sizes at which the first dimensions are also trained as dense vectors: the
         losses on the dense score are summed over these sizes and the full one.
     prune: train on the terms that the encoder keeps (``top_k``, ``query_top_k``), not on all.
@@ -178,6 +189,9 @@ class FinetuneRecipe(Recipe):
     negatives: int = 0
     negative_depth: int = 0
     in_batch: bool = True
+    score_weights: list[float] = field(default_factory=list)
+    learn_weights: float = 0.0
+    idf_power: float = 1.0
     dense_scale: float = 0.0
     dense_sizes: list[int] = field(default_factory=list)
     prune: bool = False
@@ -208,6 +222,7 @@ class FinetuneRecipe(Recipe):
                 "negatives only; set chunk_size instead"
             )
         fraction(self, "flops_ramp")
+        self._check_score()
         sizes = self.dense_sizes
         valid = isinstance(sizes, list) and all(type(size) is int and size > 0 for size in sizes)
         if not valid or len(set(sizes)) < len(sizes):
@@ -234,6 +249,21 @@ class FinetuneRecipe(Recipe):
             what = self.needs_scores[0] if self.needs_scores else "in_batch: false"
             raise InputError(
                 f"negatives is 0; {what} compares the documents of a query's own group"
+            )
+
+    def _check_score(self) -> None:
+        at_least(self, 0, "learn_weights", "idf_power")
+        self.score_weights = three_weights("score_weights", self.score_weights)
+        for name, default in (("learn_weights", 0.0), ("idf_power", 1.0)):
+            if not self.score_weights and getattr(self, name) != default:
+                raise InputError(
+                    f"{name} is {getattr(self, name):g}, which only the fitted score has; give "
+                    "score_weights"
+                )
+        if self.learn_weights and not all(self.score_weights):
+            raise InputError(
+                f"score_weights is {self.score_weights}; a weight of 0 would stay there, so "
+                "learn_weights needs three above 0"
             )
 
     @property

@@ -52,6 +52,20 @@ def at_least(thing: Any, least: int, *names: str) -> None:
             raise InputError(f"{name} is {getattr(thing, name)}; at least {least} is needed")
 
 
+def three_weights(name: str, value: Any) -> list[float]:
+    """``value`` as three weights of dense, lexical and bm25, or as none: the empty list."""
+    try:
+        weights = [typed(name, weight, "float") for weight in value]
+        good = isinstance(value, list) and len(weights) in (0, 3)
+    except (InputError, TypeError):
+        good, weights = False, []
+    if not good or not all(0 <= weight < math.inf for weight in weights):
+        raise InputError(f"{name} is {value!r}; give three numbers, 0 or above: dense, lexical, bm25")
+    if weights and not any(weights[:2]):
+        raise InputError(f"{name} is {value!r}; without dense and lexical, nothing would be learned")
+    return weights
+
+
 def fraction(thing: Any, name: str) -> None:
     """Refuse an attribute outside [0, 1]."""
     if not 0 <= getattr(thing, name) <= 1:

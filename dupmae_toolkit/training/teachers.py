@@ -19,10 +19,9 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.training.data.bm25 import K1, B
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 from dupmae_toolkit.training.sources import TeacherSource
-
-K1, B = 0.9, 0.4  # BM25's, as in Anserini
 
 
 class Side(NamedTuple):

@@ -1,4 +1,7 @@
-"""Document frequencies of terms, for BM25 and for the unigram prior of the head's bias."""
+"""Document frequencies of tokens, and what is computed from them.
+
+BM25 on tokens, the unigram prior of the head's bias, and the frequency factors of the fitted score.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,25 @@ from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.tokens import tokenize
 
 FILE = "frequencies.safetensors"
+
+
+def inverse_frequency(documents: np.ndarray, texts: int) -> np.ndarray:
+    """log(1 + (N − df + ½) / (df + ½)) of terms that ``documents`` of N ``texts`` have, float64.
+
+    As in Lucene and in search/frequencies.py.
+    """
+    return np.log1p((texts - documents + 0.5) / (documents + 0.5))
+
+
+def frequency_factors(documents: np.ndarray, texts: int, power: float) -> np.ndarray:
+    """(idf / mean idf) ^ ``power`` of each token, float64 [|V|]; the mean is over all postings.
+
+    documents: int64 [|V|], how many of the ``texts`` have each token in their lexical vector. As an
+    index of these texts has it, see search/frequencies.py; without any posting the mean is 1.
+    """
+    idf, postings = inverse_frequency(documents, texts), int(documents.sum())
+    mean = float(idf @ documents) / postings if postings else 1.0
+    return (idf / mean) ** power
 
 
 @dataclass(frozen=True, slots=True, eq=False)

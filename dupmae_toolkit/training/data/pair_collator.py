@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.tokens import pad, tokenize
+from dupmae_toolkit.training.data.bm25 import WordFrequencies
 from dupmae_toolkit.training.data.groups import Draw, Drawn, Pair
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 
@@ -25,13 +27,21 @@ class PairCollator:
     a document is not a negative of a query: it is the positive's text again, another known answer
     to the query, the positive of an equal query, or a repetition. own: int64 [B, G], the positions
     of the query's own documents. repeated: bool [B, B·G], true for the repetitions. scores: float32
-    [B, G], from the data, if a loss of the recipe needs them.
+    [B, G], from the data, if a loss of the recipe needs them. bm25: float32 [B, B·G], of the whole
+    texts, if the recipe trains the fitted score.
 
     Every tensor has B or B·G rows, and positions count over the whole batch, so a batch can be
     split into equal parts for several processes.
     """
 
-    def __init__(self, encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
+    def __init__(
+        self,
+        encoder: DupMAEEncoder,
+        recipe: FinetuneRecipe,
+        words: WordFrequencies | None = None,
+    ) -> None:
+        """words: those of the training texts, for BM25; None for a score without it."""
+        self.words = words
         self.tokenizer = encoder.tokenizer
         self.pad_id = encoder.pad_id
         self.prefixes = encoder.config.query_prefix, encoder.config.prefix
@@ -67,6 +77,9 @@ class PairCollator:
         result["same"].scatter_(1, result["target"][:, None], False)
         if self.scored:
             result["scores"] = torch.tensor([_scores(example, size) for example in examples])
+        if self.words is not None:
+            bm25 = self.words.scores(texts["query"], texts["document"])
+            result["bm25"] = torch.from_numpy(bm25.astype(np.float32))
         return result
 
 

@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.training.data.streams import Batches
+from dupmae_toolkit.training.fitted_score import FittedScore
 from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.running.history import Listen, append
 from dupmae_toolkit.training.running.processes import alone
@@ -60,7 +61,8 @@ class Evaluation(TrainerCallback):
     """Evaluates a training every ``eval_every`` steps, and warns of a collapse as soon as it shows.
 
     module: what the trainer trains; forward(batch, step, steps) -> (loss, parts).
-    held_out: returns the batches to compute losses on, the same ones at each call; or None.
+    held_out: returns the batches to compute losses on, the same ones at each call; or None. fitted:
+    the joint score, if it is not the plain one.
     Entries go to the log and to the listener: the means of the loss and of its parts as ``eval_…``,
     and the results of ``evaluate_retrieval``.
     """
@@ -74,6 +76,7 @@ class Evaluation(TrainerCallback):
         *,
         held_out: Callable[[], Iterator[dict[str, Tensor]]] | None = None,
         measure: Measure | None = None,
+        fitted: FittedScore | None = None,
     ) -> None:
         self.recipe = recipe
         self.module = module
@@ -81,6 +84,7 @@ class Evaluation(TrainerCallback):
         self.listen = listen
         self.held_out = held_out
         self.measure = measure
+        self.fitted = fitted
         self.collection: SmallCollection | None = None
         if recipe.eval_every and recipe.eval_collection:
             if measure is None:
@@ -111,7 +115,8 @@ class Evaluation(TrainerCallback):
             if self.held_out is not None:
                 entry |= self._losses(step)
             if self.collection is not None and self.measure is not None:
-                entry |= evaluate_retrieval(self.encoder, self.collection, self.measure)
+                searched = self.encoder, self.collection, self.measure
+                entry |= evaluate_retrieval(*searched, self.fitted)
         self._write(entry)
         self._look_for_collapse(step, entry)
         return entry

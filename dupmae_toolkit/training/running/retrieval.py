@@ -6,7 +6,7 @@ the function that measures the rankings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import sparse_top_k
 from dupmae_toolkit.records import Query, Ranking, Representations, Run
+from dupmae_toolkit.training.data.bm25 import WordFrequencies
+from dupmae_toolkit.training.data.frequencies import frequency_factors
+from dupmae_toolkit.training.fitted_score import FittedScore
 
 #: From qrels and a run to the mean of each measure, by its name.
 Measure = Callable[[Qrels, Run], Mapping[str, float]]
@@ -29,13 +32,17 @@ _QUERIES = 64  # scored at a time
 
 @dataclass(slots=True)
 class SmallCollection:
-    """A judged collection in memory. Documents are sorted by id, and so are tied scores."""
+    """A judged collection in memory. Documents are sorted by id, and so are tied scores.
+
+    words: what ``weighed_words`` gave, which does not change during a training.
+    """
 
     ids: list[str]
     texts: list[str]
     queries: list[Query]
     qrels: Qrels
     drops_self_matches: bool
+    words: tuple[csr_matrix, csr_matrix] | None = None
 
     @classmethod
     def open(cls, path: str, split: str) -> SmallCollection:
@@ -55,11 +62,24 @@ class SmallCollection:
         texts = [found[name] for name in ids]
         return cls(ids, texts, queries, qrels, dataset.drops_self_matches)
 
+    def weighed_words(self) -> tuple[csr_matrix, csr_matrix]:
+        """The words of queries and documents, weighed by BM25 of this collection."""
+        if self.words is None:
+            frequencies = WordFrequencies.of(self.texts)
+            self.words = frequencies.weighed([query.text for query in self.queries], self.texts)
+        return self.words
+
 
 def evaluate_retrieval(
-    encoder: DupMAEEncoder, collection: SmallCollection, measure: Measure
+    encoder: DupMAEEncoder,
+    collection: SmallCollection,
+    measure: Measure,
+    fitted: FittedScore | None = None,
 ) -> dict[str, float]:
     """Measures of the dense, the lexical and the hybrid ranking, and the active terms.
+
+    fitted: the score to rank by, with BM25 and its own ranking; factors and BM25 are those of an
+    index of the collection. None for the plain score.
 
     ``active_document`` is a document's mean number of terms above 0, before pruning. The scores use
     documents pruned to the config's ``top_k``. Without a lexical head there is only the dense
@@ -67,9 +87,15 @@ def evaluate_retrieval(
     """
     documents, active = _encode(encoder, collection)
     queries = encoder.encode_queries([query.text for query in collection.queries])
-    weights = encoder.config.dense_weight, encoder.config.lexical_weight
+    weights: Sequence[float] = (encoder.config.dense_weight, encoder.config.lexical_weight)
+    words = None
+    if fitted is not None:
+        weights, words = fitted.numbers, collection.weighed_words()
+        frequencies = np.bincount(documents.lexical.indices, minlength=documents.lexical.shape[1])
+        factors = frequency_factors(frequencies, len(documents), fitted.idf_power)
+        queries.lexical = queries.lexical.multiply(factors[None]).tocsr()
     found: dict[str, float] = {}
-    for mode, run in brute_force_runs(collection, queries, documents, weights).items():
+    for mode, run in brute_force_runs(collection, queries, documents, weights, words).items():
         found |= {f"{mode}_{name}": value for name, value in measure(collection.qrels, run).items()}
     if encoder.config.lexical_head == "none":
         return found
@@ -97,15 +123,23 @@ def brute_force_runs(
     collection: SmallCollection,
     queries: Representations,
     documents: Representations,
-    weights: tuple[float, float],
+    weights: Sequence[float],
+    words: tuple[csr_matrix, csr_matrix] | None = None,
 ) -> dict[str, Run]:
-    """Rankings by the dense score, the lexical score, and their weighted sum, DEPTH deep.
+    """Rankings by the dense score, the lexical score, BM25, and their weighted sum, DEPTH deep.
 
-    A document that shares no term with a query is not in its lexical ranking. If no document has a
-    term, there is only the dense ranking.
+    words: queries and documents whose product is BM25; None to leave it out. A document that shares
+    no term with a query is not in its lexical ranking, nor one without its words in that of BM25.
+    If no document has a term, there is no lexical ranking, and without BM25 no hybrid one.
     """
-    has_terms = bool(documents.lexical.nnz)
-    runs = {mode: Run() for mode in (("dense", "lexical", "hybrid") if has_terms else ("dense",))}
+    modes = ["dense"]
+    if documents.lexical.nnz:
+        modes.append("lexical")
+    if words is not None:
+        modes.append("bm25")
+    if len(modes) > 1:
+        modes.append("hybrid")
+    runs = {mode: Run() for mode in modes}
     place = {name: i for i, name in enumerate(collection.ids)}
     transposed = documents.lexical.T.tocsc()
     for start in range(0, len(queries), _QUERIES):
@@ -117,6 +151,10 @@ def brute_force_runs(
             "lexical": np.where(lexical > 0, lexical, -np.inf),
             "hybrid": weights[0] * dense + weights[1] * lexical,
         }
+        if words is not None:
+            bm25 = (words[0][rows] @ words[1].T).toarray()
+            scores["bm25"] = np.where(bm25 > 0, bm25, -np.inf)
+            scores["hybrid"] += weights[2] * bm25
         for mode, run in runs.items():
             for query, row in zip(collection.queries[rows], scores[mode], strict=True):
                 if collection.drops_self_matches and query.id in place:
