@@ -72,10 +72,10 @@ def test_bm25_is_what_its_formula_says():
     found = WordFrequencies.of(texts).scores(queries, documents)
     expected = [[plain_bm25(query, document, texts) for document in documents] for query in queries]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert found[0, 1] > found[0, 0] > 0
+    assert found[0, 0] > found[0, 1] > 0
     assert not found[2:4].any()
     # A word of no text that was counted weighs as much as one of a single text.
-    assert found[1, 5] == pytest.approx(idf(1, 5) * 2 / (2 + 0.9 * (0.6 + 0.4 * 3 / 2.4)), rel=0.2)
+    assert 2 * idf(1, 5) > found[1, 5] > idf(1, 5) / 2
 
 
 def test_bm25_of_nothing_is_nothing():
@@ -114,7 +114,7 @@ def test_without_any_term_factors_are_finite_and_huge_powers_are_refused():
     with torch.no_grad():
         encoder.lm.get_output_embeddings().bias -= 1e4
     assert torch.isfinite(fitted_of(encoder, recipe_of(**SCORE)).factors).all()
-    with pytest.raises(InputError, match="idf_power 1e\\+06 gives infinite factors; set a lower"):
+    with pytest.raises(InputError, match="idf_power 1e\\+06 gives infinite factors; lower it"):
         fitted_of(encoder_of(top_k=12), recipe_of(**SCORE, idf_power=1e6))
 
 
@@ -147,11 +147,12 @@ def test_the_joint_score_is_that_of_an_index_of_the_training_texts(tmp_path):
         for topic, ranking in run.topics.items():
             places = [int(name[1:]) for name in ranking.ids]
             tables[mode][int(topic), places] = ranking.scores
-    # An impact is off by a step at most, where a small weight was raised to 1.
+    # An impact is off by half a step; no weight here is so small that it was raised to 1.
+    held = encoder.encode_documents(TEXTS).lexical.toarray() > 0
     lexical = encoder.encode_queries(QUERIES).lexical.toarray() * fitted.factors.numpy()
-    of_lexical = 1.01 * lexical.sum(axis=1, keepdims=True) / manifest.scale + 1e-3
+    of_lexical = 0.51 * lexical @ held.T / manifest.scale + 1e-3
     asked, _ = fitted.words.weighed(QUERIES, [])
-    of_bm25 = 1.01 * np.asarray(asked.sum(axis=1)) / manifest.max_impact + 1e-3
+    of_bm25 = 0.51 * np.asarray(asked.sum(axis=1)) / manifest.max_impact + 1e-3
     allowed = {
         "dense": np.full_like(of_bm25, 1e-4),
         "lexical": of_lexical,
@@ -181,7 +182,9 @@ def test_every_loss_reads_the_fitted_score():
         query, document = (
             encoder(batch[f"{name}_ids"], batch[f"{name}_mask"]) for name in ("query", "document")
         )
-    cosines = functional.normalize(query.dense, dim=1) @ functional.normalize(document.dense, dim=1).T
+    cosines = (
+        functional.normalize(query.dense, dim=1) @ functional.normalize(document.dense, dim=1).T
+    )
     lexical = (query.lexical * fitted.factors) @ document.lexical.T
     examples = [item.drawn(2) for item in BATCH]
     texts = [text for e in examples for text in (e.documents + e.documents[-1:])[:3]]

@@ -186,7 +186,7 @@ def test_a_resume_reads_what_it_would_have_to_count(home, tmp_path, monkeypatch)
     finetune(recipe(home, tmp_path, steps=3), resume=True, measure=mean_ndcg)
 
 
-@pytest.mark.parametrize("data", [None, b"", b"\x08\0\0\0\0\0\0\0{\"a\":{}}", b"[" * 5000])
+@pytest.mark.parametrize("data", [None, b"", b'\x08\0\0\0\0\0\0\0{"a":{}}', b"[" * 5000])
 def test_a_checkpoint_without_the_score_is_refused_in_one_line(home, tmp_path, data):
     plain = {"score_weights": [], "learn_weights": 0.0, "eval_every": 0}
     finetune(recipe(home, tmp_path, steps=2, **plain))

@@ -46,7 +46,9 @@ class FittedScore(nn.Module):
     start: Tensor
     factors: Tensor
 
-    def __init__(self, recipe: FinetuneRecipe, vocabulary_size: int, words: WordFrequencies) -> None:
+    def __init__(
+        self, recipe: FinetuneRecipe, vocabulary_size: int, words: WordFrequencies
+    ) -> None:
         """recipe: one with ``score_weights``."""
         super().__init__()
         self.words = words
@@ -90,7 +92,7 @@ class FittedScore(nn.Module):
         with np.errstate(over="ignore"):
             factors = frequency_factors(documents, len(texts), self.idf_power).astype(np.float32)
         if not np.isfinite(factors).all():
-            raise InputError(f"idf_power {self.idf_power:g} gives infinite factors; set a lower one")
+            raise InputError(f"idf_power {self.idf_power:g} gives infinite factors; lower it")
         self.factors.copy_(torch.from_numpy(factors))
 
     def save(self, folder: Path, about: str) -> None:
@@ -102,7 +104,7 @@ class FittedScore(nn.Module):
     def load(self, folder: Path) -> None:
         """Read factors and weights from a checkpoint.
 
-        Raises OSError, SafetensorError or ValueError for a file that cannot be read, or does not fit.
+        Raises OSError, SafetensorError or ValueError for a file that is damaged or does not fit.
         """
         with safe_open(folder / FILE, framework="numpy") as file:
             found = {name: torch.from_numpy(file.get_tensor(name)) for name in ("factors", "logs")}

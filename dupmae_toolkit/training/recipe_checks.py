@@ -60,9 +60,13 @@ def three_weights(name: str, value: Any) -> list[float]:
     except (InputError, TypeError):
         good, weights = False, []
     if not good or not all(0 <= weight < math.inf for weight in weights):
-        raise InputError(f"{name} is {value!r}; give three numbers, 0 or above: dense, lexical, bm25")
+        raise InputError(
+            f"{name} is {value!r}; give three numbers of 0 or more: dense, lexical, bm25"
+        )
     if weights and not any(weights[:2]):
-        raise InputError(f"{name} is {value!r}; without dense and lexical, nothing would be learned")
+        raise InputError(
+            f"{name} is {value!r}; without dense and lexical there is nothing to learn"
+        )
     return weights
 
 

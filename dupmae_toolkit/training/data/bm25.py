@@ -3,7 +3,9 @@
 The words, and the formula, are those of an index (index/words.py, search/frequencies.py): a text of
 ``length`` words has
 
-    Σ over the query's words of  times in the query · idf · tf / (tf + k1 · (1 − b + b · length / mean length))
+    Σ count in the query · idf · tf / (tf + k1 · (1 − b + b · length / mean length))
+
+over the words of the query.
 
 (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009, section 3; as in Lucene,
 without the factor k1 + 1). Here nothing is rounded to impacts.
@@ -73,7 +75,8 @@ class WordFrequencies:
         known = np.array([max(1, self.documents.get(word, 0)) for word in columns], np.float64)
         idf = inverse_frequency(known, max(1, self.texts))
         of_queries = _rows(
-            [{columns[word]: float(n) for word, n in counts.items()} for counts in asked], len(columns)
+            [{columns[word]: float(n) for word, n in counts.items()} for counts in asked],
+            len(columns),
         )
         of_queries.data *= idf[of_queries.indices]
         # The same text comes again where groups are filled up.
@@ -97,7 +100,9 @@ class WordFrequencies:
         }
 
     @classmethod
-    def of_arrays(cls, words: np.ndarray, documents: np.ndarray, counts: np.ndarray) -> WordFrequencies:
+    def of_arrays(
+        cls, words: np.ndarray, documents: np.ndarray, counts: np.ndarray
+    ) -> WordFrequencies:
         """Raises ValueError for anything that ``arrays`` does not give."""
         text = words.tobytes().decode("utf-8", "surrogatepass")
         texts, total = counts.tolist()
