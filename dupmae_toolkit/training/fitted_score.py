@@ -8,8 +8,11 @@ left for the learned parts to add.
 
 The factors are those of an index of training texts, by the encoder before the first step: a token's
 document frequency is the number of texts whose lexical vector keeps it. Counting the tokens that
-occur in the texts would be cheaper, but a lexical vector is no count of tokens: it drops the
-frequent ones and adds others. TO-MEASURE
+occur in the texts would be cheaper, but a lexical vector is no count of tokens: it adds many that
+hardly any text has, and these would get the largest factors. For the built-in encoder and 2,045 of
+the texts of recipes/builtin-fitted.yaml, the two kinds of factors correlate by only .29 over the
+tokens of queries (weighted by their weights), and differ by .43 in the mean logarithm. Those of the
+first 1,024 texts correlate with those of all by .987, and differ by .03.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from dupmae_toolkit.training.recipe import FinetuneRecipe
 
 FILE = "score.safetensors"
 #: Training texts that the factors are counted in.
-ENCODED_TEXTS = 2048
+ENCODED_TEXTS = 1024
 _WORDS = ("words", "word_documents", "word_counts")
 
 
