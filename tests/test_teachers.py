@@ -6,13 +6,17 @@ import math
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from dupmae_toolkit import DupMAEEncoder
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
-from dupmae_toolkit.training.sources import TeacherSource
+from dupmae_toolkit.training.data.groups import Pair
+from dupmae_toolkit.training.data.pair_collator import PairCollator
+from dupmae_toolkit.training.pair_model import ask_teachers
+from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.sources import DataSource, TeacherSource
 from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint
 
@@ -128,6 +132,45 @@ def test_the_first_dense_teachers_vectors_are_handed_on(folder, encoder):
 
 
 @pytest.mark.parametrize(
+    ("family", "prefixes"),
+    [("roberta", ("", "")), ("bert", ("river ", "")), ("roberta", ("a ", "the "))],
+)
+def test_a_dense_teacher_reads_by_its_own_tokenizer(tmp_path, encoder, family, prefixes):
+    folder = save_checkpoint(tmp_path / "own", family, seed=8)
+    source = TeacherSource("dense", str(folder), "mean", 2.0, *prefixes)
+    teachers = Teachers(
+        [TeacherSource("bm25"), source], encoder, TermFrequencies.of(encoder, DOCUMENTS, 20)
+    )
+    recipe = FinetuneRecipe(
+        str(folder), "out", [DataSource("x")], 1, query_length=20, document_length=20
+    )
+    batch = PairCollator(encoder, recipe, own_tokens=teachers.own_tokens)(
+        [Pair(*pair) for pair in zip(QUERIES, DOCUMENTS, strict=False)]
+    )
+    found = ask_teachers(teachers, batch)
+    lm = AutoModelForMaskedLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def vector(text):
+        with torch.no_grad():
+            hidden = lm.base_model(**tokenizer([text], return_tensors="pt"))[0][0]
+        return torch.nn.functional.normalize(hidden.mean(0), dim=0)
+
+    queries = torch.stack([vector(prefixes[0] + text) for text in QUERIES])
+    documents = torch.stack([vector(prefixes[1] + text) for text in DOCUMENTS[: len(QUERIES)]])
+    torch.testing.assert_close(found.query, queries)
+    torch.testing.assert_close(found.document, documents)
+    bm25 = Teachers([TeacherSource("bm25")], encoder, TermFrequencies.of(encoder, DOCUMENTS, 20))
+    torch.testing.assert_close(
+        found.logits, 2 * queries @ documents.T + ask_teachers(bm25, batch).logits
+    )
+
+
+def test_a_teacher_of_the_students_vocabulary_reads_the_students_tokens(folder, encoder):
+    assert not Teachers([TeacherSource("dense", str(folder))], encoder).own_tokens
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"kind": "sparse"}, "kind is 'sparse'; choose one of"),
@@ -135,6 +178,8 @@ def test_the_first_dense_teachers_vectors_are_handed_on(folder, encoder):
         ({"kind": "bm25", "model": "x"}, "a teacher of kind 'bm25' takes no model"),
         ({"kind": "dense", "model": "x", "pooling": "max"}, "pooling is 'max'; choose one of"),
         ({"kind": "bm25", "scale": -1.0}, "scale is -1.0; at least 0"),
+        ({"kind": "bm25", "query_prefix": "q "}, "a teacher of kind 'bm25' takes no prefixes"),
+        ({"kind": "lexical", "model": "x", "prefix": "d "}, "'lexical' takes no prefixes"),
     ],
 )
 def test_wrong_teachers_are_refused(settings, message):

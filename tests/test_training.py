@@ -552,10 +552,13 @@ def dense(folder):
     return TeacherSource("dense", str(folder))
 
 
-def test_a_teacher_must_have_the_models_vocabulary_and_width(home, tmp_path):
+def test_a_lexical_teacher_needs_the_models_vocabulary_and_a_dense_one_its_width(home, tmp_path):
     save_checkpoint(tmp_path / "other", "roberta")
-    with pytest.raises(InputError, match="other: a teacher needs the vocabulary of the model"):
-        finetune(finetune_recipe(home, tmp_path / "out", teachers=[dense(tmp_path / "other")]))
+    other = TeacherSource("lexical", str(tmp_path / "other"))
+    with pytest.raises(InputError, match="other: a lexical teacher needs the vocabulary of the"):
+        finetune(
+            finetune_recipe(home, tmp_path / "out", teachers=[other], losses={"teacher_lexical": 1})
+        )
     with pytest.raises(InputError, match="no such folder"):
         finetune(finetune_recipe(home, tmp_path / "out", teachers=[dense(tmp_path / "none")]))
     save_checkpoint(tmp_path / "wide", hidden_size=24)

@@ -190,7 +190,8 @@ def finetune(
     largest_weight = LargestWeight(encoder, recipe, make, document_of, listen)
     if not dry_run:
         only_main(largest_weight.draw)
-    collator = PairCollator(encoder, recipe, fitted.words if fitted else None)
+    words = fitted.words if fitted else None
+    collator = PairCollator(encoder, recipe, words, teachers.own_tokens if teachers else None)
     batches = Batches(
         recipe.data,
         recipe.batch_size,

@@ -203,12 +203,20 @@ def ask_teachers(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
 
     Every process runs them on all queries, which are short, and on its own documents.
     """
-    queries = Side(gather(batch["query_ids"]), gather(batch["query_mask"]))
-    taught = teachers(queries, Side(batch["document_ids"], batch["document_mask"]))
+    taught = teachers(
+        *_sides(batch, ""), {n: _sides(batch, f"teacher{n}_") for n in teachers.own_tokens}
+    )
     count = len(batch["query_ids"])
     own = slice(own_part() * count, (own_part() + 1) * count)
     vectors = None if taught.query is None else taught.query[own]
     return Teaching(gather(taught.logits.T)[:, own].T, vectors, taught.document)
+
+
+def _sides(batch: dict[str, Tensor], name: str) -> tuple[Side, Side]:
+    """The queries of all processes and this one's documents, in the tokens of that name."""
+    queries = (gather(batch[f"{name}query_{what}"]) for what in ("ids", "mask"))
+    documents = (batch[f"{name}document_{what}"] for what in ("ids", "mask"))
+    return Side(*queries), Side(*documents)
 
 
 def imitation(query: Tensor, document: Tensor, taught: Teaching, real: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class TeacherSource:
         log(1 + ReLU) of the pooled vocabulary logits), ``bm25`` (on the student's tokens, with the
         document frequencies of the training texts; it needs no model).
     model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
+    query_prefix, prefix: what a dense teacher reads before a query and before a document.
     scale: factor of its scores in the sum of all teachers' scores.
     """
 
@@ -57,6 +58,8 @@ class TeacherSource:
     model: str = ""
     pooling: str = "mean"
     scale: float = 20.0
+    query_prefix: str = ""
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         one_of(self, "kind", TEACHER_KINDS)
@@ -66,3 +69,5 @@ class TeacherSource:
             raise InputError(
                 f"a teacher of kind {self.kind!r} {'takes no' if self.model else 'needs a'} model"
             )
+        if self.kind != "dense" and (self.query_prefix or self.prefix):
+            raise InputError(f"a teacher of kind {self.kind!r} takes no prefixes")

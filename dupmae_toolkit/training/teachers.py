@@ -1,13 +1,15 @@
 """Teachers that score every query of a batch against every document of it during training.
 
-Each is frozen and reads the student's token ids, so it must have the student's vocabulary. Each
-teacher's scores are multiplied by its scale and added up. The sums are the logits of the
-distribution that the student's scores imitate. A batch of n pairs gives n² scores from 2n texts.
+Each is frozen. It reads the student's token ids; a dense teacher with another vocabulary, or with
+prefixes, reads the same texts by its own tokenizer (``OwnTokens``). Each teacher's scores are
+multiplied by its scale and added up. The sums are the logits of the distribution that the student's
+scores imitate. A batch of n pairs gives n² scores from 2n texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.bm25 import K1, B
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 from dupmae_toolkit.training.sources import TeacherSource
@@ -43,6 +46,27 @@ class Teaching(NamedTuple):
     document: Tensor | None
 
 
+@dataclass(frozen=True, slots=True)
+class OwnTokens:
+    """How a teacher reads texts that it cannot read as the student does.
+
+    prefixes: before queries and before documents. most: how many tokens it has positions for.
+    """
+
+    tokenizer: Any
+    prefixes: tuple[str, str]
+    most: int
+
+    def sides(self, texts: Sequence[list[str]], lengths: Sequence[int]) -> list[Side]:
+        """Queries and documents, each cut at its length in this tokenizer's tokens."""
+        pad_id, sides = self.tokenizer.pad_token_id or 0, []
+        for prefix, own, length in zip(self.prefixes, texts, lengths, strict=True):
+            cut = min(length, self.most)
+            ids = tokenize(self.tokenizer, [prefix + text for text in own], cut).ids
+            sides.append(Side(*pad(ids, pad_id)))
+        return sides
+
+
 class Frozen(nn.Module):
     """A module that stays in evaluation mode, has no gradients and is not in checkpoints."""
 
@@ -55,8 +79,13 @@ class DenseTeacher(Frozen):
 
     def __init__(self, source: TeacherSource, tokenizer: Any) -> None:
         super().__init__()
-        self.backbone = _load(source, tokenizer).base_model.requires_grad_(False)
+        lm, own, _ = load_masked_lm(source.model)
+        self.backbone = lm.base_model.requires_grad_(False)
         self.pooling = source.pooling
+        prefixes = source.query_prefix, source.prefix
+        reads_alike = own.get_vocab() == tokenizer.get_vocab() and not any(prefixes)
+        #: None if it reads the student's tokens.
+        self.own_tokens = None if reads_alike else OwnTokens(own, prefixes, backbones.positions(lm))
         self.eval()
 
     @property
@@ -80,7 +109,7 @@ class LexicalTeacher(Frozen):
 
     def __init__(self, source: TeacherSource, tokenizer: Any, ordinary: Tensor) -> None:
         super().__init__()
-        self.lm = _load(source, tokenizer, head=True).requires_grad_(False)
+        self.lm = _load_lexical(source, tokenizer).requires_grad_(False)
         self.register_buffer("ordinary", ordinary.clone(), persistent=False)
         self.eval()
 
@@ -149,14 +178,26 @@ class Teachers(nn.ModuleList):
         """The first dense teacher, whose vectors the student may imitate."""
         return next((t for t in self if isinstance(t, DenseTeacher)), None)
 
-    def forward(self, query: Side, document: Side) -> Teaching:
-        """The models run in autocast's dtype if it is on; scores are always float32."""
+    @property
+    def own_tokens(self) -> dict[int, OwnTokens]:
+        """By its number, how each teacher reads that does not read the student's tokens."""
+        found = {n: getattr(teacher, "own_tokens", None) for n, teacher in enumerate(self)}
+        return {number: tokens for number, tokens in found.items() if tokens is not None}
+
+    def forward(
+        self, query: Side, document: Side, own: Mapping[int, Sequence[Side]] | None = None
+    ) -> Teaching:
+        """The models run in autocast's dtype if it is on; scores are always float32.
+
+        own: queries and documents for each of ``own_tokens``.
+        """
         total, vectors = torch.zeros(()), None
-        for scale, teacher in zip(self.scales, self, strict=True):
+        for number, (scale, teacher) in enumerate(zip(self.scales, self, strict=True)):
             if isinstance(teacher, BatchBm25):
                 scores = teacher(query, document)
             else:
-                of_queries, of_documents = teacher(query), teacher(document)
+                sides = (own or {}).get(number, (query, document))
+                of_queries, of_documents = map(teacher, sides)
                 scores = _products(of_queries, of_documents)
                 if teacher is self.dense:
                     vectors = of_queries, of_documents
@@ -170,10 +211,12 @@ def _products(one: Tensor, other: Tensor) -> Tensor:
         return one @ other.T
 
 
-def _load(source: TeacherSource, tokenizer: Any, head: bool = False) -> Any:
+def _load_lexical(source: TeacherSource, tokenizer: Any) -> Any:
     lm, own, has_head = load_masked_lm(source.model)
     if own.get_vocab() != tokenizer.get_vocab():
-        raise InputError(f"{source.model}: a teacher needs the vocabulary of the model it teaches")
-    if head and not has_head:
+        raise InputError(
+            f"{source.model}: a lexical teacher needs the vocabulary of the model it teaches"
+        )
+    if not has_head:
         raise InputError(f"{source.model}: a lexical teacher needs a masked-LM head; it has none")
     return lm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.bm25 import WordFrequencies
 from dupmae_toolkit.training.data.groups import Draw, Drawn, Pair
 from dupmae_toolkit.training.recipe import FinetuneRecipe
+from dupmae_toolkit.training.teachers import OwnTokens
 
 
 class PairCollator:
@@ -28,7 +30,8 @@ class PairCollator:
     to the query, the positive of an equal query, or a repetition. own: int64 [B, G], the positions
     of the query's own documents. repeated: bool [B, B·G], true for the repetitions. scores: float32
     [B, G], from the data, if a loss of the recipe needs them. bm25: float32 [B, B·G], of the whole
-    texts, if the recipe trains the fitted score.
+    texts, if the recipe trains the fitted score. teacher0_query_ids and so on: the same texts in
+    the tokens of a teacher that reads them by its own tokenizer.
 
     Every tensor has B or B·G rows, and positions count over the whole batch, so a batch can be
     split into equal parts for several processes.
@@ -39,9 +42,14 @@ class PairCollator:
         encoder: DupMAEEncoder,
         recipe: FinetuneRecipe,
         words: WordFrequencies | None = None,
+        own_tokens: Mapping[int, OwnTokens] | None = None,
     ) -> None:
-        """words: those of the training texts, for BM25; None for a score without it."""
+        """words: those of the training texts, for BM25; None for a score without it.
+
+        own_tokens: those of ``Teachers``.
+        """
         self.words = words
+        self.own_tokens = own_tokens or {}
         self.tokenizer = encoder.tokenizer
         self.pad_id = encoder.pad_id
         self.prefixes = encoder.config.query_prefix, encoder.config.prefix
@@ -67,6 +75,11 @@ class PairCollator:
             prefixed = [self.prefixes[i] + text for text in of_kind]
             ids = tokenize(self.tokenizer, prefixed, self.lengths[i]).ids
             result[f"{name}_ids"], result[f"{name}_mask"] = pad(ids, self.pad_id)
+        for number, tokens in self.own_tokens.items():
+            sides = tokens.sides(list(texts.values()), self.lengths)
+            for name, side in zip(texts, sides, strict=True):
+                result[f"teacher{number}_{name}_ids"] = side.ids
+                result[f"teacher{number}_{name}_mask"] = side.mask
         count = len(examples)
         result["own"] = torch.arange(count * size).view(count, size)
         result["target"] = result["own"][:, 0].clone()
