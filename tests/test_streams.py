@@ -225,3 +225,29 @@ def test_sources_are_checked_before_training_begins(tmp_path, corpus, beir):
             check_sources([DataSource(corpus), source], need_pairs=need_pairs)
         assert message in str(refusal.value)
         assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["title", "sentence", "phrase"])
+def test_only_the_first_words_of_a_text_are_used(tmp_path, kind):
+    text = " ".join(f"Word{i} has five more words here." for i in range(30))
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"title": "T", "text": text}) + "\n", "utf-8")
+    source = DataSource(str(path), kind, words=25)
+    for pair in islice(pairs(source, random.Random(1)), 20):
+        found = set((pair.query + " " + pair.document).split()) - {"T"}
+        assert found <= set(text.split()[:25]) | {word.rstrip(".") for word in text.split()[:25]}
+    whole = DataSource(str(path), kind)
+    longest = max(len(p.document.split()) for p in islice(pairs(whole, random.Random(1)), 20))
+    assert longest > 25
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "beir", "words": 5}, "words cuts the texts of kind title"),
+        ({"words": -1}, "words is -1"),
+    ],
+)
+def test_words_that_cut_nothing_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        DataSource("x", **settings)

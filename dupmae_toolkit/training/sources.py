@@ -29,6 +29,7 @@ class DataSource:
         ``corpus``). Pre-training reads title and text, and ignores the kind.
     weight: how often batches come from it, relative to the other sources.
     queries, corpus: where the ids of ``qrels`` and ``id-triples`` are looked up.
+    words: of pairs made out of single texts, only the first so many words of each text; 0: all.
     """
 
     path: str
@@ -37,9 +38,15 @@ class DataSource:
     split: str = "train"
     queries: str = ""
     corpus: str = ""
+    words: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "weight")
+        at_least(self, 0, "weight", "words")
+        if self.words and self.kind not in TEXT_KINDS:
+            raise InputError(
+                f"{self.path}: words cuts the texts of kind {', '.join(TEXT_KINDS)}, not of kind "
+                f"{self.kind!r}"
+            )
 
 
 @dataclass(slots=True)

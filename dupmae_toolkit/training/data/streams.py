@@ -11,6 +11,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,19 @@ def _pair_maker(source: DataSource) -> Callable[[Document, random.Random], Pair 
     makers = {"title": title_pair, "sentence": sentence_pair, "phrase": phrase_pair}
     if source.kind not in makers:
         raise InputError(f"{source.path}: kind {source.kind!r}: choose one of {list(PAIR_KINDS)}")
-    return makers[source.kind]
+    make = makers[source.kind]
+    return partial(_of_beginning, make, source.words) if source.words else make
+
+
+def _of_beginning(
+    make: Callable[[Document, random.Random], Pair | None],
+    words: int,
+    document: Document,
+    rng: random.Random,
+) -> Pair | None:
+    """The pair of a document that has only the first ``words`` words of the text."""
+    first = document.text.split(maxsplit=words)[:words]
+    return make(Document(document.id, document.title, " ".join(first)), rng)
 
 
 def title_pair(document: Document, rng: random.Random) -> Pair | None:
