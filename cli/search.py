@@ -140,6 +140,9 @@ def search(
             f"{queries}: holds encoded queries; leave out --query-length, or encode them again "
             "with another --max-length"
         )
+    if mode == Mode.BM25:
+        _say_unused(model, query_length, device, precision)
+        model = None
     opened = open_searcher(
         index, model, device=device, precision=precision.value, query_max_length=query_length
     )
@@ -153,6 +156,21 @@ def search(
     assert queries is not None
     assert output is not None
     _search_many(opened, queries, split, request, output, tag, query_length, json)
+
+
+def _say_unused(
+    model: str | None, query_length: int | None, device: str | None, precision: Precision
+) -> None:
+    """Say which of these options were given: BM25 has no use for them, and no model is loaded."""
+    options = {
+        "--model": model,
+        "--query-length": query_length,
+        "--device": device,
+        "--precision": None if precision == Precision.AUTO else precision,
+    }
+    given = ", ".join(name for name, value in options.items() if value is not None)
+    if given:
+        console.say(f"mode bm25 encodes nothing: {given} not used")
 
 
 def _check_fuses(mode: str, fuses: bool) -> None:

@@ -176,7 +176,9 @@ class Experiment:
         inputs["vectors"] = [digest_of(self.documents), digest_of(self.topics)]
 
         def run() -> Run:
-            return self.index.run(self.topics, request, progress=self.progress)
+            # BM25 takes the texts; the others take vectors.
+            topics = self.queries if mode == "bm25" else self.topics
+            return self.index.run(topics, request, progress=self.progress)
 
         return self._run(mode, inputs, run)
 

@@ -14,7 +14,7 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.vocabulary import lucene_terms, word_terms
 from dupmae_toolkit.interop.pyserini_index import PyseriniIndex, load_encoder
-from dupmae_toolkit.records import Encoder
+from dupmae_toolkit.records import Encoder, Query
 from dupmae_toolkit.search.hybrid_index import HybridIndex
 from dupmae_toolkit.search.words import WordQueries
 
@@ -37,12 +37,13 @@ class LexicalQueryEncoder:
                                  LexicalQueryEncoder(encoder, index=index), min_idf=-1)
 
     Without ``index``, weights are the encoder's, as the plain score has them. With it, they are
-    those of its ``mode``, ``lexical`` or ``bm25``, in the state that is open.
+    those of its ``mode``, ``lexical`` or ``bm25``, in the state that is open. Those of BM25 need no
+    encoder: with mode ``bm25`` it is neither loaded nor called, and may be None.
     """
 
     def __init__(
         self,
-        encoder: Encoder | str,
+        encoder: Encoder | str | None,
         scale: int = WEIGHT_SCALE,
         index: HybridIndex | None = None,
         mode: str = "lexical",
@@ -53,8 +54,11 @@ class LexicalQueryEncoder:
             raise InputError(f"mode {mode!r}: Lucene searches lexical or bm25")
         if mode == "bm25" and index is None:
             raise InputError("BM25's weights depend on the documents: mode bm25 needs the index")
-        self._encoder = load_encoder(encoder)
-        self._terms = lucene_terms(self._encoder.vocabulary)
+        if mode == "lexical":
+            if encoder is None:
+                raise InputError("mode lexical needs an encoder; only BM25's weights need none")
+            self._encoder = load_encoder(encoder)
+            self._terms = lucene_terms(self._encoder.vocabulary)
         self._scale, self._index, self._mode = scale, index, mode
 
     def encode(self, text: str, **kwargs: Any) -> dict[str, int]:
@@ -71,16 +75,18 @@ class LexicalQueryEncoder:
 
     def _weighted(self, text: str) -> tuple[list[str], np.ndarray]:
         """Lucene's terms of a query, and their weights."""
+        index = self._index
+        if self._mode == "bm25":
+            assert index is not None
+            request = index.request(mode="bm25")
+            vectors = index.vectors([Query("0", text)], request.parts)
+            queries: WordQueries = index.inputs(vectors, request)["bm25"]
+            words = [queries.words[place] for place in queries.weights.indices.tolist()]
+            return word_terms(words), queries.weights.data
         vectors = self._encoder.encode_queries([text])
-        if self._index is None:
-            row = vectors.lexical
-            return [self._terms[column] for column in row.indices.tolist()], row.data
-        vectors.texts = [text]
-        request = self._index.request(mode=self._mode)
-        given = self._index.inputs(vectors, request)[self._mode]
-        if isinstance(given, WordQueries):
-            words = [given.words[place] for place in given.weights.indices.tolist()]
-            return word_terms(words), given.weights.data
+        given = vectors.lexical
+        if index is not None:
+            given = index.inputs(vectors, index.request(mode="lexical"))["lexical"]
         return [self._terms[column] for column in given.indices.tolist()], given.data
 
 

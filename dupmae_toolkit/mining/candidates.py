@@ -34,7 +34,7 @@ class IndexCandidates:
         self._index, self._request = index, request
 
     def __call__(self, topics: Sequence[Topic]) -> list[Candidates]:
-        vectors = self._index.vectors([topic.query for topic in topics])
+        vectors = self._index.vectors([topic.query for topic in topics], self._request.parts)
         run = self._index.run(vectors, self._request)
         positives = [topic.positives for topic in topics]
         scores = self._index.scores(vectors, positives, self._request)

@@ -15,6 +15,8 @@ from dupmae_toolkit.search.fusion import Fusion
 PARTS = ("dense", "lexical", "bm25")
 #: The parts of the plain score, which the encoder was trained for.
 PLAIN = PARTS[:2]
+#: The part that needs no vectors, where it is searched alone.
+WORDS = PARTS[2:]
 MODES = ("hybrid", *PARTS)
 
 

@@ -17,7 +17,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations
-from dupmae_toolkit.search.answers import PARTS, Request, check_k
+from dupmae_toolkit.search.answers import PARTS, WORDS, Request, check_k
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
@@ -26,6 +26,7 @@ from dupmae_toolkit.search.queries import (
     check_query_length,
     load_encoder,
     query_vectors,
+    texts_alone,
 )
 from dupmae_toolkit.search.searcher import Answers, Searched, Searcher, metadata_of
 from dupmae_toolkit.search.snapshot import Snapshot
@@ -303,16 +304,22 @@ class HybridIndex(Searcher):
     def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
         """The answers as documents by number, with their certificates."""
         snapshot, parts = self._snapshot, request.parts
-        vectors = self.vectors(queries)
+        vectors = self.vectors(queries, parts)
         inputs = snapshot.inputs(vectors, request)
         answers = snapshot.engine(parts).search(inputs, request, progress)
         for answer in answers:
             answer.snapshot = snapshot
         return Answers(vectors.ids, answers, snapshot, vectors)
 
-    def vectors(self, queries: Queries) -> Representations:
-        """Both vectors of queries, checked. Searching with them does not encode the texts again."""
+    def vectors(self, queries: Queries, parts: tuple[str, ...] = PARTS) -> Representations:
+        """Both vectors of queries, checked. Searching with them does not encode the texts again.
+
+        parts: those of the score that they are for. BM25 alone needs only the texts: then no
+        encoder is called or loaded, and the vectors have no columns.
+        """
         self._check_open()
+        if parts == WORDS:
+            return texts_alone(queries)
         return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
 
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
@@ -324,9 +331,12 @@ class HybridIndex(Searcher):
         # The open state may be newer than the one that was searched.
         manifest = searched.manifest if isinstance(searched, Snapshot) else self.manifest
         described = metadata_of(request, self.path, len(searched), manifest.encoder)
-        described["precision"]["documents"] = manifest.precision
-        described["truncated"]["documents"] = manifest.truncated
-        described["truncated"]["max_length"] = manifest.encoder.max_length
+        if request.parts == WORDS:  # BM25 counts the words of whole texts; nothing is encoded
+            described["truncated"] |= {"queries": 0, "documents": 0}
+        else:
+            described["precision"]["documents"] = manifest.precision
+            described["truncated"]["documents"] = manifest.truncated
+            described["truncated"]["max_length"] = manifest.encoder.max_length
         if request.mode == "hybrid":
             described["depth"] = request.depth
             lists = {"lists": list(request.parts)}
@@ -387,7 +397,7 @@ class HybridIndex(Searcher):
         """
         request = request or self.request()
         snapshot = self._snapshot
-        vectors = self.vectors(queries)
+        vectors = self.vectors(queries, request.parts)
         if len(ids) != len(vectors):
             raise InputError(f"{len(vectors)} queries with {len(ids)} lists of ids; give one each")
         inputs = snapshot.inputs(vectors, request)

@@ -38,14 +38,9 @@ def query_vectors(
     """
     if isinstance(queries, Representations):
         vectors = queries
+        _check_ids(vectors.ids)
     elif isinstance(queries, Sequence):
-        texts, ids = [], []
-        for topic in queries:
-            if not topic.text.strip():
-                raise InputError(f"query {topic.id!r} has no text; give it some words")
-            texts.append(topic.text)
-            ids.append(topic.id)
-        _check_ids(ids)
+        ids, texts = _read(queries)
         made_by = encoder()
         vectors = made_by.encode_queries(texts, ids)
         if not isinstance(vectors, Representations) or list(vectors.ids) != ids:
@@ -57,10 +52,7 @@ def query_vectors(
         if vectors.max_length is None:  # an encoder of the user's
             vectors = replace(vectors, max_length=made_by.info.query_max_length)
     else:
-        if queries.kind != "queries":
-            raise InputError(
-                f"{queries.folder}: holds documents; `dupmae encode --queries` encodes queries"
-            )
+        _check_kind(queries)
         differ = info.differences(queries.info) if info is not None else []
         if info is not None and differ:
             raise EncoderMismatchError(
@@ -69,9 +61,51 @@ def query_vectors(
                 "documents were"
             )
         vectors = queries.representations()
-    _check_ids(vectors.ids)
+        _check_ids(vectors.ids)
     _check_vectors(vectors, info)
     return vectors
+
+
+def texts_alone(queries: Queries) -> Representations:
+    """Queries for BM25, which needs their texts only: no encoder is called.
+
+    Their vectors have no columns: dense float32 [q, 0], lexical CSR [q, 0]. Raises InputError for
+    empty texts and duplicate ids.
+    """
+    from scipy.sparse import csr_matrix
+
+    texts: list[str] | None
+    if isinstance(queries, Representations):
+        ids, texts = list(queries.ids), queries.texts
+    elif isinstance(queries, Sequence):
+        ids, texts = _read(queries)
+    else:
+        _check_kind(queries)
+        vectors = queries.representations()
+        ids, texts = vectors.ids, vectors.texts
+    _check_ids(ids)
+    nothing = np.zeros((len(ids), 0), np.float32)
+    return Representations(ids, nothing, csr_matrix(nothing.shape, dtype=np.float32), texts=texts)
+
+
+def _read(queries: Sequence[Query]) -> tuple[list[str], list[str]]:
+    """Ids and texts of queries; InputError for an empty text or an id that comes twice."""
+    texts, ids = [], []
+    for topic in queries:
+        if not topic.text.strip():
+            raise InputError(f"query {topic.id!r} has no text; give it some words")
+        texts.append(topic.text)
+        ids.append(topic.id)
+    _check_ids(ids)
+    return ids, texts
+
+
+def _check_kind(queries: EncodedCorpus) -> None:
+    """Raise InputError for a folder of encoded documents."""
+    if queries.kind != "queries":
+        raise InputError(
+            f"{queries.folder}: holds documents; `dupmae encode --queries` encodes queries"
+        )
 
 
 def check_query_length(length: int | None, encoder: Encoder | str | None) -> None:
@@ -166,7 +200,7 @@ def texts_of(vectors: Representations) -> list[str]:
             "Representations.texts, or leave BM25 out (--plain, plain=True)"
         )
     for name, text in zip(vectors.ids, texts, strict=True):
-        if not text.strip():
+        if not isinstance(text, str) or not text.strip():
             raise InputError(
                 f"query {name!r} has vectors but no text, which BM25 needs; give it, or leave BM25 "
                 "out (--plain, plain=True)"

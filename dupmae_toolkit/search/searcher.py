@@ -223,7 +223,7 @@ def metadata_of(
     """The beginning of every run's metadata.
 
     truncated: how many queries and documents were cut, and at how many tokens; precision: that of
-    their encoding. None: not known.
+    their encoding. None: not known, or nothing was encoded.
     """
     return {
         "mode": request.mode,
