@@ -122,7 +122,7 @@ def beir(
         with contextlib.suppress(OSError):
             output.rmdir()  # succeeds only if it is empty
     for result in results:
-        console.say(_summary(result))
+        console.say(_summary(result, getattr(encoder, "room", None)))
     if json:
         several = len(results) > 1
         console.print_json(mean_of_means(results) if several else results[0].metrics())
@@ -130,7 +130,8 @@ def beir(
         _print_table(results)
 
 
-def _summary(result: BeirResult) -> str:
+def _summary(result: BeirResult, room: int | None) -> str:
+    """room: the tokens that the encoder can read; None: not known."""
     topics = next(iter(result.scores.values())).judged
     line = f"{result.dataset}, {result.split}: {result.documents:,} documents, {topics:,} topics"
     if result.skipped:
@@ -139,10 +140,9 @@ def _summary(result: BeirResult) -> str:
     if counts["documents"]:
         line += f"; {counts['documents']:,} documents cut at {counts['max_length']} tokens"
     if counts["queries"]:
-        line += (
-            f"; {counts['queries']:,} of {topics:,} queries cut at {counts['query_max_length']} "
-            "tokens (--query-length)"
-        )
+        kept = counts["query_max_length"]
+        line += f"; {counts['queries']:,} of {topics:,} queries cut at {kept} tokens"
+        line += " (--query-length)" if room is None or kept < room else ""
     if result.reused:
         line += f"; reused: {', '.join(result.reused)}"
     return line

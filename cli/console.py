@@ -132,19 +132,6 @@ def whether_written(path: Path) -> Callable[[], str]:
     return lambda: f"{path} was {'not ' if _stamp(path) == before else ''}written"
 
 
-#: What keeps more of a query that was cut.
-LONGER_QUERIES = "--query-length keeps more, as far as the model reads"
-
-
-def say_truncated(counts: dict[str, Any], queries: int, way_out: str = LONGER_QUERIES) -> None:
-    """Say how many queries were cut, if any were. counts: as in a run's metadata."""
-    cut = counts["queries"]
-    if cut:
-        were = f"{cut:,} of {queries:,} queries {'was' if cut == 1 else 'were'}"
-        were = "the query was" if queries == 1 else were
-        say(f"{were} cut at {counts['query_max_length']} tokens; {way_out}")
-
-
 def say_no_room(wanted: int | None, kept: int | None, model: str) -> None:
     """Say that a model has no room for queries of the length ``wanted``, if it kept less."""
     if wanted is not None and kept is not None and kept < wanted:

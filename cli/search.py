@@ -34,7 +34,7 @@ from dupmae_cli.runs import check_run, report_run
 if TYPE_CHECKING:
     from dupmae_toolkit.records import Hit
     from dupmae_toolkit.search.answers import Request
-    from dupmae_toolkit.search.searcher import Searcher
+    from dupmae_toolkit.search.searcher import Answers, Searcher
 
 
 def search(
@@ -218,7 +218,7 @@ def _search_one(
         print_table(query, hits, request.mode)
     line = f"{len(hits):,} of {len(index):,} documents, {request.mode}"
     console.say(line + (f", {_exactness(len(hits), proven, request)}" if hits else ""))
-    console.say_truncated(about["truncated"], 1)
+    _say_cut(found, "--query-length")
 
 
 def _exactness(hits: int, proven: bool, request: Request) -> str:
@@ -246,25 +246,35 @@ def _search_many(
     from dupmae_toolkit.errors import InputError
 
     topics: Any
-    way_out = console.LONGER_QUERIES
+    longer = "--query-length"
     if EncodedCorpus.is_one(source):
-        way_out = "encode them again with a larger --max-length"
+        longer = "`dupmae encode --max-length`"
         if split is not None:
             raise InputError(f"{source}: holds encoded queries; --split goes with a BEIR data set")
         topics = EncodedCorpus.open(source)
     else:
         topics = read_queries(source, split)
-    run = index.run(topics, request, tag, console.bar)
+    found = index.answers(topics, request, console.bar)
+    run = index.run_of(found, request, tag)
     run.metadata["queries"] = source
     run.metadata["split"] = split
     write_run(run, output)
     _say_no_room(query_length, run.metadata)
     report_run(run, output, {"mode": request.mode}, json)
+    if json:
+        return
+    _say_cut(found, longer)
     counts = run.metadata["truncated"]
-    if not json:
-        console.say_truncated(counts, len(run), way_out)
-    if counts["documents"] and not json:
+    if counts["documents"]:
         console.say(f"{counts['documents']:,} documents were cut at {counts['max_length']} tokens")
+
+
+def _say_cut(found: Answers, longer: str) -> None:
+    """Say how many queries were cut, if any were. longer: the option that keeps more of them."""
+    from dupmae_toolkit.search.queries import said_cut
+
+    if line := said_cut(found.vectors, longer):
+        console.say(line)
 
 
 def _say_no_room(query_length: int | None, about: dict[str, Any]) -> None:

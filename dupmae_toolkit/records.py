@@ -43,7 +43,8 @@ class Representations:
     dense: float32 [n, d]. lexical: scipy CSR float32 [n, |V|], non-negative, column indices sorted,
     no stored zeros. ``texts``: of queries, for the words that BM25 counts; None if they are not
     known. ``truncated`` counts the texts that were cut at ``max_length`` tokens, special ones
-    included, and ``precision`` is that of the products, ``bf16`` or ``fp32``; None: not known.
+    included; the encoder could have kept ``room`` of them. ``precision`` is that of the products,
+    ``bf16`` or ``fp32``. None: not known.
     """
 
     ids: list[str]
@@ -53,6 +54,7 @@ class Representations:
     texts: list[str] | None = None
     max_length: int | None = None
     precision: str | None = None
+    room: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -18,12 +19,13 @@ from dupmae_toolkit.evaluation.beir import BeirOptions, mean_of_means, run_beir
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.records import Document, Representations
+from dupmae_toolkit.search.queries import said_cut
 from tests.cli_support import run
 from tests.families import WORDS, make_lm, make_tokenizer, save_checkpoint
 from tests.support import HashingEncoder
 
 ROOM = 128  # positions of the small models here
-LONGER = "--query-length keeps more, as far as the model reads"
+LONGER = f"--query-length keeps more, up to {ROOM}"
 #: Words are one token each, and there are two special tokens.
 DOCUMENTS = [Document(f"d{n}", "", " ".join(WORDS[n : n + 12])) for n in range(24)]
 
@@ -223,6 +225,46 @@ def test_a_question_that_was_cut_is_said_to_be(dupmae):
 
 
 @pytest.mark.java
+def test_where_the_model_reads_no_more_no_longer_query_is_suggested(dupmae, tmp_path):
+    _, _, said = dupmae("search", words(200), "--query-length", ROOM - 1)
+    assert said.endswith(f"\nthe query was cut at {ROOM - 1} tokens; {LONGER}\n")
+    _, _, said = dupmae("search", words(200), "--query-length", ROOM)
+    assert said.endswith(f"\nthe query was cut at {ROOM} tokens; the model reads no more\n")
+    (tmp_path / "q.tsv").write_text(f"a\t{words(200)}\nb\t{words(9)}\n")
+    where = ("--queries", tmp_path / "q.tsv", "--output", tmp_path / "run")
+    _, _, said = dupmae("search", *where, "--query-length", 500)
+    assert f"\n1 of 2 queries was cut at {ROOM} tokens; the model reads no more\n" in said
+    assert "keeps more" not in said
+
+
+@pytest.mark.java
+def test_the_library_warns_of_a_question_that_was_cut(index):
+    with HybridIndex.open(index, precision="fp32") as opened:
+        told = "the query was cut at 10 tokens; a larger query_max_length keeps more, up to 128"
+        with pytest.warns(UserWarning) as caught:
+            opened.search(words(30), k=3)
+        assert [str(each.message) for each in caught] == [told]
+        assert caught[0].filename == __file__
+        with pytest.warns(UserWarning, match="^2 of 3 queries were cut at 10 tokens; a larger"):
+            opened.search([words(30), words(9), words(8)], k=3)
+    with HybridIndex.open(index, query_max_length=ROOM, precision="fp32") as opened:
+        with pytest.warns(UserWarning, match=f"cut at {ROOM} tokens; the model reads no more$"):
+            opened.search(words(200), k=3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(opened.search(words(30), k=3)) == 3
+            assert len(opened.search(words(200), k=3, mode="bm25")) == 3
+
+
+def test_a_cut_of_unknown_length_is_not_told():
+    vectors = load_encoder("builtin", device="cpu").encode_queries(["one two"])
+    assert said_cut(None, "x") == said_cut(vectors, "x") == ""
+    assert said_cut(replace(vectors, truncated=1, max_length=None), "x") == ""
+    cut = replace(vectors, truncated=1, room=None)
+    assert said_cut(cut, "x").endswith("; x keeps more, as far as the model reads")
+
+
+@pytest.mark.java
 def test_a_run_counts_the_queries_that_were_cut(dupmae, tmp_path):
     asked = {"a": words(30), "b": words(9), "c": words(8)}
     (tmp_path / "q.tsv").write_text("".join(f"{t}\t{text}\n" for t, text in asked.items()))
@@ -248,7 +290,8 @@ def test_queries_that_were_encoded_at_another_length_are_taken(dupmae, capsys, m
     where = ("search", "--queries", tmp_path / "long", "--output", tmp_path / "encoded")
     code, _, said = dupmae(*where)
     assert code == 0
-    assert "query was cut at 24 tokens; encode them again with a larger --max-length\n" in said
+    longer = "`dupmae encode --max-length` keeps more, as far as the model reads"
+    assert f"query was cut at 24 tokens; {longer}\n" in said
     texts = ("--queries", tmp_path / "q.tsv", "--output", tmp_path / "texts")
     dupmae("search", *texts, "--query-length", 24)
     assert read_run(tmp_path / "texts")["a"].ids == read_run(tmp_path / "encoded")["a"].ids
@@ -352,6 +395,11 @@ def test_beir_says_what_was_cut(model, data_set, tmp_path, capsys):
     _, _, said = run(capsys, *where, "--query-length", 1000)
     assert f"has room for {ROOM} tokens, not for --query-length 1000" in said
     assert "queries cut" not in said
+    path = data_set / "queries.jsonl"
+    path.write_text(path.read_text().replace(words(8), words(200)))
+    where = ("beir", data_set, "--output", tmp_path / "long", "--model", model, "-k", 5)
+    _, _, said = run(capsys, *where)
+    assert f"5 topics; 1 of 5 queries cut at {ROOM} tokens\n" in said
 
 
 # --- mining

@@ -64,10 +64,10 @@ class DupMAEEncoder(nn.Module, TextEncoder):
             raise InputError(f"{name}: its tokenizer has no fast version; save one with it")
         self.lm = lm
         self.tokenizer = tokenizer
-        room = backbones.positions(lm)
+        self.room = backbones.positions(lm)
         self.config = config.but(
-            max_length=min(config.max_length, room),
-            query_max_length=min(config.query_max_length, room),
+            max_length=min(config.max_length, self.room),
+            query_max_length=min(config.query_max_length, self.room),
         )
         self.name = name
         self.precision = precision

@@ -32,13 +32,15 @@ _Part = tuple[list[int], np.ndarray, csr_matrix]
 class TextEncoder:
     """Encodes texts, and gives an EncoderInfo. Subclasses compute a batch of tokens.
 
-    precision: one of ``PRECISIONS``; see ``takes_bf16``.
+    precision: one of ``PRECISIONS``; see ``takes_bf16``. room: the tokens that the backbone has
+    positions for.
     """
 
     config: DupMAEConfig
     name: str
     tokenizer: Any
     precision: str
+    room: int
     training: bool = False
 
     def __call__(
@@ -177,6 +179,7 @@ class TextEncoder:
             tokens.truncated,
             max_length=max_length,
             precision=self._arithmetic(queries=queries),
+            room=self.room,
         )
 
     def _encode_batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -21,7 +22,7 @@ from dupmae_toolkit.records import (
 )
 from dupmae_toolkit.search.answers import PARTS, Answer, Request
 from dupmae_toolkit.search.fusion import TIES, Fusion
-from dupmae_toolkit.search.queries import Queries
+from dupmae_toolkit.search.queries import Queries, said_cut
 
 
 class Searched(Protocol):
@@ -133,6 +134,8 @@ class Searcher:
         returns only documents that share a term with the query. plain: the score that the encoder
         was trained for, without frequencies and BM25. idf_power: how strongly the frequencies of
         terms count in the lexical part; None: as the index says, 0: not at all.
+
+        Warns if a text was cut, since it was longer than the encoder's limit for queries.
         """
         if isinstance(query, str):
             if not query.strip():
@@ -144,9 +147,13 @@ class Searcher:
             raise InputError("a search takes a text, or a list of texts")
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
         request = self.request(k, mode, fusion, depth, exact, plain, idf_power)
-        answers = self.answers(topics, request).answers
-        found = [self.hits(answer) for answer in answers]
-        return found[0] if isinstance(query, str) else found
+        found = self.answers(topics, request)
+        if found.vectors is not None and found.vectors.truncated:
+            cut = said_cut(found.vectors, "a larger query_max_length")
+            if cut:
+                warnings.warn(cut, stacklevel=2)
+        hits = [self.hits(answer) for answer in found.answers]
+        return hits[0] if isinstance(query, str) else hits
 
     def search_batch(
         self,

@@ -76,6 +76,7 @@ class LeanEncoder(TextEncoder):
         """weights: float32, by transformers' names. backbone: config.json's values."""
         self.tokenizer, self.config, self.name = tokenizer, config, name
         self.precision = precision
+        self.room = int(backbone["max_position_embeddings"])
         self._weights, self._projection, self._backbone = weights, projection, backbone
         self._project = (
             None if projection is None else partial(functional.linear, weight=projection)
