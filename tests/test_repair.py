@@ -7,6 +7,7 @@ import dataclasses
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from dupmae_toolkit.index.manifest import Manifest, checksums
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.updates import delete_documents
 from dupmae_toolkit.locks import exclusive
+from tests.cli_support import run
 from tests.index_support import encode
 from tests.support import HashingEncoder
 
@@ -328,6 +330,39 @@ def test_vectors_encoded_to_other_bits_are_told(index: Path, expected: dict) -> 
         run = opened.search_batch(TOPICS, 20, "dense", exact=True)
         scores, before = run["q0"].scores, expected["dense", True, "q0"][1]
         np.testing.assert_allclose(scores, before, atol=1e-6)
+
+
+@pytest.mark.parametrize("stated", ["bf16", "fp32", None, "Odd!"])
+@pytest.mark.parametrize("lost_parts", [("faiss/index",), ("forward/impacts-data.npy", "lucene")])
+def test_documents_encoded_to_other_bits_count_in_the_precision_of_the_repair(
+    index: Path, stated: str | None, lost_parts: tuple[str, ...], capsys
+) -> None:
+    class InAPrecision(OtherBits):
+        def encode_documents(self, texts, ids=None):
+            made = super().encode_documents(texts, ids)
+            # Enough for other impacts, not only for other vectors.
+            return dataclasses.replace(made, lexical=made.lexical * 1.1, precision=stated)
+
+    def lose() -> Manifest:
+        manifest = Manifest.load(index)
+        folder = index / manifest.segments[-1].path
+        for part in lost_parts:
+            path = folder / part
+            flip(next(path.glob("*.doc")) if path.is_dir() else path)
+        return manifest
+
+    before = lose()
+    assert repair_index(index, InAPrecision()).whole
+    after = Manifest.load(index)
+    known = stated if stated in ("bf16", "fp32") else "unknown"
+    wanted = Counter(before.precision) + Counter({known: before.segments[-1].count})
+    assert after.precision == wanted
+    if known != "unknown":
+        assert f" {wanted[known]} in {known}" in run(capsys, "info", "--index", index)[1]
+    # The same bits again are of the same precision.
+    lose()
+    assert repair_index(index, InAPrecision()).whole
+    assert Manifest.load(index).precision == wanted
 
 
 def test_the_encoder_is_asked_for_only_when_it_is_needed_and_must_be_the_right_one(

@@ -96,7 +96,8 @@ class Manifest:
 
     ``truncated`` and ``precision`` count all documents that were ever added, deleted ones too:
     those that were cut (None: not known), and those encoded in each precision (``bf16``, ``fp32``
-    or ``unknown``).
+    or ``unknown``). A document counts once more in the precision in which a repair encoded it again
+    with other results.
     """
 
     encoder: EncoderInfo
@@ -154,6 +155,10 @@ class Manifest:
     def drift(self) -> float:
         """How far the mean length is from BM25's, as a share of that; 0 without BM25."""
         return self.mean_length / self.bm25.mean_length - 1 if self.bm25 and self.live else 0.0
+
+    def count_precision(self, precision: str, documents: int) -> None:
+        """Count documents that were encoded in this precision."""
+        self.precision[precision] = self.precision.get(precision, 0) + documents
 
     def spec_of(self, entry: SegmentEntry) -> str:
         """The FAISS factory string of a segment."""

@@ -244,8 +244,7 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
     state.exchange([], made)
     cut, before = encoded.manifest["truncated"], manifest.truncated
     manifest.truncated = None if cut is None or before is None else before + cut
-    counted = manifest.precision
-    counted[encoded.precision] = counted.get(encoded.precision, 0) + len(encoded)
+    manifest.count_precision(encoded.precision, len(encoded))
     state.commit()
     merged = _merge(state, progress)
     return _update(state, merged, added=len(encoded), replaced=replaced, error=error)

@@ -243,6 +243,8 @@ class _Work:
             else:
                 self.report.rebuilt += salvage.report(folder)
                 self._manifest.checksums |= sums
+                if precision := salvage.encoded_in():
+                    self._manifest.count_precision(precision, entry.count)
         for part, why in salvage.remaining.items():
             if part == DOCUMENTS:
                 why += held_by(self._index, fresh, self._bad)

@@ -112,6 +112,7 @@ class Salvage:
         }
         self._error: QuantizationError | None = None
         self._vectors: np.ndarray | None = None
+        self._precision: str | None = None
         self._rebuilt: dict[str, tuple[str, str]] = {}
         #: Why each part that stays lost could not be rebuilt.
         self.remaining: dict[str, str] = {}
@@ -169,6 +170,15 @@ class Salvage:
             Rebuilt(self._prefix + part, f"{start}/{part}", source, note)
             for part, (source, note) in self._rebuilt.items()
         ]
+
+    def encoded_in(self) -> str | None:
+        """The precision of documents that were encoded again: ``bf16``, ``fp32`` or ``unknown``.
+
+        None if none were, or if all came out bit for bit identical.
+        """
+        if (_ENCODED, _OTHER_BITS) not in self._rebuilt.values():
+            return None
+        return self._precision if self._precision in ("bf16", "fp32") else "unknown"
 
     @cached_property
     def _ids(self) -> tuple[list[str], str]:
@@ -241,7 +251,7 @@ class Salvage:
                 f"restore either from a copy, or {REBUILD}"
             )
         encoder, count = self._encoder(), self._entry.count
-        dense, lexical = [], []
+        dense, lexical, precisions = [], [], set()
         with self._progress("encoding again", count) as advance:
             for start in range(0, count, _BATCH):
                 numbers = np.arange(start, min(count, start + _BATCH))
@@ -252,7 +262,9 @@ class Salvage:
                 )
                 dense.append(np.asarray(vectors.dense, np.float32))
                 lexical.append(vectors.lexical)
+                precisions.add(vectors.precision)
                 advance(len(documents))
+        self._precision = precisions.pop() if len(precisions) == 1 else None
         return np.concatenate(dense), csr_matrix(vstack(lexical, format="csr"))
 
     # Each of these writes one part, and returns what it was rebuilt from and a note.
