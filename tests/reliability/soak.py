@@ -14,7 +14,6 @@ from typing import Any
 from dupmae_toolkit import Document, HybridIndex
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import BusyError
-from dupmae_toolkit.index import build
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
@@ -212,7 +211,6 @@ def _conclude(folder: Path) -> dict[str, Any]:
     wrong = [f"lost: {each}" for each in history.lost()]
     wrong += [str(problem) for problem in verify_index(index)]
     wrong += [f"left: {name}" for name in index_info(index)["leftovers"]]
-    build.calibrate = lambda *_: manifest.scale  # type: ignore[assignment]
     made = [Document(name, *what) for name, what in documents.items()]
     fresh = HybridIndex.build(folder / "fresh", made, ENCODER)
     soaked = HybridIndex.open(index, ENCODER, check="full")

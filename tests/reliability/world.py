@@ -17,7 +17,8 @@ from dupmae_toolkit.index.manifest import Manifest
 from tests.brute import MODES, BruteForce
 from tests.support import HashingEncoder
 
-ENCODER = HashingEncoder(size=128, dim=8)
+#: It states its largest weight, so that all its indexes have one scale, whatever was added when.
+ENCODER = HashingEncoder(size=128, dim=8, largest_weight=4.0)
 #: What is searched: a mode, and whether by the plain score.
 SEARCHES = [(mode, False) for mode in MODES] + [("lexical", True), ("hybrid", True)]
 WORDS = [f"word{number}" for number in range(150)]
