@@ -98,10 +98,7 @@ class ForwardStore:
         try:
             products = by_term[self._indices[places]] * self._data[places]
         except IndexError as error:
-            raise DupMAEError(
-                "the forward store names terms that are not in the vocabulary; run `dupmae verify` "
-                "on the index"
-            ) from error
+            raise _unknown_terms() from error
         owners = np.repeat(np.arange(len(docs)), lengths)
         return np.bincount(owners, weights=products, minlength=len(docs))
 
@@ -219,6 +216,24 @@ def read_impacts(folder: Path) -> csr_matrix:
     return impacts
 
 
+def check_columns(impacts: csr_matrix) -> None:
+    """Raise DupMAEError for columns beyond the matrix; ``read_impacts`` does not look for them.
+
+    scipy and numpy trust them: some calls would read outside their arrays, others allocate
+    gigabytes.
+    """
+    columns = impacts.indices
+    if len(columns) and (columns.min() < 0 or columns.max() >= impacts.shape[1]):
+        raise _unknown_terms()
+
+
+def _unknown_terms() -> DupMAEError:
+    return DupMAEError(
+        "the forward store names terms that are not in the vocabulary; run `dupmae verify` on the "
+        "index"
+    )
+
+
 def read_dense(folder: Path) -> np.ndarray:
     """The dense vectors in ``folder``, mapped; raises InputError as ``read_array`` does."""
     return read_array(folder / DENSE_FILE, "f", 2)
@@ -242,7 +257,9 @@ def read_array(path: Path, kinds: str, dimensions: int = 1) -> np.ndarray:
             else:
                 shape, _, dtype = np.lib.format.read_array_header_2_0(file)
             size = os.fstat(file.fileno()).st_size
-            if dtype.kind not in kinds or len(shape) != dimensions or min(shape) < 0:
+            # scipy and torch take only the byte order of this machine.
+            fits = dtype.kind in kinds and dtype.isnative
+            if not fits or len(shape) != dimensions or min(shape) < 0:
                 raise ValueError(f"holds {dtype} of shape {shape}")
             # Checked before anything is allocated: a header can ask for terabytes.
             if file.tell() + math.prod(shape) * dtype.itemsize != size:

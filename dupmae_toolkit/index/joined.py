@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.forward import ForwardStore, check_columns
 from dupmae_toolkit.index.layout import FORWARD_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.segment import Segment
@@ -80,6 +80,7 @@ class Joined:
         width = tokens + len(self.words)
         moved = []
         for store, places in zip(stores, self._united[1], strict=True):
+            check_columns(store.impacts)
             columns = np.concatenate([np.arange(tokens), tokens + places])
             moved.append(with_columns(store.impacts, columns[store.impacts.indices], width))
         impacts = csr_matrix(vstack(moved, format="csr"))

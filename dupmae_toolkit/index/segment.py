@@ -16,6 +16,7 @@ from dupmae_toolkit.index.dense import DenseIndex, keeps_vectors, read_header, w
 from dupmae_toolkit.index.documents import SegmentDocuments, write_documents
 from dupmae_toolkit.index.forward import (
     ForwardStore,
+    check_columns,
     read_frequencies,
     read_lengths,
     read_words,
@@ -177,6 +178,7 @@ class Segment:
         found = self._read(FREQUENCIES_FILE, read_frequencies)
         impacts = self.forward.impacts
         if found is None:  # written by an earlier version
+            check_columns(impacts)
             return np.bincount(impacts.indices, minlength=impacts.shape[1])
         if len(found) != impacts.shape[1]:
             raise self._refused(f"holds {len(found)} frequencies for {impacts.shape[1]} columns")

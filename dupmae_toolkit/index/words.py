@@ -153,5 +153,5 @@ def with_columns(matrix: csr_matrix, indices: np.ndarray, width: int) -> csr_mat
     from scipy.sparse import csr_matrix
 
     moved = csr_matrix((matrix.data, indices, matrix.indptr), shape=(matrix.shape[0], width))
-    moved.sort_indices()
-    return moved
+    # Not in place: that would move the data of ``matrix`` too, which may be a mapped file.
+    return moved if moved.has_sorted_indices else moved.sorted_indices()

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+from dupmae_toolkit.errors import DupMAEError
+
 
 class Counted(Protocol):
     """Documents with impacts: a segment, or several that are joined."""
@@ -68,7 +70,14 @@ class Frequencies:
         return total
 
     def idf(self, frequencies: np.ndarray) -> np.ndarray:
-        """The inverse document frequency, float64, of terms that so many documents have."""
+        """The inverse document frequency, float64, of terms that so many documents have.
+
+        Raises DupMAEError for fewer than none or more than all, which can only be damage.
+        """
+        if len(frequencies) and (frequencies.min() < 0 or frequencies.max() > self._documents):
+            raise DupMAEError(
+                "the index states impossible frequencies of terms; run `dupmae verify` on it"
+            )
         return np.log1p((self._documents - frequencies + 0.5) / (frequencies + 0.5))
 
     @functools.cached_property

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.sparse import csc_matrix
 
-from dupmae_toolkit.errors import DupMAEError
-from dupmae_toolkit.index.forward import ForwardStore
+from dupmae_toolkit.index.forward import ForwardStore, check_columns
 from dupmae_toolkit.index.lucene import LuceneImpacts
 from dupmae_toolkit.search.arithmetic import MAX_SCORES, UNIT, Returned, best_above_zero
 from dupmae_toolkit.search.numbering import Numbering
@@ -100,13 +99,7 @@ class Postings(LexicalShard):
         Raises DupMAEError for terms beyond |V|, which can only be damage.
         """
         super().__init__(impacts.shape[0], ForwardStore(impacts, None))
-        terms = impacts.indices
-        # tocsc does not check them.
-        if len(terms) and (terms.min() < 0 or terms.max() >= impacts.shape[1]):
-            raise DupMAEError(
-                "the forward store names terms that are not in the vocabulary; run "
-                "`dupmae verify` on the index"
-            )
+        check_columns(impacts)  # tocsc does not
         by_term = impacts.tocsc()
         self._bounds = by_term.indptr
         self._rows, self._impacts = by_term.indices, by_term.data

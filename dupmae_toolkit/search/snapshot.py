@@ -19,6 +19,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.deletions import read_deletions
+from dupmae_toolkit.index.forward import check_columns
 from dupmae_toolkit.index.integrity import Integrity
 from dupmae_toolkit.index.joined import Joined, small_ones
 from dupmae_toolkit.index.layout import FORWARD_FOLDER
@@ -261,8 +262,9 @@ class Shards:
         dead = np.flatnonzero(~live)
         known = self._gone.get(part)
         if known is None or known[0] != len(dead):
-            impacts = part.forward.impacts
-            counts = np.bincount(impacts[dead].indices, minlength=impacts.shape[1])
+            impacts = part.forward.impacts[dead]
+            check_columns(impacts)
+            counts = np.bincount(impacts.indices, minlength=impacts.shape[1])
             known = self._gone[part] = len(dead), counts
         return known[1]
 
