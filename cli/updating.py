@@ -186,6 +186,8 @@ def _report(index: Path, done: Update, json: bool) -> None:
     changes = ", ".join(words) or "nothing to do"
     left = "1 document" if done.documents == 1 else f"{done.documents:,} documents"
     lossy = f"; added: {console.rounding(done.error)}" if done.added else ""
+    if done.truncated:
+        lossy += f", {done.truncated:,} cut at the encoder's limit"
     console.say(f"{index}: {changes}; {left}, change {done.generation:,}{lossy}")
     if abs(done.drift) > DRIFT:
         console.say(

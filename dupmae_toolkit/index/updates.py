@@ -57,7 +57,8 @@ class Update:
     documents: those that can be found after the change. generation: the number of the change, or of
     the last one if there was nothing to do. put_off: why a merge that was due was not done; the
     change itself was made. drift: how far the documents' mean length is now from BM25's, as a share
-    of that. error: of the impacts of the added documents.
+    of that. error: of the impacts of the added documents. truncated: how many of them were cut;
+    None: not known.
     """
 
     added: int = 0
@@ -70,6 +71,7 @@ class Update:
     put_off: str = ""
     drift: float = 0.0
     error: QuantizationError = field(default_factory=QuantizationError)
+    truncated: int | None = 0
 
 
 @contextlib.contextmanager
@@ -247,7 +249,9 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
     manifest.count_precision(encoded.precision, len(encoded))
     state.commit()
     merged = _merge(state, progress)
-    return _update(state, merged, added=len(encoded), replaced=replaced, error=error)
+    return _update(
+        state, merged, added=len(encoded), replaced=replaced, error=error, truncated=cut
+    )
 
 
 def _merge(state: State, progress: Progress) -> tuple[int, str]:
@@ -282,8 +286,9 @@ def _rewrite(
 def _renewed(state: State, progress: Progress) -> Scoring:
     """The fitted score with BM25's mean length as it is now."""
     manifest = state.manifest
-    if manifest.scoring is not None:
-        return replace(manifest.scoring, bm25=Bm25(manifest.mean_length))
+    if manifest.scoring is not None and manifest.bm25 is not None:
+        renewed = replace(manifest.bm25, mean_length=manifest.mean_length)
+        return replace(manifest.scoring, bm25=renewed)
     # Built by an earlier version, which counted no words.
     words = 0
     with progress("counting words", manifest.live) as advance:

@@ -51,6 +51,8 @@ class Bm25:
         norms = self.k1 * (1 - self.b + self.b * lengths.astype(np.float64) / self.mean_length)
         tf = counts.data.astype(np.float64)
         parts = tf / (tf + np.repeat(norms, np.diff(counts.indptr)))
+        # Not 0, however small the mean length: zeros would be dropped, and with them the word.
+        parts = np.maximum(parts, np.finfo(np.float32).tiny)
         return csr_matrix(
             (parts.astype(np.float32), counts.indices, counts.indptr), shape=counts.shape
         )

@@ -71,6 +71,7 @@ class Request:
         if self.mode not in MODES:
             raise InputError(f"there is no mode {self.mode!r}; choose one of {', '.join(MODES)}")
         check_k(self.k)
+        object.__setattr__(self, "k", int(self.k))  # numpy's small integers overflow in sums
         check_idf_power(self.idf_power)
         if not self.parts:
             parts = PLAIN if self.mode == "hybrid" else (self.mode,)

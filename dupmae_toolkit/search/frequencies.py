@@ -87,9 +87,13 @@ class Frequencies:
         return float(self.idf(self.tokens) @ self.tokens) / total if total else 1.0
 
     def factors(self, power: float) -> np.ndarray:
-        """(idf / mean idf) ^ ``power`` of each token, float64 [|V|]; kept for the last power."""
+        """(idf / mean idf) ^ ``power`` of each token, float64 [|V|]; kept for the last power.
+
+        Infinite where float64 cannot hold it.
+        """
         known, factors = self._factors
         if known != power:
-            factors = (self.idf(self.tokens) / self.mean_idf) ** power
+            with np.errstate(over="ignore"):
+                factors = (self.idf(self.tokens) / self.mean_idf) ** power
             self._factors = power, factors
         return factors

@@ -285,7 +285,7 @@ class HybridIndex(Searcher):
         elif fusion.method == "sum" and fusion.weights is None:
             fusion = replace(fusion, weights=weights)
         if depth is None:
-            depth = max(k, min(max(4 * k, LEAST_DEPTH), MOST_DEPTH))
+            depth = max(k, min(max(4 * int(k), LEAST_DEPTH), MOST_DEPTH))
         parts = PARTS[: len(weights)] if mode == "hybrid" else ()
         return Request(k, mode, fusion, depth, exact, parts, idf_power)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.frequencies import Frequencies
 
+#: Scores are sums of such weights × impacts, and have to stay in the range of float32.
+LARGEST_WEIGHT = 2.0**96
+
 #: Texts, vectors in memory, or a folder written by `dupmae encode --queries`.
 Queries: TypeAlias = Union[Sequence[Query], Representations, "EncodedCorpus"]
 
@@ -256,7 +259,8 @@ def rounded(
 ) -> csr_matrix:
     """Query weights as the lexical leg takes them: ``round_weights``, no zeros, indices sorted.
 
-    factors: what each term's weight is multiplied by first, float64 [|V|].
+    factors: what each term's weight is multiplied by first, float64 [|V|]. InputError where they
+    take a weight beyond what scores can be summed of.
     """
     from scipy.sparse import csr_matrix
 
@@ -266,7 +270,13 @@ def rounded(
         weights.sum_duplicates()
     values = weights.data.astype(np.float32, copy=False)
     if factors is not None:
-        values = values * factors[weights.indices]
+        with np.errstate(over="ignore", invalid="ignore"):  # 0 × infinity is NaN
+            values = values * factors[weights.indices]
+        if not (values <= LARGEST_WEIGHT).all():
+            raise InputError(
+                "the frequencies of terms take the query's weights out of range; choose a smaller "
+                "idf power, or 0 to leave them out"
+            )
     data = round_weights(values, max_impact)
     if type(weights) is csr_matrix and weights.indices.dtype == np.int32:
         # A shallow copy: for a new matrix, scipy's checks take a tenth of a search's time.

@@ -57,22 +57,32 @@ class WordQueries:
     words: all different words. weights: their weights, positive, rounded by ``round_weights``.
     """
 
-    __slots__ = ("shape", "weights", "words")
+    __slots__ = ("_places", "shape", "weights", "words")
 
-    def __init__(self, words: Sequence[str], weights: Weighted) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        weights: Weighted,
+        places: dict[int, tuple[Mapping[str, int], np.ndarray]] | None = None,
+    ) -> None:
         self.words = words
         self.weights = weights
         self.shape = weights.shape
+        #: The column of each word, -1 for none, by segment: ``over`` is called for each query.
+        self._places = {} if places is None else places
 
     def __getitem__(self, rows: Any) -> WordQueries:
         """Some of the queries."""
-        return WordQueries(self.words, self.weights[rows])
+        return WordQueries(self.words, self.weights[rows], self._places)
 
     def over(self, columns: Mapping[str, int], width: int) -> Weighted:
         """The same queries over the columns of a segment; words that it lacks are left out."""
-        places = np.array(list(map(columns.get, self.words, repeat(-1))), np.int64)
+        known = self._places.get(id(columns))
+        if known is None:  # `columns` is kept too, so that its id stays its own
+            places = np.array(list(map(columns.get, self.words, repeat(-1))), np.int64)
+            known = self._places[id(columns)] = columns, places
         weights = self.weights
-        moved = Weighted(weights.data, places[weights.indices], weights.indptr, width)
+        moved = Weighted(weights.data, known[1][weights.indices], weights.indptr, width)
         return moved.kept(moved.indices >= 0)
 
 
