@@ -162,7 +162,7 @@ def test_an_encoder_of_any_length_may_be_given_to_an_index(index, model):
         assert opened.add([{"id": "new", "text": words(9)}]).added == 1
         opened.delete(["new"])
     with HybridIndex.open(index, encoder, query_max_length=20) as opened:
-        assert len(opened.search(words(30), k=3)) == 3
+        assert len(opened.search(words(18), k=3)) == 3
     with pytest.raises(InputError, match="30, but the encoder is loaded already and cuts queries"):
         HybridIndex.open(index, encoder, query_max_length=30)
 
@@ -241,7 +241,7 @@ def test_where_the_model_reads_no_more_no_longer_query_is_suggested(dupmae, tmp_
 def test_the_library_warns_of_a_question_that_was_cut(index):
     with HybridIndex.open(index, precision="fp32") as opened:
         told = "the query was cut at 10 tokens; a larger query_max_length keeps more, up to 128"
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(UserWarning, match="was cut") as caught:
             opened.search(words(30), k=3)
         assert [str(each.message) for each in caught] == [told]
         assert caught[0].filename == __file__

@@ -43,17 +43,17 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> HybridIndex:
 def test_a_power_that_takes_weights_out_of_range_is_one_line(
     index, power: float, most: int
 ) -> None:
-    with HybridIndex.open(index.path, ENCODER, max_postings=most) as opened:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy's of overflow
-            for mode in ("lexical", "hybrid"):
-                with pytest.raises(InputError, match="choose a smaller idf power") as raised:
-                    opened.search("unparalleled", mode=mode, idf_power=power)
-                assert "\n" not in str(raised.value)
-            # Common tokens lose all weight instead, and the other parts have none to lose.
-            assert opened.search("title", mode="lexical", idf_power=power) == []
-            assert opened.search("unparalleled", mode="bm25", idf_power=power)[0].id == "rare"
-            assert opened.search("unparalleled", k=3, mode="dense", idf_power=power)
+    opening = HybridIndex.open(index.path, ENCODER, max_postings=most)
+    with opening as opened, warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy's of overflow
+        for mode in ("lexical", "hybrid"):
+            with pytest.raises(InputError, match="choose a smaller idf power") as raised:
+                opened.search("unparalleled", mode=mode, idf_power=power)
+            assert "\n" not in str(raised.value)
+        # Common tokens lose all weight instead, and the other parts have none to lose.
+        assert opened.search("title", mode="lexical", idf_power=power) == []
+        assert opened.search("unparalleled", mode="bm25", idf_power=power)[0].id == "rare"
+        assert opened.search("unparalleled", k=3, mode="dense", idf_power=power)
 
 
 @pytest.mark.java
@@ -119,14 +119,14 @@ def test_compacting_renews_the_mean_length_and_nothing_else_of_bm25(tmp_path: Pa
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64])
 @pytest.mark.parametrize("most", [1 << 30, 0])
 def test_a_small_integer_of_numpys_is_a_k_like_any_other(index, kind: type, most: int) -> None:
-    with HybridIndex.open(index.path, ENCODER, max_postings=most) as opened:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            for mode in ("dense", "lexical", "bm25", "hybrid"):
-                for k in (120, 60, 3):
-                    text = "w1 w2 w3 w4 w5 title"
-                    found = opened.search(text, k=kind(k), mode=mode, exact=True)
-                    assert found == opened.search(text, k=k, mode=mode, exact=True)
+    opening = HybridIndex.open(index.path, ENCODER, max_postings=most)
+    with opening as opened, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for mode in ("dense", "lexical", "bm25", "hybrid"):
+            for k in (120, 60, 3):
+                text = "w1 w2 w3 w4 w5 title"
+                found = opened.search(text, k=kind(k), mode=mode, exact=True)
+                assert found == opened.search(text, k=k, mode=mode, exact=True)
 
 
 @pytest.mark.java

@@ -88,7 +88,7 @@ def test_texts_beside_vectors_of_any_width_are_enough(path, tmp_path):
             with pytest.raises(InputError, match="BM25 needs"):
                 index.search_batch(vectors, 10, "bm25")
         for queries in ([Query("a", "w1"), Query("a", "w2")], [Query("a", " \t")]):
-            with pytest.raises(InputError, match="comes twice|has no text"):
+            with pytest.raises(InputError, match=r"comes twice|has no text"):
                 index.search_batch(queries, 10, "bm25")
 
 

@@ -249,9 +249,7 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
     manifest.count_precision(encoded.precision, len(encoded))
     state.commit()
     merged = _merge(state, progress)
-    return _update(
-        state, merged, added=len(encoded), replaced=replaced, error=error, truncated=cut
-    )
+    return _update(state, merged, added=len(encoded), replaced=replaced, error=error, truncated=cut)
 
 
 def _merge(state: State, progress: Progress) -> tuple[int, str]:
