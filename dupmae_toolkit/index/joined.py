@@ -16,7 +16,7 @@ from dupmae_toolkit.index.forward import ForwardStore, check_columns
 from dupmae_toolkit.index.layout import FORWARD_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.segment import Segment
-from dupmae_toolkit.index.words import united, with_columns
+from dupmae_toolkit.index.words import columns_of, united, with_columns
 from dupmae_toolkit.records import Document
 
 #: The most documents that a small segment has. Merging leaves only a few segments in each size
@@ -59,8 +59,7 @@ class Joined:
     @functools.cached_property
     def columns(self) -> dict[str, int]:
         """The column of each word."""
-        first = self.forward.impacts.shape[1] - len(self.words)
-        return {word: column for column, word in enumerate(self.words, first)}
+        return columns_of(self.words, self.forward.impacts)
 
     @functools.cached_property
     def frequencies(self) -> np.ndarray:

@@ -39,7 +39,7 @@ from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
 from dupmae_toolkit.index.manifest import Shape
 from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.index.vocabulary import word_terms
-from dupmae_toolkit.index.words import Words
+from dupmae_toolkit.index.words import Words, columns_of
 from dupmae_toolkit.progress import Progress, silent
 
 
@@ -169,8 +169,7 @@ class Segment:
     @functools.cached_property
     def columns(self) -> dict[str, int]:
         """The column of each word."""
-        first = self.forward.impacts.shape[1] - len(self.words)
-        return {word: column for column, word in enumerate(self.words, first)}
+        return columns_of(self.words, self.forward.impacts)
 
     @functools.cached_property
     def frequencies(self) -> np.ndarray:

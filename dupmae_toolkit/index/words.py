@@ -141,6 +141,12 @@ class Words:
         return Words(self.words, impacts, self.lengths), error
 
 
+def columns_of(words: Sequence[str], impacts: csr_matrix) -> dict[str, int]:
+    """The column of each word in impacts [n, |V| + W], of which theirs are the last W."""
+    first = impacts.shape[1] - len(words)
+    return {word: column for column, word in enumerate(words, first)}
+
+
 def united(vocabularies: Sequence[Sequence[str]]) -> tuple[list[str], list[np.ndarray]]:
     """All words of several lists, in order, and where each list's words are in it, int64."""
     words = sorted(set().union(*vocabularies))
