@@ -15,7 +15,8 @@ from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Document, Query, Representations
-from dupmae_toolkit.search.queries import query_vectors, rounded
+from dupmae_toolkit.search.inputs import rounded
+from dupmae_toolkit.search.queries import query_vectors
 from tests.support import HashingEncoder
 
 DOCUMENTS = [Document(f"d{n}", "", f"word{n} word{n + 1} word") for n in range(8)]

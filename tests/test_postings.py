@@ -14,8 +14,8 @@ from scipy.sparse import csr_array, csr_matrix, random
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.lucene import LuceneImpacts, write_lucene
+from dupmae_toolkit.search.inputs import rounded
 from dupmae_toolkit.search.lexical import Postings, Terms
-from dupmae_toolkit.search.queries import rounded
 from dupmae_toolkit.search.snapshot import Shards
 from tests.index_support import documents_of
 from tests.support import HashingEncoder

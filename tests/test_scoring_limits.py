@@ -16,7 +16,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.updates import add_corpus
 from dupmae_toolkit.index.words import Bm25
-from dupmae_toolkit.search.queries import LARGEST_WEIGHT, rounded
+from dupmae_toolkit.search.inputs import LARGEST_WEIGHT, rounded
 from dupmae_toolkit.search.words import Weighted, WordQueries
 from tests.brute import BruteForce
 from tests.cli_support import run

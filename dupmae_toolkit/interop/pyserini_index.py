@@ -27,9 +27,10 @@ from dupmae_toolkit.search.dense import DenseLeg, dense_shard
 from dupmae_toolkit.search.engine import Engine, new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.hybrid_index import HybridIndex
+from dupmae_toolkit.search.inputs import rounded
 from dupmae_toolkit.search.lexical import LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.queries import Queries, check_query_length, query_vectors, rounded
+from dupmae_toolkit.search.queries import Queries, check_query_length, query_vectors
 from dupmae_toolkit.search.ranking import Leg
 from dupmae_toolkit.search.searcher import Answers, Searcher, metadata_of
 

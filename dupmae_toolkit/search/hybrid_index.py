@@ -323,7 +323,7 @@ class HybridIndex(Searcher):
         return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
 
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
-        """What the legs take for these queries in the open state; see ``queries.leg_inputs``."""
+        """What the legs take for these queries in the open state; see ``inputs.leg_inputs``."""
         return self._snapshot.inputs(vectors, request)
 
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from dupmae_toolkit.search.answers import PARTS, PLAIN, Request
 from dupmae_toolkit.search.dense import DenseLeg, DenseShard, dense_shard
 from dupmae_toolkit.search.engine import Engine
 from dupmae_toolkit.search.frequencies import Frequencies
+from dupmae_toolkit.search.inputs import leg_inputs
 from dupmae_toolkit.search.lexical import (
     MAX_POSTINGS,
     LexicalLeg,
@@ -40,7 +41,6 @@ from dupmae_toolkit.search.lexical import (
     Postings,
 )
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.queries import leg_inputs
 from dupmae_toolkit.search.ranking import Leg
 from dupmae_toolkit.search.words import WordLeg
 
