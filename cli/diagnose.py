@@ -89,6 +89,7 @@ def diagnose(
     from dupmae_toolkit.evaluation.diagnosis import diagnose
     from dupmae_toolkit.search.fusion import parse_weights
     from dupmae_toolkit.search.hybrid_index import HybridIndex
+    from dupmae_toolkit.search.queries import cut_line
 
     if qrels is None and split is None:
         raise InputError("name the judgements: --qrels, or --split of a BEIR data set")
@@ -128,11 +129,12 @@ def diagnose(
             seed=seed,
             progress=console.bar,
         )
-        length = opened.manifest.encoder.query_max_length
     for reason, count in found.left_out.items():
         console.say(f"{reason}: {count:,}")
-    counts = {"queries": found.truncated, "query_max_length": query_length or length}
-    console.say_truncated(counts, found.topics)
+    longer = "`dupmae encode --max-length`" if encoded else "--query-length"
+    kept, room = found.query_max_length, found.room
+    if line := cut_line(found.truncated, found.topics, kept, room, longer):
+        console.say(line)
     if json:
         console.print_json(found.to_dict())
     else:

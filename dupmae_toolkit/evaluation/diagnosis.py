@@ -106,7 +106,8 @@ class Diagnosis:
 
     means: of the sum and of each part alone. examples: for each part, topics ``won`` and ``lost``,
     those with the largest differences first. left_out: how many queries, topics and answers could
-    not be used, by the reason. truncated: queries that were cut.
+    not be used, by the reason. truncated: queries that were cut at ``query_max_length`` tokens;
+    room: how many the encoder can read. None: not known.
     """
 
     index: str
@@ -121,6 +122,8 @@ class Diagnosis:
     examples: dict[str, dict[str, list[Example]]]
     left_out: dict[str, int] = field(default_factory=dict)
     truncated: int = 0
+    query_max_length: int | None = None
+    room: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         bootstrap = {"level": LEVEL, "samples": SAMPLES, "seed": SEED}
@@ -189,6 +192,8 @@ def diagnose(
         },
         left_out={reason: count for reason, count in left_out.items() if count},
         truncated=vectors.truncated,
+        query_max_length=vectors.max_length,
+        room=vectors.room,
     )
 
 

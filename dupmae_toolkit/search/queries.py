@@ -102,22 +102,29 @@ def _check_kind(queries: EncodedCorpus) -> None:
 
 
 def said_cut(vectors: Representations | None, longer: str) -> str:
+    """``cut_line`` for these queries."""
+    if vectors is None:
+        return ""
+    return cut_line(vectors.truncated, len(vectors), vectors.max_length, vectors.room, longer)
+
+
+def cut_line(cut: int, queries: int, kept: int | None, room: int | None, longer: str) -> str:
     """How many queries were cut, and whether ``longer`` keeps more; "" if none was.
 
-    longer: the option that sets the length. One line, for people.
+    kept, room: how many tokens were kept, and can be; None: not known. longer: the option that sets
+    the length. One line, for people.
     """
-    if vectors is None or vectors.max_length is None or not vectors.truncated:
+    if kept is None or not cut:
         return ""
-    cut, queries, room = vectors.truncated, len(vectors), vectors.room
     were = f"{cut:,} of {queries:,} queries {'was' if cut == 1 else 'were'}"
     were = "the query was" if queries == 1 else were
     if room is None:
         more = f"{longer} keeps more, as far as the model reads"
-    elif vectors.max_length < room:
+    elif kept < room:
         more = f"{longer} keeps more, up to {room}"
     else:
         more = "the model reads no more"
-    return f"{were} cut at {vectors.max_length} tokens; {more}"
+    return f"{were} cut at {kept} tokens; {more}"
 
 
 def check_query_length(length: int | None, encoder: Encoder | str | None) -> None:
