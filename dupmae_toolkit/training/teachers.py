@@ -9,7 +9,6 @@ scores imitate. A batch of n pairs gives n² scores from 2n texts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,17 +20,10 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import activate, pooled_logits
-from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.bm25 import K1, B
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
+from dupmae_toolkit.training.data.own_tokens import OwnTokens, Side
 from dupmae_toolkit.training.sources import TeacherSource
-
-
-class Side(NamedTuple):
-    """The queries, or the documents, of a batch: token ids and mask, both int64 [B, L]."""
-
-    ids: Tensor
-    mask: Tensor
 
 
 class Teaching(NamedTuple):
@@ -44,27 +36,6 @@ class Teaching(NamedTuple):
     logits: Tensor
     query: Tensor | None
     document: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class OwnTokens:
-    """How a teacher reads texts that it cannot read as the student does.
-
-    prefixes: before queries and before documents. most: how many tokens it has positions for.
-    """
-
-    tokenizer: Any
-    prefixes: tuple[str, str]
-    most: int
-
-    def sides(self, texts: Sequence[list[str]], lengths: Sequence[int]) -> list[Side]:
-        """Queries and documents, each cut at its length in this tokenizer's tokens."""
-        pad_id, sides = self.tokenizer.pad_token_id or 0, []
-        for prefix, own, length in zip(self.prefixes, texts, lengths, strict=True):
-            cut = min(length, self.most)
-            ids = tokenize(self.tokenizer, [prefix + text for text in own], cut).ids
-            sides.append(Side(*pad(ids, pad_id)))
-        return sides
 
 
 class Frozen(nn.Module):

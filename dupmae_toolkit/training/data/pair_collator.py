@@ -14,8 +14,8 @@ from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.bm25 import WordFrequencies
 from dupmae_toolkit.training.data.groups import Draw, Drawn, Pair
+from dupmae_toolkit.training.data.own_tokens import OwnTokens
 from dupmae_toolkit.training.recipe import FinetuneRecipe
-from dupmae_toolkit.training.teachers import OwnTokens
 
 
 class PairCollator:
