@@ -29,7 +29,6 @@ from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.files import write_json
 from dupmae_toolkit.records import Ranking, Run
 
-RECIPES = Path(__file__).parent.parent / "recipes"
 #: Name in the table -> the preset's settings that are changed.
 ARMS: dict[str, dict[str, float]] = {
     "MLM": {"decoder_weight": 0.0, "bow_weight": 0.0},
@@ -93,7 +92,7 @@ def train(folder: Path, changes: dict[str, float], given: Any) -> Path:
         output = folder / stage
         if not (output / "final").is_dir():
             own = {**pairs(getattr(given, f"set_{stage}")), **own, "output": str(output)}
-            recipe = load_recipe(RECIPES / f"ablation-{stage}.yaml", kind, own, given.data)
+            recipe = load_recipe(f"ablation-{stage}", kind, own, given.data)
             if stage == "pretrain":
                 recipe = replace(recipe, settings={**recipe.settings, **changes})
             work(recipe, resume=output.is_dir(), listen=lambda e: print(folder.name, e, flush=True))

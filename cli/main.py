@@ -24,6 +24,7 @@ from dupmae_cli.fuse import fuse
 from dupmae_cli.index import index
 from dupmae_cli.info import info
 from dupmae_cli.mine import mine
+from dupmae_cli.recipes import recipes
 from dupmae_cli.search import search
 from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "choose": choose,
     "pretrain": pretrain,
     "finetune": finetune,
+    "recipes": recipes,
     "mine": mine,
     "teach": teach,
     "doctor": doctor,

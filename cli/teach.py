@@ -121,8 +121,8 @@ def teach(
 
     The teacher is one of --cross-encoder, --run, --bm25 and --encoder. OUTPUT gets
     the examples with its scores in place of those in EXAMPLES, and OUTPUT.json a
-    description of the teacher. Train on OUTPUT with `dupmae finetune`, as
-    recipes/finetune-stage3.yaml does. If interrupted, run the same command to
+    description of the teacher. Train on OUTPUT with `dupmae finetune`, as the
+    recipe finetune-stage3 does. If interrupted, run the same command to
     continue.
 
     [bold]Examples:[/bold]

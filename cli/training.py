@@ -12,13 +12,20 @@ import typer
 
 from dupmae_cli.console import if_interrupted, print_json, say
 from dupmae_cli.options import JsonOption
+from dupmae_cli.recipes import complete_recipe
+from dupmae_toolkit import __version__
 from dupmae_toolkit.errors import InputError
 
 if TYPE_CHECKING:
     from dupmae_toolkit.training.recipe import Recipe
 
 RecipeArgument = Annotated[
-    Path, typer.Argument(metavar="RECIPE", help="A recipe in YAML; recipes/ has examples.")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe: a YAML file, or a name that `dupmae recipes` lists.",
+        autocompletion=complete_recipe,
+    ),
 ]
 DataOption = Annotated[
     str, typer.Option("--data", help="The file or folder that {data} in the recipe stands for.")
@@ -58,7 +65,7 @@ def pretrain(
 
     [bold]Examples:[/bold]
 
-      dupmae pretrain recipes/builtin-pretrain.yaml --data ~/texts
+      dupmae pretrain builtin-pretrain --data ~/texts
 
       dupmae pretrain my.yaml --set steps=2000 --set learning_rate=5e-5 --resume
 
@@ -72,7 +79,8 @@ def pretrain(
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.pretrain import pretrain as work
 
-    _train(partial(work, measure=mean_ndcg), loaded, resume=resume, dry_run=dry_run, json=json)
+    measured = partial(work, measure=mean_ndcg)
+    _train(measured, loaded, recipe, resume=resume, dry_run=dry_run, json=json)
 
 
 def finetune(
@@ -95,7 +103,7 @@ def finetune(
 
     [bold]Examples:[/bold]
 
-      dupmae finetune recipes/builtin-finetune.yaml --data ~/texts
+      dupmae finetune builtin-finetune --data ~/texts
 
       dupmae finetune my.yaml --set model=checkpoints/pretrained/final --resume
 
@@ -109,7 +117,8 @@ def finetune(
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.finetune import finetune as work
 
-    _train(partial(work, measure=mean_ndcg), loaded, resume=resume, dry_run=dry_run, json=json)
+    measured = partial(work, measure=mean_ndcg)
+    _train(measured, loaded, recipe, resume=resume, dry_run=dry_run, json=json)
 
 
 def _changes(given: list[str] | None) -> dict[str, str]:
@@ -123,14 +132,21 @@ def _changes(given: list[str] | None) -> dict[str, str]:
 
 
 def _train(
-    work: Callable[..., Path], recipe: Recipe, *, resume: bool, dry_run: bool, json: bool
+    work: Callable[..., Path],
+    recipe: Recipe,
+    given: str,
+    *,
+    resume: bool,
+    dry_run: bool,
+    json: bool,
 ) -> None:
+    from dupmae_toolkit.training.recipe_names import check_start
     from dupmae_toolkit.training.running import processes
 
     if not dry_run:
         if_interrupted(partial(_how_to_resume, recipe))
     estimates: list[dict[str, Any]] = []
-    show = _show(recipe)
+    show = _show(recipe, _source(given))
 
     def listen(entry: dict[str, Any]) -> None:
         if "preflight" in entry:
@@ -138,6 +154,7 @@ def _train(
         show(entry)
 
     try:
+        check_start(recipe)
         folder = work(recipe, resume=resume, listen=listen, dry_run=dry_run)
     except processes.StoppedElsewhereError as error:
         raise typer.Exit(error.exit_code) from error
@@ -164,8 +181,27 @@ def _how_to_resume(recipe: Recipe) -> str:
     return f"--resume continues from {newest}" if newest else "no checkpoint was written yet"
 
 
-def _show(recipe: Recipe) -> Callable[[dict[str, Any]], None]:
+def _source(given: str) -> str:
+    """What to say about where a recipe is from, if that is not what was typed; else nothing."""
+    from dupmae_toolkit.training.recipe_names import by_name, recipe_names
+
+    if by_name(given):
+        return (
+            f"recipe   {given}, from dupmae-toolkit {__version__}; relative paths in it start at "
+            f"{os.getcwd()}"
+        )
+    if given in recipe_names():
+        return f"recipe   the file {given} in this folder, not the package's recipe of that name"
+    return ""
+
+
+def _show(recipe: Recipe, source: str) -> Callable[[dict[str, Any]], None]:
+    """Print what a training tells; before all else ``source``, if it is not empty."""
+    first = [source] if source else []
+
     def listen(entry: dict[str, Any]) -> None:
+        while first:
+            say(first.pop())
         if "preflight" in entry:
             for line in _estimate(entry):
                 say(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 
 import numpy as np
 import pytest
@@ -69,12 +70,8 @@ def test_every_arm_is_trained_measured_and_not_done_twice(tmp_path, monkeypatch,
     for name in ("wikipedia-leads", "arxiv-abstracts", "medline-abstracts", "medquad-pairs"):
         rows = [sentences(6, seed=i, words=8) for i in range(12)]
         lines = [json.dumps({"title": r[0], "text": " ".join(r[1:])}) for r in rows]
-        (texts / f"{name}.jsonl").write_text("\n".join(lines))
-    recipes = tmp_path / "recipes"
-    recipes.mkdir()
-    for path in ablation.RECIPES.glob("ablation-*.yaml"):
-        (recipes / path.name).write_text(path.read_text().replace(".jsonl.xz", ".jsonl"))
-    monkeypatch.setattr(ablation, "RECIPES", recipes)
+        with lzma.open(texts / f"{name}.jsonl.xz", "wt", encoding="utf-8") as file:
+            file.write("\n".join(lines))
     two = {arm: ablation.ARMS[arm] for arm in ("MLM", "DupMAE")}
     monkeypatch.setattr(ablation, "ARMS", two)
     small = tmp_path / "small"

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import yaml
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.recipe import Recipe
+from dupmae_toolkit.training.recipe import PretrainRecipe, Recipe
 from dupmae_toolkit.training.recipe_checks import refuse_unknown, typed
+from dupmae_toolkit.training.recipe_names import NamedRecipe, by_name
 from dupmae_toolkit.training.sources import DataSource, TeacherSource
 
 #: Limits far above any real recipe, which has hundreds of bytes and tens of values.
@@ -28,10 +29,19 @@ def load_recipe(
 ) -> R:
     """Read a recipe. ``{data}`` in its strings stands for ``data``; ``changes`` override keys.
 
+    path: a file, or the name of one of the package's recipes; `recipe_names.by_name` says which it
+    is. Relative paths in a recipe are relative to the current folder in both cases.
+
     Raises InputError for a file that is not a recipe, and for unknown keys and wrong values.
     """
-    path = Path(path)
-    values = read_yaml(path)
+    named = by_name(path)
+    if named is None:
+        path = Path(path)
+        values = read_yaml(path)
+    else:
+        _check_command(named, kind)
+        path = named.name
+        values = _load_yaml(named.text.decode("utf-8"), path, lines=True)
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a mapping of keys to values")
     for key, text in (changes or {}).items():
@@ -42,6 +52,17 @@ def load_recipe(
         raise InputError(f"{path}: nested too deeply") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _check_command(named: NamedRecipe, kind: type[Recipe]) -> None:
+    wanted = "pretrain" if issubclass(kind, PretrainRecipe) else "finetune"
+    if named.command != wanted:
+        raise InputError.at(
+            named.name,
+            None,
+            f"this recipe is for `dupmae {named.command}`, not for `dupmae {wanted}`",
+            "`dupmae recipes` says which recipe is for which",
+        )
 
 
 def _set(values: dict[str, Any], key: str, text: str) -> None:
