@@ -23,9 +23,7 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 NameArgument = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[NAME]", help="The recipe to print.", autocompletion=complete_recipe
-    ),
+    typer.Argument(metavar="[NAME]", help="The recipe to print.", autocompletion=complete_recipe),
 ]
 
 
@@ -58,8 +56,8 @@ def recipes(name: NameArgument = None, json: JsonOption = False) -> None:
     if json:
         console.print_json({"recipes": [_described(one) for one in known]})
         return
-    name_width = max((len(one.name) for one in known), default=0)
-    command_width = max((len(one.command) for one in known), default=0)
+    name_width = max(len(one.name) for one in known)
+    command_width = max(len(one.command) for one in known)
     for one in known:
         print(f"{one.name:<{name_width}}  {one.command:<{command_width}}  {one.about}")
 

@@ -73,8 +73,10 @@ def pretrain(
     """
     from dupmae_toolkit.training.recipe import PretrainRecipe
     from dupmae_toolkit.training.recipe_files import load_recipe
+    from dupmae_toolkit.training.recipe_names import check_start
 
     loaded = load_recipe(recipe, PretrainRecipe, _changes(set_), data)
+    check_start(loaded)
     # Imported late, because it loads torch: errors in the recipe are reported first.
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.pretrain import pretrain as work
@@ -111,8 +113,10 @@ def finetune(
     """
     from dupmae_toolkit.training.recipe import FinetuneRecipe
     from dupmae_toolkit.training.recipe_files import load_recipe
+    from dupmae_toolkit.training.recipe_names import check_start
 
     loaded = load_recipe(recipe, FinetuneRecipe, _changes(set_), data)
+    check_start(loaded)
     # Imported late, because it loads torch: errors in the recipe are reported first.
     from dupmae_toolkit.evaluation.measures import mean_ndcg
     from dupmae_toolkit.training.finetune import finetune as work
@@ -140,7 +144,6 @@ def _train(
     dry_run: bool,
     json: bool,
 ) -> None:
-    from dupmae_toolkit.training.recipe_names import check_start
     from dupmae_toolkit.training.running import processes
 
     if not dry_run:
@@ -154,7 +157,6 @@ def _train(
         show(entry)
 
     try:
-        check_start(recipe)
         folder = work(recipe, resume=resume, listen=listen, dry_run=dry_run)
     except processes.StoppedElsewhereError as error:
         raise typer.Exit(error.exit_code) from error

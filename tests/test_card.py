@@ -1,7 +1,8 @@
 """The built-in encoder's card: its commands and its Python lead from the base to such an encoder.
 
 They run as they stand on the card, in a folder that has only what the card tells a reader to
-bring: the base, a SPLADE model, and the texts. Models are tiny, and steps are a hundredth.
+bring: the base, a SPLADE model, and the texts. Models are tiny, and only a two-hundredth of the
+steps are made.
 """
 
 from __future__ import annotations
@@ -37,12 +38,21 @@ COMMANDS = [
     if line.startswith("dupmae ")
 ]
 #: A recipe's keys that the size of a machine decides, and that no model learns from.
-SMALL = {"batch_size": "4", "save_every": "2", "log_every": "1", "precision": "fp32"}
+SMALL = {"batch_size": "4", "save_every": "1", "log_every": "1", "precision": "fp32"}
 
 
 def sizes(**changes: int) -> dict[str, int]:
     """A backbone with enough layers to freeze two, and the base's positions for long texts."""
     return {"num_hidden_layers": 3, "max_position_embeddings": 512, **changes}
+
+
+@pytest.fixture
+def one_thread():
+    """Several threads would mostly wait for each other in so small a model."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -82,21 +92,21 @@ def home(tmp_path, monkeypatch):
 
 def make_fit_split(home: Path) -> None:
     """The command in builtin-near's comment, which makes the judgements that it trains on."""
-    (line,) = re.findall(r"^#   (awk .*)$", recipe_named("builtin-near").text.decode(), re.MULTILINE)
+    (line,) = re.findall(
+        r"^#   (awk .*)$", recipe_named("builtin-near").text.decode(), re.MULTILINE
+    )
     subprocess.run(line, shell=True, check=True, cwd=home / "TEXTS")
 
 
 def given(words: list[str]) -> dict[str, str]:
     """The values of a command's --set."""
-    return dict(
-        words[i + 1].partition("=")[::2] for i, word in enumerate(words) if word == "--set"
-    )
+    return dict(words[i + 1].partition("=")[::2] for i, word in enumerate(words) if word == "--set")
 
 
 def shortened(words: list[str]) -> tuple[list[str], int]:
-    """A command that makes a hundredth of its steps, and their number."""
+    """A command that makes a two-hundredth of its steps, and their number."""
     kind = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}[words[1]]
-    steps = max(2, load_recipe(words[2], kind, given(words), "TEXTS").steps // 100)
+    steps = max(2, load_recipe(words[2], kind, given(words), "TEXTS").steps // 200)
     changes = {**SMALL, "steps": str(steps)}
     if words[1] == "pretrain":
         changes["head_steps"] = "2"
@@ -109,6 +119,7 @@ def python(number: int) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.skipif(shutil.which("awk") is None, reason="a recipe's comment uses it")
 def test_the_cards_commands_lead_from_the_base_to_such_an_encoder(home, capfd, monkeypatch):
     make_fit_split(home)

@@ -187,7 +187,7 @@ def test_help_has_examples(command, capfd):
     code, out, _ = run(capfd, command, "--help")
     assert code == 0
     assert "Examples:" in out
-    assert f"dupmae {command} recipes/builtin-{command}.yaml" in out
+    assert f"dupmae {command} builtin-{command} --data" in out
 
 
 def test_a_wrong_recipe_is_refused_without_loading_torch(tmp_path):

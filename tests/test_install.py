@@ -21,6 +21,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 PIP = ["-m", "pip", "--disable-pip-version-check", "--quiet"]
 OFFLINE = ["--no-index", "--no-deps", "--no-build-isolation"]
 
@@ -100,20 +101,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("dupmae_toolkit", "cli", "src", "tests", "benchmarks"):
+    for name in ("dupmae_toolkit", "cli", "src", "tests", "benchmarks", "recipes"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=leave)
+    return folder
+
+
+def fresh(folder: Path) -> Path:
+    """A fresh environment, which has what the project depends on."""
+    venv.create(folder, symlinks=True)
+    paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
+    # Python does not read the .pth files of a folder that it finds by one, so the installation
+    # that runs the tests is not found in the fresh environment.
+    (site_packages(folder) / "dependencies.pth").write_text("\n".join(paths))
     return folder
 
 
 @pytest.fixture(scope="module")
 def environment(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh environment with the project installed as `make install` does it."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, symlinks=True)
-    paths = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-    # Python does not read the .pth files of a folder that it finds by one, so the installation
-    # that runs the tests is not found in the fresh environment.
-    (site_packages(folder) / "dependencies.pth").write_text("\n".join(paths))
+    folder = fresh(tmp_path_factory.mktemp("environment"))
     python(folder, *PIP, "install", *OFFLINE, "--editable", project)
     return folder
 
@@ -122,19 +128,22 @@ def site_packages(environment: Path) -> Path:
     return Path(sysconfig.get_path("purelib", "venv", vars={"base": str(environment)}))
 
 
-def python(environment: Path, *words: object, code: int = 0) -> str:
-    """What the environment's Python prints; it must exit with ``code``."""
+def python(environment: Path, *words: object, code: int = 0, cwd: Path | None = None) -> str:
+    """What the environment's Python prints; it must exit with ``code``.
+
+    That is stdout, or stderr if it prints nothing there and fails as it should.
+    """
     settings = {"PYTHONPATH", "MYPYPATH", "MYPY_CACHE_DIR"}
     done = subprocess.run(
         [environment / "bin" / "python", *map(str, words)],
-        cwd=environment,
+        cwd=cwd or environment,
         env={name: value for name, value in os.environ.items() if name not in settings},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout or (done.stderr if code else "")
 
 
 def test_an_editable_install_imports_both_packages_from_the_checkout(environment, project):
@@ -169,21 +178,68 @@ def build_sdist(project: Path, folder: Path) -> Path:
     return archive
 
 
-@pytest.mark.parametrize("source", ["checkout", "sdist"])
-def test_a_wheel_holds_every_file_of_both_packages_and_nothing_else(
-    environment, project, tmp_path, source
-):
-    built_from = project if source == "checkout" else build_sdist(project, tmp_path)
-    python(environment, *PIP, "wheel", *OFFLINE, "--wheel-dir", tmp_path, built_from)
-    [wheel] = tmp_path.glob("*.whl")
+@pytest.fixture(scope="module", params=["checkout", "sdist"])
+def wheel(request, environment, project, tmp_path_factory) -> Path:
+    """A wheel, built from the checkout or from a source distribution of it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = project if request.param == "checkout" else build_sdist(project, folder)
+    python(environment, *PIP, "wheel", *OFFLINE, "--wheel-dir", folder, source)
+    [path] = folder.glob("*.whl")
+    return path
+
+
+def test_a_wheel_holds_every_file_of_both_packages_the_recipes_and_nothing_else(project, wheel):
+    folders = {
+        "dupmae_toolkit": "dupmae_toolkit",
+        "dupmae_cli": "cli",
+        "dupmae_toolkit/training/recipes": "recipes",
+    }
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
+        for path in RECIPES:
+            assert archive.read(f"dupmae_toolkit/training/recipes/{path.name}") == path.read_bytes()
     assert found == {
         f"{package}/{path.relative_to(project / folder).as_posix()}"
-        for package, folder in {"dupmae_toolkit": "dupmae_toolkit", "dupmae_cli": "cli"}.items()
+        for package, folder in folders.items()
         for path in (project / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+def check_recipes(environment: Path, folder: Path) -> None:
+    """The installed command lists, prints and takes the recipes by name, in an empty folder."""
+    folder.mkdir()
+    dupmae = environment / "bin" / "dupmae"
+    listed = python(environment, dupmae, "recipes", cwd=folder)
+    assert [line.split()[0] for line in listed.splitlines()] == [path.stem for path in RECIPES]
+    printed = python(environment, dupmae, "recipes", "builtin-near", cwd=folder)
+    assert printed == (ROOT / "recipes" / "builtin-near.yaml").read_text("utf-8")
+    words = ["pretrain", "pretrain-msmarco", "--data", "collection.tsv"]
+    out = python(environment, dupmae, *words, code=2, cwd=folder)
+    assert out == (
+        f"dupmae: checkpoints/pretrain-general/final: no such folder in {folder}; `dupmae pretrain "
+        "pretrain-general`, run there, makes it; or name another start with --set model=FOLDER "
+        "(changes=…)\n"
+    )
+    assert list(folder.iterdir()) == []
+
+
+def test_an_installed_wheel_has_the_recipes(wheel, tmp_path):
+    installed = fresh(tmp_path / "environment")
+    python(installed, *PIP, "install", *OFFLINE, wheel)
+    assert "site-packages" in python(installed, "-c", "import dupmae_cli; print(dupmae_cli)")
+    check_recipes(installed, tmp_path / "empty")
+
+
+def test_an_editable_install_has_the_recipes_of_the_checkout(environment, project, tmp_path):
+    check_recipes(environment, tmp_path / "empty")
+    changed = project / "recipes" / "mine.yaml"
+    changed.write_text("# One of my own.\nmodel: builtin\noutput: out\nsteps: 1\ndata: [x]\n")
+    try:
+        found = python(environment, environment / "bin" / "dupmae", "recipes", "mine", cwd=tmp_path)
+        assert found == changed.read_text()
+    finally:
+        changed.unlink()
 
 
 def test_a_source_distribution_has_no_half_of_the_tests(project, tmp_path):

@@ -91,7 +91,7 @@ def test_the_presets_are_those_of_the_code():
 
 
 def test_every_shipped_recipe_stands_on_the_page():
-    shipped = sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
+    shipped = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
     assert sorted(code_words(row[0] for row in table("## The recipes"))) == shipped
 
 
@@ -125,9 +125,8 @@ def commands(number: int) -> list[list[str]]:
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """The recipes, and what the page names: texts, a collection, a start, a cross-encoder."""
-    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+def here(tmp_path, monkeypatch):
+    """What the page names, in the current folder: texts, a collection, a start, a cross-encoder."""
     with (tmp_path / "texts.jsonl").open("w", encoding="utf-8") as file:
         for i in range(24):
             title, *rest = sentences(4, seed=i)
@@ -160,7 +159,7 @@ def checkout(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.java
-def test_the_commands_lead_from_texts_to_a_measured_encoder(checkout):
+def test_the_commands_lead_from_texts_to_a_measured_encoder(here):
     """As they stand, but for the names of start and collection, and smaller numbers."""
     small = {
         "pretrain": ["epochs=0", "steps=2", "batch_size=4", "max_length=40", "eval_every=1"],
@@ -175,9 +174,9 @@ def test_the_commands_lead_from_texts_to_a_measured_encoder(checkout):
         with pytest.raises(SystemExit) as stopped:
             main(words)
         assert stopped.value.code == 0, words
-    metrics = json.loads((checkout / "runs" / "stage3" / "metrics.json").read_text())
+    metrics = json.loads((here / "runs" / "stage3" / "metrics.json").read_text())
     assert set(metrics) == {"dense", "lexical", "bm25", "hybrid", "lucene-bm25", "about"}
-    scored = [json.loads(line) for line in (checkout / "trained" / "scored.jsonl").open()]
+    scored = [json.loads(line) for line in (here / "trained" / "scored.jsonl").open()]
     assert len(scored) == 24
     assert all(len(line["negatives"]) == 23 for line in scored)
 
@@ -190,4 +189,5 @@ def test_every_command_names_recipes_and_options_that_exist():
     for program, command, *words in [*commands(0), *commands(1)]:
         assert program == "dupmae"
         assert {word for word in words if word.startswith("-")} <= known[command]
-        assert all((ROOT / word).is_file() for word in words if word.startswith("recipes/"))
+        if command in ("pretrain", "finetune"):
+            assert (ROOT / "recipes" / f"{words[0]}.yaml").is_file()

@@ -19,7 +19,7 @@ _FOLDER = Path(__file__).with_name("recipes")
 #: What ends the name of a recipe's file; names of recipes end in none of these.
 _SUFFIXES = (".yaml", ".yml", ".json")
 #: The maximum number of names that the message about an unknown name suggests.
-_MOST_NEAR = 3
+_MOST_NEAR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,17 @@ def recipe_names() -> list[str]:
 
 
 def named_recipes() -> list[NamedRecipe]:
-    """The package's recipes, in the order of their names."""
-    return [_read(name) for name in recipe_names()]
+    """The package's recipes, in the order of their names; InputError if it came without them."""
+    names = recipe_names()
+    if not names:
+        raise InputError(
+            "this installation has no recipes; the repository's folder recipes/ has them"
+        )
+    return [_read(name) for name in names]
 
 
 def recipe_named(name: str, fault: str = "no recipe has this name") -> NamedRecipe:
-    """The package's recipe of a name. If there is none, InputError with ``fault`` and near names."""
+    """The package's recipe of a name; for others InputError with ``fault`` and near names."""
     names = recipe_names()
     if name in names:
         return _read(name)
@@ -93,7 +98,7 @@ def check_start(recipe: Recipe) -> None:
     """
     if os.path.exists(recipe.model):
         return
-    for other in named_recipes():
+    for other in map(_read, recipe_names()):
         if os.path.normpath(recipe.model) == os.path.join(other.output, "final"):
             raise InputError.at(
                 recipe.model,
@@ -142,6 +147,6 @@ def _near(name: str, names: list[str]) -> list[str]:
     if wanted in names:
         return [wanted]
     words = [word for word in re.findall(r"[a-z0-9]+", wanted) if len(word) > 2]
-    close = difflib.get_close_matches(wanted, names, _MOST_NEAR)
+    close = difflib.get_close_matches(wanted, names, _MOST_NEAR, 0.75)
     inside = [one for one in names if words and all(word in one for word in words)]
     return list(dict.fromkeys([*close, *inside]))[:_MOST_NEAR]
