@@ -171,7 +171,10 @@ def test_mypy_accepts_right_use_and_reports_wrong_use(environment):
     assert reported == [f"wrong.py:{number}" for number, line in lines if "# wrong" in line], out
 
 
-def build_sdist(project: Path, folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def sdist(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source distribution of the project."""
+    folder = tmp_path_factory.mktemp("sdist")
     build = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
     subprocess.run([sys.executable, "-c", build], cwd=project, check=True, capture_output=True)
     [archive] = folder.glob("*.tar.gz")
@@ -179,10 +182,10 @@ def build_sdist(project: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=["checkout", "sdist"])
-def wheel(request, environment, project, tmp_path_factory) -> Path:
+def wheel(request, environment, project, sdist, tmp_path_factory) -> Path:
     """A wheel, built from the checkout or from a source distribution of it."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = project if request.param == "checkout" else build_sdist(project, folder)
+    source = project if request.param == "checkout" else sdist
     python(environment, *PIP, "wheel", *OFFLINE, "--wheel-dir", folder, source)
     [path] = folder.glob("*.whl")
     return path
@@ -242,8 +245,10 @@ def test_an_editable_install_has_the_recipes_of_the_checkout(environment, projec
         changed.unlink()
 
 
-def test_a_source_distribution_has_no_half_of_the_tests(project, tmp_path):
-    with tarfile.open(build_sdist(project, tmp_path)) as archive:
+def test_a_source_distribution_has_the_recipes_and_no_half_of_the_tests(sdist):
+    with tarfile.open(sdist) as archive:
+        recipes = {Path(name).name for name in archive.getnames() if name.endswith(".yaml")}
         tops = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"src", "pyproject.toml", "README.md", "LICENSE"} <= tops
     assert not {"tests", "benchmarks"} & tops
+    assert recipes == {path.name for path in RECIPES}
