@@ -99,7 +99,8 @@ def check_start(recipe: Recipe) -> None:
     if os.path.exists(recipe.model):
         return
     for other in map(_read, recipe_names()):
-        if os.path.normpath(recipe.model) == os.path.join(other.output, "final"):
+        made = os.path.join(other.output, "final")
+        if other.output and os.path.normpath(recipe.model) == os.path.normpath(made):
             raise InputError.at(
                 recipe.model,
                 None,
@@ -112,14 +113,14 @@ def check_start(recipe: Recipe) -> None:
 def _read(name: str) -> NamedRecipe:
     """Read by line: the package's recipes have each key of the top level on a line of its own."""
     content = (_FOLDER / f"{name}.yaml").read_bytes()
-    text = content.decode("utf-8")
+    text = content.decode("utf-8", errors="replace")
     values = dict(re.findall(r"^(\w+):[ \t]*(.*)$", text, flags=re.MULTILINE))
     only_shared = set(values) <= {field.name for field in fields(PretrainRecipe)}
     return NamedRecipe(
         name=name,
         command="pretrain" if only_shared else "finetune",
         about=_first_sentence(text),
-        output=values["output"],
+        output=values.get("output", ""),
         text=content,
     )
 
