@@ -5,6 +5,6 @@ and 10: StandardTokenizer, EnglishPossessiveFilter, LowerCaseFilter, StopFilter,
 No difference from it is known, whatever the text and whichever Unicode Python has.
 """
 
-from dupmae_toolkit.analysis.filters import count_words, words
+from dupmae_toolkit.analysis.filters import count_words, word_spans, words
 
-__all__ = ["count_words", "words"]
+__all__ = ["count_words", "word_spans", "words"]

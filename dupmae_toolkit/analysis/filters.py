@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Iterator
 
 from dupmae_toolkit.analysis.porter import stem
-from dupmae_toolkit.analysis.tokens import tokens
+from dupmae_toolkit.analysis.tokens import token_spans, tokens
 
 #: Lucene's EnglishAnalyzer.ENGLISH_STOP_WORDS_SET.
 _STOP_WORDS = """
@@ -38,6 +39,18 @@ def count_words(text: str) -> dict[str, int]:
         if word:
             counts[word] = counts.get(word, 0) + count
     return counts
+
+
+def word_spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Each of ``words(text)`` with the offsets, in code points, of its token.
+
+    A token includes its possessive: in "dog's", the word is "dog" and the token ends after the s.
+    """
+    lower, spans = token_spans(text)
+    for start, end in spans:
+        word = _words[lower[start:end]]
+        if word:
+            yield word, start, end
 
 
 class _Words(dict[str, str]):

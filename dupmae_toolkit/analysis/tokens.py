@@ -79,6 +79,19 @@ def tokens(text: str) -> list[str]:
     return [lower[start:end] for start, end in _spans(text)]
 
 
+def token_spans(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text in lower case, of the same length, and where its ``tokens`` start and end in it.
+
+    Offsets count code points. Runs of low lines are among them, as they are in ``tokens``.
+    """
+    lower = _lower(text)
+    if text.isascii():
+        found = [match.span() for match in _ASCII.finditer(lower)]
+        if max((end - start for start, end in found), default=0) <= LONGEST:
+            return lower, found
+    return lower, _spans(text)
+
+
 def _lower(text: str) -> str:
     """The text in Java's lower case, which has a character for each, whatever stands beside it.
 

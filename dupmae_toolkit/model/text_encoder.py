@@ -20,7 +20,14 @@ from dupmae_toolkit.files import sha256_lines
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import EncoderOutput, sparse_top_k
 from dupmae_toolkit.model.precision import takes_bf16
-from dupmae_toolkit.model.tokens import batches, pad, tokenize, tokens_of_rows, tokens_per_batch
+from dupmae_toolkit.model.tokens import (
+    batches,
+    pad,
+    token_offsets,
+    tokenize,
+    tokens_of_rows,
+    tokens_per_batch,
+)
 from dupmae_toolkit.model.workers import side_by_side
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import EncoderInfo, Representations
@@ -125,6 +132,13 @@ class TextEncoder:
         )
         found.texts = list(texts)
         return found
+
+    def token_offsets(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """The vocabulary's tokens that stand in a text: (row, start, end), offsets in code points.
+
+        The whole text is read, also beyond the length that is encoded, and no prefix is added.
+        """
+        return token_offsets(self.tokenizer, text)
 
     def _encode(
         self,

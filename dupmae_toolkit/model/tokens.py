@@ -23,6 +23,9 @@ TEXTS_PER_BATCH = 128
 # the part before it does not fill the length limit.
 CHARACTERS_PER_TOKEN = 24
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+#: Characters that ``token_offsets`` tokenises at once, and a number of tokens that none has.
+_BLOCK = 1 << 16
+_NO_LIMIT = (1 << 31) - 1
 # A fast tokenizer stores its length limit, so two threads cannot use different ones at once.
 _TOKENIZER = threading.Lock()
 
@@ -72,6 +75,35 @@ def _encode(tokenizer: Any, texts: list[str], max_length: int) -> list:
         encodings = tokenizer(texts, truncation=True, max_length=max_length).encodings
     assert encodings is not None  # only fast tokenizers are loaded, and they have encodings
     return encodings
+
+
+def token_offsets(tokenizer: Any, text: str) -> Iterator[tuple[int, int, int]]:
+    """The tokens of a whole text, however long, without those that the tokenizer adds around it.
+
+    Each is (id, start, end), with offsets in code points. The text is read in blocks that end
+    before white space; only a longer run without any may be cut within a token.
+    """
+    clean = text if text.isascii() else _LONE_SURROGATES.sub("\ufffd", text)
+    start = 0
+    while start < len(clean):
+        end = _block_end(clean, start)
+        (encoding,) = _encode(tokenizer, [clean[start:end]], _NO_LIMIT)
+        added = encoding.special_tokens_mask
+        for number, (first, last), extra in zip(encoding.ids, encoding.offsets, added, strict=True):
+            if last > first and not extra:
+                yield number, start + first, start + last
+        start = end
+
+
+def _block_end(text: str, start: int) -> int:
+    """Where a block of at most ``_BLOCK`` characters from ``start`` ends."""
+    end = start + _BLOCK
+    if end >= len(text):
+        return len(text)
+    for place in range(end, start + _BLOCK // 2, -1):
+        if text[place].isspace():
+            return place
+    return end
 
 
 def tokens_per_batch(kind: str) -> int:
