@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -36,12 +37,20 @@ class HashingEncoder:
             largest_weight=largest_weight,
         )
 
+    def _column(self, word: str) -> int:
+        digest = hashlib.blake2b(word.encode(), digest_size=4).digest()
+        return int.from_bytes(digest) % self.info.vocabulary_size
+
+    def token_offsets(self, text: str) -> Iterator[tuple[int, int, int]]:
+        for match in re.finditer(r"\w+", text):
+            yield self._column(match[0].lower()), *match.span()
+
     def encode_documents(self, texts: list[str], ids: list[str] | None = None) -> Representations:
         size, rows, columns, values = self.info.vocabulary_size, [], [], []
         for row, text in enumerate(texts):
             counts: dict[int, int] = {}
             for word in re.findall(r"\w+", text.lower())[: self.info.max_length]:
-                term = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4).digest()) % size
+                term = self._column(word)
                 counts[term] = counts.get(term, 0) + 1
             for term in sorted(counts):
                 rows.append(row)

@@ -91,6 +91,26 @@ class Engine:
             )
         return request.fusion.weigh(parts).astype(np.float32)
 
+    @property
+    def legs(self) -> Mapping[str, Leg]:
+        """The legs by the name of their part of the score."""
+        return self._legs
+
+    def candidates(self, queries: Mapping[str, Any], request: Request) -> Candidates:
+        """What a search that fuses lists ranks for one query, with the scores that it reads.
+
+        They are complete unless the fusion reads only ranks.
+        """
+        asked = {part: self._legs[part].ask(queries[part]) for part in request.parts}
+        if self._exhaustive is not None and tuple(asked) == tuple(self._legs):
+            lists = self._exhaustive.lists(asked, request.depth)
+        else:
+            lists = self._lists(asked, np.arange(1), request.depth, request.exact)
+        found = unite([ranked for (ranked,) in lists.values()])
+        if request.fusion.reads_scores:
+            complete(found, list(asked.values()), 0)
+        return found
+
     def _batch(self, queries: Mapping[str, Any], count: int, request: Request) -> list[Answer]:
         parts = request.parts
         if self._exhaustive is not None and parts == tuple(self._legs) and request.fusion.is_sum:

@@ -131,17 +131,29 @@ class Fusion:
         known too. ranks: int [lists, n] from 1; 0: the list does not hold the candidate.
         """
         held = np.asarray(ranks) > 0
-        weights = self.weights_for(len(held))
         fused = np.zeros(held.shape[1], dtype=np.float64)
-        for row, weight in enumerate(weights):
+        for part in self.contributions(scores, ranks, completed):
+            fused += part
+        if self.method == "combmnz":
+            fused *= held.sum(axis=0)
+        return fused
+
+    def contributions(
+        self, scores: np.ndarray, ranks: np.ndarray, completed: bool = False
+    ) -> list[np.ndarray]:
+        """What each list adds to the fused scores, float64 [n]; arguments as in ``fuse``.
+
+        For ``combmnz``, before their sum is multiplied by the number of lists.
+        """
+        held = np.asarray(ranks) > 0
+        parts = []
+        for row, weight in enumerate(self.weights_for(len(held))):
             if self.method == "rrf":
                 part = np.where(held[row], 1.0 / (self.rrf_k + ranks[row]), 0.0)
             else:
                 part = self._part(np.asarray(scores[row], np.float64), held[row], completed)
-            fused += weight * part
-        if self.method == "combmnz":
-            fused *= held.sum(axis=0)
-        return fused
+            parts.append(weight * part)
+        return parts
 
     def weigh(self, scores: Sequence[np.ndarray]) -> np.ndarray:
         """Σ weight × score, float64 [n], of each list's scores, float64 [n]; for ``is_sum`` only.

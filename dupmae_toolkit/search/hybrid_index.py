@@ -19,6 +19,7 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations
 from dupmae_toolkit.search.answers import PARTS, WORDS, Request, check_k
 from dupmae_toolkit.search.engine import new_pool
+from dupmae_toolkit.search.explaining import Explaining
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
 from dupmae_toolkit.search.queries import (
@@ -28,7 +29,7 @@ from dupmae_toolkit.search.queries import (
     query_vectors,
     texts_alone,
 )
-from dupmae_toolkit.search.searcher import Answers, Searched, Searcher, metadata_of
+from dupmae_toolkit.search.searcher import Answers, Searched, metadata_of
 from dupmae_toolkit.search.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 LEAST_DEPTH, MOST_DEPTH = 100, 1000
 
 
-class HybridIndex(Searcher):
+class HybridIndex(Explaining):
     """The dense and the lexical index of a collection as one.
 
     Example:

@@ -23,6 +23,7 @@ from dupmae_toolkit.records import (
 from dupmae_toolkit.search.answers import PARTS, Answer, Request
 from dupmae_toolkit.search.fusion import TIES, Fusion
 from dupmae_toolkit.search.queries import Queries, said_cut
+from dupmae_toolkit.search.snippets import Matcher
 
 
 class Searched(Protocol):
@@ -209,6 +210,12 @@ class Searcher:
     def answer(self, text: str, request: Request) -> Answer:
         """The answer to one text as documents by number, with its certificate."""
         return self.answers([Query("0", text)], request).answers[0]
+
+    def matcher(self, vectors: Representations) -> Matcher:
+        """Finds a query's words in texts; ``vectors``: those of the query alone."""
+        from dupmae_toolkit.analysis import count_words
+
+        return Matcher(dict.fromkeys(count_words(vectors.texts[0]) if vectors.texts else (), 1.0))
 
     def hits(self, answer: Answer) -> list[Hit]:
         """An answer with ids, titles and texts, from the state of the index that gave it."""

@@ -79,10 +79,11 @@ class Snapshot:
         # A rebuilt index may have another vocabulary.
         digest = manifest.encoder.vocabulary_sha256
         if before is not None and before.manifest.encoder.vocabulary_sha256 == digest:
-            self._terms: list[str] = before._terms
+            #: The term of each token as Lucene knows it; see ``vocabulary.lucene_terms``.
+            self.terms: list[str] = before.terms
         else:
             self._integrity.read(manifest.vocabulary_file)
-            self._terms = lucene_terms(manifest.vocabulary(path))
+            self.terms = lucene_terms(manifest.vocabulary(path))
         self._shards: Shards = before._shards if before else Shards()
         held = {} if before is None else before._by_name()
         try:
@@ -228,7 +229,7 @@ class Snapshot:
         integrity.opened(entry.path)
         segment = Segment.open(
             folder,
-            self._terms,
+            self.terms,
             lambda part: integrity.read(f"{entry.path}/{part}"),
             self.manifest.shape(entry),
         )

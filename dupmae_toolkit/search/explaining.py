@@ -1,0 +1,140 @@
+"""What an open index says about its own answers: explanations of scores, and snippets of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Document, Encoder, Hit, Query, Representations
+from dupmae_toolkit.search.answers import Request
+from dupmae_toolkit.search.explainer import Explainer, matcher
+from dupmae_toolkit.search.explanation import Explanation
+from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.queries import Queries
+from dupmae_toolkit.search.searcher import Searcher
+from dupmae_toolkit.search.snippets import LENGTH, Matcher, Offsets, Snippet
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.search.snapshot import Snapshot
+
+
+class Explaining(Searcher):
+    """Explains what it finds. Subclasses hold a snapshot, and the encoder once it is loaded."""
+
+    _snapshot: Snapshot
+    _encoder: Encoder | None
+
+    def vectors(self, queries: Queries) -> Representations:
+        """Both vectors of queries, checked."""
+        raise NotImplementedError
+
+    @overload
+    def explain(
+        self,
+        query: str | Representations,
+        ids: str,
+        k: int = 10,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+        plain: bool = False,
+        idf_power: float | None = None,
+    ) -> Explanation: ...
+
+    @overload
+    def explain(
+        self,
+        query: str | Representations,
+        ids: Iterable[str] | None = None,
+        k: int = 10,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+        plain: bool = False,
+        idf_power: float | None = None,
+    ) -> list[Explanation]: ...
+
+    def explain(
+        self,
+        query: str | Representations,
+        ids: str | Iterable[str] | None = None,
+        k: int = 10,
+        mode: str | None = None,
+        fusion: str | Fusion = "sum",
+        exact: bool = False,
+        depth: int | None = None,
+        plain: bool = False,
+        idf_power: float | None = None,
+    ) -> Explanation | list[Explanation]:
+        """Why documents have their scores for a query, and where they rank.
+
+        query: a text, or the vectors of one query. ids: one id gives an Explanation, several give a
+        list in their order; None: the first ``k`` hits. The other arguments are those of
+        ``search``. Raises InputError for ids that are not in the index.
+
+        Ranks are exact. For this, an approximate FAISS index compares the query with every vector.
+        """
+        request = self.request(k, mode, fusion, depth, exact, plain, idf_power)
+        vectors = self._one_query(query)
+        if isinstance(ids, str):
+            return self.explanations(vectors, request, [ids])[0]
+        return self.explanations(vectors, request, ids)
+
+    def explanations(
+        self, vectors: Representations, request: Request, ids: Iterable[str] | None = None
+    ) -> list[Explanation]:
+        """``explain`` with the vectors of one query, as ``vectors`` gives them, and a request."""
+        snapshot = self._snapshot
+        if ids is None:
+            inputs = snapshot.inputs(vectors, request)
+            numbers = snapshot.engine(request.parts).search(inputs, request)[0].documents
+        else:
+            names = list(ids)
+            for name in names:
+                if not isinstance(name, str):
+                    raise InputError(f"the id {name!r} is a {type(name).__name__}; ids are strings")
+            found = {name: snapshot.numbering.number(name) for name in names}
+            missing = [repr(name) for name, number in found.items() if number is None]
+            if missing:
+                raise InputError(
+                    f"{self.path}: has no document {', '.join(missing)}; give ids as a search "
+                    "shows them"
+                )
+            numbers = np.array([found[name] for name in names], dtype=np.int64)
+        return Explainer(snapshot, vectors, request, self._token_offsets).explain(numbers)
+
+    def snippet(
+        self, query: str | Representations, document: Document | Hit | str, length: int = LENGTH
+    ) -> Snippet:
+        """The passage of a document's text with the most weight of the query's words and tokens.
+
+        query: a text, or the vectors of one query. document: with a text, or a text itself.
+        length: at most, in code points. For many documents, take ``matcher``.
+        """
+        text = document if isinstance(document, str) else document.text
+        return self.matcher(self._one_query(query)).snippet(text, length)
+
+    def matcher(self, vectors: Representations) -> Matcher:
+        """Finds the terms of one query, given by its vectors, in any texts."""
+        request = self.request(plain=vectors.texts is None)
+        return matcher(self._snapshot, vectors, request, self._token_offsets)
+
+    def _one_query(self, query: str | Representations) -> Representations:
+        """The checked vectors of one query."""
+        if isinstance(query, str):
+            if not query.strip():
+                raise InputError("the question has no text; give it some words")
+            return self.vectors([Query("0", query)])
+        if not isinstance(query, Representations) or len(query) != 1:
+            raise InputError("give one query: a text, or Representations of a single one")
+        return self.vectors(query)
+
+    @property
+    def _token_offsets(self) -> Offsets | None:
+        """The encoder's ``token_offsets``; None if it has none, or no encoder was loaded."""
+        return getattr(self._encoder, "token_offsets", None)

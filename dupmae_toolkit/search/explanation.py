@@ -1,0 +1,135 @@
+"""Why a document has its score: what each term and each part of the score gives to it.
+
+A weighted sum is taken apart completely: the dense share and the shares of all terms sum to the
+score. Where a fusion reads ranks or normalised scores, a term's share is of its own part's score,
+and what the lists contribute sums to the fused score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dupmae_toolkit.search.ranks import Rank
+from dupmae_toolkit.search.snippets import Snippet
+
+#: The name of the final ranking among the ranks in the parts' lists.
+FUSED = "fused"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term that a query and a document share.
+
+    kind: ``token`` (of the encoder's vocabulary) or ``word`` (stemmed, counted by BM25).
+    weight: the encoder's weight of a token in the query; how often a word is in the query.
+    factor: the frequency factor of a token; a word's inverse document frequency.
+    query_weight: their product, rounded as a search rounds it (to 16 bits if impacts go to 255).
+    impact: the integer stored for the document. share: part's weight × query_weight × impact /
+    scale. in_text: whether it stands in the document's title or text, of which the whole is read,
+    however much of it was encoded; None if the encoder cannot tell. A token that does not stand
+    there is an expansion by the encoder; a word always does.
+    """
+
+    term: str
+    kind: str
+    weight: float
+    factor: float
+    query_weight: float
+    impact: int
+    share: float
+    in_text: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one part gives to the score.
+
+    score: the part's own. weight: of the part. contribution: what the part adds to the final score;
+    None if the fusion does not score the document. scale: that of impacts; None for dense. rank: in
+    the list that a fusion of ranks or norms read; None if the document was not in it.
+    """
+
+    score: float
+    weight: float
+    contribution: float | None
+    scale: float | None = None
+    rank: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a document has its score for a query.
+
+    score: as float64, before rankings round it to float32. None: the document is in none of the
+    lists that a fusion of ranks or norms read, so it has none. lists: by part. terms: by share,
+    largest first. ranks: by part, and ``fused`` for the final ranking; of all documents that can be
+    found, proven, or for a fusion of ranks or norms of those that it ranks. additive: whether the
+    score is a weighted sum, so that ``dense_share`` and the terms' shares sum to it.
+    snippet: the passage with most of the terms' shares. title: the whole title.
+    """
+
+    id: str
+    score: float | None
+    lists: dict[str, Contribution]
+    terms: tuple[Term, ...]
+    ranks: dict[str, Rank]
+    additive: bool
+    title: Snippet
+    snippet: Snippet
+
+    @property
+    def dense_share(self) -> float:
+        """What the dense part contributes to the score; 0 where it is not searched."""
+        dense = self.lists.get("dense")
+        return (dense.contribution or 0.0) if dense else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``dupmae explain --json`` prints it."""
+        return {
+            "id": self.id,
+            "score": self.score,
+            "dense_share": self.dense_share,
+            "additive": self.additive,
+            "terms": [term.to_dict() for term in self.terms],
+            "lists": {part: each.to_dict() for part, each in self.lists.items()},
+            "ranks": {name: each.rank for name, each in self.ranks.items()},
+            "beyond": {name: r.beyond for name, r in self.ranks.items() if r.beyond is not None},
+            "title": self.title.to_dict(),
+            "snippet": self.snippet.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        """A line for the score, one for each part, and one for each term."""
+        score = "no score" if self.score is None else f"{self.score:.4f}"
+        lines = [f"{self.id}: {score}, {FUSED} rank {shown_rank(self.ranks[FUSED])}"]
+        for part, each in self.lists.items():
+            added = "–" if each.contribution is None else f"{each.contribution:.4f}"
+            lines.append(
+                f"  {part}: {added} from {each.score:.4f}, weight {each.weight:g}, rank "
+                f"{shown_rank(self.ranks[part])}"
+            )
+        for term in self.terms:
+            lines.append(
+                f"  {term.share:.4f} {term.kind} {term.term!r}: {term.weight:.3g} × "
+                f"{term.factor:.3g} in the query, impact {term.impact}{shown_origin(term)}"
+            )
+        return "\n".join(lines)
+
+
+def shown_rank(rank: Rank) -> str:
+    """A rank for people."""
+    if rank.rank is not None:
+        return f"{rank.rank:,}"
+    return "none" if rank.beyond is None else f"beyond {rank.beyond:,}"
+
+
+def shown_origin(term: Term) -> str:
+    """What to say of a term that is not known to stand in the text."""
+    return {True: "", False: ", expansion", None: ", in the text or an expansion"}[term.in_text]
