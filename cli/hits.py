@@ -1,15 +1,22 @@
-"""Hits as a table on the terminal."""
+"""Hits as a table on the terminal, and texts with their highlights."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from dupmae_toolkit.records import Hit
+    from dupmae_toolkit.search.snippets import Matcher, Snippet
+
+#: How terms of the query are shown on a terminal.
+HIGHLIGHT = "bold yellow"
 
 
-def print_table(query: str, hits: list[Hit], mode: str) -> None:
-    """Print rank, score and its parts, id, title, and the excerpt that fits the query best."""
+def print_table(hits: list[Hit], mode: str, matcher: Matcher) -> None:
+    """Print rank, score and its parts, id, title, and the passage that fits the query best."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -28,7 +35,7 @@ def print_table(query: str, hits: list[Hit], mode: str) -> None:
         text = Text(clean(hit.title), style="bold")
         if hit.title and hit.text:
             text.append("\n")
-        text.append(snippet(hit.text, query), style="not bold")
+        text.append(Text("", style="not bold").append_text(passage(matcher.snippet(hit.text))))
         cells: list[Any] = [str(hit.rank), f"{hit.score:.4f}"]
         cells += [f"{getattr(hit, part):.3f}" for part in parts]
         # Text, not str: rich would read brackets in an id or a title as markup.
@@ -36,24 +43,31 @@ def print_table(query: str, hits: list[Hit], mode: str) -> None:
     Console().print(table)
 
 
-def snippet(text: str, query: str, length: int = 160) -> str:
-    """An excerpt of a text, on one line, from where most of the query's longer words are found."""
-    line = clean(text)
-    if len(line) <= length:
-        return line
-    lower = line.lower()
-    words = {word for word in query.lower().split() if len(word) > 3}
-    starts = [0]
-    for word in words:
-        place = lower.find(word)
-        if place > length // 3:
-            starts.append(lower.rfind(" ", 0, place - length // 3) + 1)
-    seen = {start: lower[start : start + length] for start in starts}
-    start = max(sorted(starts), key=lambda one: sum(word in seen[one] for word in words))
-    piece = line[start : start + length]
-    if start + length < len(line):
-        piece = piece.rsplit(" ", 1)[0] + " …"
-    return ("… " if start else "") + piece
+def passage(snippet: Snippet) -> Text:
+    """A passage on one line, with its highlights, and "…" where the text goes on."""
+    from rich.text import Text
+
+    text = Text("… " if snippet.before else "")
+    for piece, highlighted in _pieces(snippet.text, snippet.highlights):
+        text.append(piece, HIGHLIGHT if highlighted else None)
+    text.rstrip()
+    return text.append(" …" if snippet.after else "")
+
+
+def _pieces(text: str, highlights: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """A text cleaned as by ``clean``, in pieces that are highlighted or not."""
+    place, space = 0, True  # whether white space came last, and more of it is left out
+    for start, end in [*highlights, (len(text), len(text))]:
+        for piece, highlighted in ((text[place:start], False), (text[start:end], True)):
+            kept = ""
+            for character in piece:
+                shown = character if character.isprintable() else " "
+                if not (space and shown.isspace()):
+                    kept += " " if shown.isspace() else shown
+                space = shown.isspace()
+            if kept:
+                yield kept, highlighted
+        place = end
 
 
 def clean(text: str) -> str:

@@ -20,6 +20,7 @@ from dupmae_cli.diagnose import diagnose
 from dupmae_cli.doctor import doctor
 from dupmae_cli.encode import encode
 from dupmae_cli.eval import evaluate
+from dupmae_cli.explain import explain
 from dupmae_cli.fuse import fuse
 from dupmae_cli.index import index
 from dupmae_cli.info import info
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compact": compact,
     "verify": verify,
     "search": search,
+    "explain": explain,
     "fuse": fuse,
     "eval": evaluate,
     "beir": beir,

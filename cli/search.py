@@ -134,7 +134,7 @@ def search(
         check_run(output, tag)
     fuses = how != Fusion(rrf_k=rrf_k) or depth is not None
     if mode is not None:
-        _check_fuses(mode.value, fuses)
+        check_fuses(mode.value, fuses)
     if query_length is not None and queries is not None and EncodedCorpus.is_one(queries):
         raise InputError(
             f"{queries}: holds encoded queries; leave out --query-length, or encode them again "
@@ -147,7 +147,7 @@ def search(
         index, model, device=device, precision=precision.value, query_max_length=query_length
     )
     chosen = mode.value if mode else opened.mode
-    _check_fuses(chosen, fuses)
+    check_fuses(chosen, fuses)
     hits = k if k is not None else (10 if query is not None else 1000)
     request = opened.request(hits, chosen, how, depth, exact, plain, idf_power)
     if query is not None:
@@ -173,7 +173,7 @@ def _say_unused(
         console.say(f"mode bm25 encodes nothing: {given} not used")
 
 
-def _check_fuses(mode: str, fuses: bool) -> None:
+def check_fuses(mode: str, fuses: bool) -> None:
     """Refuse options of fusion in a mode that searches only one index."""
     from dupmae_toolkit.errors import InputError
 
@@ -215,7 +215,8 @@ def _search_one(
         )
         return
     if hits:
-        print_table(query, hits, request.mode)
+        assert found.vectors is not None  # the question was encoded
+        print_table(hits, request.mode, index.matcher(found.vectors))
     line = f"{len(hits):,} of {len(index):,} documents, {request.mode}"
     console.say(line + (f", {_exactness(len(hits), proven, request)}" if hits else ""))
     _say_cut(found, "--query-length")
