@@ -144,7 +144,7 @@ def _print(each: Explanation, most: int) -> None:
 
     from dupmae_toolkit.search.explanation import FUSED, shown_rank
 
-    out = Console()
+    out = Console(highlight=False)
     heading = Text(clean(each.id), style="bold")
     if each.title.text:
         heading.append("  ").append(passage(each.title))

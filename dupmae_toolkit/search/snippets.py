@@ -138,18 +138,16 @@ def _best_window(matches: Sequence[Match], length: int) -> tuple[int, int]:
 
     A term counts once in it. Without matches it is empty, at 0.
     """
+    matches = [match for match in matches if match.end - match.start <= length]
     held: dict[str | int, int] = {}
     weight, best, found = 0.0, 0.0, (0, 0)
     last = 0
     for first, match in enumerate(matches):
-        last = max(last, first)
         while last < len(matches) and matches[last].end <= match.start + length:
             key = matches[last].key
             held[key] = held.get(key, 0) + 1
             weight += matches[last].weight if held[key] == 1 else 0.0
             last += 1
-        if last == first:
-            continue  # longer than a snippet
         if weight > best * (1 + 1e-9):  # sums in another order differ a little
             best = weight
             found = match.start, max(each.end for each in matches[first:last])
