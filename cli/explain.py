@@ -104,8 +104,9 @@ def explain(
         raise InputError("the question has no text; give it some words")
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     check_fuses(mode.value, how != Fusion(rrf_k=rrf_k) or depth is not None)
-    settings = {"device": device, "precision": precision.value, "query_max_length": query_length}
-    with HybridIndex.open(index, model, **settings) as opened:
+    with HybridIndex.open(
+        index, model, query_max_length=query_length, device=device, precision=precision.value
+    ) as opened:
         request = opened.request(
             10 if k is None else k, mode.value, how, depth, exact, plain, idf_power
         )

@@ -46,3 +46,29 @@ def _java() -> tuple[Any, Any, Any, Any]:
             jvm.autoclass("io.anserini.analysis.AnalyzerUtils"),
             handles.Handle(joined),
         )
+
+
+def anserini_offsets(text: str) -> list[tuple[str, int, int]]:
+    """The words, each with its start and end in UTF-16 units, as Lucene's OffsetAttribute has it.
+
+    Only words without characters above U+FFFF, which pyjnius cannot read one by one.
+    """
+    analyzer, string, *_ = _java()
+    from jnius import cast
+
+    data = text.encode("utf-8", "surrogatepass")
+    attributes = "org.apache.lucene.analysis.tokenattributes."
+    found = []
+    with jvm.lock:
+        for_name = jvm.autoclass("java.lang.Class").forName
+        stream = analyzer.tokenStream("contents", string(data, "UTF-8"))
+        names = [f"{attributes}{kind}Attribute" for kind in ("CharTerm", "Offset")]
+        term, offset = (cast(name, stream.addAttribute(for_name(name))) for name in names)
+        stream.reset()
+        try:
+            while stream.incrementToken():
+                found.append((term.toString(), offset.startOffset(), offset.endOffset()))
+            stream.end()
+        finally:
+            stream.close()
+    return found

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dupmae_toolkit.analysis import count_words, filters, words
-from tests.analysis_support import anserini
+from dupmae_toolkit.analysis import count_words, filters, word_spans, words
+from tests.analysis_support import anserini, anserini_offsets
 from tests.demo_support import demo_documents
 
 #: Each with its words, which the tests compare with Anserini's too.
@@ -68,6 +68,19 @@ def test_hard_cases(text):
 @pytest.mark.parametrize("text", CASES)
 def test_hard_cases_in_anserini(text):
     assert words(text) == anserini(text)
+
+
+@pytest.mark.java
+@pytest.mark.parametrize("text", [*CASES, "x" * 600 + "'s " + "\u0301é" * 300 + " dogs", "_ a_ İs"])
+def test_words_stand_where_lucene_finds_them(text):
+    units = [0]  # UTF-16 units before each character
+    for character in text:
+        units.append(units[-1] + 1 + (character > "\uffff"))
+    found = [(word, units[start], units[end]) for word, start, end in word_spans(text)]
+    expected = anserini_offsets(text)
+    plain = [each for each in found if max(each[0]) <= "\uffff"]
+    assert plain == [each for each in expected if each[1:] in {own[1:] for own in plain}]
+    assert [each[1:] for each in found] == [each[1:] for each in expected]
 
 
 @pytest.mark.java

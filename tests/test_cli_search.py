@@ -80,6 +80,13 @@ def test_the_snippet_shows_where_the_words_are_and_nothing_steers_the_terminal(d
     assert "\x07" not in out
 
 
+def test_the_words_that_matched_are_highlighted_whatever_their_form(dupmae, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = dupmae("sorting the numbers", "--mode", "bm25", "-k", 1)
+    assert "\x1b[1;33mSort\x1b[0m a list of \x1b[1;33mnumbers\x1b[0m, and" in out
+
+
 def test_one_mode_shows_one_score(dupmae):
     _, out, _ = dupmae("parse a date", "--mode", "lexical", "-k", 2)
     assert "dense" not in out.splitlines()[0]

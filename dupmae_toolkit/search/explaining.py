@@ -49,7 +49,7 @@ class Explaining(Searcher):
     def explain(
         self,
         query: str | Representations,
-        ids: Iterable[str] | None = None,
+        ids: list[str] | tuple[str, ...] | None = None,
         k: int = 10,
         mode: str | None = None,
         fusion: str | Fusion = "sum",
@@ -62,7 +62,7 @@ class Explaining(Searcher):
     def explain(
         self,
         query: str | Representations,
-        ids: str | Iterable[str] | None = None,
+        ids: str | list[str] | tuple[str, ...] | None = None,
         k: int = 10,
         mode: str | None = None,
         fusion: str | Fusion = "sum",
