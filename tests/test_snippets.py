@@ -48,6 +48,12 @@ def test_of_equal_passages_the_first_is_shown():
     assert "One date" in MATCHER.snippet(text, 60).text
 
 
+def test_what_repeats_leaves_room_for_the_beginning_of_the_sentence():
+    text = FILLER * 9 + "This is a rather long sentence about a date. " + "A date. " * 30
+    snippet = MATCHER.snippet(text, 100)
+    assert snippet.text.startswith("This is a rather long sentence about a date. A date. A date.")
+
+
 def test_a_text_without_terms_gives_its_beginning():
     snippet = MATCHER.snippet(FILLER * 20, 50)
     assert (snippet.text, snippet.highlights) == ("There is nothing to be seen in this one.", ())

@@ -136,7 +136,8 @@ def _merged(matches: Sequence[Match]) -> tuple[tuple[int, int], ...]:
 def _best_window(matches: Sequence[Match], length: int) -> tuple[int, int]:
     """The first stretch of at most ``length``, from a match to a match, with the most weight.
 
-    A term counts once in it. Without matches it is empty, at 0.
+    A term counts once in it, so what repeats is left to the room around. Without matches the
+    stretch is empty, at 0.
     """
     matches = [match for match in matches if match.end - match.start <= length]
     held: dict[str | int, int] = {}
@@ -150,7 +151,8 @@ def _best_window(matches: Sequence[Match], length: int) -> tuple[int, int]:
             last += 1
         if weight > best * (1 + 1e-9):  # sums in another order differ a little
             best = weight
-            found = match.start, max(each.end for each in matches[first:last])
+            once = {each.key: each.end for each in reversed(matches[first:last])}
+            found = match.start, max(once.values())
         held[match.key] -= 1
         weight -= match.weight if not held[match.key] else 0.0
     return found
