@@ -17,6 +17,7 @@ from dupmae_cli.options import (
     IndexModelOption,
     IndexOption,
     JsonOption,
+    KOption,
     Method,
     Mode,
     NormOption,
@@ -25,7 +26,6 @@ from dupmae_cli.options import (
     PrecisionOption,
     QueryLengthOption,
     RrfOption,
-    k_option,
 )
 from dupmae_cli.search import check_fuses
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.explanation import Explanation, Term
 
-#: Shares that are shown in full; the smaller ones are added up in a line.
+#: Terms that are shown for each document; the smaller shares are added up in a line.
 _TERMS = 20
 
 
@@ -45,12 +45,10 @@ def explain(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ID]...",
-            help="The documents to explain.",
-            show_default="the best hits",
+            metavar="ID", help="The documents to explain.", show_default="the best hits"
         ),
     ] = None,
-    k: Annotated[int | None, k_option("10; with ids, only --fusion's depth depends on it")] = None,
+    k: KOption = 10,
     mode: Annotated[Mode, typer.Option(help="Which scores to explain.")] = Mode.HYBRID,
     fusion: FusionOption = Method.SUM,
     norm: NormOption = None,
@@ -77,15 +75,17 @@ def explain(
 ) -> None:
     """Explain scores: what each term and each part adds, and each rank.
 
-    The dense share and the shares of all terms sum to the score. A term's share is
-    the part's weight × its weight in the query × its impact / scale. Its weight in
-    the query is shown as weight × factor; the factor comes from the frequency of
-    the term in the index. A token that does not stand in the text is an expansion
-    by the model; the whole text is looked through, however much of it was encoded.
+    The dense share and the shares of all terms sum to the score. A share is the
+    part's weight × the term's weight in the query × its impact / scale. The
+    second is shown as weight × factor; the factor comes from how many documents
+    of the index have the term. A token that does not stand in the text is an
+    expansion by the model. The whole text is looked through, also beyond the
+    length that was encoded. Without ids, the best hits are explained.
 
-    Ranks are exact: the place of the document in the ranking of all documents by
-    that part alone, and by the score. With a --fusion that reads ranks or
-    normalised scores, what each list contributes sums to the score instead.
+    Ranks are exact: the place among all documents, by the part alone and by the
+    score. Where only a search can tell, it goes down to 10,000 in a part and to
+    1,000 in the whole. With a --fusion that reads ranks or normalised scores,
+    what the lists contribute sums to the score.
 
     [bold]Examples:[/bold]
 
@@ -107,9 +107,7 @@ def explain(
     with HybridIndex.open(
         index, model, query_max_length=query_length, device=device, precision=precision.value
     ) as opened:
-        request = opened.request(
-            10 if k is None else k, mode.value, how, depth, exact, plain, idf_power
-        )
+        request = opened.request(k, mode.value, how, depth, exact, plain, idf_power)
         vectors = opened.vectors([Query("0", query)])
         explained = opened.explanations(vectors, request, ids or None)
     console.say_no_room(query_length, vectors.max_length, opened.manifest.encoder.name)
@@ -121,9 +119,8 @@ def explain(
         _print(each, terms)
     if not explained:
         console.say("no document matches")
-    if vectors.truncated:
-        counts = {"queries": vectors.truncated, "query_max_length": vectors.max_length}
-        console.say_truncated(counts, 1)
+    cut = {"queries": vectors.truncated, "query_max_length": vectors.max_length}
+    console.say_truncated(cut, 1)
 
 
 def _described(request: Request) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.ranks import Rank, leg_ranks
 from tests.brute import MODES, BruteForce
+from tests.index_support import age
 from tests.support import HashingEncoder
 
 pytestmark = [pytest.mark.java, pytest.mark.usefixtures("quick_disk")]
@@ -353,6 +354,19 @@ def test_an_index_without_words_or_with_one_document(tmp_path):
         for each in index.explain("word1 word2", k=5):
             assert list(each.lists) == ["dense", "lexical"]
             assert abs(total(each) - each.score) <= 1e-6
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_index_of_an_earlier_version(tmp_path, version):
+    HybridIndex.build(tmp_path / "old", LIVING, ENCODER, bm25=False).close()
+    age(tmp_path / "old", version)
+    with HybridIndex.open(tmp_path / "old", ENCODER) as index:
+        for each in index.explain("word1 word2", k=5):
+            assert list(each.lists) == ["dense", "lexical"]
+            assert {term.factor for term in each.terms} <= {1.0}
+            assert abs(total(each) - each.score) <= 1e-6
+        found = index.snippet("word1s", "nothing here but words1 and word1")
+        assert [found.text[start:end] for start, end in found.highlights] == ["word1"]
 
 
 def test_the_passage_is_where_the_shares_are(tmp_path):
