@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from dupmae_toolkit.search.lexical import LexicalLeg
 from dupmae_toolkit.search.ranking import check_finite
 from dupmae_toolkit.search.ranks import Rank, fused_ranks, leg_ranks
 from dupmae_toolkit.search.snippets import Matcher, Offsets, Snippet
+from dupmae_toolkit.search.words import WordQueries
 
 if TYPE_CHECKING:
     from dupmae_toolkit.search.snapshot import Snapshot
@@ -174,8 +175,7 @@ def _query_terms(
 ) -> _QueryTerms:
     """The terms of a query that a leg searches. asked: what the leg takes."""
     if part == "bm25":
-        words = [asked.words[column] for column in asked.matrix.indices.tolist()]
-        return _word_terms(words, asked.matrix.data, vectors, snapshot.frequencies)
+        return _word_terms(asked, vectors, snapshot.frequencies)
     raw = vectors.lexical.tocsr()[0].copy()
     raw.sum_duplicates()
     weights = dict(zip(raw.indices.tolist(), raw.data.tolist(), strict=True))
@@ -192,21 +192,22 @@ def _query_terms(
     }
 
 
-def _word_terms(
-    words: Sequence[str],
-    rounded: np.ndarray,
-    vectors: Representations,
-    counted: Frequencies,
-) -> _QueryTerms:
+def _word_terms(asked: WordQueries, vectors: Representations, counted: Frequencies) -> _QueryTerms:
     from dupmae_toolkit.analysis import count_words
 
     assert vectors.texts is not None  # the leg's words were counted in them
-    counts = count_words(vectors.texts[0])
-    factors = counted.idf(counted.of_words(words)).tolist()
+    counts, weights = count_words(vectors.texts[0]), _word_weights(asked)
+    factors = counted.idf(counted.of_words(list(weights))).tolist()
     return {
         word: (word, float(counts[word]), factor, weight)
-        for word, factor, weight in zip(words, factors, rounded.tolist(), strict=True)
+        for (word, weight), factor in zip(weights.items(), factors, strict=True)
     }
+
+
+def _word_weights(asked: WordQueries) -> dict[str, float]:
+    """The weight of each word of the only query."""
+    words = map(asked.words.__getitem__, asked.weights.indices.tolist())
+    return dict(zip(words, asked.weights.data.tolist(), strict=True))
 
 
 def _column(found: Candidates, number: int) -> int | None:
@@ -230,14 +231,12 @@ def matcher(
     words: dict[str, float] = {}
     tokens: dict[int, float] = {}
     if "bm25" in inputs:
-        asked = inputs["bm25"]
-        names = [asked.words[column] for column in asked.matrix.indices.tolist()]
-        own = (asked.matrix.data * weights["bm25"]).tolist()
-        words = dict(zip(names, own, strict=True))
+        for word, weight in _word_weights(inputs["bm25"]).items():
+            words[word] = weights["bm25"] * weight
     elif vectors.texts:
         words = {word: float(count) for word, count in count_words(vectors.texts[0]).items()}
     if "lexical" in inputs:
         asked = inputs["lexical"]
-        own = (asked.data * weights["lexical"]).tolist()
-        tokens = dict(zip(asked.indices.tolist(), own, strict=True))
+        for token, weight in zip(asked.indices.tolist(), asked.data.tolist(), strict=True):
+            tokens[token] = weights["lexical"] * weight
     return Matcher(words, tokens, offsets)
