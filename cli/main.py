@@ -24,6 +24,7 @@ from dupmae_cli.explain import explain
 from dupmae_cli.fuse import fuse
 from dupmae_cli.index import index
 from dupmae_cli.info import info
+from dupmae_cli.lookup import derive_lookup
 from dupmae_cli.mine import mine
 from dupmae_cli.recipes import recipes
 from dupmae_cli.search import search
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recipes": recipes,
     "mine": mine,
     "teach": teach,
+    "derive-lookup": derive_lookup,
     "doctor": doctor,
 }
 

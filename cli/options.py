@@ -27,6 +27,11 @@ class Mode(StrEnum):
     BM25 = "bm25"
 
 
+class QueryEncoder(StrEnum):
+    NETWORK = "network"
+    LOOKUP = "lookup"
+
+
 class Method(StrEnum):
     SUM = "sum"
     LINEAR = "linear"

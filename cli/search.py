@@ -23,6 +23,7 @@ from dupmae_cli.options import (
     PlainOption,
     Precision,
     PrecisionOption,
+    QueryEncoder,
     QueryLengthOption,
     RrfOption,
     TagOption,
@@ -86,6 +87,13 @@ def search(
     tag: TagOption = None,
     model: IndexModelOption = None,
     query_length: QueryLengthOption = None,
+    query_encoder: Annotated[
+        QueryEncoder,
+        typer.Option(
+            help="lookup: take the weights of a query's tokens from a table (see `dupmae "
+            "derive-lookup`) instead of the network, for speed; the score then has no dense part."
+        ),
+    ] = QueryEncoder.NETWORK,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
@@ -109,6 +117,8 @@ def search(
       dupmae search --index indexes/scifact --queries scifact.zip --split test --output run.trec
 
       dupmae search --index indexes/scifact --queries encoded/queries --output run.trec --exact
+
+      dupmae search --index indexes/notes "how do I parse a date" --query-encoder lookup
 
       dupmae search --index lucene-index.impact --model my-model "an index of stock Pyserini"
     """
@@ -140,11 +150,26 @@ def search(
             f"{queries}: holds encoded queries; leave out --query-length, or encode them again "
             "with another --max-length"
         )
+    if query_encoder == QueryEncoder.LOOKUP:
+        if queries is not None and EncodedCorpus.is_one(queries):
+            raise InputError(
+                f"{queries}: holds encoded queries, which a lookup table cannot encode; leave out "
+                "--query-encoder, or give their texts"
+            )
+        if device is not None or precision != Precision.AUTO:
+            raise InputError(
+                "--query-encoder lookup runs no network; leave out --device and --precision"
+            )
     if mode == Mode.BM25:
         _say_unused(model, query_length, device, precision)
         model = None
     opened = open_searcher(
-        index, model, device=device, precision=precision.value, query_max_length=query_length
+        index,
+        model,
+        device=device,
+        precision=precision.value,
+        query_max_length=query_length,
+        query_encoder=query_encoder.value,
     )
     chosen = mode.value if mode else opened.mode
     check_fuses(chosen, fuses)
@@ -210,6 +235,7 @@ def _search_one(
                 "certificate": answer.certificate.to_dict(),
                 "truncated": about["truncated"],
                 "precision": about["precision"],
+                "query_encoder": about.get("query_encoder"),
                 "hits": [_as_dict(hit) for hit in hits],
             }
         )

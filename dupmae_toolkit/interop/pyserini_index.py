@@ -201,6 +201,13 @@ def open_searcher(
     folder = Path(path)
     foreign = is_faiss_folder(folder) or is_lucene_folder(folder)
     if foreign and not (folder / MANIFEST_FILE).exists():
+        if settings.pop("query_encoder", "network") != "network":
+            raise InputError.at(
+                path,
+                None,
+                "Pyserini's indexes record no encoder whose lookup table could be used",
+                "leave out the query encoder",
+            )
         return PyseriniIndex.open(folder, encoder, **settings)
     return HybridIndex.open(folder, encoder, **settings)
 

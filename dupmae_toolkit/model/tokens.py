@@ -9,10 +9,12 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 TOKENS_PER_BATCH = 4096
 #: A small batch is enough to keep a CPU busy. Its hidden states stay in the cache, and its texts
@@ -129,6 +131,8 @@ def batches(
 
 def pad(ids: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded token ids and attention mask, both int64 [B, L]."""
+    import torch  # here, because queries of a lookup table are tokenised without it
+
     length = max(len(row) for row in ids)
     tokens = np.full((len(ids), length), pad_id, dtype=np.int64)
     mask = np.zeros((len(ids), length), dtype=np.int64)
@@ -153,6 +157,8 @@ def tokens_of_rows(vocabulary: Mapping[str, int], size: int) -> list[str]:
 
 def ordinary_tokens(tokenizer: Any, rows: int) -> torch.Tensor:
     """bool [rows], true for tokens in the lexical pool: all but special ones; [UNK] is in."""
+    import torch
+
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     table = torch.ones(rows, dtype=torch.bool)
     table[sorted(special)] = False

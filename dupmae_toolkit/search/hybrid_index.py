@@ -22,6 +22,7 @@ from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.explaining import Explaining
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
+from dupmae_toolkit.search.lookups import check_lookup, check_not_dense, load_lookup, without_dense
 from dupmae_toolkit.search.queries import (
     Queries,
     check_query_length,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.index.lucene import LuceneImpacts
     from dupmae_toolkit.index.segment import Segment
     from dupmae_toolkit.index.updates import Update
+    from dupmae_toolkit.model.lookup import LookupEncoder
 
 #: The default depth of a leg is four times k, at least the first and at most the second.
 LEAST_DEPTH, MOST_DEPTH = 100, 1000
@@ -62,6 +64,10 @@ class HybridIndex(Explaining):
         """Use ``open`` or ``build``. manifest: None for the index's current one."""
         self.path = path
         self._encoder = encoder
+        #: The name of the encoder to load; None: the manifest's.
+        self._encoder_name: str | None = None
+        #: What encodes queries; None: the encoder.
+        self._lookup: LookupEncoder | None = None
         self._settings = settings
         self._pool = new_pool()
         self._lock = threading.RLock()
@@ -86,6 +92,7 @@ class HybridIndex(Explaining):
         max_postings: int = MAX_POSTINGS,
         check: str = "quick",
         query_max_length: int | None = None,
+        query_encoder: str = "network",
         **settings: Any,
     ) -> HybridIndex:
         """Open an index.
@@ -105,10 +112,21 @@ class HybridIndex(Explaining):
         its backbone has positions; None: where the index says. settings: its ``device`` and
         ``precision``. Raises EncoderMismatchError, with both names, if the index was built with
         another encoder.
+
+        query_encoder: ``lookup`` takes the term weights of queries from the table of the encoder's
+        checkpoint (``dupmae derive-lookup``), without torch. Hybrid scores then have no dense part.
+        Raises InputError if there is no table.
         """
-        check_query_length(query_max_length, encoder)
+        check_lookup(query_encoder)
+        if query_encoder == "network":
+            check_query_length(query_max_length, encoder)
         settings["query_max_length"] = query_max_length
         index = cls(Path(path), None, None, max_postings, check, **settings)
+        if query_encoder == "lookup":
+            index._lookup = load_lookup(index.path, index.manifest, encoder, query_max_length)
+            if isinstance(encoder, str):
+                index._encoder_name = encoder  # loaded when documents are added
+                return index
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, index.manifest.encoder, **settings)
         if encoder is not None:
@@ -176,8 +194,9 @@ class HybridIndex(Explaining):
         with self._lock:
             snapshot, changed = Snapshot.newest(self.path, self._pool, self._snapshot)
             if changed:
-                if self._encoder is not None:
-                    snapshot.manifest.check_encoder(self.path, self._encoder.info)
+                for made_by in (self._encoder, self._lookup):
+                    if made_by is not None:
+                        snapshot.manifest.check_encoder(self.path, made_by.info)
                 for segment in set(self._snapshot.segments).difference(snapshot.segments):
                     self._retired.add(segment)
                     # Closed later: Java must not be called during Python's garbage collection.
@@ -201,7 +220,7 @@ class HybridIndex(Explaining):
         after ``refresh``.
         """
         self._check_open()
-        self._snapshot.warm()
+        self._snapshot.warm(dense=self._lookup is None)
 
     def add(
         self,
@@ -244,7 +263,12 @@ class HybridIndex(Explaining):
         """The encoder of the queries, loaded on first use if it was not given."""
         with self._lock:
             if self._encoder is None:
-                info = self.manifest.encoder
+                info, given = self.manifest.encoder, self._encoder_name
+                if given is not None:
+                    encoder = load_encoder(given, info, **self._settings)
+                    self.manifest.check_encoder(self.path, encoder.info)
+                    self._encoder = encoder
+                    return encoder
                 try:
                     encoder = load_encoder(info.name, info, remembered=True, **self._settings)
                 except InputError as error:
@@ -281,14 +305,18 @@ class HybridIndex(Explaining):
             idf_power = scoring.idf_power if scoring else 0.0
         elif plain and idf_power:
             raise InputError("the plain score has no frequencies; leave out plain or idf_power")
+        parts = PARTS[: len(weights)]
+        if self._lookup is not None:
+            parts, weights = without_dense(self.path, mode, parts, weights)
         if isinstance(fusion, str):
             fusion = Fusion(fusion, weights if fusion == "sum" else None)
         elif fusion.method == "sum" and fusion.weights is None:
             fusion = replace(fusion, weights=weights)
         if depth is None:
             depth = max(k, min(max(4 * int(k), LEAST_DEPTH), MOST_DEPTH))
-        parts = PARTS[: len(weights)] if mode == "hybrid" else ()
-        return Request(k, mode, fusion, depth, exact, parts, idf_power)
+        return Request(
+            k, mode, fusion, depth, exact, parts if mode == "hybrid" else (), idf_power
+        )
 
     def _check_words(self, plain: bool) -> None:
         """Raise InputError unless the index can be searched by BM25."""
@@ -321,7 +349,13 @@ class HybridIndex(Explaining):
         self._check_open()
         if parts == WORDS:
             return texts_alone(queries)
-        return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
+        if self._lookup is None:
+            return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
+        lookup = self._lookup
+        vectors = query_vectors(queries, self.manifest.encoder, self.path, lambda: lookup)
+        if vectors is queries or not isinstance(queries, Sequence):
+            check_not_dense(self.path, vectors)
+        return vectors
 
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
         """What the legs take for these queries in the open state; see ``inputs.leg_inputs``."""
@@ -332,6 +366,8 @@ class HybridIndex(Explaining):
         # The open state may be newer than the one that was searched.
         manifest = searched.manifest if isinstance(searched, Snapshot) else self.manifest
         described = metadata_of(request, self.path, len(searched), manifest.encoder)
+        if self._lookup is not None:
+            described["query_encoder"] = self._lookup.describe()
         if request.parts == WORDS:  # BM25 counts the words of whole texts; nothing is encoded
             described["truncated"] |= {"queries": 0, "documents": 0}
         else:

@@ -158,7 +158,7 @@ def load_encoder(
     queries are cut instead. settings: ``device`` and ``precision``, as
     ``model.loading.load_encoder`` takes them.
     """
-    if remembered and not _is_at_hand(name):
+    if remembered and not is_at_hand(name):
         raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")
     from dupmae_toolkit.model import loading
 
@@ -172,7 +172,7 @@ def load_encoder(
     )
 
 
-def _is_at_hand(name: str) -> bool:
+def is_at_hand(name: str) -> bool:
     """Whether a name is a hub id with its owner, or names something on this machine."""
     path = Path(name)
     if name == "builtin" or path.is_dir():

@@ -170,11 +170,13 @@ class Snapshot:
         """The parts of a hybrid score that this index can give."""
         return PLAIN if self.manifest.bm25 is None else PARTS
 
-    def warm(self) -> None:
-        """Read what the legs need, and prepare for single queries."""
-        self.engine(self.parts)
+    def warm(self, *, dense: bool = True) -> None:
+        """Read what the legs need, and prepare for single queries; dense: with a dense vector."""
+        self.engine(self.parts if dense else self.parts[1:])
         if self.manifest.scoring is not None:
             self.frequencies.mean_idf  # noqa: B018  it is kept
+        if not dense:
+            return
         for shard in self._shards.dense(self.searched):
             shard.warm()
 

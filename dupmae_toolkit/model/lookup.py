@@ -1,0 +1,190 @@
+"""Queries without the network: the weight of each token comes from a table beside the checkpoint.
+
+A query's lexical vector has one term for each different token of its text, with the token's weight
+in the table. A repeated token counts once: the network takes the maximum over a text's tokens, so
+it does not add repetitions up either. There are no expansion terms and no dense vector, so dense
+scores cannot be searched for. Nothing here imports torch or transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import atomic_file, sha256_lines
+from dupmae_toolkit.model.checkpoints import named_folder
+from dupmae_toolkit.model.lean.tokenizer import PlainTokenizer, read_tokenizer
+from dupmae_toolkit.model.tokens import tokenize, tokens_of_rows
+from dupmae_toolkit.records import EncoderInfo, Representations
+
+#: A checkpoint's file for the table.
+LOOKUP_FILE = "lookup.safetensors"
+_WEIGHTS = "weights"
+_INFO = "encoder"
+
+
+class LookupEncoder:
+    """Encodes queries by a table of term weights. It is an Encoder that encodes no documents.
+
+    info: that of the encoder that the table was derived from.
+    """
+
+    def __init__(self, info: EncoderInfo, weights: np.ndarray, tokenizer: PlainTokenizer) -> None:
+        """weights: float32 [|V|], non-negative; 0 for special tokens except [UNK]."""
+        self.info = info
+        self._weights = weights
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        """The token of each column; see ``tokens_of_rows``."""
+        return tokens_of_rows(self._tokenizer.get_vocab(), self.info.vocabulary_size)
+
+    def fitted_to(self, info: EncoderInfo, query_max_length: int | None = None) -> LookupEncoder:
+        """The same table, with the lengths and top-k of an index's encoder.
+
+        query_max_length: where queries are cut instead, in tokens, special ones included.
+        """
+        length = info.query_max_length if query_max_length is None else query_max_length
+        settings = replace(
+            self.info,
+            max_length=info.max_length,
+            query_max_length=length,
+            top_k=info.top_k,
+            query_top_k=info.query_top_k,
+        )
+        return LookupEncoder(settings, self._weights, self._tokenizer)
+
+    def describe(self) -> dict[str, Any]:
+        """How queries are encoded, for the metadata of runs."""
+        contents = self._weights.astype("<f4").tobytes()
+        return {
+            "kind": "lookup",
+            "table_sha256": hashlib.sha256(contents).hexdigest(),
+            "repeated_tokens": "count once",
+            "dense": False,
+        }
+
+    def encode_queries(self, texts: list[str], ids: list[str] | None = None) -> Representations:
+        """Term weights of queries; ``dense`` is float32 zeros [n, d].
+
+        Queries are cut, and pruned to ``query_top_k`` terms, as the network's are; of equal weights
+        at the cut, the lower term ids are kept.
+        """
+        from scipy.sparse import csr_matrix
+
+        info = self.info
+        prefixed = [info.query_prefix + text for text in texts] if info.query_prefix else texts
+        tokens = tokenize(self._tokenizer, prefixed, info.query_max_length)
+        columns: list[int] = []
+        bounds = [0]
+        for row in tokens.ids:
+            columns += self._terms(row)
+            bounds.append(len(columns))
+        indices = np.array(columns, np.int32)
+        shape = len(texts), info.vocabulary_size
+        lexical = csr_matrix(
+            (self._weights[indices], indices, np.array(bounds, np.int32)), shape=shape
+        )
+        # Checking for either would take longer than making the matrix.
+        lexical.has_sorted_indices = lexical.has_canonical_format = True
+        return Representations(
+            [str(i) for i in range(len(texts))] if ids is None else list(ids),
+            np.zeros((len(texts), info.dense_dim), np.float32),
+            lexical,
+            tokens.truncated,
+            texts=list(texts),
+            max_length=info.query_max_length,
+        )
+
+    def encode_documents(self, texts: list[str], ids: list[str] | None = None) -> Representations:
+        raise InputError("a lookup table encodes queries only; documents need the encoder itself")
+
+    def _terms(self, tokens: list[int]) -> list[int]:
+        """The different tokens that have a weight, ascending, at most ``query_top_k``."""
+        weights = self._listed
+        terms = sorted({token for token in tokens if weights[token] > 0})
+        most = self.info.query_top_k
+        if most and len(terms) > most:
+            terms = sorted(sorted(terms, key=lambda term: -weights[term])[:most])
+        return terms
+
+    @cached_property
+    def _listed(self) -> list[float]:
+        """The weights as a list, whose single items are read faster than an array's."""
+        return self._weights.tolist()
+
+
+def read_lookup(source: str | Path) -> LookupEncoder:
+    """The lookup table of a checkpoint: ``builtin``, a folder or a hub id.
+
+    Raises InputError if it has none, if the file is damaged, or if the tokenizer is not BERT's or
+    not the one that the table was made with. Whether the table belongs to an index is seen by
+    ``info``.
+    """
+    folder, name = named_folder(source)
+    path = folder / LOOKUP_FILE
+    derive = f"`dupmae derive-lookup {name}` makes it"
+    if not path.is_file():
+        raise InputError.at(folder, None, "has no lookup table", derive)
+    again = derive.replace("makes it", "makes it again")
+    try:
+        tensors, metadata = _read(path)
+        weights = tensors[_WEIGHTS]
+        info = EncoderInfo.from_dict(json.loads(metadata[_INFO]))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError.at(path, None, f"is no lookup table ({reason})", again) from error
+    if weights.dtype.kind != "f" or weights.shape != (info.vocabulary_size,):
+        raise InputError.at(
+            path,
+            None,
+            f"holds weights of type {weights.dtype} and shape {weights.shape}, not a float for "
+            f"each of {info.vocabulary_size:,} tokens",
+            again,
+        )
+    weights = weights.astype(np.float32)
+    if not np.isfinite(weights).all() or weights.min(initial=0.0) < 0:
+        raise InputError.at(path, None, "holds weights that are negative or not finite", again)
+    encoder = LookupEncoder(replace(info, name=name), weights, berts_tokenizer(folder))
+    if sha256_lines(encoder.vocabulary) != info.vocabulary_sha256:
+        raise InputError.at(path, None, "was made with another tokenizer than the folder's", again)
+    return encoder
+
+
+def write_lookup(path: Path, info: EncoderInfo, weights: np.ndarray) -> None:
+    """Write a table, float [|V|], as safetensors in float16; ``info`` goes into its metadata."""
+    from safetensors.numpy import save
+
+    described = {_INFO: json.dumps(info.to_dict())}
+    contents = save({_WEIGHTS: weights.astype(np.float16)}, metadata=described)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(contents)
+
+
+def berts_tokenizer(folder: Path) -> PlainTokenizer:
+    """The tokenizer of a folder, read without transformers; InputError if it is not BERT's."""
+    tokenizer = read_tokenizer(folder)
+    if tokenizer is None:
+        raise InputError.at(
+            folder,
+            None,
+            "lookup queries need a tokenizer of BERT's kind in tokenizer.json, and it has none",
+            "encode queries with the network",
+        )
+    return tokenizer
+
+
+def _read(path: Path) -> tuple[Mapping[str, np.ndarray], Mapping[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -1,0 +1,281 @@
+"""Queries whose term weights come from a table, without the network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from dupmae_toolkit import HybridIndex, Query, load_encoder
+from dupmae_toolkit.errors import EncoderMismatchError, InputError
+from dupmae_toolkit.model.lookup import LOOKUP_FILE, read_lookup, write_lookup
+from dupmae_toolkit.model.lookup_derivation import derive_lookup
+from dupmae_toolkit.records import Document
+from tests.cli_support import run
+from tests.test_lean_encoder import SPECIAL, TEXTS, WORDS, make_checkpoint
+
+DOCUMENTS = [
+    Document("a", "", "the river and the war"),
+    Document("b", "", "sun sun day"),
+    Document("c", "", "a day at the river"),
+    Document("é", "", "日 本 war"),
+]
+
+
+@pytest.fixture(scope="module")
+def derived(tmp_path_factory):
+    """A checkpoint with the table that its network gives."""
+    folder = make_checkpoint(tmp_path_factory.mktemp("lookup") / "model")
+    derive_lookup(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(derived, tmp_path_factory):
+    """The same with a weight for every ordinary token; a random network gives most of them none."""
+    folder = shutil.copytree(derived, tmp_path_factory.mktemp("lookup") / "full")
+    weights = np.random.default_rng(3).uniform(0.5, 2, len(table_of(folder)))
+    weights[[0, 2, 3, 4]] = 0
+    write_lookup(folder / LOOKUP_FILE, read_lookup(folder).info, weights)
+    return folder
+
+
+@pytest.fixture
+def copied(checkpoint, tmp_path):
+    return shutil.copytree(checkpoint, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint, tmp_path_factory):
+    """An index of four documents."""
+    path = tmp_path_factory.mktemp("lookup") / "index"
+    HybridIndex.build(path, DOCUMENTS, load_encoder(checkpoint)).close()
+    return path
+
+
+def table_of(folder):
+    return load_file(folder / LOOKUP_FILE)["weights"].astype(np.float32)
+
+
+def test_a_weight_is_that_of_a_query_of_the_token_alone(derived):
+    encoder, table = load_encoder(derived, precision="fp32"), table_of(derived)
+    size = len(SPECIAL) + len(WORDS)
+    assert len(table) == size + 3  # the model has three rows more than tokens
+    for token in range(size):
+        ids = torch.tensor([[2, token, 3]])
+        with torch.inference_mode():
+            expected = float(encoder(ids, torch.ones_like(ids)).lexical[0, token])
+        if token in (0, 2, 3, 4):  # special ones; [UNK] is ordinary
+            expected = 0.0
+        assert table[token] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert not table[size:].any()
+    assert (table > 0).sum() > 3
+
+
+def test_a_query_has_the_weights_of_its_different_tokens(checkpoint):
+    lookup, table = read_lookup(checkpoint), table_of(checkpoint)
+    found = lookup.encode_queries(TEXTS)
+    network = load_encoder(checkpoint).tokenizer
+    for row, text in enumerate(TEXTS):
+        clean = text.replace("\ud800", "\ufffd")
+        (made,) = network([clean], True, lookup.info.query_max_length).encodings
+        expected = np.where(np.isin(np.arange(len(table)), made.ids), table, 0)
+        np.testing.assert_array_equal(found.lexical[row].toarray()[0], expected)
+    assert found.lexical.data.all()
+    assert found.dense.shape == (len(TEXTS), lookup.info.dense_dim)
+    assert not found.dense.any()
+    assert found.truncated == 1  # "river " * 300
+    assert found.texts == TEXTS
+
+
+def test_no_queries_give_an_empty_matrix(checkpoint):
+    found = read_lookup(checkpoint).encode_queries([])
+    assert found.lexical.shape[0] == len(found) == found.lexical.nnz == 0
+
+
+def test_repeating_a_token_changes_nothing(checkpoint):
+    once, often = read_lookup(checkpoint).encode_queries(["sun war", "sun sun war sun"]).lexical
+    assert once.nnz == 2
+    assert (once != often).nnz == 0
+
+
+def test_pruning_keeps_the_largest_weights_and_of_equal_ones_the_lower_term(copied):
+    lookup = read_lookup(copied)
+    weights = np.zeros(lookup.info.vocabulary_size, np.float32)
+    weights[5:9] = [1, 3, 1, 2]  # river, war, sun, day
+    write_lookup(copied / LOOKUP_FILE, lookup.info, weights)
+    pruned = read_lookup(copied).fitted_to(replace(lookup.info, query_top_k=3))
+    found = pruned.encode_queries(["sun river day war"]).lexical
+    assert dict(zip(found.indices.tolist(), found.data.tolist(), strict=True)) == {5: 1, 6: 3, 8: 2}
+
+
+@pytest.mark.java
+def test_hybrid_scores_are_lexical_and_bm25_with_the_indexs_weights(checkpoint, folder):
+    text = "the river war"
+    with HybridIndex.open(folder, query_encoder="lookup") as index:
+        scoring = index.manifest.scoring
+        hits = index.search(text, k=4)
+        table, frequencies = table_of(checkpoint), index._snapshot.frequencies
+        query = read_lookup(checkpoint).encode_queries([text]).lexical.toarray()[0]
+        factors = frequencies.factors(scoring.idf_power)
+        encoded = load_encoder(checkpoint).encode_documents([d.contents for d in DOCUMENTS])
+        lexical = encoded.lexical.toarray() @ (query * factors)
+        words = {hit.id: hit.score for hit in index.search(text, k=4, mode="bm25")}
+    assert table.any()
+    assert len(hits) == 4
+    for hit in hits:
+        row = [document.id for document in DOCUMENTS].index(hit.id)
+        assert hit.dense is None
+        assert hit.lexical == pytest.approx(lexical[row], rel=0.02, abs=0.02)
+        assert hit.bm25 == pytest.approx(words.get(hit.id, 0.0))
+        _, w_lexical, w_bm25 = scoring.weights
+        assert hit.score == pytest.approx(w_lexical * hit.lexical + w_bm25 * hit.bm25, rel=1e-5)
+
+
+@pytest.mark.java
+def test_a_fresh_process_searches_without_torch(folder):
+    code = (
+        "import sys; from dupmae_toolkit import HybridIndex\n"
+        f"index = HybridIndex.open({str(folder)!r}, query_encoder='lookup'); index.warm()\n"
+        "print(len(index.search('river war')))\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["4", "[]"]
+
+
+@pytest.mark.java
+def test_a_runs_metadata_name_the_table(folder):
+    with HybridIndex.open(folder, query_encoder="lookup") as index:
+        about = index.search_batch([Query("1", "river")], 2).metadata
+    assert about["query_encoder"]["kind"] == "lookup"
+    assert about["query_encoder"]["dense"] is False
+    assert about["fusion"]["lists"] == ["lexical", "bm25"]
+    assert about["precision"]["queries"] is None
+    with HybridIndex.open(folder) as index:
+        assert "query_encoder" not in index.search_batch([Query("1", "river")], 2).metadata
+
+
+@pytest.mark.java
+def test_what_needs_dense_vectors_is_refused(checkpoint, folder, tmp_path):
+    with HybridIndex.open(folder, query_encoder="lookup") as index:
+        with pytest.raises(InputError, match="no dense vectors; choose mode hybrid"):
+            index.search("river", mode="dense")
+        with pytest.raises(InputError, match="choose mode lexical"):
+            index.search("river", plain=True)
+        assert index.search("river", mode="lexical", plain=True)
+        with pytest.raises(InputError, match="these have dense vectors"):
+            index.search_batch(load_encoder(checkpoint).encode_queries(["river"]), 2)
+        vectors = index.vectors([Query("1", "river")])
+        assert len(index.search_batch(vectors, 2)["1"]) == 2
+    with pytest.raises(InputError, match="there is no query encoder 'lokup'"):
+        HybridIndex.open(folder, query_encoder="lokup")
+
+
+@pytest.mark.java
+def test_documents_are_added_by_the_network(checkpoint, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "index")
+    with HybridIndex.open(copy, str(checkpoint), query_encoder="lookup") as index:
+        index.add([Document("new", "", "sun sun sun war")])
+        assert index.get(["new"])
+        assert len(index.search("sun", k=10)) == 5
+
+
+@pytest.mark.java
+def test_a_table_of_other_weights_is_refused(copied, folder):
+    lookup = read_lookup(copied)
+    other = replace(lookup.info, weights_sha256="0" * 64)
+    write_lookup(copied / LOOKUP_FILE, other, table_of(copied))
+    with pytest.raises(EncoderMismatchError, match="differ in weights_sha256"):
+        HybridIndex.open(folder, str(copied), query_encoder="lookup")
+
+
+def test_a_missing_table_is_one_line_with_the_command(copied):
+    (copied / LOOKUP_FILE).unlink()
+    with pytest.raises(InputError, match=f"no lookup table; `dupmae derive-lookup {copied}` makes"):
+        read_lookup(copied)
+
+
+def _with(tensors=None, **metadata):
+    def damage(path, info, weights):
+        given = {"weights": weights} if tensors is None else tensors(weights)
+        described = {"encoder": json.dumps(info.to_dict())} | metadata
+        save_file(given, path, metadata=described)
+
+    return damage
+
+
+DAMAGE = {
+    "cut": lambda path, info, weights: path.write_bytes(path.read_bytes()[:40]),
+    "empty": lambda path, info, weights: path.write_bytes(b""),
+    "pointer": lambda path, info, weights: path.write_bytes(b"version https://git-lfs\n"),
+    "no weights": _with(lambda weights: {"other": weights}),
+    "short": _with(lambda weights: {"weights": weights[:-1]}),
+    "square": _with(lambda weights: {"weights": weights[:, None]}),
+    "whole": _with(lambda weights: {"weights": weights.astype(np.int32)}),
+    "negative": _with(lambda weights: {"weights": weights - 9}),
+    "infinite": _with(lambda weights: {"weights": weights + np.float32(np.inf)}),
+    "not JSON": _with(encoder="{"),
+    "no mapping": _with(encoder="[1]"),
+    "no encoder": _with(encoder="{}"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_table_is_refused_in_one_line(copied, name):
+    path = copied / LOOKUP_FILE
+    DAMAGE[name](path, read_lookup(copied).info, table_of(copied))
+    with pytest.raises(InputError, match="makes it again") as raised:
+        read_lookup(copied)
+    assert str(path) in str(raised.value)
+
+
+def test_another_tokenizer_is_refused(copied):
+    path = copied / "tokenizer.json"
+    path.write_text(path.read_text("utf-8").replace('"river"', '"rivet"'), "utf-8")
+    with pytest.raises(InputError, match="made with another tokenizer"):
+        read_lookup(copied)
+
+
+def test_a_tokenizer_of_another_kind_is_refused_before_the_work(copied):
+    (copied / "tokenizer_config.json").write_text('{"tokenizer_class": "Other"}', "utf-8")
+    (copied / LOOKUP_FILE).unlink()
+    with pytest.raises(InputError, match="tokenizer of BERT's kind"):
+        derive_lookup(copied)
+    assert not (copied / LOOKUP_FILE).exists()
+
+
+def test_a_table_encodes_no_documents(checkpoint):
+    with pytest.raises(InputError, match="queries only"):
+        read_lookup(checkpoint).encode_documents(["river"])
+
+
+@pytest.mark.java
+def test_the_commands_make_a_table_and_search_with_it(copied, folder, capsys, tmp_path):
+    (copied / LOOKUP_FILE).unlink()
+    search = ("search", "--index", folder, "--model", copied, "--query-encoder", "lookup")
+    code, out, err = run(capsys, *search, "river war")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert "derive-lookup" in err
+    code, out, _ = run(capsys, "derive-lookup", copied, "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert made["tokens"] == len(WORDS) + 1
+    assert made["without_weight"] == made["tokens"] - np.count_nonzero(table_of(copied))
+    code, out, _ = run(capsys, *search, "river war", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["query_encoder"]["kind"] == "lookup"
+    assert answer["parts"] == ["lexical", "bm25"]
+    for words in (["--device", "cpu"], ["--precision", "fp32"], ["--mode", "dense"]):
+        code, out, err = run(capsys, *search, "river war", *words)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
