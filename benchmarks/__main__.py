@@ -26,6 +26,7 @@ SUBJECTS = {
     "hybrid": Sizes(20_000, 1_000),
     "one_query": Sizes(20_000, 200),
     "parts": Sizes(20_000, 1_000),
+    "lookup": Sizes(6_000, 159),
     "engines": Sizes(100_000, 1_000),
     "fusing": Sizes(100_000, 10_000),
     "memory": Sizes(10_000, 0),

@@ -314,9 +314,7 @@ class HybridIndex(Explaining):
             fusion = replace(fusion, weights=weights)
         if depth is None:
             depth = max(k, min(max(4 * int(k), LEAST_DEPTH), MOST_DEPTH))
-        return Request(
-            k, mode, fusion, depth, exact, parts if mode == "hybrid" else (), idf_power
-        )
+        return Request(k, mode, fusion, depth, exact, parts if mode == "hybrid" else (), idf_power)
 
     def _check_words(self, plain: bool) -> None:
         """Raise InputError unless the index can be searched by BM25."""
