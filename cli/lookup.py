@@ -18,7 +18,7 @@ def derive_lookup(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make the table that `dupmae search --query-encoder lookup` takes term weights from.
+    """Make a table of term weights for `dupmae search --query-encoder lookup`.
 
     Each token of the vocabulary gets the weight that the network gives it in a
     query of this token alone. The table is written beside the model's weights, as
