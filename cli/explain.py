@@ -99,6 +99,7 @@ def explain(
     from dupmae_toolkit.records import Query
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
     from dupmae_toolkit.search.hybrid_index import HybridIndex
+    from dupmae_toolkit.search.queries import said_cut
 
     if not query.strip():
         raise InputError("the question has no text; give it some words")
@@ -108,7 +109,7 @@ def explain(
         index, model, query_max_length=query_length, device=device, precision=precision.value
     ) as opened:
         request = opened.request(k, mode.value, how, depth, exact, plain, idf_power)
-        vectors = opened.vectors([Query("0", query)])
+        vectors = opened.vectors([Query("0", query)], request.parts)
         explained = opened.explanations(vectors, request, ids or None)
     console.say_no_room(query_length, vectors.max_length, opened.manifest.encoder.name)
     if json:
@@ -119,8 +120,8 @@ def explain(
         _print(each, terms)
     if not explained:
         console.say("no document matches")
-    cut = {"queries": vectors.truncated, "query_max_length": vectors.max_length}
-    console.say_truncated(cut, 1)
+    if line := said_cut(vectors, "--query-length"):
+        console.say(line)
 
 
 def _described(request: Request) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def warnings(recipe: FinetuneRecipe, opened: Opened) -> Iterator[str]:
     if recipe.idf_power != 1:
         yield (
             f"checkpoints do not state idf_power {recipe.idf_power:g}; search with "
-            f"--idf-power {recipe.idf_power:g}"
+            f"--idf-power {recipe.idf_power:g} (idf_power=)"
         )
     for source in recipe.data if recipe.negative_depth > recipe.negatives > 0 else []:
         if source.kind == "groups" and source.weight:
