@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document. ``id`` is any non-empty string without white space; it is never parsed."""
+    """A document. ``id`` is any string that ``check_id`` allows; it is never parsed.
+
+    metadata: its other fields by name, with their types.
+    """
 
     id: str
     title: str = ""
     text: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     @property
     def contents(self) -> str:
@@ -214,6 +219,18 @@ class Run:
 
     def __getitem__(self, topic: str) -> Ranking:
         return self.topics[topic]
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has nothing to read: only white space, format and control characters.
+
+    Format characters are, for example, the zero-width space (U+200B) and the soft hyphen.
+    """
+    rest = text.strip()
+    if rest[:1].isprintable() and rest:
+        return False
+    blank = ("Cc", "Cf", "Zs", "Zl", "Zp")
+    return all(unicodedata.category(character) in blank for character in rest)
 
 
 def falling_order(ids: list[str], scores: np.ndarray) -> np.ndarray:

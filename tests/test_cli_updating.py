@@ -363,8 +363,8 @@ def test_ids_come_from_a_file_in_whatever_way_it_was_written(
         (b"\n \r\n", "no ids in it"),
         (b"d1\n\xff\n", "not UTF-8"),
         (b"\xff\xfed\x001", "not UTF-16"),
-        (b"d1\nd2 d3\n", ":2: more than one id"),
-        ("d1\nd2\n".encode("utf-16-le"), ":1: more than one id"),
+        (b"d1\nd2\td3\n", ":2: a control character"),
+        ("d1\nd2\n".encode("utf-16-le"), ":1: a control character"),
     ],
 )
 def test_files_that_hold_no_ids_are_refused(tmp_path, index, capsys, data, message) -> None:

@@ -100,7 +100,11 @@ def test_tsv_holds_an_id_and_a_text_and_quotation_marks_mean_nothing(tmp_path):
         ({"docid": "a", "body": "x", "title": None}, Document("a", "", "x")),
         ({"_id": 7, "text": "x"}, Document("7", "", "x")),
         ({"_id": "a", "title": "only a title", "text": ""}, Document("a", "only a title", "")),
-        ({"_id": "a", "text": "x", "metadata": {"url": 1}}, Document("a", "", "x")),
+        ({"_id": "a", "text": "x", "metadata": {"url": 1}}, Document("a", "", "x", {"url": 1})),
+        ({"docno": "a", "content": "x", "headline": "T"}, Document("a", "T", "x")),
+        ({"pid": 3, "passage": "x", "name": "T"}, Document("3", "T", "x")),
+        ({"ID": "a", "Text": "x", "Title": "T"}, Document("a", "T", "x")),
+        ({"identifier": "a", "document": "x", "n": [1]}, Document("a", "", "x", {"n": [1]})),
     ],
 )
 def test_the_usual_names_of_fields_are_known(tmp_path, record, document):
@@ -136,19 +140,23 @@ def test_only_line_feeds_end_lines(tmp_path):
         ('{"_id": 1.5, "text": "x"}', "_id is a fraction"),
         ('{"_id": true, "text": "x"}', "_id is true or false"),
         ('{"_id": ["a"], "text": "x"}', "_id is a list"),
-        ('{"_id": "a b", "text": "x"}', "white space in _id"),
-        ('{"_id": "a\\u00a0b", "text": "x"}', "white space in _id"),
-        ('{"_id": "a\\n", "text": "x"}', "white space in _id"),
+        ('{"_id": " ab", "text": "x"}', "white space at an end of _id ' ab'"),
+        ('{"_id": "ab\\u00a0", "text": "x"}', "white space at an end of _id"),
+        ('{"_id": "\\u200b", "text": "x"}', "no visible character in _id"),
+        ('{"_id": "a\\tb", "text": "x"}', "a control character in _id"),
+        ('{"_id": "a\\u2028b", "text": "x"}', "a line break in _id"),
+        ('{"_id": "a\\n", "text": "x"}', "a line break in _id"),
         ('{"_id": "a\\u0000", "text": "x"}', "a control character in _id"),
         ('{"_id": "a\\ud800", "text": "x"}', "a control character in _id"),
         ('{"_id": "\\ufeffa", "text": "x"}', "a control character in _id"),
-        ('{"_id": "' + "a" * 3000 + '", "text": "x"}', "more than 2000 characters"),
+        ('{"_id": "' + "a" * 32_767 + '", "text": "x"}', "more than 32,766 bytes"),
         ('{"_id": "a"}', "no text"),
         ('{"_id": "a", "title": "x"}', "no text"),
         ('{"_id": "a", "text": null}', "text is null"),
         ('{"_id": "a", "text": 3}', "text is a number"),
         ('{"_id": "a", "text": "x", "title": 3}', "title is a number"),
         ('{"_id": "a", "text": "", "title": " "}', "document a has no text"),
+        ('{"_id": "a", "text": "\\u200b\\u00ad", "title": "\\ufeff"}', "document a has no text"),
         ('{"_id": "a", "text": "x \\udfff y"}', "half a surrogate pair (\\udfff) in text"),
     ],
 )
@@ -161,7 +169,7 @@ def test_a_line_that_is_no_document_is_refused_with_file_and_line(tmp_path, line
 
 def test_a_line_in_a_zip_is_named_with_the_zip(tmp_path):
     path = write_zip(tmp_path / "z.zip", {"z/corpus.jsonl": "{}\n"})
-    assert refusal(path).startswith(f"{path}/z/corpus.jsonl:1: no id")
+    assert refusal(path).startswith(f"{path}/z/corpus.jsonl:1: no text")
 
 
 def test_pairs_of_surrogates_in_json_are_one_character(tmp_path):
@@ -175,7 +183,7 @@ def test_pairs_of_surrogates_in_json_are_one_character(tmp_path):
         ("a", "1 column; expected two"),
         ("a\tb\tc", "3 columns; expected two"),
         ("\tb", "empty id"),
-        ("a b\tc", "white space in id"),
+        (" ab\tc", "white space at an end of id"),
         ("a\t ", "document a has no text"),
     ],
 )
@@ -366,10 +374,9 @@ def test_what_is_not_there_or_of_another_kind_is_refused(tmp_path):
     assert "not the name of a file" in refusal("a\0b")
     assert "not the name of a file" in refusal("")
     assert "ir_datasets has no data set" in refusal("irds:no-such-data-set")
-    assert "unknown corpus format" in refusal(write(tmp_path / "c.csv", "a,b\n"))
-    assert "no corpus.jsonl in it" in refusal(tmp_path)
+    assert "unknown corpus format" in refusal(write(tmp_path / "c.doc", "a,b\n"))
     (tmp_path / "folder.jsonl").mkdir()
-    assert "no corpus.jsonl in it" in refusal(tmp_path / "folder.jsonl")
+    assert "no documents in it: no corpus.jsonl" in refusal(tmp_path / "folder.jsonl")
 
 
 def test_several_data_sets_in_one_place_are_told_apart(tmp_path):

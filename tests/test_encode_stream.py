@@ -12,8 +12,9 @@ import pandas
 import pyarrow.parquet as pq
 import pytest
 
+from dupmae_toolkit.collection import duplicates
 from dupmae_toolkit.collection.opening import open_corpus
-from dupmae_toolkit.encoding import duplicates, parquet
+from dupmae_toolkit.encoding import parquet
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, EncoderMismatchError, InputError
@@ -186,18 +187,18 @@ def test_integer_ids_of_dicts_are_their_decimal_strings(tmp_path):
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"text": "no id"}, "its id is None"),
-        ({"id": True, "text": "x"}, "its id is True"),
-        ({"id": 1.0, "text": "x"}, "its id is 1.0"),
-        ({"id": "a", "text": ["x"]}, "is not a string"),
-        ({"id": "a", "title": 3, "text": "x"}, "is not a string"),
+        ({"text": "no id"}, "no id (one of"),
+        ({"id": True, "text": "x"}, "id is true or false; an id is a string"),
+        ({"id": 1.0, "text": "x"}, "id is a fraction; an id is a string"),
+        ({"id": "a", "text": ["x"]}, "text is a list; a string is expected"),
+        ({"id": "a", "title": 3, "text": "x"}, "title is a number; a string is expected"),
         ({"id": "a"}, "no text"),
         ({"id": "a", "text": " \n"}, "no text"),
         ({"id": "", "text": "x"}, "empty id"),
-        ({"id": "a b", "text": "x"}, "white space"),
+        ({"id": "a ", "text": "x"}, "white space"),
         ({"id": "a", "text": "half \ud800"}, "surrogate"),
         ({"id": "d0", "text": "x"}, "'d0' is already on line 1"),
-        ("a string", "neither a Document nor a dict"),
+        ("a string", "no id (one of"),
         (None, "neither a Document nor a dict"),
     ],
 )
@@ -214,7 +215,7 @@ def test_what_is_no_document_is_refused_by_its_place_and_nothing_is_written(
 
 @pytest.mark.parametrize("form", [list, iter])
 def test_nothing_to_encode_is_refused(tmp_path, form):
-    with pytest.raises(InputError, match="nothing in it to encode"):
+    with pytest.raises(InputError, match="no documents in it"):
         encode(form([]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

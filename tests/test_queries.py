@@ -53,7 +53,7 @@ def test_the_usual_names_of_fields_are_known(tmp_path, record):
         ('{"_id": "b"}', "no text"),
         ('{"_id": "b", "text": " "}', "topic b has no text"),
         ('{"_id": "b", "text": "\\ud800"}', "half a surrogate pair"),
-        ('{"_id": "b c", "text": "x"}', "white space in _id"),
+        ('{"_id": "c ", "text": "x"}', "white space at an end of _id"),
         ('{"_id": "a", "text": "y"}', "topic a is already in line 1"),
     ],
 )
@@ -70,9 +70,10 @@ def test_a_tsv_with_a_third_column_is_refused(tmp_path):
 
 def test_empty_and_unknown_files_are_refused(tmp_path):
     assert "no topics in it" in refusal(write(tmp_path / "q.jsonl", "\n"))
-    assert "unknown topics format" in refusal(write(tmp_path / "q.txt", "a b"))
+    assert "unknown topics format" in refusal(write(tmp_path / "q.doc", "a b"))
     assert "no such file" in refusal(tmp_path / "missing.tsv")
-    assert "no queries.jsonl in it" in refusal(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "no documents in it" in refusal(tmp_path / "empty")
 
 
 def test_a_split_of_a_beir_data_set_keeps_the_judged_topics_in_file_order(tmp_path):

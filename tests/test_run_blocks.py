@@ -154,16 +154,16 @@ def blocks_of(monkeypatch, **rankings):
 
 GOOD = (["a", "b"], np.array([2.0, 1.0], np.float32))
 RISING = (["a", "b"], np.array([1.0, 2.0], np.float32))
-SPACED = (["a", "b c"], np.array([2.0, 1.0], np.float32))
+BROKEN = (["a", "b\nc"], np.array([2.0, 1.0], np.float32))
 
 
 @pytest.mark.parametrize("name", ["run.trec", "run.trec.gz"])
 @pytest.mark.parametrize(
     ("rankings", "fault"),
     [
-        ({"q0": GOOD, "q1": GOOD, "q2": SPACED}, "'b c'"),
+        ({"q0": GOOD, "q1": GOOD, "q2": BROKEN}, r"'b\\nc'"),
         ({"q0": GOOD, "q1": RISING, "q2": GOOD}, "topic q1"),
-        ({"q0": SPACED, "q1": RISING}, "'b c'"),
+        ({"q0": BROKEN, "q1": RISING}, r"'b\\nc'"),
     ],
 )
 def test_of_many_blocks_the_first_fault_is_told_and_nothing_stays(

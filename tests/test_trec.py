@@ -177,8 +177,8 @@ def test_rankings_that_cannot_be_written_leave_nothing_behind(tmp_path, scores, 
 def test_what_a_run_cannot_carry_is_refused(tmp_path):
     path = tmp_path / "a.trec"
     for run in (
-        Run({"q": ranking(("a b", 1.0))}),
-        Run({"q r": ranking(("a", 1.0))}),
+        Run({"q": ranking(("a\nb", 1.0))}),
+        Run({"q\tr": ranking(("a", 1.0))}),
         Run({"q": ranking(("", 1.0))}),
         Run({"q": ranking(("a", 1.0))}, tag="my tag"),
         Run({"q": ranking(("a", 1.0), ("a", 0.5))}),

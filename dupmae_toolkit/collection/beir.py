@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Protocol
 
-from dupmae_toolkit.collection.corpora import Corpus, FileCorpus, file_safe
+from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
+from dupmae_toolkit.collection.fields import QUERY_NAMES
+from dupmae_toolkit.collection.formats import How
 from dupmae_toolkit.collection.locate import BeirPlace, find_beir
 from dupmae_toolkit.collection.qrels import Qrels, read_qrels_file
-from dupmae_toolkit.collection.queries import read_query_file
+from dupmae_toolkit.collection.queries import topics_of
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 
@@ -49,7 +51,9 @@ class FolderDataset:
         self._place = place
         self.name = place.name
         self.source = place.source
-        self.corpus: Corpus = FileCorpus(place.corpus, place.name, skip_invalid=skip_invalid)
+        self.corpus: Corpus = RowCorpus(
+            How().file(place.corpus), place.name, skip_invalid=skip_invalid
+        )
 
     def splits(self) -> list[str]:
         return sorted(self._place.qrels)
@@ -62,7 +66,8 @@ class FolderDataset:
         qrels = self.qrels(split)
         if self._place.queries is None:
             raise InputError.at(self.source, None, "no queries.jsonl in it")
-        return keep_judged(read_query_file(self._place.queries), qrels, self.source, split)
+        rows = How("queries", names=QUERY_NAMES).file(self._place.queries)
+        return keep_judged(topics_of(rows).queries, qrels, self.source, split)
 
     @property
     def drops_self_matches(self) -> bool:

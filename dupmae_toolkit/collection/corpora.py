@@ -1,25 +1,18 @@
-"""Corpora: documents streamed from files and data sets."""
+"""Corpora: documents streamed from files, data sets and memory."""
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from dupmae_toolkit.collection.lines import (
-    FORMATS,
-    JSON_SUFFIXES,
-    TSV_SUFFIXES,
-    JsonLine,
-    split_tsv,
-)
+from dupmae_toolkit.collection.delimited import Delimited
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns, Reading, RecordReader
+from dupmae_toolkit.collection.rows import JsonLines, Rows
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 
-TEXT_KEYS = ("text", "contents", "body")
-#: For the progress bar, the documents in files up to this size are counted beforehand.
-COUNT_LIMIT_BYTES = 64 * 2**20
 LINES_NAMED = 5  # how many skipped lines a message names
 
 
@@ -28,17 +21,24 @@ class Corpus(ABC):
 
     ``name`` is short and safe in a file name (see ``file_safe``); ``source`` is its name in error
     messages. ``skipped`` counts the documents that the last iteration skipped, which happens only
-    with ``skip_invalid``.
+    with ``skip_invalid``; ``dropped`` those that it left out as duplicates, see ``duplicates``.
+    ``reading`` says what it took for what.
     """
 
     name: str
     source: str
     skipped: int = 0
+    dropped: int = 0
+    reading: Reading = Reading()
     _first_skipped: tuple[int, ...] = ()
 
     @abstractmethod
     def numbered(self) -> Iterator[tuple[int, Document]]:
-        """Documents with their line numbers from 1 (for data sets without lines, positions)."""
+        """Documents with rising numbers from 1: of their lines, or of their places if none."""
+
+    def where(self, number: int) -> tuple[str, int | None]:
+        """The file of a document of the last iteration, and its line there; for messages."""
+        return self.source, number
 
     def count(self) -> int | None:
         """The number of documents; None if counting them is expensive."""
@@ -48,13 +48,22 @@ class Corpus(ABC):
         """A message on the skipped lines: how many, and where the first ones are; "" if none."""
         if not self.skipped:
             return ""
-        places = ", ".join(f"{self.source}:{number}" for number in self._first_skipped)
+        found = [self.where(number) for number in self._first_skipped]
+        places = ", ".join(path if line is None else f"{path}:{line}" for path, line in found)
         more = self.skipped - len(self._first_skipped)
         if more:
             places += f" and {more:,} more"
         if self.skipped == 1:
             return f"1 line that is not a document was skipped: {places}"
         return f"{self.skipped:,} lines that are not documents were skipped: {places}"
+
+    def notes(self) -> list[str]:
+        """What a user should know of the last iteration, a line each; none if all was as usual."""
+        found = [line for line in (self.left_out(),) if line]
+        if self.dropped:
+            were = "document was" if self.dropped == 1 else "documents were"
+            found.append(f"{self.dropped:,} {were} left out because of equal ids")
+        return [*found, *self.reading.notes()]
 
     def __iter__(self) -> Iterator[Document]:
         for _, document in self.numbered():
@@ -69,28 +78,44 @@ class Corpus(ABC):
             self._first_skipped += (number,)
 
 
-class FileCorpus(Corpus):
-    """A corpus in one file of JSON lines or of id TAB text.
+class RowCorpus(Corpus):
+    """The documents of records in any format.
 
-    Iterating raises InputError with file and line for a line that is not a document: broken JSON,
-    no id, an id with white space, no text. With ``skip_invalid`` such lines are skipped and
-    counted; a file that is damaged or not text still raises. Duplicate ids are not detected here.
+    Iterating raises InputError with the place of a record that is no document: broken JSON, no id
+    where others have one, no text. With ``skip_invalid`` such records are skipped and counted; a
+    file that is damaged or not text still raises. Duplicate ids are not detected here.
     """
 
-    def __init__(self, file: TextSource, name: str, *, skip_invalid: bool = False) -> None:
-        if file.suffix not in JSON_SUFFIXES + TSV_SUFFIXES:
-            raise InputError.at(file, None, f"unknown corpus format; use {FORMATS}")
-        self.file = file
+    def __init__(
+        self,
+        rows: Rows,
+        name: str,
+        columns: Columns = ANY_COLUMNS,
+        *,
+        skip_invalid: bool = False,
+    ) -> None:
+        self.rows = rows
         self.name = name
-        self.source = str(file)
+        self.source = rows.source
+        self.columns = columns
         self.skip_invalid = skip_invalid
+        self.reading = Reading()
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
         self._begin()
-        empty = True
-        for number, line in self.file.lines():
+        reader = RecordReader(self.columns)
+        self.reading = reader.reading
+        rows = self.rows
+        number, empty = 0, True
+
+        def fault(message: str) -> InputError:
+            return InputError.at(*rows.where(number), message)
+
+        for place, (number, row) in enumerate(rows):
             try:
-                document = self.parse(line, number)
+                if isinstance(row, InputError):
+                    raise row
+                document = reader.given(row, place, fault)
             except InputError:
                 if not self.skip_invalid:
                     raise
@@ -98,52 +123,45 @@ class FileCorpus(Corpus):
                 continue
             empty = False
             yield number, document
+        reader.reading.remarks = list(rows.remarks)
         if empty:
             left_out = f" ({self.skipped:,} invalid lines skipped)" if self.skipped else ""
-            raise InputError.at(self.file, None, f"no documents in it{left_out}")
+            raise InputError.at(self.source, None, f"no documents in it{left_out}")
+
+    def where(self, number: int) -> tuple[str, int | None]:
+        return self.rows.where(number)
 
     def count(self) -> int | None:
-        """The number of lines that are not blank; None for files over ``COUNT_LIMIT_BYTES``."""
-        if self.skip_invalid:
-            return None
-        try:
-            if self.file.path.stat().st_size > COUNT_LIMIT_BYTES:
-                return None
-            return sum(1 for _ in self.file.lines())
-        except (InputError, OSError):
-            return None  # iterating will raise it
-
-    def parse(self, text: str, number: int) -> Document:
-        """The document on a line. Raises InputError if invalid, even with ``skip_invalid``."""
-        read = self._from_tsv if self.file.suffix in TSV_SUFFIXES else self._from_json
-        return read(text, number)
-
-    def _from_json(self, text: str, number: int) -> Document:
-        line = JsonLine(text, self.file, number)
-        document = Document(
-            id=line.get_id(),
-            title=line.get_text(("title",), required=False),
-            text=line.get_text(TEXT_KEYS, required=True),
-        )
-        return self._checked(document, number)
-
-    def _from_tsv(self, text: str, number: int) -> Document:
-        return self._checked(Document(*_id_and_text(text, self.file, number)), number)
-
-    def _checked(self, document: Document, number: int) -> Document:
-        if not document.text.strip() and not document.title.strip():
-            raise InputError.at(
-                self.file,
-                number,
-                f"document {document.id} has no text; give it one, or use --skip-invalid "
-                "(skip_invalid=True)",
-            )
-        return document
+        """The number of records, None if counting them is expensive or some may be invalid."""
+        return None if self.skip_invalid else self.rows.count()
 
 
-def _id_and_text(line: str, source: object, number: int) -> tuple[str, str, str]:
-    identifier, text = split_tsv(line, source, number)
-    return identifier, "", text
+def line_parser(
+    corpus: Corpus,
+) -> tuple[TextSource, Callable[[str, int], Document]] | None:
+    """A corpus's file, and what makes a document of any line of it and the line's number.
+
+    None if the documents are not lines of a plain file that can be read one by one: in other
+    formats, with a header, or without ids. The function raises InputError, with the line, for a
+    line that is no document.
+    """
+    if not isinstance(corpus, RowCorpus) or not isinstance(corpus.rows, JsonLines | Delimited):
+        return None
+    rows = corpus.rows
+    if not rows.file.is_plain() or (isinstance(rows, Delimited) and not rows.is_bare()):
+        return None
+    reader = RecordReader(corpus.columns)
+    first = next((row for _, row in rows), None)
+    if not isinstance(first, Mapping) or not reader.has_id(first):
+        return None
+
+    def parse(text: str, number: int) -> Document:
+        def fault(message: str) -> InputError:
+            return InputError.at(rows.file, number, message)
+
+        return reader.document(rows.parse(text, number), number, fault)
+
+    return rows.file, parse
 
 
 def file_safe(name: str) -> str:

@@ -6,15 +6,16 @@ import codecs
 import sys
 from pathlib import Path
 
+from dupmae_toolkit.collection.identifiers import check_id
 from dupmae_toolkit.errors import InputError
 
 
 def read_ids(file: Path) -> list[str]:
     """The ids in a file, or on standard input if ``file`` is ``-``; at least one.
 
-    White space around an id is not part of it. The file is UTF-8, or UTF-16 with a byte order mark.
-    Raises InputError for a file that cannot be read or decoded, for a line with several words,
-    and for a file without ids.
+    White space around an id is not part of it, white space within it is. The file is UTF-8, or
+    UTF-16 with a byte order mark. Raises InputError for a file that cannot be read or decoded, for
+    a line that no id can be, and for a file without ids.
     """
     name = "standard input" if str(file) == "-" else str(file)
     if file.is_dir():
@@ -31,12 +32,9 @@ def read_ids(file: Path) -> list[str]:
         raise InputError(
             f"{name}: not {'UTF-16' if marked else 'UTF-8'} ({error.reason} at byte {error.start})"
         ) from error
-    ids = []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if len(words) > 1 or "\0" in line:
-            raise InputError.at(name, number, "more than one id; put each on its own line")
-        ids += words
+    ids = [
+        check_id(line.strip(), name, number) for number, line in enumerate(lines, 1) if line.strip()
+    ]
     if not ids:
         raise InputError(f"{name}: no ids in it")
     return ids

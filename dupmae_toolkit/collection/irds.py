@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
+import re
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from dupmae_toolkit.collection.corpora import Corpus, file_safe
-from dupmae_toolkit.collection.lines import check_id, check_text
+from dupmae_toolkit.collection.fields import RecordReader
+from dupmae_toolkit.collection.identifiers import check_id
+from dupmae_toolkit.collection.lines import check_text
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Document, Query
 
@@ -35,14 +42,40 @@ def load(name: str) -> Any:
 
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn any error from downloading or parsing into a one-line DupMAEError."""
+    """Turn any error from downloading or parsing into a one-line DupMAEError.
+
+    What ir_datasets logs meanwhile is not shown: the error says it.
+    """
+    logger = logging.getLogger("ir_datasets")
+    shown, logger.disabled = logger.disabled, True
     try:
         yield
     except DupMAEError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DupMAEError(f"irds:{name}: ir_datasets cannot load it ({text})") from error
+        raise DupMAEError(f"irds:{name}: {_reason(error)}") from error
+    finally:
+        logger.disabled = shown
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hide the progress bars that ir_datasets draws, unless a terminal shows them."""
+    if sys.stderr is None or sys.stderr.isatty():
+        yield
+        return
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if any(sign in text for sign in ("Max retries", "download sources failed", "Connection")):
+        host = re.search(r"host=['\"]([^'\"]+)", text)
+        where = f"{host[1]} cannot be reached" if host else "its source cannot be reached"
+        return f"ir_datasets cannot download it ({where}); name a BEIR folder or zip instead"
+    text = textwrap.shorten(text, 300, placeholder=" …") or type(error).__name__
+    return f"ir_datasets cannot load it ({text})"
 
 
 class IrdsCorpus(Corpus):
@@ -67,11 +100,13 @@ class IrdsCorpus(Corpus):
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
         self._begin()
+        reader = RecordReader()
+        self.reading = reader.reading
         place = 0
         with explained(self._id):
-            for place, record in enumerate(self._dataset.docs_iter(), 1):
+            for place, record in enumerate(_quietly(self._dataset.docs_iter()), 1):
                 try:
-                    document = self._document(record, place)
+                    document = self._document(reader, record, place)
                 except InputError:
                     if not self.skip_invalid:
                         raise
@@ -81,18 +116,30 @@ class IrdsCorpus(Corpus):
         if place == self.skipped:
             raise InputError.at(self.source, None, "no documents in it")
 
-    def _document(self, record: Any, place: int) -> Document:
-        identifier = check_id(str(record.doc_id), self.source, place)
-        title = str(getattr(record, "title", "") or "")
-        field = next((name for name in _TEXT_FIELDS if hasattr(record, name)), None)
-        if field is None:
-            title, text = "", record.default_text()
+    def _document(self, reader: RecordReader, record: Any, place: int) -> Document:
+        def fault(message: str) -> InputError:
+            return InputError.at(self.source, place, message)
+
+        fields = record._asdict() if hasattr(record, "_asdict") else dict(vars(record))
+        name = str(fields.pop("doc_id"))
+        title = str(fields.pop("title", "") or "")
+        text = next((field for field in _TEXT_FIELDS if field in fields), None)
+        row: dict[str, Any] = {"id": name, "title": title}
+        if text is None:
+            row |= {"title": "", "text": record.default_text()}
         else:
-            text = str(getattr(record, field) or "")
-        if not text.strip() and not title.strip():
-            raise InputError.at(self.source, place, f"document {identifier} has no text")
-        check_text(title, self.source, place, "title")
-        return Document(identifier, title, check_text(text, self.source, place, "text"))
+            row["text"] = str(fields.pop(text) or "")
+            row |= {key: value for key, value in fields.items() if key not in row}
+        return reader.document(row, place - 1, fault)
+
+
+def _quietly(records: Iterator[Any]) -> Iterator[Any]:
+    """The records; what is drawn while the first is fetched, which may download, is hidden."""
+    with _without_bars():
+        first = next(records, None)
+    if first is not None:
+        yield first
+        yield from records
 
 
 def irds_queries(name: str) -> list[Query]:
@@ -108,7 +155,7 @@ def irds_queries(name: str) -> list[Query]:
                 check_id(str(record.query_id), f"irds:{name}", place),
                 check_text(str(record.default_text()), f"irds:{name}", place, "query"),
             )
-            for place, record in enumerate(dataset.queries_iter(), 1)
+            for place, record in enumerate(_quietly(dataset.queries_iter()), 1)
         ]
 
 
@@ -121,7 +168,7 @@ def irds_qrels(name: str) -> dict[str, dict[str, int]]:
         )
     qrels: dict[str, dict[str, int]] = {}
     with explained(name):
-        for record in dataset.qrels_iter():
+        for record in _quietly(dataset.qrels_iter()):
             qrels.setdefault(str(record.query_id), {})[str(record.doc_id)] = int(record.relevance)
     return qrels
 

@@ -1,69 +1,17 @@
-"""Parse and check one line of a corpus or of a topics file."""
+"""Parse and check JSON objects: the lines of a corpus, of topics or of training data."""
 
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.identifiers import check_id, id_text, two_ids
 from dupmae_toolkit.errors import InputError
 
-ID_KEYS = ("_id", "id", "docid", "doc_id")
-#: Lucene limits an indexed term to 32,766 bytes; real ids are far shorter.
-MAX_ID_LENGTH = 2000
+#: The usual names of an id, the first that occurs counts.
+ID_KEYS = ("_id", "id", "docid", "doc_id", "docno", "pid", "identifier")
 MAX_SCORE = 3.4028234663852886e38  # float32's largest
-JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
-TSV_SUFFIXES = (".tsv",)
-FORMATS = "JSON lines (.jsonl, .json) or id TAB text (.tsv), plain, .gz or .xz"
-
-
-def check_id(value: str, source: object, line: int | None, what: str = "id") -> str:
-    """Return ``value`` if TREC files can hold it as an id; raise InputError if not.
-
-    An id has no white space and no control characters. Ids are never parsed: ``001``, ``NA`` and
-    ``1e5`` stay strings.
-    """
-    if value.isascii() and value.isprintable() and " " not in value and value:
-        if len(value) <= MAX_ID_LENGTH:
-            return value
-        raise InputError.at(source, line, f"{what} of more than {MAX_ID_LENGTH} characters")
-    if not value:
-        raise InputError.at(source, line, f"empty {what}")
-    if len(value) > MAX_ID_LENGTH:
-        raise InputError.at(source, line, f"{what} of more than {MAX_ID_LENGTH} characters")
-    for character in value:
-        if character.isspace():
-            fault = "white space"
-        elif character == "\ufeff" or unicodedata.category(character) in ("Cc", "Cs"):
-            fault = "a control character"
-        else:
-            continue
-        raise InputError.at(
-            source,
-            line,
-            f"{fault} in {what} {value[:80]!r}, not allowed in TREC files; rename it",
-        )
-    return value
-
-
-def id_text(value: Any) -> Any:
-    """An integer as a decimal string; any other value unchanged."""
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if is_integer else value
-
-
-def two_ids(values: Mapping[str, Any]) -> str:
-    """What is wrong with an object whose ``_id`` and ``id`` differ; "" if they agree.
-
-    ``docid`` may differ from both: in a passage it can be the id of the document.
-    """
-    one, other = id_text(values.get("_id")), id_text(values.get("id"))
-    if one is None or other is None or one == other:
-        return ""
-    found = f"_id is {repr(one)[:80]} and id is {repr(other)[:80]}"
-    return f"{found}; remove one of them, or make them equal"
 
 
 def check_text(value: str, source: object, line: int | None, what: str) -> str:
@@ -81,7 +29,7 @@ def check_text(value: str, source: object, line: int | None, what: str) -> str:
     return value
 
 
-class _RepeatedKey(ValueError):  # noqa: N818
+class RepeatedKey(ValueError):  # noqa: N818
     """JSON allows a repeated key, and Python would silently keep the last value."""
 
 
@@ -91,12 +39,13 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _RepeatedKey(key[:80])
+                raise RepeatedKey(key[:80])
             seen.add(key)
     return values
 
 
-_parse = json.JSONDecoder(object_pairs_hook=_pairs).decode
+#: Decodes JSON, and raises an error for a repeated key.
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs)
 
 
 class JsonLine:
@@ -106,8 +55,8 @@ class JsonLine:
         self.source = source
         self.line = line
         try:
-            self.values = _parse(text)
-        except _RepeatedKey as error:
+            self.values = DECODER.decode(text)
+        except RepeatedKey as error:
             raise self.error(f"the key {error.args[0]!r} occurs twice; remove one") from error
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", None) or "nested too deeply or a number too long"
@@ -136,7 +85,7 @@ class JsonLine:
             raise self.error(wrong)
         value = id_text(self.values[key])
         if not isinstance(value, str):
-            raise self.error(f"{key} is {_kind(value)}; an id is a string")
+            raise self.error(f"{key} is {kind_of(value)}; an id is a string")
         return check_id(value, self.source, self.line, key)
 
     def get_text(self, keys: tuple[str, ...], *, required: bool) -> str:
@@ -148,7 +97,7 @@ class JsonLine:
                 raise self.error(f"no text (one of {', '.join(keys)})")
             return ""
         if not isinstance(value, str):
-            raise self.error(f"{key} is {_kind(value)}; a string is expected")
+            raise self.error(f"{key} is {kind_of(value)}; a string is expected")
         return check_text(value, self.source, self.line, key)
 
     def score(self, value: Any, what: str = "score") -> float | None:
@@ -164,22 +113,11 @@ class JsonLine:
         return next((key for key in keys if key in self.values), None)
 
 
-def tsv_pairs(source: TextSource) -> Iterator[tuple[int, str, str]]:
-    """Line number, id and text of every line of a TSV. Quotation marks are ordinary characters."""
-    for number, line in source.lines():
-        yield number, *split_tsv(line, source, number)
-
-
-def split_tsv(line: str, source: object, number: int) -> tuple[str, str]:
-    columns = line.split("\t")
-    if len(columns) != 2:
-        count = f"{len(columns)} column{'s' if len(columns) > 1 else ''}"
-        raise InputError.at(source, number, f"{count}; expected two, id TAB text")
-    return check_id(columns[0], source, number), columns[1]
-
-
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value is, in a word that people use, for messages."""
     if value is None:
         return "null"
+    if isinstance(value, Mapping):
+        return "an object"
     names = {bool: "true or false", float: "a fraction", int: "a number", list: "a list"}
-    return names.get(type(value), "an object")
+    return names.get(type(value), f"a {type(value).__name__}")

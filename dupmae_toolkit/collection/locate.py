@@ -35,14 +35,22 @@ class BeirPlace:
     qrels: dict[str, TextSource]
 
 
-def find_corpus(source: str | Path) -> Place | str:
-    """The corpus file, or the id of a data set of ir_datasets. Raises InputError."""
-    return _find(source, "corpus")
+def find_in_beir(path: Path, part: str) -> Place | None:
+    """The file of a BEIR data set, in a folder or zip, that is its ``corpus`` or ``queries``.
 
-
-def find_queries(source: str | Path) -> Place | str:
-    """The topics file, or the id of a data set of ir_datasets. Raises InputError."""
-    return _find(source, "queries")
+    None for a folder without any. Raises InputError for a zip without any, and for several.
+    """
+    found = [
+        Place(file, place.name)
+        for place in _beir_places(path)
+        if (file := getattr(place, part)) is not None
+    ]
+    if len(found) > 1:
+        names = ", ".join(place.name for place in found[:20])
+        raise InputError.at(path, None, f"several data sets in it ({names}); name one")
+    if not found and not path.is_dir():
+        raise InputError.at(path, None, f"no {part}.jsonl in it; name a file or a BEIR data set")
+    return found[0] if found else None
 
 
 def find_beir(source: str | Path) -> list[BeirPlace] | str:
@@ -80,30 +88,9 @@ def irds_id(source: str | Path) -> str | None:
         return None
     like_an_id = re.fullmatch(r"[a-z0-9][\w.-]*(/[\w.-]+)*", text)
     # Importing ir_datasets is slow, so skip it for names that cannot be ids.
-    if like_an_id and not text.endswith((".jsonl", ".zip")) and is_registered(text):
+    if like_an_id and not text.endswith((".jsonl", ".zip", ".csv", ".tsv")) and is_registered(text):
         return text
     raise InputError.at(text, None, "no such file or folder, and not a data set of ir_datasets")
-
-
-def _find(source: str | Path, part: str) -> Place | str:
-    irds = irds_id(source)
-    if irds is not None:
-        return irds
-    path = Path(source)
-    if not path.is_dir() and path.suffix.lower() != ".zip":
-        file = TextSource(path)
-        return Place(file, file_safe(file.stem))
-    found = [
-        Place(file, place.name)
-        for place in _beir_places(path)
-        if (file := getattr(place, part)) is not None
-    ]
-    if not found:
-        raise InputError.at(path, None, f"no {part}.jsonl in it; name a file or a BEIR data set")
-    if len(found) > 1:
-        names = ", ".join(place.name for place in found[:20])
-        raise InputError.at(path, None, f"several data sets in it ({names}); name one")
-    return found[0]
 
 
 def _beir_places(path: Path) -> list[BeirPlace]:

@@ -1,68 +1,178 @@
-"""Open the corpus, topics or judgements that a user names, in any supported format."""
+"""Open the corpus, topics or judgements that a user names or gives, in any supported format."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dupmae_toolkit.collection.beir import open_beir
-from dupmae_toolkit.collection.corpora import Corpus, FileCorpus
+from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
+from dupmae_toolkit.collection.duplicates import DUPLICATES, WithoutDuplicates
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, QUERY_NAMES, Columns, RecordReader
+from dupmae_toolkit.collection.formats import How, named_rows
+from dupmae_toolkit.collection.given import given_rows
 from dupmae_toolkit.collection.irds import IrdsCorpus, irds_qrels, irds_queries
-from dupmae_toolkit.collection.locate import IRDS_PREFIX, find_corpus, find_queries
-from dupmae_toolkit.collection.qrels import Qrels, read_qrels_file
-from dupmae_toolkit.collection.queries import read_query_file
+from dupmae_toolkit.collection.locate import IRDS_PREFIX, irds_id
+from dupmae_toolkit.collection.qrels import QRELS_NAMES, Qrels, qrels_of, read_qrels_file
+from dupmae_toolkit.collection.queries import Topics, topics_of
+from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.spooled import STANDARD_INPUT, standard_input
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import Query
+from dupmae_toolkit.records import Document, Query
 
 
-def open_corpus(source: str | Path, *, skip_invalid: bool = False) -> Corpus:
+def open_corpus(
+    source: Any,
+    *,
+    skip_invalid: bool = False,
+    columns: Columns = ANY_COLUMNS,
+    duplicates: str = "error",
+) -> Corpus:
     """The corpus that ``source`` names.
 
-    - a folder or zip in BEIR's layout (``corpus.jsonl``, also ``.gz`` or ``.xz``);
-    - a file of JSON lines, plain, ``.gz`` or ``.xz``: ``_id``, ``id`` or ``docid``; ``title``;
-      ``text``, ``contents`` or ``body``;
-    - a ``.tsv`` file: id TAB text;
-    - a data set of ir_datasets: ``irds:NAME``, or NAME where no such file exists.
+    - JSON lines, a JSON array of objects or texts, or a JSON object of either by id;
+    - CSV or TSV, with or without a header, see ``delimited``; ``.txt``: a text on each line;
+    - Parquet: a file, or a folder of them;
+    - a folder of ``.txt`` and ``.md`` files: each is a document, its path there its id;
+    - a folder of files of records, which are read in the order of their paths;
+    - a pattern such as ``notes/**/*.md``;
+    - a folder or zip in BEIR's layout (``corpus.jsonl``);
+    - a data set of ir_datasets: ``irds:NAME``, or NAME where no such file exists;
+    - ``hf:NAME:CONFIG@SPLIT``, a data set of the hub, or a folder that ``datasets`` saved;
+    - ``-``: standard input; JSON, TSV or CSV, by its first line.
 
-    ``skip_invalid`` skips lines that are not documents, and counts them in ``skipped``.
+    Text files may be ``.gz`` or ``.xz``. ``source`` may also be what ``given_rows`` takes: a data
+    frame, an Arrow table, dicts, texts, a mapping of ids to either.
+
+    columns: the names of the fields with id, title and text; by default the first of the usual
+    names, see ``fields``. Records without any id get their row's number, from 0; the corpus's
+    ``notes`` say so. The other fields are the documents' ``metadata``.
+
+    duplicates: ``error``, which leaves it to the caller to find them, ``first`` or ``last``.
+    ``skip_invalid`` skips records that are not documents, and counts them in ``skipped``.
     Raises InputError if nothing has that name; errors in the contents are raised when iterating.
     """
-    place = find_corpus(source)
-    if isinstance(place, str):
-        return IrdsCorpus(place, skip_invalid=skip_invalid)
-    return FileCorpus(place.file, place.name, skip_invalid=skip_invalid)
+    if duplicates not in DUPLICATES:
+        raise InputError(f"duplicates {duplicates!r}: choose one of {', '.join(DUPLICATES)}")
+    found = _open(source, How("corpus", columns))
+    corpus: Corpus
+    if isinstance(found, str):
+        corpus = IrdsCorpus(found, skip_invalid=skip_invalid)
+    else:
+        rows, name = found
+        corpus = RowCorpus(rows, name, columns, skip_invalid=skip_invalid)
+    return corpus if duplicates == "error" else WithoutDuplicates(corpus, duplicates)
 
 
-def read_queries(source: str | Path, split: str | None = None) -> list[Query]:
-    """The topics that ``source`` names, in their original order.
+def read_texts(source: str | Path, columns: Columns = ANY_COLUMNS) -> Iterator[Document]:
+    """The titles and texts of a corpus, for training: they need no ids, and may be empty.
 
-    ``source`` is a file of JSON lines (``_id``, ``id`` or ``qid``; ``text`` or ``query``), a TSV
-    of id and text (either plain, ``.gz`` or ``.xz``), a BEIR folder or zip, or a data set of
-    ir_datasets (``irds:NAME``). ``split`` keeps the topics that are judged in that split of a BEIR
-    data set. Raises InputError as ``read_query_file`` does, and if nothing has that name.
+    Only the columns of tables that hold them are read, and data sets of the hub are streamed.
+    Raises InputError as a corpus does.
+    """
+    found = _open(source, How("corpus", columns, texts_only=True))
+    if isinstance(found, str):
+        yield from IrdsCorpus(found)
+        return
+    rows, _ = found
+    reader = RecordReader(columns, ids=False)
+    number = 0
+
+    def fault(message: str) -> InputError:
+        return InputError.at(*rows.where(number), message)
+
+    for place, (number, row) in enumerate(rows):  # noqa: B007
+        if isinstance(row, InputError):
+            raise row
+        yield reader.document(row, place, fault)
+
+
+def read_queries(
+    source: Any, split: str | None = None, columns: Columns = ANY_COLUMNS
+) -> list[Query]:
+    """The topics that ``source`` names, in their original order; see ``read_topics``."""
+    return read_topics(source, split, columns).queries
+
+
+def read_topics(source: Any, split: str | None = None, columns: Columns = ANY_COLUMNS) -> Topics:
+    """The topics that ``source`` names, in their original order, and how they were read.
+
+    ``source`` has any format of a corpus; of a BEIR folder or zip, its queries are read. ``split``
+    keeps the topics that are judged in that split of a BEIR data set. Raises InputError as
+    ``topics_of`` does, and if nothing has that name.
     """
     if split is not None:
-        return open_beir(source).queries(split)
-    place = find_queries(source)
-    return irds_queries(place) if isinstance(place, str) else read_query_file(place.file)
+        found = open_beir(source).queries(split)
+        return Topics(found, RecordReader().reading)
+    opened = _open(source, How("queries", columns, QUERY_NAMES))
+    if isinstance(opened, str):
+        return Topics(irds_queries(opened), RecordReader().reading)
+    return topics_of(opened[0], columns)
 
 
-def read_qrels(source: str | Path, split: str | None = None) -> Qrels:
+def read_qrels(source: Any, split: str | None = None) -> Qrels:
     """The judgements that ``source`` names.
 
-    ``source`` is a file: BEIR's three columns (topic, document, grade; with or without a header)
-    or TREC's four (topic, iteration, document, grade), plain, ``.gz`` or ``.xz``. With ``split``
-    it is a BEIR folder or zip; ``irds:NAME`` is a data set of ir_datasets. Raises InputError as
+    ``source`` is a file, plain, ``.gz`` or ``.xz``:
+
+    - BEIR's three columns (topic, document, grade; with or without a header), separated by tabs, so
+      that ids may hold spaces, or by white space;
+    - TREC's four (topic, iteration, document, grade), with white space in ids escaped, see
+      ``identifiers``. Lines that begin with ``#`` and are no judgements are comments;
+    - JSON: {topic: {document: grade}};
+    - CSV, JSON lines or Parquet with fields of the usual names (``query-id``, ``corpus-id``,
+      ``score`` and others).
+
+    With ``split`` it is a BEIR folder or zip; ``irds:NAME`` is a data set of ir_datasets. In
+    Python it may also be a data frame, an Arrow table or a list of dicts. Raises InputError as
     ``read_qrels_file`` does, and if nothing has that name.
     """
     if split is not None:
         return open_beir(source).qrels(split)
+    if not isinstance(source, str | Path):
+        return qrels_of(given_rows(source, "the judgements given", names=QRELS_NAMES))
     if str(source).startswith(IRDS_PREFIX):
         return irds_qrels(str(source).removeprefix(IRDS_PREFIX))
+    if str(source) == STANDARD_INPUT:
+        return read_qrels_file(standard_input())
     path = Path(source)
+    if path.suffix.lower() == ".parquet":
+        found = named_rows(path, How("qrels", ANY_COLUMNS, QRELS_NAMES))
+        return qrels_of(found[0])
     if path.is_dir() or path.suffix.lower() == ".zip":
         what = "a folder" if path.is_dir() else "a zip"
         raise InputError.at(
-            path, None, f"{what}; name a file of judgements, or a split of a BEIR data set"
+            path,
+            None,
+            f"{what}; name a file of judgements, or a split of a BEIR data set with --split",
         )
     return read_qrels_file(TextSource(path))
+
+
+def _open(source: Any, how: How) -> tuple[Rows, str] | str:
+    """The records that ``source`` names or holds and the collection's name; or an irds id."""
+    if not isinstance(source, str | os.PathLike):
+        name = "the documents given" if how.part == "corpus" else "the queries given"
+        return given_rows(source, name, columns=how.columns, names=how.names), "documents"
+    text = os.fspath(source)
+    if text == STANDARD_INPUT:
+        return how.file(standard_input()), "stdin"
+    found = named_rows(source, how, missing_ok=True)
+    if found is not None:
+        return found
+    irds = irds_id(source if isinstance(source, Path) else text)
+    assert irds is not None  # a file was found
+    return irds
+
+
+__all__ = [
+    "file_safe",
+    "open_corpus",
+    "read_qrels",
+    "read_queries",
+    "read_texts",
+    "read_topics",
+]

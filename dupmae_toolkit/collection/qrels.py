@@ -3,52 +3,177 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from dupmae_toolkit.collection.delimited import Delimited
+from dupmae_toolkit.collection.fields import Columns, Names, find_fields
+from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text
+from dupmae_toolkit.collection.json_members import JsonMembers, json_form, members
+from dupmae_toolkit.collection.lines import kind_of
+from dupmae_toolkit.collection.rows import JsonLines, Rows
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 
 #: From topic to document to grade.
 Qrels = dict[str, dict[str, int]]
 
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-#: Names of the third column in the headers of BEIR and others.
-_HEADER_WORDS = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
+_INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
+_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
+_GRADES = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
+_TOPICS = ("query-id", "query_id", "queryid", "qid", "topic_id", "topic", "query")
+_DOCUMENTS = ("corpus-id", "corpus_id", "doc_id", "docid", "docno", "document", "doc", "pid", "id")
+#: The usual names of the three columns, where they have names.
+QRELS_NAMES = Names(_TOPICS, _DOCUMENTS, _GRADES, "judgement")
 #: trec_eval counts documents by grade in an array of this length.
 MAX_GRADE = 10_000
 
+#: A judgement: its place, topic, document and grade, not yet checked.
+_Judgement = tuple[int, str, str, Any]
+Where = Callable[[int], tuple[object, int | None]]
+
 
 def read_qrels_file(file: TextSource) -> Qrels:
-    """The judgements in one file: BEIR's three columns or TREC's four; see ``opening.read_qrels``.
+    """The judgements in one file; see ``opening.read_qrels`` for its formats.
 
-    Raises InputError with file and line for any other number of columns, for a grade that is not an
-    integer, and for a document that is judged twice with different grades.
+    Raises InputError with file and line for a judgement without three values, for a grade that is
+    not an integer ("1.0" is one), and for a document that is judged twice with different grades.
     """
+    suffix = file.suffix
+    head = file.beginning().lstrip()
+    named = suffix in (".json", ".jsonl", ".ndjson")
+    if named or (head[:1] in (b"{", b"[") and head[1:].lstrip()[:1] in (b'"', b"{", b"}")):
+        if suffix not in (".jsonl", ".ndjson") and head[:1] == b"{" and _is_nested(file):
+            return _judged(file, JsonMembers(file).where, _named(file))
+        array = json_form(file, ()) == "members"
+        return qrels_of(JsonMembers(file) if array else JsonLines(file))
+    if suffix == ".csv":
+        return qrels_of(Delimited(file, quoted=True, names=QRELS_NAMES))
+    return _judged(file, lambda number: (file, number), _lines(file))
+
+
+def qrels_of(rows: Rows) -> Qrels:
+    """The judgements that are records with the usual names of topic, document and grade."""
+
+    def found() -> Iterator[_Judgement]:
+        for number, row in rows:
+            if isinstance(row, InputError):
+                raise row
+            names = find_fields(tuple(row), QRELS_NAMES, Columns())
+            if names.id is None or names.title is None or names.text is None:
+                lacks = [
+                    f"{what} (one of {', '.join(usual)})"
+                    for what, usual, name in (
+                        ("topic", _TOPICS, names.id),
+                        ("document", _DOCUMENTS, names.title),
+                        ("grade", _GRADES, names.text),
+                    )
+                    if name is None
+                ]
+                raise InputError.at(*rows.where(number), f"no {', no '.join(lacks)} in it")
+            topic, document = id_text(row[names.id]), id_text(row[names.title])
+            for name, value in ((names.id, topic), (names.title, document)):
+                if not isinstance(value, str):
+                    raise InputError.at(*rows.where(number), f"{name} is {kind_of(value)}")
+            yield number, topic, document, row[names.text]
+
+    return _judged(rows.source, rows.where, found())
+
+
+def _judged(source: object, where: Where, judgements: Iterator[_Judgement]) -> Qrels:
+    """source: of the judgements, for messages; where: the file and line of one by its number."""
     qrels: Qrels = {}
     lines: dict[tuple[str, str], int] = {}
-    width = 0
-    for number, line in file.lines():
-        columns = line.split()
-        if not width:
-            width = len(columns)
-            if width not in (3, 4):
-                raise InputError.at(file, number, f"{_columns(width)}; {_EXPECTED}")
-            if width == 3 and columns[2].lower() in _HEADER_WORDS:
-                continue
-        if len(columns) != width:
-            raise InputError.at(file, number, f"{_columns(len(columns))} after lines of {width}")
-        topic, document, grade = columns[0], columns[-2], _grade(columns[-1], file, number)
+    for number, topic, document, given in judgements:
+        path, line = where(number)
+        check_id(topic, path, line, "topic")
+        check_id(document, path, line, "document")
+        grade = _grade(given, path, line)
         judged = qrels.setdefault(topic, {})
         if judged.setdefault(document, grade) != grade:
             raise InputError.at(
-                file,
-                number,
+                path,
+                line,
                 f"topic {topic} judges {document} again with a different grade, "
-                f"{grade} after {judged[document]} in line {lines[topic, document]}",
+                f"{grade} after {judged[document]} {_in(where(lines[topic, document]))}",
             )
         lines.setdefault((topic, document), number)
     if not qrels:
-        raise InputError.at(file, None, f"no judgements in it; {_EXPECTED}")
+        raise InputError.at(source, None, f"no judgements in it; {_EXPECTED}")
     return qrels
+
+
+def _in(place: tuple[object, int | None]) -> str:
+    path, line = place
+    return f"in {path}" if line is None else f"in line {line}"
+
+
+def _lines(file: TextSource) -> Iterator[_Judgement]:
+    """The judgements on lines of columns, separated by tabs if the first line has such columns.
+
+    TREC's form, with four columns or without tabs, escapes white space in ids. BEIR's, of three
+    columns with tabs, needs not.
+    """
+    width, tabs = 0, False
+    for number, line in file.lines():
+        if not width:
+            if _is_comment(line, 0, False):
+                continue
+            tabs = len(line.split("\t")) in (3, 4)
+            width = len(_columns_of(line, tabs))
+            if width not in (3, 4):
+                raise InputError.at(file, number, f"{_columns(width)}; {_EXPECTED}")
+            columns = _columns_of(line, tabs)
+            if columns[-1].strip().casefold() in _GRADES:
+                continue
+        columns = _columns_of(line, tabs)
+        if _is_comment(line, width, tabs):
+            continue
+        if len(columns) != width:
+            raise InputError.at(file, number, f"{_columns(len(columns))} after lines of {width}")
+        topic, document, grade = columns[0], columns[-2], columns[-1].strip()
+        if width == 4 or not tabs:
+            topic, document = from_trec(topic), from_trec(document)
+        yield number, topic, document, grade
+
+
+def _is_comment(line: str, width: int, tabs: bool) -> bool:
+    """Whether a line is a comment: it begins with ``#`` and is no judgement.
+
+    So is one whose first word is ``#`` alone. A topic may begin with ``#``, as in ``#7 0 d1 1``.
+    width: the number of columns of this file; 0: not known.
+    """
+    if not line.startswith("#"):
+        return False
+    columns = _columns_of(line, tabs or (not width and "\t" in line))
+    fits = len(columns) == width if width else len(columns) in (3, 4)
+    return columns[0] == "#" or not fits or not _INTEGER.fullmatch(columns[-1].strip())
+
+
+def _columns_of(line: str, tabs: bool) -> list[str]:
+    return line.split("\t") if tabs else line.split()
+
+
+def _is_nested(file: TextSource) -> bool:
+    """Whether the first member of a JSON object is an object of grades by document."""
+    try:
+        _, value = next(members(file))
+    except (InputError, StopIteration):
+        return False
+    return isinstance(value, Mapping)
+
+
+def _named(file: TextSource) -> Iterator[_Judgement]:
+    """The judgements of a JSON object: {topic: {document: grade}}."""
+    for place, (topic, judged) in enumerate(members(file), 1):
+        if topic is None or not isinstance(judged, Mapping):
+            raise InputError.at(
+                f"{file}: member {place}",
+                None,
+                f"{kind_of(judged)}; expected {{topic: {{document: grade}}}}",
+            )
+        for document, grade in judged.items():
+            yield place, topic, document, grade
 
 
 _EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, document, grade)"
@@ -58,9 +183,15 @@ def _columns(count: int) -> str:
     return f"{count} column{'s' if count != 1 else ''}"
 
 
-def _grade(text: str, file: TextSource, number: int) -> int:
-    if not _INTEGER.fullmatch(text):
-        raise InputError.at(file, number, f"grade {text[:40]!r} is not an integer")
-    if len(text) > 8 or abs(int(text)) > MAX_GRADE:
-        raise InputError.at(file, number, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
-    return int(text)
+def _grade(value: Any, path: object, line: int | None) -> int:
+    """A grade as an integer; a number without a fraction is one."""
+    text = value if isinstance(value, str) else repr(id_text(value)).strip("'")
+    if isinstance(value, bool) or not _INTEGER.fullmatch(text):
+        fault = "is not an integer"
+        if isinstance(value, str | float) and _FRACTION.fullmatch(text):
+            fault = "is a fraction; grades are integers, so round it"
+        raise InputError.at(path, line, f"grade {text[:40]!r} {fault}")
+    whole = text.partition(".")[0]
+    if len(whole) > 8 or abs(int(whole)) > MAX_GRADE:
+        raise InputError.at(path, line, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
+    return int(whole)

@@ -1,56 +1,54 @@
-"""Topics: ids and texts, from BEIR, JSON lines, TSV or ir_datasets."""
+"""Topics: ids and texts, in the same formats as corpora."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
-from dupmae_toolkit.collection.lines import (
-    FORMATS,
-    ID_KEYS,
-    JSON_SUFFIXES,
-    TSV_SUFFIXES,
-    JsonLine,
-    tsv_pairs,
+from dupmae_toolkit.collection.fields import (
+    ANY_COLUMNS,
+    QUERY_NAMES,
+    Columns,
+    Reading,
+    RecordReader,
 )
-from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 
-QUERY_ID_KEYS = (*ID_KEYS, "qid", "query_id")
-QUERY_TEXT_KEYS = ("text", "query", "contents", "title")
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topics in their original order, and what was taken for what in reading them."""
+
+    queries: list[Query]
+    reading: Reading
 
 
-def read_query_file(file: TextSource) -> list[Query]:
-    """The topics in one file of JSON lines or of id TAB text, in the order of its lines.
+def topics_of(rows: Rows, columns: Columns = ANY_COLUMNS) -> Topics:
+    """The topics that are records of any format, in their order.
 
-    Raises InputError with file and line for a line that is not a topic, for an empty text, and for
-    a duplicate id (with both lines).
+    Raises InputError with the place of a record that is no topic, of an empty text, and of a
+    duplicate id (with both places).
     """
-    if file.suffix in TSV_SUFFIXES:
-        records = tsv_pairs(file)
-    elif file.suffix in JSON_SUFFIXES:
-        records = _json_pairs(file)
-    else:
-        raise InputError.at(file, None, f"unknown topics format; use {FORMATS}")
+    reader = RecordReader(columns, QUERY_NAMES)
     queries: list[Query] = []
     seen: dict[str, int] = {}
-    for number, identifier, text in records:
-        if identifier in seen:
-            raise InputError.at(
-                file,
-                number,
-                f"topic {identifier} is already in line {seen[identifier]}; remove one",
-            )
-        if not text.strip():
-            raise InputError.at(file, number, f"topic {identifier} has no text")
-        seen[identifier] = number
-        queries.append(Query(identifier, text))
+    number = 0
+
+    def fault(message: str) -> InputError:
+        return InputError.at(*rows.where(number), message)
+
+    for place, (number, row) in enumerate(rows):
+        if isinstance(row, InputError):
+            raise row
+        found = reader.given(row, place, fault)
+        if found.id in seen:
+            path, line = rows.where(seen[found.id])
+            where = f"line {line}" if line is not None else path
+            raise fault(f"topic {found.id} is already in {where}; remove one")
+        seen[found.id] = number
+        queries.append(Query(found.id, found.text))
     if not queries:
-        raise InputError.at(file, None, "no topics in it")
-    return queries
-
-
-def _json_pairs(file: TextSource) -> Iterator[tuple[int, str, str]]:
-    for number, text in file.lines():
-        line = JsonLine(text, file, number)
-        yield number, line.get_id(QUERY_ID_KEYS), line.get_text(QUERY_TEXT_KEYS, required=True)
+        raise InputError.at(rows.source, None, "no topics in it")
+    reader.reading.remarks = list(rows.remarks)
+    return Topics(queries, reader.reading)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dupmae_toolkit.collection.lines import MAX_ID_LENGTH
+from dupmae_toolkit.collection.identifiers import MAX_ID_BYTES, from_trec
 from dupmae_toolkit.collection.sources import TextSource
 
 #: Bytes to parse at a time.
@@ -93,6 +93,9 @@ def _parse(block: bytes) -> tuple[list[tuple[str, int, int]], list[str], np.ndar
     bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), lines]
     stretches = [(names[codes[start]], start, stop) for start, stop in pairwise(bounds)]
     documents = table.column("document").to_pylist()
+    if b"%%" in block:
+        names, documents = list(map(from_trec, names)), list(map(from_trec, documents))
+        stretches = [(names[codes[start]], start, stop) for start, stop in pairwise(bounds)]
     return stretches, documents, scores, table.column("tag")[lines - 1].as_py()
 
 
@@ -111,9 +114,10 @@ def chunks(sizes: Sequence[int]) -> Iterator[slice]:
 def block_of(
     topics: Sequence[str], ids: Sequence[list[str]], scores: Sequence[np.ndarray], tag: str
 ) -> Any | None:
-    """The lines of several topics as bytes; None if an id is invalid or not printable ASCII.
+    """The lines of several topics as bytes; None unless all ids are printable ASCII as they are.
 
-    topics, tag: already checked. ids, scores: one list and one float32 array per topic, as written.
+    topics, tag: already checked, and escaped as ids in TREC files are. ids, scores: one list and
+    one float32 array per topic, as written.
     """
     documents = list(chain.from_iterable(ids))
     if not documents:
@@ -126,6 +130,7 @@ def block_of(
         and "  " not in together
         and together[:1] not in ("", " ")
         and together[-1] != " "
+        and "%%" not in together
     )
     if not fit:
         return None
@@ -138,7 +143,7 @@ def block_of(
     row = np.frombuffer(f"{together} ".encode("ascii"), np.uint8)
     bounds = np.zeros(len(documents) + 1, np.int64)
     bounds[1:] = np.flatnonzero(row == ord(" ")) + 1
-    if np.diff(bounds).max() - 1 > MAX_ID_LENGTH:
+    if np.diff(bounds).max() - 1 > MAX_ID_BYTES:
         return None
     names = pa.LargeStringArray.from_buffers(
         len(documents), pa.py_buffer(bounds), pa.py_buffer(row)

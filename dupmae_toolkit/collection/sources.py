@@ -27,7 +27,12 @@ BOMB_RATIO = 200
 BOMB_FLOOR_BYTES = 256 * 2**20
 
 _COMPRESSED_SUFFIXES = (".gz", ".xz")
-_MAGIC = {b"\x1f\x8b": "gzip (.gz)", b"\xfd7zXZ\x00": "xz (.xz)", b"PK\x03\x04": "zip (.zip)"}
+_MAGIC = {
+    b"\x1f\x8b": "gzip (.gz)",
+    b"\xfd7zXZ\x00": "xz (.xz)",
+    b"PK\x03\x04": "zip (.zip)",
+    b"PAR1\x15": "Parquet (.parquet)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,8 @@ class TextSource:
             name = name.with_suffix("")
         return name.stem
 
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """Line numbers from 1, and lines without their end; blank lines are skipped.
+    def lines(self, *, blank: bool = False) -> Iterator[tuple[int, str]]:
+        """Line numbers from 1, and lines without their end; blank lines are skipped by default.
 
         Only a line feed ends a line: Unicode's other line breaks belong to the text. A byte order
         mark at the start is dropped. Raises InputError, with the line, for bytes that are not UTF-8
@@ -108,11 +113,39 @@ class TextSource:
                     ) from error
                 if "\0" in line:
                     raise InputError.at(self, number, "a NUL byte: this is not a text file")
-                if line and not line.isspace():
+                if blank or (line and not line.isspace()):
                     yield number, line
 
-    def blocks(self, size: int) -> Iterator[bytes]:
+    def beginning(self, size: int = 4096) -> bytes:
+        """The first decompressed bytes, without a byte order mark; fewer if there are no more.
+
+        Empty if the file cannot be read: reading it will raise the error.
+        """
+        try:
+            with self._explained(), self._open() as (stream, _):
+                return stream.read(size).removeprefix(b"\xef\xbb\xbf")
+        except (InputError, EOFError, lzma.LZMAError, zlib.error):
+            return b""
+
+    def whole(self) -> str:
+        """The text of the whole file, with line feeds as line ends.
+
+        Raises InputError as ``lines`` does, and for more than ``MAX_LINE_BYTES``.
+        """
+        lines, size = [], 0
+        for _, line in self.lines(blank=True):
+            lines.append(line)
+            size += len(line) + 1
+            if size > MAX_LINE_BYTES:
+                raise InputError.at(
+                    self, None, f"a text of more than {MAX_LINE_BYTES >> 20} MiB; split it"
+                )
+        return "\n".join(lines)
+
+    def blocks(self, size: int, *, lines: bool = True) -> Iterator[bytes]:
         """The decompressed bytes in blocks of complete lines, ``size`` bytes or slightly more each.
+
+        lines: if False, blocks may end within a line.
 
         The last line may lack its line feed. This only checks that the file can be read and does
         not unpack to more than the limit; ``lines`` checks the text.
@@ -122,7 +155,8 @@ class TextSource:
             while room > 0:
                 try:
                     block = stream.read(size)
-                    block += stream.readline(MAX_LINE_BYTES + 1) if block[-1:] != b"\n" else b""
+                    if lines and block[-1:] != b"\n":
+                        block += stream.readline(MAX_LINE_BYTES + 1)
                 except (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
                     raise InputError.at(
                         self, None, f"the file is damaged or cut off ({_brief(error)})"
@@ -150,6 +184,18 @@ class TextSource:
     def _open(self) -> Iterator[tuple[BinaryIO, int]]:
         """The decompressed stream, and the compressed size."""
         with contextlib.ExitStack() as stack:
+            stream, size = stack.enter_context(self._open_raw())
+            name = self.file_name.lower()
+            if name.endswith(".gz"):
+                stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream)))
+            elif name.endswith(".xz"):
+                stream = cast(BinaryIO, stack.enter_context(lzma.LZMAFile(stream)))
+            yield stream, size
+
+    @contextlib.contextmanager
+    def _open_raw(self) -> Iterator[tuple[BinaryIO, int]]:
+        """The stream as it is stored, and its size."""
+        with contextlib.ExitStack() as stack:
             stream: BinaryIO
             if self.member is None:
                 if self.path.exists() and not self.path.is_file():
@@ -162,11 +208,6 @@ class TextSource:
                 info = archive.getinfo(self.member)
                 stream = cast(BinaryIO, stack.enter_context(archive.open(info)))
                 size = min(info.compress_size, self.path.stat().st_size)
-            name = self.file_name.lower()
-            if name.endswith(".gz"):
-                stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream)))
-            elif name.endswith(".xz"):
-                stream = cast(BinaryIO, stack.enter_context(lzma.LZMAFile(stream)))
             yield stream, size
 
     @contextlib.contextmanager

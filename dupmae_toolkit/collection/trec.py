@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from dupmae_toolkit.collection import run_blocks
-from dupmae_toolkit.collection.lines import check_id
+from dupmae_toolkit.collection.identifiers import check_id, from_trec, to_trec
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_file, open_packed, sha256_file, write_json
@@ -38,15 +38,17 @@ def write_run(run: Run, path: str | Path) -> None:
     Each score is written as the shortest decimal that reads back as the same float32. trec_eval
     reads scores as float32, ignores ranks, and breaks ties by *descending* document id. So a score
     that is not below the one before it, as a float32, is written as the next smaller float32, and
-    trec_eval sees our order. Topics without hits have no lines; the metadata lists them. If
-    ``PATH`` ends in ``.gz``, the run is compressed. Raises InputError if ``PATH`` cannot be
-    written, and DupMAEError if a ranking cannot: rising or infinite scores, an id with white space,
-    a document twice in a topic.
+    trec_eval sees our order. White space in an id is escaped, see ``identifiers``. Topics without
+    hits have no lines; the metadata lists them. If ``PATH`` ends in ``.gz``, the run is compressed.
+    Raises InputError if ``PATH`` cannot be written, and DupMAEError if a ranking cannot: rising or
+    infinite scores, an id that is none, a document twice in a topic.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError.at(path, None, "is a folder; name a file for the run")
     tag = check_id(run.tag, path, None, "tag")
+    if any(character.isspace() for character in tag):
+        raise InputError.at(path, None, f"white space in the tag {tag[:80]!r}; leave it out")
     with atomic_file(path) as temporary:
         with open_packed(temporary, path) as file:
             _write_topics(file, run, tag)
@@ -81,8 +83,9 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
     """Read a TREC run, plain, ``.gz`` or ``.xz``; topics in the order of their first lines.
 
-    Topics, documents and the tag are never parsed. Ranks are ignored, as in trec_eval: documents
-    are ordered by descending score. ``ties`` says how equal scores are ordered: ``"id"``, by id
+    Topics, documents and the tag are never parsed, but white space in ids is restored, see
+    ``identifiers.from_trec``. Ranks are ignored, as in trec_eval: documents are ordered by
+    descending score. ``ties`` says how equal scores are ordered: ``"id"``, by id
     ascending, as everywhere in this toolkit; or ``"trec_eval"``, which compares scores as float32
     and orders equal ones by id descending. Metadata comes from ``PATH.json``.
 
@@ -114,6 +117,7 @@ def _read_lines(file: TextSource) -> tuple[dict[str, run_blocks.Listed], str]:
                 file, number, f"{count}; a run has six (topic, Q0, document, rank, score, tag)"
             )
         topic, _, document, _, score, tag = columns
+        topic, document = from_trec(topic), from_trec(document)
         scores = found.setdefault(topic, {})
         if document in scores:
             raise InputError.at(file, number, f"topic {topic} ranks {document} a second time")
@@ -168,7 +172,7 @@ def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
     def checked(chunk: slice) -> tuple[list[str], list[list[str]], list[np.ndarray]]:
         names, found = topics[chunk], rankings[chunk]
         scores = [_written_scores(*each) for each in zip(names, found, strict=True)]
-        return names, [ranking.ids for ranking in found], scores
+        return list(map(to_trec, names)), [ranking.ids for ranking in found], scores
 
     chunks = list(run_blocks.chunks([len(ranking) for ranking in rankings]))
     pool = _one_thread() if len(chunks) > 1 else None
@@ -214,12 +218,12 @@ def _written_scores(topic: str, ranking: Ranking) -> np.ndarray:
 
 
 def _topic_lines(topic: str, ids: list[str], scores: np.ndarray, tag: str) -> str:
-    """The lines of one topic; checks each id."""
+    """The lines of one topic, whose name is escaped; checks each id."""
     import pyarrow as pa
 
     texts = pa.array(scores).cast(pa.string()).to_pylist()
     return "".join(
-        f"{topic} Q0 {check_id(document, 'run', None)} {rank} {score} {tag}\n"
+        f"{topic} Q0 {to_trec(check_id(document, 'run', None))} {rank} {score} {tag}\n"
         for rank, (document, score) in enumerate(zip(ids, texts, strict=True), 1)
     )
 

@@ -101,7 +101,7 @@ class EncodedCorpus:
 
         One part is in memory at a time. Raises InputError; the message names the file and the row.
         """
-        from dupmae_toolkit.encoding.duplicates import IdRegister
+        from dupmae_toolkit.collection.duplicates import IdRegister
         from dupmae_toolkit.encoding.parquet import read_parts
 
         register = IdRegister()

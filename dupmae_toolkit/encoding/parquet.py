@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
-from dupmae_toolkit.collection.lines import check_id
+from dupmae_toolkit.collection.identifiers import check_id
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Representations
 

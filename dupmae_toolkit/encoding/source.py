@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dupmae_toolkit.collection.lines import check_id, check_text, id_text, two_ids
-from dupmae_toolkit.encoding.duplicates import IdRegister
+from dupmae_toolkit.collection.corpora import RowCorpus
+from dupmae_toolkit.collection.duplicates import IdRegister
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
+from dupmae_toolkit.collection.given import GIVEN, given_rows
+from dupmae_toolkit.collection.identifiers import check_id
+from dupmae_toolkit.collection.lines import check_text
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import cannot_write
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Document, Query
+from dupmae_toolkit.records import Document, is_blank
 
 
 class Source(Protocol):
@@ -42,68 +44,22 @@ class Window:
         return len(self.ids)
 
 
-class Memory:
-    """Documents or queries in memory, numbered from 1. Iterators are spooled to a file."""
+class Memory(RowCorpus):
+    """Documents or queries in memory, see ``given_rows``. Iterators are copied to a file."""
 
-    def __init__(self, items: Iterable[Any], source: str = "the documents given") -> None:
-        self.source = source
-        self._items = items
-        self._spool: Any = None
-        if iter(items) is items:
-            # Closed, and so removed, when this object is collected.
-            self._spool = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
-            for number, item in enumerate(items, 1):
-                record = self._record(number, item)
-                fields = [record.id, getattr(record, "title", None), record.text]
-                self._write(json.dumps(fields) + "\n")
-            self._write("")
-
-    def _write(self, line: str) -> None:
-        """Write a line to the spool; an empty one flushes it."""
-        try:
-            self._spool.write(line)
-            if not line:
-                self._spool.flush()
-        except OSError as error:
-            raise cannot_write(tempfile.gettempdir(), error) from error
-
-    def numbered(self) -> Iterator[tuple[int, Any]]:
-        if self._spool is None:
-            for number, item in enumerate(self._items, 1):
-                yield number, self._record(number, item)
-            return
-        self._spool.seek(0)
-        for number, line in enumerate(self._spool, 1):
-            name, title, text = json.loads(line)
-            yield number, Query(name, text) if title is None else Document(name, title, text)
-
-    def count(self) -> int | None:
-        return len(self._items) if isinstance(self._items, Sized) else None
-
-    def _record(self, number: int, item: Any) -> Document | Query:
-        if isinstance(item, Document | Query):
-            return item
-        if not isinstance(item, Mapping):
-            kind = type(item).__name__
-            raise self._refuse(number, f"a {kind} is neither a Document nor a dict")
-        if wrong := two_ids(item):
-            raise self._refuse(number, wrong)
-        name = id_text(item.get("_id") if item.get("id") is None else item["id"])
-        title, text = item.get("title"), item.get("text", item.get("contents"))
-        if not isinstance(name, str):
-            raise self._refuse(number, f"its id is {name!r}; it must be a string")
-        for value in (title, text):
-            if value is not None and not isinstance(value, str):
-                raise self._refuse(number, f"{value!r} is not a string; title and text must be")
-        return Document(name, title or "", text or "")
-
-    def _refuse(self, number: int, message: str) -> InputError:
-        return InputError.at(self.source, number, message)
+    def __init__(self, items: Any, source: str = GIVEN, columns: Columns = ANY_COLUMNS) -> None:
+        super().__init__(given_rows(items, source, columns=columns), "documents", columns)
 
 
 def as_source(corpus: Any) -> Source:
-    """A corpus unchanged; any other iterable wrapped in ``Memory``."""
-    return corpus if hasattr(corpus, "numbered") else Memory(corpus)
+    """A corpus unchanged; anything else as ``open_corpus`` opens it."""
+    return corpus if hasattr(corpus, "numbered") else open_corpus(corpus)
+
+
+def place_of(source: Source, number: int) -> tuple[object, int | None]:
+    """The file and line of a text, for error messages. number: as ``numbered`` gave it."""
+    where = getattr(source, "where", None)
+    return (source.source, number) if where is None else where(number)
 
 
 def windows(source: Source, size: int) -> Iterator[Window]:
@@ -112,11 +68,10 @@ def windows(source: Source, size: int) -> Iterator[Window]:
     for place, item in source.numbered():
         title = getattr(item, "title", "")
         contents = item.contents if isinstance(item, Document) else item.text
-        check_id(item.id, source.source, place)
-        if not contents.strip():
-            raise InputError.at(source.source, place, f"{item.id!r} has no text; remove it")
+        if wrong := _fault(item, title):
+            raise InputError.at(*place_of(source, place), wrong)
         for value in (item.id, title, item.text):
-            data = check_text(value, source.source, place, f"the text of {item.id}").encode()
+            data = value.encode()
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
         window.ids.append(item.id)
@@ -131,6 +86,18 @@ def windows(source: Source, size: int) -> Iterator[Window]:
     if len(window):
         window.digest = digest.hexdigest()
         yield window
+
+
+def _fault(item: Any, title: str) -> str:
+    """What forbids to encode a text, in its id or in itself; "" if nothing does."""
+    try:
+        check_id(item.id, "", None)
+        for value in (title, item.text):
+            check_text(value, "", None, f"the text of {item.id}")
+    except InputError as error:
+        return str(error).removeprefix(": ")
+    blank = is_blank(item.text) and is_blank(title)
+    return f"{item.id!r} has no text; remove it" if blank else ""
 
 
 def read_beginning(source: Source, count: int = 100) -> None:
@@ -186,8 +153,12 @@ def _refuse_duplicate(source: Source, place: int, name: str) -> None:
         if earlier >= place:
             return  # not a duplicate: two ids share a hash
         if item.id == name:
+            path, line = place_of(source, earlier)
+            where = f"in {path}" if line is None else f"on line {line}"
+            if line is not None and path != place_of(source, place)[0]:
+                where += f" of {path}"
             raise InputError.at(
-                source.source,
-                place,
-                f"the id {name!r} is already on line {earlier}; ids must be unique",
+                *place_of(source, place),
+                f"the id {name!r} is already {where}; ids must be unique "
+                "(--duplicates first, duplicates='first', keeps one)",
             )

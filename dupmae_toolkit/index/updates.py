@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.collection.lines import id_text
+from dupmae_toolkit.collection.identifiers import id_text
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
+from dupmae_toolkit.collection.formats import JSON_SUFFIXES
+from dupmae_toolkit.collection.lines import JsonLine
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.trec import sidecar_path
 from dupmae_toolkit.errors import InputError

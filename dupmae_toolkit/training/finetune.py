@@ -41,6 +41,9 @@ from dupmae_toolkit.training.sources import DataSource
 from dupmae_toolkit.training.teachers import Teachers
 from dupmae_toolkit.training.weighing import LargestWeight
 
+#: Keys of a source that name fields; earlier trainings had none of them.
+_FIELDS = ("id", "title", "text")
+
 
 class Sample:
     """Texts of the training data that are needed before the first step.
@@ -55,7 +58,10 @@ class Sample:
         self._recipe = recipe
         self._make = make
         self._drawn: list[str] = []
-        data = [asdict(source) for source in recipe.data]
+        data = [
+            {key: value for key, value in asdict(source).items() if value or key not in _FIELDS}
+            for source in recipe.data
+        ]
         #: Everything that determines the drawn texts, as JSON.
         self.about = json.dumps([data, recipe.seed, recipe.document_length, PRIOR_TEXTS])
 

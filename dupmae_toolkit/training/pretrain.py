@@ -46,7 +46,7 @@ class Examples:
 
     def once(self, source: DataSource, *, held_out: bool = False) -> Iterator[Any]:
         """One pass over a source's training or held-out examples, in the source's order."""
-        found = training_texts(source.path, self.share, held_out=held_out)
+        found = training_texts(source, self.share, held_out=held_out)
         return found if self.packer is None else self.packer(found)
 
     def __call__(self, source: DataSource, rng: random.Random) -> Iterator[Any]:
@@ -55,7 +55,7 @@ class Examples:
 
     def texts(self, source: DataSource, rng: random.Random) -> Iterator[str]:
         """An endless, shuffled stream of training texts, none of them packed."""
-        opened = partial(training_texts, source.path, self.share)
+        opened = partial(training_texts, source, self.share)
         return shuffled(opened, rng, source.path)
 
     def held_out(self, source: DataSource, rng: random.Random) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dupmae_toolkit.collection.fields import Columns
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.recipe_checks import at_least, one_of
 
@@ -30,6 +31,8 @@ class DataSource:
     weight: how often batches come from it, relative to the other sources.
     queries, corpus: where the ids of ``qrels`` and ``id-triples`` are looked up.
     words: of pairs made out of single texts, only the first so many words of each text; 0: all.
+    id, title, text: the names of the fields in the corpus; "": the usual ones, see
+        ``collection.fields``.
     """
 
     path: str
@@ -39,6 +42,9 @@ class DataSource:
     queries: str = ""
     corpus: str = ""
     words: int = 0
+    id: str = ""
+    title: str = ""
+    text: str = ""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "weight", "words")
@@ -47,6 +53,10 @@ class DataSource:
                 f"{self.path}: words cuts the texts of kind {', '.join(TEXT_KINDS)}, not of kind "
                 f"{self.kind!r}"
             )
+
+    def columns(self) -> Columns:
+        """The fields to read."""
+        return Columns(self.id or None, self.title or None, self.text or None)
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dupmae_toolkit.collection.opening import read_texts
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.parquet import read_ids, read_metadata
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.records import Document
-from dupmae_toolkit.training.data.tables import open_table
 from tests.fuzz.readers import Reader
 from tests.support import HashingEncoder
 
@@ -82,7 +82,7 @@ def make_table(folder: Path) -> None:
 
 
 def table(folder: Path) -> list[Any]:
-    return [(d.id, d.title, d.text) for d in open_table(str(folder / "t.parquet"))]
+    return [(d.id, d.title, d.text) for d in read_texts(str(folder / "t.parquet"))]
 
 
 READERS = [

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from dupmae_toolkit.collection.beir import open_beir
+from dupmae_toolkit.collection.corpora import line_parser
+from dupmae_toolkit.collection.identifiers import check_id
 from dupmae_toolkit.collection.ids import read_ids
-from dupmae_toolkit.collection.lines import check_id, check_text
+from dupmae_toolkit.collection.lines import check_text
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
@@ -174,13 +176,16 @@ def triples(folder: Path):
 
 
 def looked_up(folder: Path):
-    texts = open_corpus(folder / "corpus.jsonl")
+    lines = line_parser(open_corpus(folder / "corpus.jsonl"))
+    if lines is None:  # its first line is broken
+        return list(open_corpus(folder / "corpus.jsonl"))
+    file, parse = lines
 
-    def parse(text: str, number: int) -> tuple[str, str]:
-        document = texts.parse(text, number)  # type: ignore[attr-defined]
+    def pair(text: str, number: int) -> tuple[str, str]:
+        document = parse(text, number)
         return document.id, document.contents
 
-    store = TextStore(TextSource(folder / "corpus.jsonl"), parse)
+    store = TextStore(file, pair)
     return [store.get(f"d{n}") for n in range(12)]
 
 

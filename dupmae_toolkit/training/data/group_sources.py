@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from dupmae_toolkit.collection.beir import keep_judged, open_beir
-from dupmae_toolkit.collection.corpora import FileCorpus
-from dupmae_toolkit.collection.lines import JSON_SUFFIXES, TSV_SUFFIXES
+from dupmae_toolkit.collection.corpora import line_parser
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
+from dupmae_toolkit.collection.formats import JSON_SUFFIXES, TSV_SUFFIXES
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.collection.sources import TextSource
@@ -81,7 +82,7 @@ class GroupSource:
     def _id_triples(self) -> None:
         file = self._file(TSV_SUFFIXES)
         queries = {query.id: query.text for query in read_queries(self._named("queries"))}
-        documents = document_texts(self._named("corpus"))
+        documents = document_texts(self._named("corpus"), self.source.columns())
 
         def read(line: Line) -> Group:
             ids = split_columns(file.text(line), file.source, line.number, 3)
@@ -105,7 +106,7 @@ class GroupSource:
         qrels = read_qrels(self.source.path)
         queries = read_queries(self._named("queries"))
         judged = keep_judged(queries, qrels, self.source.path, self.source.path)
-        self._judged(judged, qrels, document_texts(self._named("corpus")))
+        self._judged(judged, qrels, document_texts(self._named("corpus"), self.source.columns()))
 
     def _beir(self) -> None:
         dataset = open_beir(self.source.path)
@@ -163,28 +164,32 @@ class Opened:
         self._open: dict[tuple, GroupSource] = {}
 
     def __call__(self, source: DataSource) -> GroupSource:
-        key = (source.path, source.kind, source.split, source.queries, source.corpus)
+        key = (
+            (source.path, source.kind, source.split, source.queries, source.corpus),
+            source.columns(),
+        )
         if key not in self._open:
             self._open[key] = GroupSource(source)
         return self._open[key]
 
 
-def document_texts(path: str) -> TextOfId:
+def document_texts(path: str, columns: Columns = ANY_COLUMNS) -> TextOfId:
     """A lookup from document ids to title and text, for any corpus.
 
-    For a plain file, memory holds only the offsets of its lines. Any other corpus is copied to a
-    temporary file, and memory holds the offsets in that. Raises InputError for a corpus without
-    documents, and for a duplicate id.
+    For a plain file of lines, memory holds only their offsets. Any other corpus is copied
+    to a temporary file, and memory holds the offsets in that. Raises InputError for a corpus
+    without documents, and for a duplicate id.
     """
-    corpus = open_corpus(path)
-    if isinstance(corpus, FileCorpus) and corpus.file.is_plain():
-        parse = corpus.parse
+    corpus = open_corpus(path, columns=columns)
+    found = line_parser(corpus)
+    if found is not None:
+        file, parse = found
 
         def pair(text: str, number: int) -> tuple[str, str]:
             document = parse(text, number)
             return document.id, document.contents
 
-        return TextStore(corpus.file, pair).get
+        return TextStore(file, pair).get
     store = DocumentStore(corpus)
     if not len(store):
         raise InputError.at(path, None, "no documents in it")

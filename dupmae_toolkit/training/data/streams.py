@@ -12,20 +12,15 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from dupmae_toolkit.collection.corpora import TEXT_KEYS
-from dupmae_toolkit.collection.lines import JSON_SUFFIXES, JsonLine
-from dupmae_toolkit.collection.opening import open_corpus
-from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.opening import read_texts
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
 from dupmae_toolkit.training.data.group_sources import Opened
 from dupmae_toolkit.training.data.groups import Draw, Pair
-from dupmae_toolkit.training.data.tables import is_table, open_table
 from dupmae_toolkit.training.sources import GROUP_KINDS, PAIR_KINDS, DataSource
 
 BUFFER = 8192  # documents held for shuffling
@@ -102,7 +97,7 @@ def check_sources(
     """
     opened = opened or Opened()
     for source in sources:
-        found = pairs_once(source, opened) if need_pairs else training_texts(source.path)
+        found = pairs_once(source, opened) if need_pairs else training_texts(source)
         first = next(iter(found), None)
         if isinstance(first, Draw):
             first.read()
@@ -138,32 +133,19 @@ def shuffled(
         yield from buffer
 
 
-def open_texts(path: str) -> Iterator[Document]:
-    """The documents of a corpus, or of a file of training texts, which need no ids.
-
-    JSON lines with ``text`` and optional ``title``, or ``.txt`` with a text on each line; plain,
-    ``.gz`` or ``.xz``. Also the tables that ``open_table`` reads: Parquet files, data sets.
-    """
-    if is_table(path):
-        yield from open_table(path)
-        return
-    file = TextSource(Path(path))
-    if not file.path.is_file() or file.suffix not in (*JSON_SUFFIXES, ".txt"):
-        yield from open_corpus(path)
-        return
-    bare = file.suffix == ".txt"
-    for number, line in file.lines():
-        if bare:
-            yield Document(str(number), "", line)
-            continue
-        parsed = JsonLine(line, file, number)
-        title = parsed.get_text(("title",), required=False)
-        yield Document(str(number), title, parsed.get_text(TEXT_KEYS, required=True))
+def open_texts(source: str | DataSource) -> Iterator[Document]:
+    """The titles and texts of a source, once, in its order; see ``read_texts``."""
+    if isinstance(source, str):
+        return read_texts(source)
+    return read_texts(source.path, source.columns())
 
 
-def training_texts(path: str, share: float = 0.0, *, held_out: bool = False) -> Iterator[str]:
+def training_texts(
+    path: str | DataSource, share: float = 0.0, *, held_out: bool = False
+) -> Iterator[str]:
     """Title and text of each document, once; empty ones are skipped.
 
+    path: anything that is a corpus, see ``read_texts``, or a source, whose columns are obeyed.
     share: of the texts that are held out of training. The choice depends only on the content, so
     equal texts are on the same side. held_out: yield the held-out texts instead of the others.
     """
@@ -185,7 +167,7 @@ def pairs_once(source: DataSource, opened: Opened) -> Iterator[Pair | Draw]:
         yield from opened(source).draws(rng)
         return
     make = _pair_maker(source)
-    for document in open_texts(source.path):
+    for document in open_texts(source):
         pair = make(document, rng)
         if pair is not None:
             yield pair
@@ -202,7 +184,7 @@ def pairs(
         return
     make = _pair_maker(source)
     misses = 0
-    for document in shuffled(lambda: open_texts(source.path), rng, source.path):
+    for document in shuffled(lambda: open_texts(source), rng, source.path):
         pair = make(document, rng)
         if pair is not None:
             misses = 0
