@@ -71,10 +71,10 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def say_left_out(corpus: Corpus) -> None:
-    """Name the lines that ``--skip-invalid`` left out of a corpus, if any."""
-    if corpus.skipped:
-        say(corpus.left_out())
+def say_notes(corpus: Corpus) -> None:
+    """Say what was left out of a corpus and how it was read; nothing if all was as usual."""
+    for note in corpus.notes():
+        say(note)
 
 
 @contextlib.contextmanager

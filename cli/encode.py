@@ -12,12 +12,19 @@ from dupmae_cli import console
 from dupmae_cli.options import (
     CorpusArgument,
     DeviceOption,
+    Duplicates,
+    DuplicatesOption,
+    HeaderOption,
+    IdFieldOption,
     JsonOption,
     MaxLengthOption,
     ModelOption,
     Precision,
     PrecisionOption,
     SkipInvalidOption,
+    TextFieldOption,
+    TitleFieldOption,
+    reading_of,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +51,11 @@ def encode(
     queries: Annotated[
         bool, typer.Option("--queries", help="CORPUS holds queries: encode them as queries.")
     ] = False,
+    id_field: IdFieldOption = None,
+    title: TitleFieldOption = None,
+    text: TextFieldOption = None,
+    header: HeaderOption = None,
+    duplicates: DuplicatesOption = Duplicates.ERROR,
     skip_invalid: SkipInvalidOption = False,
     part_size: Annotated[
         int | None,
@@ -77,18 +89,23 @@ def encode(
     """
     import time
 
-    from dupmae_toolkit.collection.corpora import Corpus
-    from dupmae_toolkit.collection.opening import open_corpus, read_queries
+    from dupmae_toolkit.collection.opening import open_corpus, read_topics
     from dupmae_toolkit.encoding.source import Memory, Source, read_beginning
     from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 
     source: Source
-    if queries and skip_invalid:
-        raise typer.BadParameter("--skip-invalid is for documents, not for --queries.")
+    reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
+    if queries and (skip_invalid or duplicates != Duplicates.ERROR or title is not None):
+        raise typer.BadParameter(
+            "--skip-invalid, --duplicates and --title are for documents, not for --queries."
+        )
     if queries:
-        source = Memory(read_queries(corpus), corpus)
+        topics = read_topics(corpus, columns=reading["columns"])
+        notes = topics.reading.notes
+        source = Memory(topics.queries, corpus)
     else:
-        source = open_corpus(corpus, skip_invalid=skip_invalid)
+        source = documents = open_corpus(corpus, **reading)
+        notes = documents.notes
     read_beginning(source)
     # Imported late, because it takes seconds: errors in the corpus are reported first.
     from dupmae_toolkit.model.loading import load_encoder
@@ -112,8 +129,8 @@ def encode(
     )
     seconds = time.perf_counter() - began
     skipped = getattr(source, "skipped", 0)
-    if isinstance(source, Corpus):
-        console.say_left_out(source)
+    for note in notes():
+        console.say(note)
     console.say(_report(encoded, seconds, kept))
     if json:
         console.print_json(_summary(encoded, seconds) | {"skipped": skipped})

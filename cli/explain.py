@@ -96,12 +96,12 @@ def explain(
       dupmae explain --index indexes/notes "how do I parse a date" --fusion rrf
     """
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.records import Query
+    from dupmae_toolkit.records import Query, is_blank
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
     from dupmae_toolkit.search.hybrid_index import HybridIndex
     from dupmae_toolkit.search.queries import said_cut
 
-    if not query.strip():
+    if is_blank(query):
         raise InputError("the question has no text; give it some words")
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     check_fuses(mode.value, how != Fusion(rrf_k=rrf_k) or depth is not None)

@@ -10,15 +10,22 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.options import (
     DeviceOption,
+    Duplicates,
+    DuplicatesOption,
     FaissOption,
+    HeaderOption,
+    IdFieldOption,
     JsonOption,
     MaxLengthOption,
     NoBm25Option,
     Precision,
     PrecisionOption,
     SkipInvalidOption,
+    TextFieldOption,
     TextsArgument,
+    TitleFieldOption,
     model_option,
+    reading_of,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +62,11 @@ def index(
     max_length: MaxLengthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
+    id_field: IdFieldOption = None,
+    title: TitleFieldOption = None,
+    text: TextFieldOption = None,
+    header: HeaderOption = None,
+    duplicates: DuplicatesOption = Duplicates.ERROR,
     skip_invalid: SkipInvalidOption = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the existing index.")
@@ -97,15 +109,17 @@ def index(
 
     console.if_interrupted(describe_kept_work)
     options = BuildOptions(faiss, max_impact, segment_size, not no_bm25, mean_length)
+    reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
     if EncodedCorpus.is_one(source):
-        if max_length is not None or skip_invalid:
+        if max_length is not None or reading != reading_of():
             raise InputError(
-                f"{source}: is encoded already; leave out --max-length, --skip-invalid"
+                f"{source}: is encoded already; leave out --max-length, --skip-invalid, "
+                "--duplicates, --id, --title, --text, --header"
             )
         manifest = _from_encoded(source, index, model, options, overwrite)
     else:
         loading = {"max_length": max_length, "device": device, "precision": precision.value}
-        manifest = _from_corpus(source, index, model, options, overwrite, skip_invalid, loading)
+        manifest = _from_corpus(source, index, model, options, overwrite, reading, loading)
     seconds = time.perf_counter() - began
     console.say(_report(index, manifest, seconds))
     if json:
@@ -142,13 +156,13 @@ def _from_corpus(
     model: str | None,
     options: BuildOptions,
     overwrite: bool,
-    skip_invalid: bool,
+    reading: dict[str, Any],
     loading: dict[str, Any],
 ) -> Manifest:
     from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.encoding.source import read_beginning
 
-    corpus = open_corpus(source, skip_invalid=skip_invalid)
+    corpus = open_corpus(source, **reading)
     read_beginning(corpus)
     # Imported late, because it takes seconds: errors in the corpus are reported first.
     from dupmae_toolkit.index.build import index_corpus
@@ -158,7 +172,7 @@ def _from_corpus(
     manifest = index_corpus(
         index, corpus, encoder, options, overwrite=overwrite, progress=console.bar
     )
-    console.say_left_out(corpus)
+    console.say_notes(corpus)
     return manifest
 
 

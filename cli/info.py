@@ -65,6 +65,9 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("bytes", ", ".join(f"{name} {size:,}" for name, size in sizes.items())),
     ]
+    stated = values["reading"].get("ids")
+    if isinstance(stated, str) and stated:
+        lines.insert(3, ("ids", stated if stated.startswith("row") else f"the field {stated}"))
     if values["truncated"]:
         lines.insert(3, ("cut", f"{values['truncated']:,} texts at the encoder's limit"))
     lines += [("leftover", f"{name}: {_about_leftover(name)}") for name in values["leftovers"]]

@@ -10,8 +10,13 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.options import (
+    CORPORA,
     DeviceOption,
+    Duplicates,
+    DuplicatesOption,
+    HeaderOption,
     HybridWeightsOption,
+    IdFieldOption,
     JsonOption,
     MarginOption,
     MarginRatioOption,
@@ -20,7 +25,10 @@ from dupmae_cli.options import (
     PrecisionOption,
     QueryLengthOption,
     SkipInvalidOption,
+    TextFieldOption,
+    TitleFieldOption,
     model_option,
+    reading_of,
     split_option,
 )
 
@@ -42,8 +50,7 @@ def mine(
         str | None,
         typer.Argument(
             metavar="CORPUS",
-            help="A BEIR folder or zip, JSON lines, a TSV or an ir_datasets id; not needed with "
-            "--index and either --queries or --pairs.",
+            help=f"{CORPORA}. Not needed with --index and either --queries or --pairs.",
         ),
     ] = None,
     index: Annotated[
@@ -135,6 +142,11 @@ def mine(
     model: Annotated[str | None, model_option("the one that --index names, else builtin")] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
+    id_field: IdFieldOption = None,
+    title: TitleFieldOption = None,
+    text: TextFieldOption = None,
+    header: HeaderOption = None,
+    duplicates: DuplicatesOption = Duplicates.ERROR,
     skip_invalid: SkipInvalidOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -215,11 +227,11 @@ def mine(
             query_max_length=query_length,
         ),
         teacher_run=teacher_run,
-        skip_invalid=skip_invalid,
+        **reading_of(id_field, title, text, header, duplicates, skip_invalid),
         progress=console.bar,
     )
-    if mined.left_out:
-        console.say(mined.left_out)
+    for note in mined.notes:
+        console.say(note)
     if json:
         console.print_json(mined.metadata)
     else:

@@ -54,8 +54,9 @@ class Missing(StrEnum):
 # Input.
 
 CORPORA = (
-    "A BEIR folder or zip, JSON lines (plain, .gz, .xz; with _id, id, docid or doc_id; title; "
-    "text, contents or body), a TSV of id and text, or an ir_datasets id"
+    "JSON, CSV, TSV, text (a document per line) or Parquet, also .gz and .xz; a folder of such "
+    "files, or of .txt and .md files; a BEIR folder or zip; an ir_datasets id; hf:NAME; - for "
+    "standard input"
 )
 CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help=f"{CORPORA}.")]
 TextsArgument = Annotated[
@@ -65,6 +66,75 @@ TextsArgument = Annotated[
         help=f"{CORPORA}; or a folder written by `dupmae encode`.",
     ),
 ]
+IdFieldOption = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="<field>",
+        help="The field with the ids.",
+        show_default="id, docno or another usual name, else rows are numbered from 0",
+    ),
+]
+TitleFieldOption = Annotated[
+    str | None,
+    typer.Option(
+        "--title",
+        metavar="<field>",
+        help="The field with the titles.",
+        show_default="title, headline or name, if there is one",
+    ),
+]
+TextFieldOption = Annotated[
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="<field>",
+        help="The field with the texts.",
+        show_default="text, contents, body or another usual name",
+    ),
+]
+HeaderOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header",
+        help="Whether the first line of a CSV or TSV names its columns.",
+        show_default="whether it has usual names",
+    ),
+]
+
+
+class Duplicates(StrEnum):
+    ERROR = "error"
+    FIRST = "first"
+    LAST = "last"
+
+
+DuplicatesOption = Annotated[
+    Duplicates,
+    typer.Option(
+        "--duplicates", help="Of documents with one id: refuse them, or keep the first or last."
+    ),
+]
+
+
+def reading_of(
+    id_field: str | None = None,
+    title: str | None = None,
+    text: str | None = None,
+    header: bool | None = None,
+    duplicates: Duplicates = Duplicates.ERROR,
+    skip_invalid: bool = False,
+) -> dict[str, Any]:
+    """The arguments of ``open_corpus`` that the options give."""
+    from dupmae_toolkit.collection.fields import Columns
+
+    return {
+        "columns": Columns(id_field, title, text, header),
+        "duplicates": duplicates.value,
+        "skip_invalid": skip_invalid,
+    }
+
+
 SkipInvalidOption = Annotated[
     bool,
     typer.Option(

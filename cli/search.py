@@ -13,7 +13,9 @@ from dupmae_cli.options import (
     DeviceOption,
     ExactOption,
     FusionOption,
+    HeaderOption,
     HybridWeightsOption,
+    IdFieldOption,
     IdfPowerOption,
     IndexModelOption,
     JsonOption,
@@ -27,12 +29,15 @@ from dupmae_cli.options import (
     QueryLengthOption,
     RrfOption,
     TagOption,
+    TextFieldOption,
     k_option,
+    reading_of,
     split_option,
 )
 from dupmae_cli.runs import check_run, report_run
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.collection.fields import Columns
     from dupmae_toolkit.records import Hit
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.searcher import Answers, Searcher
@@ -48,17 +53,21 @@ def search(
         ),
     ],
     query: Annotated[
-        str | None, typer.Argument(metavar="QUESTION", help="One question, in quotes.")
+        str | None,
+        typer.Argument(metavar="QUESTION", help="One question, in quotes; - for standard input."),
     ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
-            help="Many queries: a BEIR folder or zip, JSON lines, a TSV, an ir_datasets id, or a "
-            "folder that `dupmae encode --queries` wrote. With --split, only the queries that are "
-            "judged in that split."
+            help="Many queries: JSON, CSV, TSV, text (a query per line), a BEIR folder or zip, an "
+            "ir_datasets id, - for standard input, or what `dupmae encode --queries` wrote. "
+            "With --split, only the queries that are judged in that split."
         ),
     ] = None,
     split: Annotated[str | None, split_option("all queries")] = None,
+    id_field: IdFieldOption = None,
+    text: TextFieldOption = None,
+    header: HeaderOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The TREC run to write for --queries.")
     ] = None,
@@ -125,6 +134,7 @@ def search(
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.interop.pyserini_index import open_searcher
+    from dupmae_toolkit.records import is_blank
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
     if query is not None and queries is not None:
@@ -133,7 +143,9 @@ def search(
         )
     if query is None and queries is None:
         raise InputError('give a question in quotes, as in "how do I parse a date", or --queries')
-    if query is not None and not query.strip():
+    if query == "-":
+        query = _standard_input()
+    if query is not None and is_blank(query):
         raise InputError("the question has no text; give it some words")
     if query is not None and (output or tag or split):
         raise InputError("--output, --tag and --split go with --queries; a question prints a table")
@@ -180,7 +192,22 @@ def search(
         return
     assert queries is not None
     assert output is not None
-    _search_many(opened, queries, split, request, output, tag, query_length, json)
+    columns = reading_of(id_field, None, text, header)["columns"]
+    _search_many(opened, queries, split, columns, request, output, tag, query_length, json)
+
+
+def _standard_input() -> str:
+    """The one question on standard input."""
+    import sys
+
+    from dupmae_toolkit.errors import InputError
+
+    lines = [line for line in sys.stdin.read().split("\n") if line.strip()]
+    if len(lines) > 1:
+        raise InputError(
+            f"{len(lines):,} lines on standard input; for several queries, give --queries -"
+        )
+    return lines[0] if lines else ""
 
 
 def _say_unused(
@@ -261,18 +288,20 @@ def _search_many(
     index: Searcher,
     source: str,
     split: str | None,
+    columns: Columns,
     request: Request,
     output: Path,
     tag: str | None,
     query_length: int | None,
     json: bool,
 ) -> None:
-    from dupmae_toolkit.collection.opening import read_queries
+    from dupmae_toolkit.collection.opening import read_topics
     from dupmae_toolkit.collection.trec import write_run
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
 
     topics: Any
+    notes: list[str] = []
     longer = "--query-length"
     if EncodedCorpus.is_one(source):
         longer = "`dupmae encode --max-length`"
@@ -280,12 +309,15 @@ def _search_many(
             raise InputError(f"{source}: holds encoded queries; --split goes with a BEIR data set")
         topics = EncodedCorpus.open(source)
     else:
-        topics = read_queries(source, split)
+        read = read_topics(source, split, columns)
+        topics, notes = read.queries, read.reading.notes()
     found = index.answers(topics, request, console.bar)
     run = index.run_of(found, request, tag)
     run.metadata["queries"] = source
     run.metadata["split"] = split
     write_run(run, output)
+    for note in notes:
+        console.say(note)
     _say_no_room(query_length, run.metadata)
     report_run(run, output, {"mode": request.mode}, json)
     if json:

@@ -10,14 +10,21 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.options import (
     DeviceOption,
+    Duplicates,
+    DuplicatesOption,
+    HeaderOption,
+    IdFieldOption,
     IndexModelOption,
     IndexOption,
     JsonOption,
     Precision,
     PrecisionOption,
     SkipInvalidOption,
+    TextFieldOption,
     TextsArgument,
+    TitleFieldOption,
     WaitOption,
+    reading_of,
 )
 
 #: The drift of the mean length beyond which a change says so.
@@ -36,6 +43,11 @@ def add(
     model: IndexModelOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
+    id_field: IdFieldOption = None,
+    title: TitleFieldOption = None,
+    text: TextFieldOption = None,
+    header: HeaderOption = None,
+    duplicates: DuplicatesOption = Duplicates.ERROR,
     skip_invalid: SkipInvalidOption = False,
     wait: WaitOption = 60.0,
     json: JsonOption = False,
@@ -60,17 +72,21 @@ def add(
     from dupmae_toolkit.index.updates import add_corpus, add_encoded, adding_folder
 
     info = Manifest.load(index).encoder
+    reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
     tell_if_interrupted(index)
     if EncodedCorpus.is_one(source):
-        if skip_invalid or model:
-            raise InputError(f"{source}: is encoded already; leave out --model, --skip-invalid")
+        if reading != reading_of() or model:
+            raise InputError(
+                f"{source}: is encoded already; leave out --model, --skip-invalid, --duplicates, "
+                "--id, --title, --text, --header"
+            )
         encoded = EncodedCorpus.open(source)
         done = add_encoded(index, encoded, replace=replace, wait=wait, progress=console.bar)
     else:
         from dupmae_toolkit.collection.opening import open_corpus
         from dupmae_toolkit.encoding.source import read_beginning
 
-        corpus = open_corpus(source, skip_invalid=skip_invalid)
+        corpus = open_corpus(source, **reading)
         tell_if_interrupted(index, adding_folder(index, corpus))
         read_beginning(corpus)
         # Imported late, because it takes seconds: errors in the corpus are reported first.
@@ -84,7 +100,7 @@ def add(
             precision=precision.value,
         )
         done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
-        console.say_left_out(corpus)
+        console.say_notes(corpus)
     _report(index, done, json)
 
 

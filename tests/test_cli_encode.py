@@ -220,7 +220,7 @@ def test_invalid_lines_are_left_out_and_counted_only_when_asked_for(dupmae, tmp_
         (b"", "no documents"),
         (b"\n\n", "no documents"),
         (b'{"_id": "a", "text": "cat"}\n{"_id": ', "c.jsonl:2: broken JSON"),
-        (b'{"text": "cat"}\n', "c.jsonl:1: no id"),
+        (b'{"n": "cat"}\n', "c.jsonl:1: no text"),
         (b'{"_id": "a"}\n', "c.jsonl:1: no text"),
         (b'{"_id": "a", "text": ""}\n', "c.jsonl:1: document a has no text"),
         (b'{"_id": "a", "text": "x"}\n' * 2, "c.jsonl:2: the id 'a' is already on line 1"),

@@ -120,7 +120,7 @@ def test_the_library_writes_the_bytes_of_the_command(dupmae, home, trec, tmp_pat
     mined = mine_corpus(str(home / "set"), tmp_path / "b.jsonl", *settings)
     assert (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
     assert mined.metadata == read_metadata(tmp_path / "a.jsonl")
-    assert (mined.report.written, mined.left_out) == (2, "")
+    assert (mined.report.written, mined.notes) == (2, [])
 
 
 def test_the_library_refuses_what_names_too_little(tmp_path, trec):

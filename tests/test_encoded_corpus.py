@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from dupmae_toolkit.collection import duplicates
 from dupmae_toolkit.collection.duplicates import IdRegister
-from dupmae_toolkit.encoding import duplicates, parquet
+from dupmae_toolkit.encoding import parquet
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.parquet import read_metadata, read_parts, write_part
 from dupmae_toolkit.errors import InputError

@@ -81,7 +81,7 @@ GOOD = {"query_id": "1", "query": "x", "positives": [{"id": "p", "text": "y"}], 
     ("change", "message"),
     [
         ({"query_id": None}, "query_id is null"),
-        ({"query_id": "two words"}, "white space in query_id"),
+        ({"query_id": "words "}, "white space at an end of query_id"),
         ({"query": "  "}, "query is empty"),
         ({"query": 3}, "query is a number"),
         ({"positives": []}, "no positives"),

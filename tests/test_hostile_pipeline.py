@@ -54,7 +54,28 @@ IDS = [
         "`x`",
         "*",
     ),
-    *("x" * 2000, "&amp;", "<b>", "a,b", "a;b", "http://a.b/c?d=e#f", "+1", "１", "٣"),
+    *(
+        "a b",
+        "notes/a b.md",
+        "a\u00a0b",
+        "a\u3000\u2003b",
+        "Global warming:14",
+        "100% sure",
+        "a  b",
+    ),
+    *("a%20b", "a%%20b", "%%", "%%%41", "a% %b", "%%25 %20", "a%%C2%%A0b", "%%FF x"),
+    *(
+        "x" * 32_766,
+        "日" * 10_922,
+        "&amp;",
+        "<b>",
+        "a,b",
+        "a;b",
+        "http://a.b/c?d=e#f",
+        "+1",
+        "１",
+        "٣",
+    ),
 ]
 TEXTS = [
     *(
@@ -83,7 +104,14 @@ TEXTS = [
         "ไทยไม่มีช่องว่าง",
         "🏴\U000e0067\U000e007f",
     ),
-    *("[CLS] [SEP] [PAD] [MASK]", "!!! ??? ...", "\u200b\u200d", "0", "-1e999 NaN", '{"_id": "x"}'),
+    *(
+        "[CLS] [SEP] [PAD] [MASK]",
+        "!!! ??? ...",
+        "\u200b\u200dx",
+        "0",
+        "-1e999 NaN",
+        '{"_id": "x"}',
+    ),
     *(
         "word " * 200_000,
         "x" * 1_000_000,
@@ -212,7 +240,7 @@ GOOD = b'{"_id": "a", "text": "x"}'
     ("line", "fault"),
     [
         (b'{"_id": "", "text": "x"}', "empty _id"),
-        (b'{"_id": " ", "text": "x"}', "no visible character in _id"),
+        (b'{"_id": " ", "text": "x"}', "white space at an end of _id"),
         (b'{"_id": "a ", "text": "x"}', "white space at an end of _id"),
         (b'{"_id": "a\\tb", "text": "x"}', "a control character in _id"),
         (b'{"_id": "a\\nb", "text": "x"}', "a line break in _id"),
@@ -227,7 +255,7 @@ GOOD = b'{"_id": "a", "text": "x"}'
         (b'{"_id": null, "text": "x"}', "_id is null"),
         (b'{"_id": ["b"], "text": "x"}', "_id is a list"),
         (b'{"_id": {"$oid": "b"}, "text": "x"}', "_id is an object"),
-        (b'{"_id": ' + b"9" * 3000 + b', "text": "x"}', "more than 2000 characters"),
+        (b'{"_id": ' + b'"' + b"9" * 32_767 + b'", "text": "x"}', "more than 32,766 bytes"),
         (b'{"_id": ' + b"9" * 5000 + b', "text": "x"}', "broken JSON"),
         (b'{"_id": "b", "_id": "c", "text": "x"}', "the key '_id' occurs twice"),
         (b'{"_id": "b", "text": "x", "text": "y"}', "the key 'text' occurs twice"),

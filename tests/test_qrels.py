@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dupmae_toolkit.collection.opening import read_qrels
@@ -88,3 +90,76 @@ def test_what_is_no_text_file_is_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "missing")
     assert "a folder; name a file of judgements, or a split of a BEIR data set" in refusal(tmp_path)
     assert "a zip; name a file of judgements, or a split of a" in refusal(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize(("grade", "value"), [("1.0", 1), ("2.", 2), ("-1.000", -1), ("+3.0", 3)])
+@pytest.mark.parametrize("form", ["q 0 d {}\n", "q\td\t{}\n", '{{"q": {{"d": "{}"}}}}'])
+def test_a_grade_without_a_fraction_is_an_integer(tmp_path, grade, value, form):
+    assert read_qrels(write(tmp_path / "qrels", form.format(grade))) == {"q": {"d": value}}
+
+
+def test_comments_are_told_from_ids_that_begin_with_a_hash(tmp_path):
+    text = (
+        "# judgements of 2020\n# a 0 b 1\n#made by hand\n#7 0 d1 1\nq 0 #d 2\n# end\n#7 0 #e 1.0\n"
+    )
+    expected = {"#7": {"d1": 1, "#e": 1}, "q": {"#d": 2}}
+    assert read_qrels(write(tmp_path / "qrels", text)) == expected
+    tabs = text.replace(" 0 ", "\t0\t").replace("d1 1", "d1\t1").replace("#d 2", "#d\t2")
+    tabs = tabs.replace("#e 1.0", "#e\t1.0")
+    assert read_qrels(write(tmp_path / "qrels", tabs)) == expected
+
+
+def test_tabs_keep_spaces_in_ids_with_and_without_a_header(tmp_path):
+    lines = "0\tGlobal warming:14\t1\n0\tx  y\t0\n"
+    expected = {"0": {"Global warming:14": 1, "x  y": 0}}
+    for text in (lines, HEADER + lines, lines.replace("\n", "\r\n")):
+        assert read_qrels(write(tmp_path / "test.tsv", text)) == expected
+    four = "topic a\t0\tdoc b\t1\n"
+    assert read_qrels(write(tmp_path / "four.tsv", four)) == {"topic a": {"doc b": 1}}
+    # Tabs that only align columns.
+    assert read_qrels(write(tmp_path / "q", "a\t\t0\td\t1\nb 0\te\t2\n")) == {
+        "a": {"d": 1},
+        "b": {"e": 2},
+    }
+
+
+RECORDS = [
+    {"query-id": "a b", "corpus-id": "d 1", "score": 1},
+    {"query-id": "c", "corpus-id": "7", "score": 0},
+]
+FOUND = {"a b": {"d 1": 1}, "c": {"7": 0}}
+
+
+def test_judgements_come_as_json_csv_parquet_and_frames(tmp_path):
+    frame = pd.DataFrame(RECORDS)
+    frame.to_parquet(tmp_path / "q.parquet")
+    frame.to_csv(tmp_path / "q.csv", index=False)
+    frame.to_json(tmp_path / "q.jsonl", orient="records", lines=True)
+    frame.to_json(tmp_path / "list.json", orient="records")
+    nested = {"a b": {"d 1": 1}, "c": {"7": 0.0}}
+    (tmp_path / "q.json").write_text(json.dumps(nested))
+    (tmp_path / "pretty.tsv").write_text(json.dumps(nested, indent=1))
+    for name in ("q.parquet", "q.csv", "q.jsonl", "list.json", "q.json", "pretty.tsv"):
+        assert read_qrels(tmp_path / name) == FOUND, name
+    assert read_qrels(frame) == read_qrels(RECORDS) == FOUND
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("q.json", '{"q": {"d": 0.5}}', "member 1: grade '0.5' is a fraction"),
+        ("q.json", '{"q": {"d": true}}', "grade 'True' is not an integer"),
+        ("q.json", '{"q": {"d": 1}, "r": 3}', "a number; expected {topic: {document: grade}}"),
+        ("q.json", '{"q": {"d": 1}', "broken JSON"),
+        ("q.json", "{}", "no judgements in it"),
+        ("q.jsonl", '{"qid": "a", "docid": "b"}', ":1: no grade (one of score, grade"),
+        ("q.jsonl", '{"qid": 1.5, "docid": "b", "rel": 1}', ":1: qid is a fraction"),
+        ("q.csv", "query_id,doc_id,rel\na,b,x\n", ":2: grade 'x' is not an integer"),
+        ("q.tsv", "[a] 0 b x\n", ":1: grade 'x' is not an integer"),
+    ],
+)
+def test_what_is_no_judgement_in_other_forms_is_refused(tmp_path, name, text, fault):
+    path = write(tmp_path / name, text)
+    message = refusal(path)
+    assert message.startswith(str(path))
+    assert fault in message

@@ -74,7 +74,7 @@ def test_what_is_wrong_with_a_table_is_named_with_its_row(tmp_path):
     for broken in (b"", b"PAR1", data[: len(data) // 2], b"\0" * 100):
         path.write_bytes(broken)
         assert "cannot be read as Parquet" in refusal(path)
-    assert "cannot be read as Parquet" in refusal(tmp_path / "none.parquet")
+    assert "no such file" in refusal(tmp_path / "none.parquet")
 
 
 def test_a_saved_data_set_is_read_and_the_library_is_named_where_it_lacks(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns, Reading, RecordReader
+from dupmae_toolkit.collection.json_members import JsonRows
 from dupmae_toolkit.collection.rows import JsonLines, Rows
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
@@ -145,9 +146,11 @@ def line_parser(
     formats, with a header, or without ids. The function raises InputError, with the line, for a
     line that is no document.
     """
-    if not isinstance(corpus, RowCorpus) or not isinstance(corpus.rows, JsonLines | Delimited):
+    rows = corpus.rows if isinstance(corpus, RowCorpus) else None
+    if isinstance(rows, JsonRows):
+        rows = rows.rows
+    if not isinstance(corpus, RowCorpus) or not isinstance(rows, JsonLines | Delimited):
         return None
-    rows = corpus.rows
     if not rows.file.is_plain() or (isinstance(rows, Delimited) and not rows.is_bare()):
         return None
     reader = RecordReader(corpus.columns)

@@ -28,6 +28,9 @@ DELIMITERS = (",", ";", "\t", "|")
 #: A header's cell has at most so many characters, and so many words.
 _NAME_LENGTH, _NAME_WORDS = 64, 4
 
+#: The columns of a file without a header.
+_BARE = ["id", "text"]
+
 #: A row's cells with the number of its first line, or what is wrong with it.
 _Cells = tuple[int, list[str] | InputError]
 
@@ -74,7 +77,7 @@ class Delimited(FileRows):
         """The row on a line, if ``is_bare``. Raises InputError."""
         cells = text.split("\t")
         if len(cells) != 2:
-            raise self._ragged(cells, ["id", "text"], number)
+            raise self._ragged(cells, _BARE, number)
         return {"id": cells[0], "text": cells[1]}
 
     def count(self) -> int | None:
@@ -156,7 +159,7 @@ class Delimited(FileRows):
             )
         # Nearly every CSV has a header, perhaps of unusual names, which must not be a document.
         if len(cells) == 2 and (not self.quoted or asked is False or not _could_be_names(cells)):
-            return ["id", "text"], True
+            return _BARE, True
         many = f"{len(cells)} column{'s' if len(cells) > 1 else ''}"
         usual = ", ".join(self.names.text)
         mark = "id, text" if self.quoted else "id TAB text"
@@ -188,7 +191,7 @@ class Delimited(FileRows):
 
     def _ragged(self, cells: list[str], header: list[str], number: int) -> InputError:
         many = f"{len(cells)} column{'s' if len(cells) > 1 else ''}"
-        if header == ["id", "text"]:
+        if header is _BARE:
             expected = f"expected two, id{', ' if self.quoted else ' TAB '}text"
         else:
             expected = f"the header has {len(header)}"
@@ -196,14 +199,13 @@ class Delimited(FileRows):
 
 
 def _could_be_names(cells: list[str]) -> bool:
-    """Whether all cells could be names of columns: short, different, and not numbers.
+    """Whether all cells could be names of columns: short, and not numbers.
 
     An empty cell names nothing, but pandas writes one over its index.
     """
     names = [cell.strip() for cell in cells if cell.strip()]
     return (
-        len(set(names)) == len(names)
-        and all(len(name) <= _NAME_LENGTH for name in names)
+        all(len(name) <= _NAME_LENGTH for name in names)
         and all(len(name.split()) <= _NAME_WORDS for name in names)
         and not any(name[0].isdigit() for name in names)
     )

@@ -13,9 +13,9 @@ from dupmae_toolkit.collection.corpora import file_safe
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import ANY_COLUMNS, DOCUMENT_NAMES, Columns, Names
 from dupmae_toolkit.collection.folders import TextFiles, folder_rows, pattern_rows
-from dupmae_toolkit.collection.json_members import JsonMembers, json_form
+from dupmae_toolkit.collection.json_members import JsonRows
 from dupmae_toolkit.collection.locate import find_in_beir
-from dupmae_toolkit.collection.rows import JsonLines, Rows, TextLines
+from dupmae_toolkit.collection.rows import Rows, TextLines
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.tables import HUB_PREFIX, DatasetRows, ParquetRows, is_saved
 from dupmae_toolkit.errors import InputError
@@ -40,10 +40,9 @@ class How:
     def file(self, file: TextSource) -> Rows:
         """The records of a text file. Raises InputError if its format is not known."""
         suffix = file.suffix
-        head = file.beginning().lstrip()
-        if suffix in JSON_SUFFIXES or (not suffix and head[:1] in (b"{", b"[")):
-            form = json_form(file, tuple(name for names in self.names[:3] for name in names))
-            return JsonLines(file) if form == "lines" else JsonMembers(file)
+        head = b"" if suffix else file.beginning().lstrip()
+        if suffix in JSON_SUFFIXES or head[:1] in (b"{", b"["):
+            return JsonRows(file, tuple(name for names in self.names[:3] for name in names))
         if not suffix and head:
             suffix = ".tsv" if b"\t" in head.split(b"\n", 1)[0] else ".csv"
         if suffix in (*TSV_SUFFIXES, ".csv"):

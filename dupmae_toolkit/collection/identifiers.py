@@ -16,7 +16,6 @@ from numbers import Integral
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import is_blank
 
 #: Lucene's limit for an indexed term, in bytes of UTF-8.
 MAX_ID_BYTES = 32_766
@@ -31,7 +30,7 @@ _ESCAPES = re.compile(r"(?:%%[0-9A-F]{2})+")
 def check_id(value: str, source: object, line: int | None, what: str = "id") -> str:
     """Return ``value`` if it can be an id; raise InputError, with the place, if not.
 
-    Refused are: the empty string, invisible ones, white space at either end, control characters,
+    Refused are: the empty string, white space at either end, control characters,
     line breaks, tabs and half surrogate pairs, and more than ``MAX_ID_BYTES`` bytes. Ids are never
     parsed: ``001``, ``NA`` and ``1e5`` stay strings.
     """
@@ -56,8 +55,6 @@ def _fault(value: str, plain: bool, what: str) -> str:
         else:
             continue
         return f"{found} in {what} {value[:80]!r}, which no id can hold; rename it"
-    if is_blank(value):
-        return f"no visible character in {what} {value[:80]!r}; rename it"
     if value != value.strip():
         return f"white space at an end of {what} {value[:80]!r}; remove it"
     if len(value.encode("utf-8")) > MAX_ID_BYTES:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from dupmae_toolkit.collection.lines import DECODER, RepeatedKey
-from dupmae_toolkit.collection.rows import FileRows, Row
+from dupmae_toolkit.collection.rows import FileRows, JsonLines, Row
 from dupmae_toolkit.collection.sources import MAX_LINE_BYTES, TextSource
 from dupmae_toolkit.errors import InputError
 
@@ -190,3 +191,26 @@ def json_form(file: TextSource, names: tuple[str, ...]) -> str:
     as_field = {name.strip().casefold() for name in value}
     records = all(isinstance(each, str | Mapping) for each in value.values())
     return "named" if records and not as_field.intersection(names) else "lines"
+
+
+class JsonRows(FileRows):
+    """The records of a JSON file in any form; the form is looked up when it is first needed."""
+
+    def __init__(self, file: TextSource, names: tuple[str, ...]) -> None:
+        super().__init__(file)
+        self._names = names
+
+    @cached_property
+    def rows(self) -> FileRows:
+        """The records in the form that the file has."""
+        lines = json_form(self.file, self._names) == "lines"
+        return JsonLines(self.file) if lines else JsonMembers(self.file)
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        yield from self.rows
+
+    def where(self, number: int) -> tuple[str, int | None]:
+        return self.rows.where(number)
+
+    def count(self) -> int | None:
+        return self.rows.count()

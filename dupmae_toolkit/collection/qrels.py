@@ -9,9 +9,9 @@ from typing import Any
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import Columns, Names, find_fields
 from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text
-from dupmae_toolkit.collection.json_members import JsonMembers, json_form, members
+from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, members
 from dupmae_toolkit.collection.lines import kind_of
-from dupmae_toolkit.collection.rows import JsonLines, Rows
+from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 
@@ -45,8 +45,7 @@ def read_qrels_file(file: TextSource) -> Qrels:
     if named or (head[:1] in (b"{", b"[") and head[1:].lstrip()[:1] in (b'"', b"{", b"}")):
         if suffix not in (".jsonl", ".ndjson") and head[:1] == b"{" and _is_nested(file):
             return _judged(file, JsonMembers(file).where, _named(file))
-        array = json_form(file, ()) == "members"
-        return qrels_of(JsonMembers(file) if array else JsonLines(file))
+        return qrels_of(JsonRows(file, (*_TOPICS, *_DOCUMENTS, *_GRADES)))
     if suffix == ".csv":
         return qrels_of(Delimited(file, quoted=True, names=QRELS_NAMES))
     return _judged(file, lambda number: (file, number), _lines(file))
@@ -158,7 +157,9 @@ def _is_nested(file: TextSource) -> bool:
     """Whether the first member of a JSON object is an object of grades by document."""
     try:
         _, value = next(members(file))
-    except (InputError, StopIteration):
+    except StopIteration:
+        return True  # an empty object
+    except InputError:
         return False
     return isinstance(value, Mapping)
 

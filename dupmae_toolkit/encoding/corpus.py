@@ -89,6 +89,12 @@ class EncodedCorpus:
         stated = self.manifest.get("precision")
         return stated if stated in ("bf16", "fp32") else "unknown"
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Which fields were id, title and text; empty if it is not stated."""
+        stated = self.manifest.get("reading")
+        return stated if isinstance(stated, dict) else {}
+
     def __len__(self) -> int:
         return self.manifest["count"]
 

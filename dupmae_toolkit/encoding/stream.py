@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dupmae_toolkit.collection.fields import Reading
 from dupmae_toolkit.encoding.corpus import (
     FORMAT_VERSION,
     KINDS,
@@ -97,6 +98,9 @@ def encode_corpus(
         with exclusive(make_folder(output)):
             standing(output, wanted)
     plan = plan or survey(source, part_size, progress)
+    reading = getattr(source, "reading", None)
+    if kind == "documents" and isinstance(reading, Reading):
+        wanted["reading"] = reading.to_dict()
     parts = [
         {"file": f"part-{number:05d}.parquet", "count": count, "contents_sha256": digest}
         for number, (count, digest) in enumerate(plan.windows)

@@ -192,6 +192,7 @@ def build_held(
         segment_size=options.segment_size,
         segments=entries,
         source=str(encoded.manifest["source"]),
+        reading=encoded.reading,
         truncated=encoded.manifest["truncated"],
         scoring=Scoring.of(encoded.info, bm25),
         scale_source=ENCODER if encoded.info.largest_weight else FIRST_BUILD,

@@ -44,6 +44,7 @@ def index_info(index: str | Path) -> dict[str, Any]:
         "documents": manifest.live,
         "deleted": manifest.dead,
         "source": manifest.source,
+        "reading": manifest.reading,
         "truncated": manifest.truncated,
         "precision": manifest.precision,
         "encoder": manifest.encoder.to_dict(),

@@ -94,6 +94,9 @@ class Manifest:
     changes of the index since it was built. ``scoring`` is None for an index that an earlier
     version of the toolkit built: it has only the plain score until it is compacted.
 
+    ``reading`` says which fields of the documents were id, title and text, see
+    ``collection.fields.Reading``; like ``source``, of the build alone.
+
     ``truncated`` and ``precision`` count all documents that were ever added, deleted ones too:
     those that were cut (None: not known), and those encoded in each precision (``bf16``, ``fp32``
     or ``unknown``). A document counts once more in the precision in which a repair encoded it again
@@ -107,6 +110,7 @@ class Manifest:
     segment_size: int
     segments: list[SegmentEntry]
     source: str = ""
+    reading: dict[str, Any] = field(default_factory=dict)
     truncated: int | None = None
     generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
@@ -207,6 +211,8 @@ class Manifest:
             "generation": self.generation,
             "checksums": self.checksums,
         }
+        if self.reading:
+            values["reading"] = self.reading
         if self.scoring is not None:
             values["scoring"] = self.scoring.to_dict() | {"error": self.word_error.to_dict()}
         return values | {"sha256": _own_digest(values)}
@@ -247,6 +253,7 @@ class Manifest:
                 segment_size=stated.integer(values, "segment_size", 1),
                 segments=segments,
                 source=stated.text({"source": ""} | values, "source"),
+                reading=stated.mapping({"reading": {}} | values, "reading"),
                 truncated=(
                     None if values.get("truncated") is None else stated.integer(values, "truncated")
                 ),

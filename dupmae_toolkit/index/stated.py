@@ -44,6 +44,14 @@ def text(values: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An object, which is shown and not used."""
+    value = values[key]
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is {value!r}")
+    return value
+
+
 def one_of(values: Mapping[str, Any], key: str, choices: Sequence[str]) -> str:
     """One of several strings."""
     value = values[key]

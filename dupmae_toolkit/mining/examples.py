@@ -30,7 +30,7 @@ from dupmae_toolkit.files import (
     sha256_file,
     write_json,
 )
-from dupmae_toolkit.records import Document
+from dupmae_toolkit.records import Document, is_blank
 
 _LISTS = ("positives", "negatives")
 
@@ -129,7 +129,7 @@ def short(score: float) -> float:
 
 def _example(line: JsonLine) -> Example:
     query = line.get_text(("query",), required=True)
-    if not query.strip():
+    if is_blank(query):
         raise line.error("query is empty")
     positives, negatives = (_passages(line, name) for name in _LISTS)
     if not positives:

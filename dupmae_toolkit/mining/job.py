@@ -11,6 +11,7 @@ from typing import Any
 
 from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.collection.corpora import Corpus
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.store import DocumentStore
 from dupmae_toolkit.collection.trec import read_run
@@ -83,13 +84,12 @@ class CandidateOptions:
 class Mined:
     """What ``mine_corpus`` did.
 
-    metadata: the contents of ``OUTPUT.json``. left_out: which lines of the corpus were left out as
-    invalid, "" for none.
+    metadata: the contents of ``OUTPUT.json``. notes: on the corpus, see ``Corpus.notes``.
     """
 
     report: MiningReport
     metadata: dict[str, Any]
-    left_out: str
+    notes: list[str]
 
 
 def mine_corpus(
@@ -101,21 +101,31 @@ def mine_corpus(
     *,
     teacher_run: Path | None = None,
     skip_invalid: bool = False,
+    columns: Columns = ANY_COLUMNS,
+    duplicates: str = "error",
     progress: Progress = silent,
 ) -> Mined:
     """Write examples with hard negatives to ``output``, and their metadata to ``OUTPUT.json``.
 
     corpus: what ``open_corpus`` opens; None if an index holds the documents and ``topics`` names
-    the queries. teacher_run: a TREC run with another model's scores, to filter by. Raises
-    InputError for bad input, for a candidate that has no document, and if no query gets a negative;
-    then nothing is written.
+    the queries. skip_invalid, columns, duplicates: see ``open_corpus``. teacher_run: a TREC run
+    with another model's scores, to filter by. Raises InputError for bad input, for a
+    candidate that has no document, and if no query gets a negative; then nothing is written.
     """
     output = Path(output)
     options, topics = options or MiningOptions(), topics or TopicOptions()
     candidates = candidates or CandidateOptions()
     check_output(output)
     with contextlib.ExitStack() as stack:
-        documents = None if corpus is None else open_corpus(corpus, skip_invalid=skip_invalid)
+        documents = (
+            None
+            if corpus is None
+            else (
+                open_corpus(
+                    corpus, skip_invalid=skip_invalid, columns=columns, duplicates=duplicates
+                )
+            )
+        )
         index = None
         if candidates.index is not None:
             index = HybridIndex.open(
@@ -158,8 +168,7 @@ def mine_corpus(
                 _counted(asked.topics, advance), lists.search, lists.fetch, options, report, teacher
             )
             metadata = write_examples(output, examples, about)
-        left_out = "" if documents is None else documents.left_out()
-        return Mined(report, metadata, left_out)
+        return Mined(report, metadata, [] if documents is None else documents.notes())
 
 
 @dataclass(frozen=True, slots=True)

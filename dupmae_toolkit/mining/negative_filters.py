@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.mining.topics import Topic
-from dupmae_toolkit.records import Document
+from dupmae_toolkit.records import Document, is_blank
 
 PICKS = ("random", "top")
 
@@ -144,7 +144,7 @@ class NegativeFilters:
     def by_text(self, document: Document, taken: Container[str]) -> str | None:
         """Filter by text and title. taken: ``text_key`` of the topic's negatives so far."""
         options, key = self._options, text_key(document)
-        if options.texts_only and not document.text.strip():
+        if options.texts_only and is_blank(document.text):
             return "blank"
         if options.same_text and key in self._texts:
             return "same_text"

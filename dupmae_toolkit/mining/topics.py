@@ -9,7 +9,7 @@ from dupmae_toolkit.collection.beir import BeirDataset
 from dupmae_toolkit.collection.corpora import Corpus
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import Document, Query
+from dupmae_toolkit.records import Document, Query, is_blank
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class TitleTopics:
     def __iter__(self) -> Iterator[Topic]:
         empty = True
         for document in self.corpus:
-            if document.title.strip() and document.text.strip():
+            if not is_blank(document.title) and not is_blank(document.text):
                 empty = False
                 yield Topic(
                     Query(document.id, document.title.strip()),
@@ -89,5 +89,8 @@ class TextsOnly(Corpus):
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
         for number, document in self.corpus.numbered():
-            if document.text.strip():
+            if not is_blank(document.text):
                 yield number, Document(document.id, "", document.text)
+
+    def where(self, number: int) -> tuple[str, int | None]:
+        return self.corpus.where(number)

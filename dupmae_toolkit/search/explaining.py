@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import Document, Encoder, Hit, Query, Representations
+from dupmae_toolkit.records import Document, Encoder, Hit, Query, Representations, is_blank
 from dupmae_toolkit.search.answers import Request
 from dupmae_toolkit.search.explainer import Explainer, matcher
 from dupmae_toolkit.search.explanation import Explanation
@@ -127,7 +127,7 @@ class Explaining(Searcher):
     def _one_query(self, query: str | Representations) -> Representations:
         """The checked vectors of one query."""
         if isinstance(query, str):
-            if not query.strip():
+            if is_blank(query):
                 raise InputError("the question has no text; give it some words")
             return self.vectors([Query("0", query)])
         if not isinstance(query, Representations) or len(query) != 1:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.impacts import MAX_IMPACT, round_weights
-from dupmae_toolkit.records import Representations
+from dupmae_toolkit.records import Representations, is_blank
 from dupmae_toolkit.search.words import Weighted, WordQueries
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def texts_of(vectors: Representations) -> list[str]:
             "Representations.texts, or leave BM25 out (--plain, plain=True)"
         )
     for name, text in zip(vectors.ids, texts, strict=True):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or (not text[:1].isalnum() and is_blank(text)):
             raise InputError(
                 f"query {name!r} has vectors but no text, which BM25 needs; give it, or leave BM25 "
                 "out (--plain, plain=True)"

@@ -12,7 +12,7 @@ import numpy as np
 from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations
+from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations, is_blank
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -85,7 +85,7 @@ def _read(queries: Sequence[Query]) -> tuple[list[str], list[str]]:
     """Ids and texts of queries; InputError for an empty text or an id that comes twice."""
     texts, ids = [], []
     for topic in queries:
-        if not topic.text.strip():
+        if not topic.text[:1].isalnum() and is_blank(topic.text):
             raise InputError(f"query {topic.id!r} has no text; give it some words")
         texts.append(topic.text)
         ids.append(topic.id)

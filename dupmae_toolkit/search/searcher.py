@@ -19,6 +19,7 @@ from dupmae_toolkit.records import (
     Ranking,
     Representations,
     Run,
+    is_blank,
 )
 from dupmae_toolkit.search.answers import PARTS, Answer, Request
 from dupmae_toolkit.search.fusion import TIES, Fusion
@@ -139,7 +140,7 @@ class Searcher:
         Warns if a text was cut, since it was longer than the encoder's limit for queries.
         """
         if isinstance(query, str):
-            if not query.strip():
+            if not query[:1].isalnum() and is_blank(query):
                 raise InputError("the question has no text; give it some words")
             texts = [query]
         elif isinstance(query, list | tuple) and all(isinstance(text, str) for text in query):

@@ -6,7 +6,7 @@ from typing import Any
 
 from dupmae_toolkit.collection.lines import JsonLine, check_text
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import Document
+from dupmae_toolkit.records import Document, is_blank
 from dupmae_toolkit.training.data.groups import Group, ScoredText
 
 QUERY_KEYS = ("query", "anchor", "question")
@@ -59,7 +59,7 @@ def parse_texts(text: str, source: object, number: int, *, json: bool, columns: 
     else:
         values = split_columns(text, source, number, columns)
     for what, value in zip(("query", "positive", "negative"), values, strict=False):
-        if not value.strip():
+        if is_blank(value):
             raise InputError.at(source, number, f"the {what} is empty; remove the line")
     negatives = [ScoredText(value) for value in values[2:]]
     return Group(values[0], [ScoredText(values[1])], negatives, f"{source}:{number}")
@@ -115,6 +115,6 @@ def _texts(line: JsonLine, name: str) -> list[ScoredText]:
 
 
 def _filled(text: str, line: JsonLine, what: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise line.error(f"{what} is empty; remove it")
     return text

@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset
 
 from dupmae_toolkit.collection.opening import read_texts
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.records import Document
+from dupmae_toolkit.records import Document, is_blank
 from dupmae_toolkit.training.data.group_sources import Opened
 from dupmae_toolkit.training.data.groups import Draw, Pair
 from dupmae_toolkit.training.sources import GROUP_KINDS, PAIR_KINDS, DataSource
@@ -151,7 +151,8 @@ def training_texts(
     """
     for document in open_texts(path):
         contents = document.contents
-        if contents and (is_held_out(contents, share) if share else False) == held_out:
+        held = is_held_out(contents, share) if share else False
+        if held == held_out and not is_blank(contents):
             yield contents
 
 
@@ -214,7 +215,7 @@ def _of_beginning(
 
 def title_pair(document: Document, rng: random.Random) -> Pair | None:
     """The title as the query, the text as the document."""
-    if not document.title.strip() or not document.text.strip():
+    if is_blank(document.title) or is_blank(document.text):
         return None
     return Pair(document.title.strip(), document.text.strip())
 
