@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dupmae_toolkit.collection.corpora import Corpus, file_safe
@@ -104,7 +104,7 @@ class IrdsCorpus(Corpus):
         self.reading = reader.reading
         place = 0
         with explained(self._id):
-            for place, record in enumerate(_quietly(self._dataset.docs_iter()), 1):
+            for place, record in enumerate(_quietly(self._dataset.docs_iter), 1):
                 try:
                     document = self._document(reader, record, place)
                 except InputError:
@@ -133,9 +133,10 @@ class IrdsCorpus(Corpus):
         return reader.document(row, place - 1, fault)
 
 
-def _quietly(records: Iterator[Any]) -> Iterator[Any]:
-    """The records; what is drawn while the first is fetched, which may download, is hidden."""
+def _quietly(open_records: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """The records; what is drawn until the first is there, which may download, is hidden."""
     with _without_bars():
+        records = iter(open_records())
         first = next(records, None)
     if first is not None:
         yield first
@@ -155,7 +156,7 @@ def irds_queries(name: str) -> list[Query]:
                 check_id(str(record.query_id), f"irds:{name}", place),
                 check_text(str(record.default_text()), f"irds:{name}", place, "query"),
             )
-            for place, record in enumerate(_quietly(dataset.queries_iter()), 1)
+            for place, record in enumerate(_quietly(dataset.queries_iter), 1)
         ]
 
 
@@ -168,7 +169,7 @@ def irds_qrels(name: str) -> dict[str, dict[str, int]]:
         )
     qrels: dict[str, dict[str, int]] = {}
     with explained(name):
-        for record in _quietly(dataset.qrels_iter()):
+        for record in _quietly(dataset.qrels_iter):
             qrels.setdefault(str(record.query_id), {})[str(record.doc_id)] = int(record.relevance)
     return qrels
 
