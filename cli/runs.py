@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def check_run(path: Path, tag: str | None) -> None:
     """Refuse, before the work begins, a file or a tag that could not be written at its end."""
-    from dupmae_toolkit.collection.lines import check_id
+    from dupmae_toolkit.collection.trec import check_tag
     from dupmae_toolkit.files import check_file_output
 
     if tag is not None:
-        check_id(tag, path, None, "tag")
+        check_tag(tag, path)
     check_file_output(path, "the run")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -168,3 +169,22 @@ def test_what_ir_datasets_cannot_give_is_said_in_one_line(registered, tmp_path):
     with pytest.raises(DupMAEError, match="irds:toy-local: ir_datasets cannot load it") as caught:
         list(open_corpus(f"irds:{registered}"))
     assert "\n" not in str(caught.value)
+
+
+def test_no_connection_is_one_line_without_a_log(registered, tmp_path, monkeypatch, capfd):
+    import ir_datasets
+
+    def fail(*_):
+        ir_datasets.log.easy().warn("Download failed: no such host")
+        print("docs_iter: 0%", file=sys.stderr)
+        raise OSError("HTTPSConnectionPool(host='data.example', port=443): Max retries exceeded")
+
+    loaded = ir_datasets.load(registered)
+    monkeypatch.setattr(type(loaded), "docs_iter", fail, raising=False)
+    with pytest.raises(DupMAEError) as caught:
+        list(open_corpus(f"irds:{registered}"))
+    assert str(caught.value) == (
+        "irds:toy-local: ir_datasets cannot download it (data.example cannot be reached); name a "
+        "BEIR folder or zip instead"
+    )
+    assert capfd.readouterr().err == ""

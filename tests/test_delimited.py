@@ -104,7 +104,7 @@ def test_a_csv_of_unusual_names_is_refused_and_not_a_document(tmp_path):
     assert "no field 'summary' in it; it has code, abstract, year" in refusal(
         three, columns=Columns(text="summary")
     )
-    assert "leave out --no-header" in refusal(path, columns=Columns("code", header=False))
+    assert "leave out `--no-header`" in refusal(path, columns=Columns("code", header=False))
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
@@ -198,7 +198,7 @@ def test_row_numbers_are_ids_where_nobody_named_one_and_it_is_said(tmp_path):
     path = write(tmp_path / "c.csv", "text,n\nzero,1\n\none,2\n")
     corpus = open_corpus(path)
     assert [(d.id, d.text) for d in corpus] == [("0", "zero"), ("1", "one")]
-    assert corpus.notes()[0].startswith("no field is an id: ids are row numbers, from 0")
+    assert corpus.notes()[0].startswith("no field is an id, so ids are row numbers, from 0")
     assert corpus.reading.to_dict()["ids"] == "row numbers, from 0"
     assert "other fields, which are not kept: n" in corpus.notes()
     topics = read_topics(write(tmp_path / "q.csv", "query\nwhat\n"))

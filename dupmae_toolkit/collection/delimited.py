@@ -155,7 +155,9 @@ class Delimited(FileRows):
             return self._names(cells, number), False
         if self.columns.named():
             raise InputError.at(
-                self.file, number, "columns have no names without a header; leave out --no-header"
+                self.file,
+                number,
+                "columns have no names without a header; leave out `--no-header`, header=False",
             )
         # Nearly every CSV has a header, perhaps of unusual names, which must not be a document.
         if len(cells) == 2 and (not self.quoted or asked is False or not _could_be_names(cells)):
@@ -167,7 +169,8 @@ class Delimited(FileRows):
             self.file,
             number,
             f"{many}; expected two, {mark}, or a header that names a text ({usual}); name another "
-            "column with --text" + (", or give --no-header" if len(cells) == 2 else ""),
+            "column with --text (Columns(text=…))"
+            + (", or say `--no-header`, header=False" if len(cells) == 2 else ""),
         )
 
     def _names(self, cells: list[str], number: int) -> list[str]:

@@ -109,7 +109,9 @@ class Reading:
         """What a user should know, a line each; none if all was as usual."""
         found = list(self.remarks)
         if self.numbered:
-            found.append("no field is an id: ids are row numbers, from 0 (--id names a field)")
+            found.append(
+                "no field is an id, so ids are row numbers, from 0 (--id, Columns(id=…) name one)"
+            )
         if self.others:
             found.append(f"other fields, which are not kept: {', '.join(self.others)}")
         return found
@@ -167,7 +169,7 @@ class RecordReader:
         if found.text is None:
             raise fault(
                 f"no text (one of {', '.join(self.names.text)}) in it; it has {_listed(record)}; "
-                "name another field with --text"
+                "name another field with --text (Columns(text=…))"
             )
         identifier = self._id(found, record, row, fault)
         title = _text(record, found.title, fault) if found.title is not None else ""

@@ -147,7 +147,7 @@ def read_qrels(source: Any, split: str | None = None) -> Qrels:
         raise InputError.at(
             path,
             None,
-            f"{what}; name a file of judgements, or a split of a BEIR data set with --split",
+            f"{what}; name a file of judgements, or a split of a BEIR data set (--split, split=…)",
         )
     return read_qrels_file(TextSource(path))
 

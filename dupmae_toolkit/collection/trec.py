@@ -46,9 +46,7 @@ def write_run(run: Run, path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError.at(path, None, "is a folder; name a file for the run")
-    tag = check_id(run.tag, path, None, "tag")
-    if any(character.isspace() for character in tag):
-        raise InputError.at(path, None, f"white space in the tag {tag[:80]!r}; leave it out")
+    tag = check_tag(run.tag, path)
     with atomic_file(path) as temporary:
         with open_packed(temporary, path) as file:
             _write_topics(file, run, tag)
@@ -63,6 +61,14 @@ def write_run(run: Run, path: str | Path) -> None:
         }
         # Metadata first: if the run is then not written, the hash shows that they do not match.
         write_json(sidecar_path(path), metadata)
+
+
+def check_tag(tag: str, path: object) -> str:
+    """Return ``tag`` if it can be a run's last column; InputError if not: it is not escaped."""
+    check_id(tag, path, None, "tag")
+    if any(character.isspace() for character in tag):
+        raise InputError.at(path, None, f"white space in the tag {tag[:80]!r}; leave it out")
+    return tag
 
 
 _OWN_KEYS = ("tag", "topics", "hits", "topics_without_hits", "written_scores", "sha256")
