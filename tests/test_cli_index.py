@@ -133,7 +133,7 @@ def test_what_is_no_index_is_refused_in_one_line(tmp_path, capsys, command, what
     [
         ("", "no documents in it"),
         ('{"_id": "a", "text": "x"}\n{broken\n', ":2: "),
-        ('{"text": "x"}\n', ":1: "),
+        ('{"_id": "x"}\n', ":1: "),
         ('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n', "'a'"),
         ('{"_id": "a", "title": "", "text": ""}\n', ":1: "),
         ("\x00\x01\x02\udcff", ""),

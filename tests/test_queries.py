@@ -73,7 +73,7 @@ def test_empty_and_unknown_files_are_refused(tmp_path):
     assert "unknown topics format" in refusal(write(tmp_path / "q.doc", "a b"))
     assert "no such file" in refusal(tmp_path / "missing.tsv")
     (tmp_path / "empty").mkdir()
-    assert "no documents in it" in refusal(tmp_path / "empty")
+    assert "no queries.jsonl in it" in refusal(tmp_path / "empty")
 
 
 def test_a_split_of_a_beir_data_set_keeps_the_judged_topics_in_file_order(tmp_path):

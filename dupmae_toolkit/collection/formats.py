@@ -107,6 +107,8 @@ def _folder(path: Path, how: How) -> tuple[Rows, str]:
         return how.file(place.file), place.name
     if is_saved(path):
         return DatasetRows(str(path), **how.table()), name
+    if how.part == "queries" and not any(path.glob("*.parquet")):
+        raise InputError.at(path, None, "no queries.jsonl in it; name a file or a BEIR data set")
     if _is_index(path):
         raise InputError.at(
             path, None, "an index, not a corpus; name the texts that it was built from"

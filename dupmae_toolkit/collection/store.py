@@ -36,7 +36,7 @@ class DocumentStore:
                     continue
                 if document.id in self._places:
                     raise InputError.at(
-                        corpus.source, number, f"document {document.id} comes a second time"
+                        *corpus.where(number), f"document {document.id} comes a second time"
                     )
                 line = json.dumps([document.id, document.title, document.text]).encode() + b"\n"
                 self._places[document.id] = place

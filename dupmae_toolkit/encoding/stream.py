@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +49,10 @@ from dupmae_toolkit.files import (
 )
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Advance, Progress, silent
-from dupmae_toolkit.records import Document, Encoder, Query, Representations
+from dupmae_toolkit.records import Encoder, Representations
 
 if TYPE_CHECKING:
-    from dupmae_toolkit.collection.corpora import Corpus
+    pass
 
 DENSE_DTYPES = ("float32", "float16")
 
@@ -62,7 +62,7 @@ PART_SIZE = 2048
 
 
 def encode_corpus(
-    corpus: Corpus | Source | Iterable[Document] | Iterable[Query] | Iterable[dict[str, str]],
+    corpus: Any,
     encoder: Encoder,
     output: str | Path,
     *,
@@ -74,7 +74,7 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encode a corpus into the folder ``output``; continue or reuse an earlier call's result there.
 
-    corpus: read twice, one part in memory at a time; an iterator is spooled to a temporary file.
+    corpus: see ``as_source``; read twice, one part in memory at a time.
     dense_dtype: ``float32``, or ``float16`` for half the size at a relative error of 2^-11.
     kind: ``documents`` or ``queries``. plan: the result of ``survey`` on it, if already computed.
 

@@ -13,7 +13,7 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ from dupmae_toolkit.index.words import Bm25
 from dupmae_toolkit.java_homes import JavaError
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Document, Encoder
+from dupmae_toolkit.records import Encoder
 
 SEGMENT_SIZE = 100_000
 
@@ -80,7 +80,7 @@ class BuildOptions:
 
 def index_corpus(
     index: str | Path,
-    corpus: Source | Iterable[Document] | Iterable[dict[str, Any]],
+    corpus: Any,
     encoder: Encoder,
     options: BuildOptions | None = None,
     *,
@@ -88,7 +88,7 @@ def index_corpus(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Manifest:
-    """Encode ``corpus`` and build an index of it in the folder ``index``.
+    """Encode ``corpus``, see ``as_source``, and build an index of it in the folder ``index``.
 
     The same call resumes both steps where it was interrupted. Encoded documents are kept in
     ``index/.building`` until the index is complete. If a different build was interrupted there,

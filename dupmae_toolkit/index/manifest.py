@@ -110,7 +110,6 @@ class Manifest:
     segment_size: int
     segments: list[SegmentEntry]
     source: str = ""
-    reading: dict[str, Any] = field(default_factory=dict)
     truncated: int | None = None
     generation: int = 0
     vocabulary_file: str = VOCABULARY_FILE
@@ -119,6 +118,7 @@ class Manifest:
     scoring: Scoring | None = None
     scale_source: str = FIRST_BUILD
     precision: dict[str, int] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def count(self) -> int:

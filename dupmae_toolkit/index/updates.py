@@ -34,7 +34,7 @@ from dupmae_toolkit.index.state import State
 from dupmae_toolkit.index.words import Bm25
 from dupmae_toolkit.locks import exclusive, working_in
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Document, Encoder
+from dupmae_toolkit.records import Encoder
 
 #: Seconds to wait for another process that is changing the index.
 WAIT = 60.0
@@ -100,7 +100,7 @@ def changing(index: Path, wait: float) -> Iterator[State]:
 
 def add_corpus(
     index: str | Path,
-    corpus: Source | Iterable[Document] | Iterable[dict[str, Any]],
+    corpus: Any,
     encoder: Encoder,
     *,
     replace: bool = False,
@@ -108,7 +108,7 @@ def add_corpus(
     wait: float = WAIT,
     progress: Progress = silent,
 ) -> Update:
-    """Encode ``corpus`` and add it to the index in the folder ``index``.
+    """Encode ``corpus``, see ``as_source``, and add it to the index in the folder ``index``.
 
     replace: documents replace those with the same ids. Without it, an id that is already in the
     index is refused before anything is encoded. Encoded documents are kept in ``index/.adding``

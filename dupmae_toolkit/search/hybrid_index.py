@@ -138,7 +138,7 @@ class HybridIndex(Explaining):
     def build(
         cls,
         path: str | Path,
-        documents: Iterable[Document] | Iterable[dict[str, Any]],
+        documents: Any,
         encoder: Encoder,
         *,
         faiss: str = "Flat",
@@ -148,8 +148,9 @@ class HybridIndex(Explaining):
     ) -> HybridIndex:
         """Encode documents and build an index of them at ``path``.
 
-        documents: Documents, or dicts with ``id``, ``text`` and optionally ``title``; they are
-        never all in memory. faiss: a FAISS factory string. settings: further fields of
+        documents: anything that ``open_corpus`` opens: Documents, dicts, texts, a mapping of ids to
+        texts, a data frame, an Arrow table, or the name of a file or folder. Files and iterators
+        are never all in memory. faiss: a FAISS factory string. settings: further fields of
         ``BuildOptions`` (``max_impact``, ``segment_size``, ``bm25``, ``mean_length``). An
         interrupted build is continued. If ``path`` holds an index, or an interrupted build of other
         documents or settings, it is refused unless ``overwrite``.
@@ -224,14 +225,14 @@ class HybridIndex(Explaining):
 
     def add(
         self,
-        documents: Iterable[Document] | Iterable[dict[str, Any]],
+        documents: Any,
         *,
         replace: bool = False,
         progress: Progress = silent,
     ) -> Update:
         """Add documents in one step, and open the new state; see ``updates.add_corpus``.
 
-        replace: documents replace those with the same ids.
+        documents: as for ``build``. replace: they replace those with the same ids.
         """
         from dupmae_toolkit.index.updates import add_corpus
 
