@@ -469,3 +469,19 @@ def test_a_text_of_white_space_and_invisible_characters_is_blank(text, blank):
     assert is_blank(text) == blank
     if blank:
         assert "has no text" in refusal([{"id": "a", "text": text, "title": text}])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*.md", "*/*.md", "**/*.md", "a/**", "a/**/c/*", "**/[bc].*", "?.md", "**/b/**/*.md"],
+)
+def test_a_pattern_names_what_glob_finds(tmp_path, pattern):
+    for name in ("b.md", "a/b.md", "a/b/c.md", "a/b/c/d.md", "a/c/e.md", "x/y.md"):
+        write(tmp_path / name, "text")
+    expected = {p.relative_to(tmp_path) for p in tmp_path.glob(pattern) if p.is_file()}
+    if sys.version_info < (3, 13) and pattern == "a/**":  # there it names folders alone
+        expected = {p.relative_to(tmp_path) for p in (tmp_path / "a").glob("**/*") if p.is_file()}
+    corpus = open_corpus(str(tmp_path / pattern))
+    assert len(list(corpus)) == len(expected)
+    folder = tmp_path / "a" if pattern.startswith("a/") else tmp_path
+    assert {(folder / d.id).relative_to(tmp_path) for d in corpus} == expected

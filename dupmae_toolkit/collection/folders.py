@@ -6,6 +6,7 @@ is walked. What lies in a folder and is not read is counted in a remark.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 from collections import Counter
@@ -72,19 +73,14 @@ def pattern_rows(
 
     Raises InputError as ``folder_rows`` does.
     """
-    found = sorted(Path(name) for name in glob.iglob(pattern, recursive=True))
-    files = [path for path in found if path.is_file()]
-    if not files:
-        raise InputError.at(pattern, None, "no file has such a name")
     parts = Path(pattern).parts
     fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
-    folder = Path(*parts[:fixed])
-    return _rows_of(files, folder, pattern, [], open_file, open_parquet)
-
-
-def is_pattern(text: str) -> bool:
-    """Whether a name that no file has is a pattern of names."""
-    return glob.has_magic(text)
+    folder, wanted = Path(*parts[:fixed]), parts[fixed:]
+    found, remarks = _walk(folder, None if "**" in wanted else len(wanted))
+    files = [path for path in found if _fits(path.relative_to(folder).parts, wanted)]
+    if not files:
+        raise InputError.at(pattern, None, "no file has such a name")
+    return _rows_of(files, folder, pattern, remarks, open_file, open_parquet)
 
 
 def _rows_of(
@@ -141,8 +137,21 @@ def _unread(files: list[Path], read: list[Path], source: str) -> list[str]:
     return [f"{total:,} file{'s' if total > 1 else ''} in {source} not read: {named}"]
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[str]]:
-    """The files in a folder and below it, and remarks on linked folders."""
+def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path fit those of a pattern; ``**`` stands for any folders.
+
+    Not ``glob``: it follows links, and a circle of them forty times.
+    """
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return any(_fits(names[skipped:], pattern[1:]) for skipped in range(len(names) + 1))
+    fits = bool(names) and fnmatch.fnmatchcase(names[0], pattern[0])
+    return fits and _fits(names[1:], pattern[1:])
+
+
+def _walk(folder: Path, depth: int | None = None) -> tuple[list[Path], list[str]]:
+    """The files in a folder and ``depth`` levels of it, and remarks on linked folders."""
 
     def refuse(error: OSError) -> None:
         raise InputError.at(
@@ -151,6 +160,9 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
 
     files, linked = [], []
     for place, folders, names in os.walk(folder, onerror=refuse):
+        level = len(Path(place).relative_to(folder).parts) + 1
+        if level == depth:
+            folders.clear()
         kept = [name for name in folders if not name.startswith((".", "__MACOSX"))]
         linked += [Path(place, name) for name in kept if os.path.islink(os.path.join(place, name))]
         folders[:] = sorted(kept)

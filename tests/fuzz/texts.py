@@ -42,6 +42,11 @@ def lines(records: Iterable[dict]) -> bytes:
 
 CORPUS, TOPICS = lines(DOCUMENTS), lines(QUERIES)
 TSV = b"".join(f"d{n}\tsome text {n}\n".encode() for n in range(12))
+CSV = b"id,title,text\n" + b"".join(
+    f'd{n},"Title, {n}","text ""{n}""\nof two lines"\n'.encode() for n in range(12)
+)
+ARRAY = json.dumps(DOCUMENTS, indent=1).encode()
+NESTED = json.dumps({f"q{n}": {f"d {n}": n % 3} for n in range(5)}, indent=1).encode()
 QRELS = b"query-id\tcorpus-id\tscore\n" + b"".join(
     b"q%d\td%d\t%d\n" % (n, n, n % 3) for n in range(5)
 )
@@ -222,6 +227,9 @@ READERS = [
         text=False,
     ),
     Reader("beir.zip", make_beir, ["toy.zip"], beir, text=False),
+    Reader("corpus.csv", write("c.csv", CSV), ["c.csv"], corpus("c.csv")),
+    Reader("corpus.json", write("c.json", ARRAY), ["c.json"], corpus("c.json")),
+    Reader("qrels.json", write("qrels.tsv", NESTED), ["qrels.tsv"], qrels),
     Reader("queries.jsonl", write("q.jsonl", TOPICS), ["q.jsonl"], topics("q.jsonl")),
     Reader("queries.tsv", write("q.tsv", TSV), ["q.tsv"], topics("q.tsv")),
     Reader("qrels", write("qrels.tsv", QRELS), ["qrels.tsv"], qrels),
