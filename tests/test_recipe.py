@@ -54,6 +54,10 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path):
         "split": "train",
         "queries": "",
         "corpus": "",
+        "words": 0,
+        "id": "",
+        "title": "",
+        "text": "",
     }
     assert FinetuneRecipe(**{**written, "data": recipe.data}) == recipe
 

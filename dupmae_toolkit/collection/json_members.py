@@ -150,10 +150,19 @@ class _Unread:
                 raise self.error(f"broken JSON ({error.msg})", error.pos) from error
             except (ValueError, RecursionError) as error:
                 raise self.error("broken JSON (nested too deeply or a number too long)") from error
-            if end == len(self.text) and self.more():
+            if self._may_go_on(value, end) and self.more():
                 continue
             self.at = end
             return value
+
+    def _may_go_on(self, value: Any, end: int) -> bool:
+        """Whether a value that was decoded up to ``end`` may be the beginning of a longer one.
+
+        Only numbers can be, and of those only what no other character has ended yet: "0" of "0.5".
+        """
+        if not isinstance(value, int | float):
+            return False
+        return not any(mark in self.text[end : end + _MARGIN] for mark in ",]}" + _WHITE)
 
     def error(self, fault: str, at: int | None = None) -> InputError:
         line = self.line + self.text.count("\n", 0, self.at if at is None else at)
