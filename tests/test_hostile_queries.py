@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,7 +29,7 @@ def index(tmp_path_factory):
     return HybridIndex.build(tmp_path_factory.mktemp("ix") / "ix", DOCUMENTS, ENCODER)
 
 
-@pytest.mark.parametrize("text", ["!!!", "\u200b\u200d", "...", "👩‍👩‍👧", "\0", "\ud800", "-"])
+@pytest.mark.parametrize("text", ["!!!", "...", "👩‍👩‍👧", "\ud800", "-"])
 def test_a_query_without_a_known_term_finds_all_by_its_vector_and_none_by_terms(index, text):
     assert index.search(text, mode="lexical") == []
     for mode in ("dense", "hybrid"):
@@ -37,7 +39,9 @@ def test_a_query_without_a_known_term_finds_all_by_its_vector_and_none_by_terms(
         assert all(hit.score == 0 for hit in hits)
 
 
-@pytest.mark.parametrize("text", ["", " ", "\t\r\n", "\u3000\u2028", "\x1c\x85"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "\t\r\n", "\u3000\u2028", "\x1c\x85", "\u200b\u200d", "\0"]
+)
 def test_an_empty_question_is_refused(index, text):
     with pytest.raises(InputError, match="has no text"):
         index.search(text)
@@ -136,7 +140,8 @@ def test_whatever_is_asked_gives_a_ranking_or_one_line(index, text, k, mode):
     except InputError as error:
         message = str(error)
     if message:
-        assert not text.strip()
+        kinds = {unicodedata.category(character) for character in text}
+        assert kinds <= {"Cc", "Cf", "Zs", "Zl", "Zp"}
         return
     assert len(hits) <= k
     assert len({hit.id for hit in hits}) == len(hits)
