@@ -10,11 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dupmae_toolkit.collection.lines import check_id, check_text, id_text, two_ids
+from dupmae_toolkit.collection.metadata import OWN_FIELDS, metadata_text, read_metadata_text
 from dupmae_toolkit.encoding.duplicates import IdRegister
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import cannot_write
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Query
+
+#: In a digest, announces metadata: no text has this length.
+_METADATA = b"\xff" * 8
+#: The keys of a mapping that are no metadata.
+_OWN_KEYS = {*OWN_FIELDS, "_id", "contents"}
 
 
 class Source(Protocol):
@@ -29,11 +35,15 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Window:
-    """Consecutive texts that become one part. ``digest`` covers their ids, titles and texts."""
+    """Consecutive texts that become one part.
+
+    metadata: as ``metadata_text`` writes it. digest: covers ids, titles, texts and metadata.
+    """
 
     ids: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     digest: str = ""
@@ -54,7 +64,8 @@ class Memory:
             self._spool = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115
             for number, item in enumerate(items, 1):
                 record = self._record(number, item)
-                fields = [record.id, getattr(record, "title", None), record.text]
+                kept = metadata_text(getattr(record, "metadata", {}), source, number)
+                fields = [record.id, getattr(record, "title", None), record.text, kept]
                 self._write(json.dumps(fields) + "\n")
             self._write("")
 
@@ -74,8 +85,11 @@ class Memory:
             return
         self._spool.seek(0)
         for number, line in enumerate(self._spool, 1):
-            name, title, text = json.loads(line)
-            yield number, Query(name, text) if title is None else Document(name, title, text)
+            name, title, text, kept = json.loads(line)
+            if title is None:
+                yield number, Query(name, text)
+            else:
+                yield number, Document(name, title, text, read_metadata_text(kept))
 
     def count(self) -> int | None:
         return len(self._items) if isinstance(self._items, Sized) else None
@@ -95,7 +109,12 @@ class Memory:
         for value in (title, text):
             if value is not None and not isinstance(value, str):
                 raise self._refuse(number, f"{value!r} is not a string; title and text must be")
-        return Document(name, title or "", text or "")
+        metadata = {key: value for key, value in item.items() if key not in _OWN_KEYS}
+        nested = metadata.get("metadata")  # as BEIR has it
+        if isinstance(nested, Mapping):
+            del metadata["metadata"]
+            metadata |= nested
+        return Document(name, title or "", text or "", metadata)
 
     def _refuse(self, number: int, message: str) -> InputError:
         return InputError.at(self.source, number, message)
@@ -116,12 +135,16 @@ def windows(source: Source, size: int) -> Iterator[Window]:
         if not contents.strip():
             raise InputError.at(source.source, place, f"{item.id!r} has no text; remove it")
         for value in (item.id, title, item.text):
-            data = check_text(value, source.source, place, f"the text of {item.id}").encode()
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
+            check_text(value, source.source, place, f"the text of {item.id}")
+            _add(digest, value)
+        metadata = metadata_text(getattr(item, "metadata", {}), source.source, place)
+        if metadata:
+            digest.update(_METADATA)
+            _add(digest, metadata)
         window.ids.append(item.id)
         window.titles.append(title)
         window.texts.append(item.text)
+        window.metadata.append(metadata)
         window.contents.append(contents)
         window.places.append(place)
         if len(window) == size:
@@ -131,6 +154,12 @@ def windows(source: Source, size: int) -> Iterator[Window]:
     if len(window):
         window.digest = digest.hexdigest()
         yield window
+
+
+def _add(digest: Any, text: str) -> None:
+    data = text.encode()
+    digest.update(len(data).to_bytes(8, "little"))
+    digest.update(data)
 
 
 def read_beginning(source: Source, count: int = 100) -> None:

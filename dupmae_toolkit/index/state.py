@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dupmae_toolkit.collection.metadata import metadata_text
 from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
 from dupmae_toolkit.index.integrity import Integrity
@@ -97,6 +98,7 @@ class State:
             [document.text for document in documents],
             segment.forward.dense(keep),
             csr_matrix(impacts[:, :tokens]),
+            [metadata_text(document.metadata, entry.path, None) for document in documents],
             words,
         )
 
