@@ -20,57 +20,57 @@ def selected(
     approximate index finds fewer, however far it goes.
     """
     effort = 1
-    while (parameters := _parameters(index, live, effort)) is not None:
+    while True:
+        parameters, most = _parameters(index, live, effort)
+        if parameters is None:
+            break
         try:
-            scores, rows = index.search(queries, k, params=parameters.value)
+            scores, rows = index.search(queries, k, params=parameters)
         except RuntimeError:  # this kind of index cannot search among some rows
             break
-        if parameters.most or (rows >= 0).all():
+        if most or (rows >= 0).all():
             return scores, rows
         effort *= 4
-    return _cut(*index.search(queries, _enough(k, live)), k, live)
+    # As many as surely hold k of the wanted ones.
+    scores, rows = index.search(queries, min(len(live), k + len(live) - int(live.sum())))
+    return _first_live(scores, rows, k, live)
 
 
-class _Parameters:
-    """FAISS's search parameters, and whether there are none that would find more."""
+def _parameters(index: Any, live: np.ndarray, effort: int) -> tuple[Any, bool]:
+    """FAISS's search parameters, and whether no others would find more.
 
-    def __init__(self, value: Any, most: bool) -> None:
-        self.value, self.most = value, most
+    effort: how many times more is searched than at first. None for an index of another kind.
+    """
+    import faiss as module
 
-
-def _parameters(index: Any, live: np.ndarray, effort: int) -> _Parameters | None:
-    """effort: how many times more is searched than at first. None for kinds that are not known."""
-    import faiss
-
+    faiss: Any = module  # its type hints know neither its attributes nor its arguments
     selector = faiss.IDSelectorBitmap(np.packbits(live, bitorder="little"))
     inner = faiss.downcast_index(index)
-    wrapped = isinstance(inner, faiss.IndexPreTransform)
-    if wrapped:
-        inner = faiss.downcast_index(inner.index)
+    if isinstance(inner, faiss.IndexPreTransform):
+        found, most = _parameters(inner.index, live, effort)
+        return found and faiss.SearchParametersPreTransform(index_params=found), most
+    if isinstance(inner, faiss.IndexRefine):
+        found, most = _parameters(inner.base_index, live, effort)
+        factor = inner.k_factor
+        return (
+            found and faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=found),
+            most,
+        )
     if isinstance(inner, faiss.IndexHNSW):
-        most = len(live)
-        share = most / max(int(live.sum()), 1)
-        depth = min(most, int(inner.hnsw.efSearch * share * effort))
-        made = _Parameters(faiss.SearchParametersHNSW(sel=selector, efSearch=depth), depth == most)
+        count = len(live)
+        depth = min(count, inner.hnsw.efSearch * effort * count // max(int(live.sum()), 1))
+        found, most = faiss.SearchParametersHNSW(sel=selector, efSearch=depth), depth == count
     elif isinstance(inner, faiss.IndexIVF):
         cells = min(inner.nlist, inner.nprobe * effort)
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=cells)
-        made = _Parameters(parameters, cells == inner.nlist)
-    elif isinstance(inner, faiss.IndexFlatCodes):  # all rows are compared: flat, PQ, SQ
-        made = _Parameters(faiss.SearchParameters(sel=selector), True)
+        found, most = faiss.SearchParametersIVF(sel=selector, nprobe=cells), cells == inner.nlist
+    elif isinstance(inner, faiss.IndexFlatCodes):  # PQ, SQ: all rows are compared
+        found, most = faiss.SearchParameters(sel=selector), True
     else:
-        return None
-    if wrapped:
-        made.value = faiss.SearchParametersPreTransform(index_params=made.value)
-    return made
+        return None, True
+    return found, most
 
 
-def _enough(k: int, live: np.ndarray) -> int:
-    """How many of all rows surely hold ``k`` of those where ``live`` is true."""
-    return min(len(live), k + len(live) - int(live.sum()))
-
-
-def _cut(
+def _first_live(
     scores: np.ndarray, rows: np.ndarray, k: int, live: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first ``k`` of each list that are live; -1 fills up."""

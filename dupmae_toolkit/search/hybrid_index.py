@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
@@ -33,7 +34,7 @@ from dupmae_toolkit.search.queries import (
     texts_alone,
 )
 from dupmae_toolkit.search.searcher import Answers, Searched, metadata_of
-from dupmae_toolkit.search.selection import kinds_in
+from dupmae_toolkit.search.selection import kinds_in, masks_of
 from dupmae_toolkit.search.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -243,12 +244,18 @@ class HybridIndex(Explaining):
         self.refresh()
         return done
 
-    def delete(self, ids: Iterable[str], *, ignore_missing: bool = False) -> Update:
-        """Delete documents in one step, all or none, and open the new state."""
+    def delete(
+        self, ids: Iterable[str] = (), *, ignore_missing: bool = False, filter: str | None = None
+    ) -> Update:
+        """Delete documents in one step, all or none, and open the new state.
+
+        filter: also those that it matches when the index is locked for the change.
+        """
         from dupmae_toolkit.index.updates import delete_documents
 
         self._check_open()
-        done = delete_documents(self.path, ids, ignore_missing=ignore_missing)
+        where = None if filter is None else partial(masks_of, filter)
+        done = delete_documents(self.path, ids, ignore_missing=ignore_missing, where=where)
         self.refresh()
         return done
 
