@@ -44,7 +44,9 @@ class Engine:
         """legs: by the name of their part of the score, in the order of ``answers.PARTS``."""
         self._numbering = numbering
         self._legs = legs
-        exhaustive = len(legs) > 1 and all(leg.gives_all_scores for leg in legs.values())
+        #: Whether a search computes the scores of all documents anyway.
+        self.scores_all = all(leg.gives_all_scores for leg in legs.values())
+        exhaustive = len(legs) > 1 and self.scores_all
         self._exhaustive = Exhaustive(numbering, legs) if exhaustive else None
         self._pool = pool or new_pool()
 

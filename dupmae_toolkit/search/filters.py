@@ -76,7 +76,7 @@ _INSTEAD = {"=": "==", "&": "and", "&&": "and", "|": "or", "||": "or", "!": "not
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 _ORDERS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 _STRING_TESTS = ("contains", "startswith", "endswith")
-_END = (tokenize.NEWLINE, tokenize.ENDMARKER)
+_SPACE = (tokenize.NEWLINE, tokenize.ENDMARKER, tokenize.ERRORTOKEN)
 _warnings_lock = threading.Lock()
 
 
@@ -132,11 +132,13 @@ def _check_tokens(text: str) -> None:
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             place, word = token.start[1], token.string
-            if token.type in _END and not word.strip():
+            if token.type in _SPACE and not word.strip():
                 continue
             count += 1
             nots = nots + 1 if word == "not" else 0
             depth += (word in ("(", "[")) - (word in (")", "]"))
+            if depth < 0:
+                raise _wrong("this bracket closes none", place)
             _check_token(token, before)
             if depth > MAX_DEPTH or nots > MAX_NOTS:
                 raise _wrong("it is nested too deeply", place)
@@ -156,7 +158,7 @@ def _check_token(token: tokenize.TokenInfo, before: str) -> None:
             return
         if keyword.iskeyword(word):
             raise _wrong(f"{word!r} cannot stand alone; write field({word!r})", place)
-        if word.lower() in _WORDS or word.lower() == "null":
+        if word.lower() in {"null", *map(str.lower, _WORDS)}:
             right = {"true": "True", "false": "False", "none": "None", "null": "None"}
             word = word.lower()
             raise _wrong(

@@ -22,6 +22,7 @@ from dupmae_toolkit.records import Document, Encoder, Representations
 from dupmae_toolkit.search.answers import PARTS, WORDS, Request, check_k, check_offset
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.explaining import Explaining
+from dupmae_toolkit.search.filters import parse_filter
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
 from dupmae_toolkit.search.lookups import check_lookup, check_not_dense, load_lookup, without_dense
@@ -338,6 +339,8 @@ class HybridIndex(Explaining):
         if depth is None:
             depth = max(until, min(max(4 * int(until), LEAST_DEPTH), MOST_DEPTH))
         parts = parts if mode == "hybrid" else ()
+        if filter is not None and not isinstance(filter, str):
+            parse_filter(filter)  # says what is wrong
         ids = None if among is None else ids_among(among)
         return Request(k, mode, fusion, depth, exact, parts, idf_power, filter, ids, offset)
 
@@ -522,12 +525,12 @@ class HybridIndex(Explaining):
 
 def ids_among(ids: Iterable[str]) -> frozenset[str]:
     """Ids of documents to search among; InputError for anything but strings."""
-    found = frozenset() if isinstance(ids, str) else frozenset(ids)
-    wrong = (
-        ids if isinstance(ids, str) else next((n for n in found if not isinstance(n, str)), None)
-    )
-    if wrong is not None:
-        raise InputError(f"among is a list of ids, each a string; it has {repr(wrong)[:80]}")
+    try:
+        found = frozenset((b"",) if isinstance(ids, str | bytes) else ids)
+    except TypeError:
+        found = frozenset((b"",))
+    if not all(isinstance(name, str) for name in found):
+        raise InputError(f"among is a list of ids, each a string; it is {repr(ids)[:80]}")
     return found
 
 

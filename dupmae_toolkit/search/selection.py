@@ -31,7 +31,7 @@ from dupmae_toolkit.search.matching import matching, resolved
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.ranking import Leg
 
-#: The most documents that are copied, and the largest share of all.
+#: The most documents that are copied, and the largest share of all where all would be scored.
 FEW, SHARE = 8192, 4
 #: The selections that a snapshot keeps, and the bytes that their masks and copies take.
 _KEPT, _BYTES = 64, 2**28
@@ -62,10 +62,14 @@ class Selection:
         few = self._few.nbytes if self._few else 0
         return int(self.numbering.offsets[-1]) + few
 
-    def few(self, parts: Parts) -> Few | None:
-        """The copy of the documents, made once; None if there are too many of them."""
+    def few(self, parts: Parts, scores_all: bool) -> Few | None:
+        """The copy of the documents, made once; None if there are too many of them.
+
+        scores_all: whether a search of the whole would compute all scores. It is then not much
+        faster to compute those of a good part of the documents.
+        """
         count = len(self)
-        if count > FEW or count * SHARE > int(self.numbering.offsets[-1]):
+        if count > FEW or (scores_all and count * SHARE > int(self.numbering.offsets[-1])):
             return None
         if self._few is None:
             self._few = Few(self.numbering, parts)

@@ -147,7 +147,7 @@ class Snapshot:
             if parts not in engines:
                 few, numbering = None, self.numbering
                 if selection is not None:
-                    few = selection.few(self.searched)
+                    few = selection.few(self.searched, self.engine(parts).scores_all)
                     numbering = selection.numbering if few is None else few.numbering
                 legs = {part: self._leg(part, numbering, few) for part in parts}
                 engines[parts] = (
