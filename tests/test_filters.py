@@ -500,3 +500,13 @@ def test_no_file_of_an_index_changes_by_searching(index, folder):
     before = {path: os.stat(path).st_mtime_ns for path in Path(folder / "small").rglob("*")}
     ids(index, "year > 2000")
     assert before == {path: os.stat(path).st_mtime_ns for path in Path(folder / "small").rglob("*")}
+
+
+def test_a_documents_own_fields_go_before_metadata_of_the_same_names(tmp_path):
+    documents = [Document("a", "", "word", {"id": 3, "text": "b", "title": None, "n": 1})]
+    with HybridIndex.build(tmp_path / "index", documents, ENCODER) as index:
+        assert ids(index, "id == 'a' and text == 'word' and title == ''") == ["a"]
+        assert index.search("word")[0].metadata == documents[0].metadata
+        assert set(index.fields()) == {"n"}
+        with pytest.raises(InputError, match="the field 'id' holds text"):
+            ids(index, "id == 3")

@@ -19,7 +19,8 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 
-#: What a document has anyway; no field of its metadata may have these names.
+#: What a document has anyway. Filters know these by their names; a field of the metadata that has
+#: the same name is kept and returned, but no filter reads it.
 OWN_FIELDS = ("id", "title", "text")
 LONGEST_NAME = 1000
 DEEPEST = 32
@@ -32,7 +33,7 @@ def metadata_text(metadata: Mapping[str, Any], source: object, place: int | None
     numpy's, pandas' and tuples become the plain types; a NaN becomes None, a Decimal a float. A
     time keeps its offset from UTC, not the name of its zone, and no more than microseconds. Raises
     InputError, which names ``source`` and ``place``, for any other type, for an infinite number,
-    for a name that no field may have, and for lists and objects more than 32 deep.
+    for a name that is no string or too long, and for lists and objects more than 32 deep.
     """
     if not metadata:
         return ""
@@ -74,8 +75,6 @@ def _name(name: Any) -> str:
         raise TypeError(f"the field {name!r} is not named by a string")
     if not name or len(name) > LONGEST_NAME:
         raise ValueError(f"a field's name has 1 to {LONGEST_NAME} characters, not {len(name)}")
-    if name in OWN_FIELDS:
-        raise ValueError(f"{name!r} is no metadata; give it as the document's {name}")
     return _escaped(name)
 
 

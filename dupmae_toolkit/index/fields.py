@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from dupmae_toolkit.collection.metadata import OWN_FIELDS
+
 #: The kinds of single values; a list of them has the same name with an s.
 SINGLE = ("bool", "int", "float", "str", "time")
 KINDS = (*SINGLE, "list", *(f"{kind}s" for kind in SINGLE), "other", "none")
@@ -66,9 +68,10 @@ def microseconds(value: date) -> int:
 def frequent_fields(rows: Iterable[Mapping[str, Any]]) -> tuple[set[str], bool]:
     """The names of the ``MOST_FIELDS`` most frequent fields, and whether there are others.
 
-    Of equally frequent ones, the first names by code point.
+    Fields with the names of ``OWN_FIELDS`` do not count. Of equally frequent ones, the first names
+    by code point.
     """
-    counts = Counter(name for row in rows for name in row)
+    counts = Counter(name for row in rows for name in row if name not in OWN_FIELDS)
     kept = sorted(counts, key=lambda name: (-counts[name], name))[:MOST_FIELDS]
     return set(kept), len(kept) < len(counts)
 

@@ -525,10 +525,11 @@ class HybridIndex(Explaining):
 
 def ids_among(ids: Iterable[str]) -> frozenset[str]:
     """Ids of documents to search among; InputError for anything but strings."""
+    given: Any = (None,) if isinstance(ids, str | bytes) else ids
     try:
-        found = frozenset((b"",) if isinstance(ids, str | bytes) else ids)
+        found: frozenset[Any] = frozenset(given)
     except TypeError:
-        found = frozenset((b"",))
+        found = frozenset((None,))
     if not all(isinstance(name, str) for name in found):
         raise InputError(f"among is a list of ids, each a string; it is {repr(ids)[:80]}")
     return found
