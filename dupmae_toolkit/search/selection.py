@@ -32,7 +32,7 @@ from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.ranking import Leg
 
 #: The most documents that are copied, and the largest share of all where all would be scored.
-FEW, SHARE = 8192, 4
+FEW, SHARE = 16_384, 4
 #: The selections that a snapshot keeps, and the bytes that their masks and copies take.
 _KEPT, _BYTES = 64, 2**28
 
