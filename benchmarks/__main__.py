@@ -32,6 +32,7 @@ SUBJECTS = {
     "memory": Sizes(10_000, 0),
     "growth": Sizes(10_000, 500),
     "updates": Sizes(10_000, 100),
+    "filtered": Sizes(20_000, 200),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
 HIGHLIGHT = "bold yellow"
 
 
-def print_table(hits: list[Hit], mode: str, matcher: Matcher) -> None:
-    """Print rank, score and its parts, id, title, and the passage that fits the query best."""
+def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[str] = ()) -> None:
+    """Print rank, score and its parts, id, title, and the passage that fits the query best.
+
+    fields: those of the metadata to print, too.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -30,6 +34,8 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher) -> None:
     for part in parts:
         table.add_column(part, justify="right", no_wrap=True, style="dim")
     table.add_column("id", overflow="fold", max_width=28)
+    for name in fields:
+        table.add_column(clean(name), overflow="fold", max_width=20)
     table.add_column("title and text", ratio=1)
     for hit in hits:
         text = Text(clean(hit.title), style="bold")
@@ -39,8 +45,20 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher) -> None:
         cells: list[Any] = [str(hit.rank), f"{hit.score:.4f}"]
         cells += [f"{getattr(hit, part):.3f}" for part in parts]
         # Text, not str: rich would read brackets in an id or a title as markup.
-        table.add_row(*cells, Text(clean(hit.id)), text)
+        shown = [Text(clean(written(hit.metadata.get(name)))) for name in fields]
+        table.add_row(*cells, Text(clean(hit.id)), *shown, text)
     Console().print(table)
+
+
+def written(value: Any) -> str:
+    """A value of the metadata for people; nothing for None."""
+    if isinstance(value, str):
+        return value
+    from dupmae_toolkit.collection.metadata import as_json
+
+    if isinstance(value, list):
+        return ", ".join(map(written, value))
+    return "" if value is None else json.dumps(as_json(value), ensure_ascii=False).strip("'\"")
 
 
 def passage(snippet: Snippet) -> Text:

@@ -276,6 +276,29 @@ ExactOption = Annotated[
         "would give.",
     ),
 ]
+FilterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        help="A condition on the documents' metadata, as in \"year >= 2020 and dept in ('sales', "
+        "'legal')\". Scores and proofs stay as they are, for the documents that match.",
+    ),
+]
+AmongOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--among", help="A file of ids, one per line, of the documents to search; - for stdin."
+    ),
+]
+OffsetOption = Annotated[
+    int | None,
+    typer.Option(
+        "--offset",
+        help="How many of the best hits to leave out. Pages joined are one long ranking, whatever "
+        "-k: a sum is proven exact, other fusions read the same --depth for each page, 1000.",
+        show_default="no pages",
+    ),
+]
 TagOption = Annotated[
     str | None,
     typer.Option(

@@ -10,8 +10,10 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.hits import print_table
 from dupmae_cli.options import (
+    AmongOption,
     DeviceOption,
     ExactOption,
+    FilterOption,
     FusionOption,
     HeaderOption,
     HybridWeightsOption,
@@ -22,6 +24,7 @@ from dupmae_cli.options import (
     Method,
     Mode,
     NormOption,
+    OffsetOption,
     PlainOption,
     Precision,
     PrecisionOption,
@@ -37,6 +40,8 @@ from dupmae_cli.options import (
 from dupmae_cli.runs import check_run, report_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dupmae_toolkit.collection.fields import Columns
     from dupmae_toolkit.records import Hit
     from dupmae_toolkit.search.answers import Request
@@ -93,6 +98,15 @@ def search(
         ),
     ] = None,
     exact: ExactOption = False,
+    filter: FilterOption = None,
+    among: AmongOption = None,
+    offset: OffsetOption = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            "--fields", help="Fields of the metadata to show in the table, as in year,dept."
+        ),
+    ] = None,
     tag: TagOption = None,
     model: IndexModelOption = None,
     query_length: QueryLengthOption = None,
@@ -123,6 +137,10 @@ def search(
 
       dupmae search --index indexes/notes "how do I parse a date" --mode lexical -k 3 --json
 
+      dupmae search --index indexes/notes "parse a date" --filter "year >= 2020" --fields year
+
+      dupmae search --index indexes/notes "parse a date" -k 10 --offset 10
+
       dupmae search --index indexes/scifact --queries scifact.zip --split test --output run.trec
 
       dupmae search --index indexes/scifact --queries encoded/queries --output run.trec --exact
@@ -149,6 +167,8 @@ def search(
         raise InputError("the question has no text; give it some words")
     if query is not None and (output or tag or split):
         raise InputError("--output, --tag and --split go with --queries; a question prints a table")
+    if fields is not None and (json or queries is not None):
+        raise InputError("--fields goes with the table of a question; --json shows all metadata")
     if queries is not None and output is None:
         raise InputError("--queries writes a TREC run; name its file with --output")
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
@@ -186,9 +206,15 @@ def search(
     chosen = mode.value if mode else opened.mode
     check_fuses(chosen, fuses)
     hits = k if k is not None else (10 if query is not None else 1000)
-    request = opened.request(hits, chosen, how, depth, exact, plain, idf_power)
+    ids = None
+    if among is not None:
+        from dupmae_toolkit.collection.ids import read_ids
+
+        ids = read_ids(among)
+    request = opened.request(hits, chosen, how, depth, exact, plain, idf_power, filter, ids, offset)
     if query is not None:
-        _search_one(opened, query, request, query_length, json)
+        shown = [name.strip() for name in fields.split(",")] if fields else []
+        _search_one(opened, query, request, query_length, json, shown)
         return
     assert queries is not None
     assert output is not None
@@ -236,10 +262,16 @@ def check_fuses(mode: str, fuses: bool) -> None:
 
 
 def _search_one(
-    index: Searcher, query: str, request: Request, query_length: int | None, json: bool
+    index: Searcher,
+    query: str,
+    request: Request,
+    query_length: int | None,
+    json: bool,
+    fields: Sequence[str],
 ) -> None:
     from dupmae_toolkit.records import Query
 
+    fields = [index.field(name) for name in fields]
     found = index.answers([Query("0", query)], request)
     answer = found.answers[0]
     hits = index.hits(answer)
@@ -251,6 +283,10 @@ def _search_one(
             {
                 "query": query,
                 "k": request.k,
+                "offset": request.offset,
+                "filter": request.filter,
+                "among": about.get("among"),
+                "matching": about.get("matching"),
                 "mode": request.mode,
                 "parts": list(request.parts),
                 "idf_power": request.idf_power,
@@ -269,14 +305,18 @@ def _search_one(
         return
     if hits:
         assert found.vectors is not None  # the question was encoded
-        print_table(hits, request.mode, index.matcher(found.vectors))
-    line = f"{len(hits):,} of {len(index):,} documents, {request.mode}"
+        print_table(hits, request.mode, index.matcher(found.vectors), fields)
+    matching = f"{about['matching']:,} that match, of " if "matching" in about else ""
+    line = f"{len(hits):,} of {matching}{len(index):,} documents, {request.mode}"
     console.say(line + (f", {_exactness(len(hits), proven, request)}" if hits else ""))
     _say_cut(found, "--query-length")
+    _say_unknown(about)
 
 
 def _exactness(hits: int, proven: bool, request: Request) -> str:
     """Whether the ranking is proven exact; not whether the hits answer the question."""
+    if proven and request.offset:
+        return f"exact, from rank {request.offset + 1:,}"
     if proven:
         return f"exact top {hits:,}"
     if request.mode == "hybrid" and not request.fusion.is_sum:
@@ -324,6 +364,8 @@ def _search_many(
         return
     _say_cut(found, longer)
     counts = run.metadata["truncated"]
+    _say_matching(run.metadata)
+    _say_unknown(run.metadata)
     if counts["documents"]:
         console.say(f"{counts['documents']:,} documents were cut at {counts['max_length']} tokens")
 
@@ -336,6 +378,18 @@ def _say_cut(found: Answers, longer: str) -> None:
         console.say(line)
 
 
+def _say_matching(about: dict[str, Any]) -> None:
+    if "matching" in about:
+        console.say(f"searched {about['matching']:,} of {about['documents']:,} documents")
+
+
+def _say_unknown(about: dict[str, Any]) -> None:
+    """Say how many ids of --among are not in the index, if any."""
+    among = about.get("among")
+    if among and among["unknown"]:
+        console.say(f"{among['unknown']:,} of {among['ids']:,} ids in --among are not in the index")
+
+
 def _say_no_room(query_length: int | None, about: dict[str, Any]) -> None:
     """about: how the queries were searched, as in a run's metadata."""
     kept, encoder = about["truncated"]["query_max_length"], about["encoder"]
@@ -343,4 +397,7 @@ def _say_no_room(query_length: int | None, about: dict[str, Any]) -> None:
 
 
 def _as_dict(hit: Hit) -> dict[str, Any]:
-    return {name: getattr(hit, name) for name in hit.__slots__}
+    from dupmae_toolkit.collection.metadata import as_json
+
+    values = {name: getattr(hit, name) for name in hit.__slots__}
+    return values | {"metadata": as_json(hit.metadata)}

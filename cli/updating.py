@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,6 +113,12 @@ def delete(
     file: Annotated[
         Path | None, typer.Option("--file", help="A file of ids, one per line; - for stdin.")
     ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", help="Delete the documents that this condition on their metadata matches."
+        ),
+    ] = None,
     ignore_missing: Annotated[
         bool, typer.Option("--ignore-missing", help="Ignore ids that are not in the index.")
     ] = False,
@@ -130,6 +137,8 @@ def delete(
 
       dupmae delete --file gone.txt --index indexes/notes --ignore-missing
 
+      dupmae delete --filter "year < 2010" --index indexes/notes
+
       sqlite3 notes.db "select id from gone" | dupmae delete --file - --index indexes/notes
     """
     from dupmae_toolkit.collection.ids import read_ids
@@ -139,10 +148,18 @@ def delete(
     names = list(ids or [])
     if file is not None:
         names += read_ids(file)
-    if not names:
-        raise InputError("nothing to delete: give ids, or a file of ids with --file")
+    if not names and filter is None:
+        raise InputError("nothing to delete: give ids, or a file of ids with --file, or a --filter")
+    if names and filter is not None:
+        raise InputError("ids and --filter do not go together; give one of them")
     tell_if_interrupted(index)
-    _report(index, delete_documents(index, names, ignore_missing=ignore_missing, wait=wait), json)
+    where = None
+    if filter is not None:
+        from dupmae_toolkit.search.selection import masks_of
+
+        where = partial(masks_of, filter)
+    done = delete_documents(index, names, ignore_missing=ignore_missing, where=where, wait=wait)
+    _report(index, done, json)
 
 
 def compact(index: IndexOption, wait: WaitOption = 60.0, json: JsonOption = False) -> None:

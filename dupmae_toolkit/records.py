@@ -25,7 +25,7 @@ class Document:
     id: str
     title: str = ""
     text: str = ""
-    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def contents(self) -> str:
@@ -179,14 +179,19 @@ class Hit:
     bm25: float | None = None
     title: str = ""
     text: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(slots=True)
 class Ranking:
-    """The ranked list of one topic: ids and scores, best first, ties by id ascending."""
+    """The ranked list of one topic: ids and scores, best first, ties by id ascending.
+
+    offset: how many better documents come before it, on earlier pages.
+    """
 
     ids: list[str]
     scores: np.ndarray  # float32 or float64 [n]
+    offset: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)

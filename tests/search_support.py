@@ -36,23 +36,24 @@ class MemoryDense:
         self.rough = rough
         self._dice = np.random.default_rng(3)
 
-    def search(self, queries, k):
-        found = self.scan(queries, k)
+    def search(self, queries, k, live=None):
+        found = self.scan(queries, k, live)
         if self.exhaustive:
             return found
         # Misses every other document, as an approximate index may.
         return [(rows[::2], scores[::2]) for rows, scores in found]
 
-    def scan(self, queries, k):
+    def scan(self, queries, k, live=None):
         if not self.noise:
-            return scan(self.vectors, queries, k)
+            return scan(self.vectors, queries, k, live)
         found = []
         for query in queries:
             scores = inner_products(self.vectors, query)
             reach = np.linalg.norm(query.astype(np.float64)) * self.largest_norm()
             error = self.noise * rounding(self.vectors.shape[1], reach)
             scores = (scores + self._dice.uniform(-error, error, self.size)).astype(np.float32)
-            rows = np.argsort(-scores, kind="stable")[:k]
+            rows = np.argsort(-scores, kind="stable")
+            rows = rows[:k] if live is None else rows[live[rows]][:k]
             found.append((rows.astype(np.int32), scores[rows]))
         return found
 
@@ -81,7 +82,7 @@ class MemoryLexical:
         self.impacts = impacts.astype(np.float64)
         self.size = impacts.shape[0]
 
-    def search(self, queries, k):
+    def search(self, queries, k, live=None):
         found = []
         for row in range(queries.shape[0]):
             terms = Terms.of(queries, row)
@@ -106,8 +107,8 @@ class MemoryPostings(MemoryLexical):
         super().__init__(impacts)
         self.postings = Postings(impacts.astype(np.uint8))
 
-    def search(self, queries, k):
-        return self.postings.search(queries, k)
+    def search(self, queries, k, live=None):
+        return self.postings.search(queries, k, live)
 
     def all_scores(self, queries):
         return self.postings.all_scores(queries)

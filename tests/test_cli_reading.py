@@ -53,7 +53,7 @@ def test_named_fields_are_read_and_the_others_named(tmp_path, capsys, monkeypatc
         code, _, err = run(capsys, *words)
         assert code == 0, err
         assert encoded(output) == expected
-        assert "other fields, which are not kept: dept, year" in err
+        assert "other fields, kept as metadata: dept, year" in err
     reading = json.loads((output / "manifest.json").read_text())["reading"]
     assert reading["fields"] == {"id": "docno", "title": "headline", "text": "abstract"}
     code, _, err = run(capsys, "encode", tmp_path / "c.csv", "-o", tmp_path / "no", "--id", "key")

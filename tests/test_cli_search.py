@@ -120,6 +120,7 @@ def test_json_has_everything_and_is_alone_on_stdout(dupmae, index):
         "bm25",
         "title",
         "text",
+        "metadata",
     }
     assert answer["certificate"]["certified"]
     assert answer["fusion"]["method"] == "sum"

@@ -200,7 +200,7 @@ def test_row_numbers_are_ids_where_nobody_named_one_and_it_is_said(tmp_path):
     assert [(d.id, d.text) for d in corpus] == [("0", "zero"), ("1", "one")]
     assert corpus.notes()[0].startswith("no field is an id, so ids are row numbers, from 0")
     assert corpus.reading.to_dict()["ids"] == "row numbers, from 0"
-    assert "other fields, which are not kept: n" in corpus.notes()
+    assert "other fields, kept as metadata: n" in corpus.notes()
     topics = read_topics(write(tmp_path / "q.csv", "query\nwhat\n"))
     assert topics.queries == [Query("0", "what")]
     assert topics.reading.notes()

@@ -113,7 +113,7 @@ class Reading:
                 "no field is an id, so ids are row numbers, from 0 (--id, Columns(id=…) name one)"
             )
         if self.others:
-            found.append(f"other fields, which are not kept: {', '.join(self.others)}")
+            found.append(f"other fields, kept as metadata: {', '.join(self.others)}")
         return found
 
     def to_dict(self) -> dict[str, Any]:

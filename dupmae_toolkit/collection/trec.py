@@ -1,4 +1,7 @@
-"""TREC runs: six columns, ranks from 1, with their metadata beside them as JSON."""
+"""TREC runs: six columns, with their metadata beside them as JSON.
+
+Ranks count from 1, on a later page from its offset + 1.
+"""
 
 from __future__ import annotations
 
@@ -168,17 +171,19 @@ def falling_scores(scores: np.ndarray) -> np.ndarray:
 def _write_topics(file: BinaryIO, run: Run, tag: str) -> None:
     topics, rankings = list(run.topics), list(run.topics.values())
 
-    def write(names: list[str], ids: list[list[str]], scores: list[np.ndarray]) -> None:
-        block = run_blocks.block_of(names, ids, scores, tag)
+    def write(names: list[str], found: list[Ranking], scores: list[np.ndarray]) -> None:
+        ids = [ranking.ids for ranking in found]
+        offsets = [ranking.offset for ranking in found]
+        block = None if any(offsets) else run_blocks.block_of(names, ids, scores, tag)
         if block is None:
-            lines = map(_topic_lines, names, ids, scores, repeat(tag))
+            lines = map(_topic_lines, names, ids, scores, repeat(tag), offsets)
             block = "".join(lines).encode("utf-8")
         file.write(block)
 
-    def checked(chunk: slice) -> tuple[list[str], list[list[str]], list[np.ndarray]]:
+    def checked(chunk: slice) -> tuple[list[str], list[Ranking], list[np.ndarray]]:
         names, found = topics[chunk], rankings[chunk]
         scores = [_written_scores(*each) for each in zip(names, found, strict=True)]
-        return list(map(to_trec, names)), [ranking.ids for ranking in found], scores
+        return list(map(to_trec, names)), found, scores
 
     chunks = list(run_blocks.chunks([len(ranking) for ranking in rankings]))
     pool = _one_thread() if len(chunks) > 1 else None
@@ -223,14 +228,14 @@ def _written_scores(topic: str, ranking: Ranking) -> np.ndarray:
         raise DupMAEError(f"{place}: {error}") from error
 
 
-def _topic_lines(topic: str, ids: list[str], scores: np.ndarray, tag: str) -> str:
+def _topic_lines(topic: str, ids: list[str], scores: np.ndarray, tag: str, offset: int) -> str:
     """The lines of one topic, whose name is escaped; checks each id."""
     import pyarrow as pa
 
     texts = pa.array(scores).cast(pa.string()).to_pylist()
     return "".join(
         f"{topic} Q0 {to_trec(check_id(document, 'run', None))} {rank} {score} {tag}\n"
-        for rank, (document, score) in enumerate(zip(ids, texts, strict=True), 1)
+        for rank, (document, score) in enumerate(zip(ids, texts, strict=True), offset + 1)
     )
 
 

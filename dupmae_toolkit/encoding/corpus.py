@@ -6,10 +6,12 @@ fields of EncoderInfo), and parts with the columns ``id``, ``title``, ``text`` (
 duplicates) and ``weights`` (a float of at least 0 for each term). Integers and floats may have any
 width.
 
-It may write: ``kind`` (``documents``, or ``queries``), ``source``, ``truncated``, ``parts`` (a list
-of {file, count, sha256} in corpus order; by default, the files ``part-*.parquet`` sorted by name),
-``count``, ``complete`` (false while it is being written), ``precision`` (of the products: ``fp32``
-or ``bf16``), and the tokens as ``vocabulary.json``.
+It may write a column ``metadata`` in the parts: the documents' other fields, as strings of JSON
+objects or as structs, with nulls for none. It may also write: ``kind`` (``documents``, or
+``queries``), ``source``, ``truncated``, ``parts`` (a list of {file, count, sha256} in corpus order;
+by default, the files ``part-*.parquet`` sorted by name), ``count``, ``complete`` (false while it is
+being written), ``precision`` (of the products: ``fp32`` or ``bf16``), and the tokens as
+``vocabulary.json``.
 """
 
 from __future__ import annotations

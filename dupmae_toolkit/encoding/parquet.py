@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_matrix
 
 from dupmae_toolkit.collection.identifiers import check_id
+from dupmae_toolkit.collection.metadata import metadata_text, read_metadata_text
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Representations
 
 COLUMNS = ("id", "title", "text", "dense", "terms", "weights")
+#: A column that a corpus without metadata lacks.
+METADATA = "metadata"
 
 #: The most rows to read at a time, however large another engine made its files.
 MAX_ROWS = 32_768
@@ -27,7 +30,8 @@ class Part:
     """Rows of an encoded corpus, n of them.
 
     ids, titles, texts: n strings each. dense: float32 [n, d]. lexical: CSR float32 [n, |V|],
-    positive, column indices sorted. ``file`` and ``first_row`` (from 0) say where the rows are.
+    positive, column indices sorted. metadata: n strings, see ``collection.metadata``. ``file`` and
+    ``first_row`` (from 0) say where the rows are.
     """
 
     file: Path
@@ -37,6 +41,7 @@ class Part:
     texts: list[str]
     dense: np.ndarray
     lexical: csr_matrix
+    metadata: list[str]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,11 +53,13 @@ def write_part(
     texts: Sequence[str],
     representations: Representations,
     dense_dtype: str,
-    metadata: Mapping[str, str],
+    footer: Mapping[str, str],
+    metadata: Sequence[str] = (),
 ) -> None:
     """Write one part; the same input gives the same bytes.
 
-    ``metadata`` goes into the file's footer under keys that start with ``dupmae.``.
+    ``footer`` goes into the file's footer under keys that start with ``dupmae.``. metadata: of
+    each text, as ``metadata_text`` writes it.
     """
     lexical = representations.lexical
     if lexical.nnz > np.iinfo(np.int32).max:
@@ -73,8 +80,12 @@ def write_part(
         pa.ListArray.from_arrays(offsets, pa.array(lexical.indices.astype(np.int32))),
         pa.ListArray.from_arrays(offsets, pa.array(lexical.data.astype(np.float32))),
     ]
-    table = pa.Table.from_arrays(columns, names=list(COLUMNS)).replace_schema_metadata(
-        {f"dupmae.{key}": value for key, value in metadata.items()}
+    names = list(COLUMNS)
+    if any(metadata):
+        names.append(METADATA)
+        columns.append(pa.array(metadata, pa.string()))
+    table = pa.Table.from_arrays(columns, names=names).replace_schema_metadata(
+        {f"dupmae.{key}": value for key, value in footer.items()}
     )
     # Statistics and dictionaries cost time and are useless for these columns.
     pq.write_table(
@@ -131,7 +142,8 @@ def read_parts(path: Path, dense_dim: int, vocabulary_size: int) -> Iterator[Par
                 f"{', '.join(COLUMNS)}",
             )
         first_row = 0
-        for batch in _batches(path, file, COLUMNS):
+        columns = [name for name in (*COLUMNS, METADATA) if name in file.schema_arrow.names]
+        for batch in _batches(path, file, columns):
             reader = _Rows(path, first_row, batch)
             yield reader.part(dense_dim, vocabulary_size)
             first_row += batch.num_rows
@@ -160,6 +172,7 @@ class _Rows:
             texts=self.strings("text"),
             dense=self.dense(dense_dim),
             lexical=self.lexical(vocabulary_size),
+            metadata=self.metadata(),
         )
 
     def refuse(self, row: int, message: str) -> InputError:
@@ -191,6 +204,22 @@ class _Rows:
         for row, name in enumerate(ids, self.first_row):
             check_id(name, f"{self.path}: row {row} (from 0)", None)
         return ids
+
+    def metadata(self) -> list[str]:
+        """The metadata as ``metadata_text`` writes it, from JSON or from a struct; null is none."""
+        if METADATA not in self.batch.schema.names:
+            return [""] * self.batch.num_rows
+        found = []
+        for row, value in enumerate(self.batch.column(METADATA).to_pylist()):
+            try:
+                values = read_metadata_text(value) if isinstance(value, str) else value or {}
+                if not isinstance(values, dict):
+                    raise ValueError("it is a list or a number")
+            except (TypeError, ValueError) as error:
+                raise self.refuse(row, f"metadata is no JSON object ({error})") from error
+            place = f"{self.path}: row {self.first_row + row} (from 0)"
+            found.append(metadata_text(values, place, None))
+        return found
 
     def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The lengths of a list column's rows, and its values, concatenated."""

@@ -13,10 +13,14 @@ from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
 from dupmae_toolkit.collection.given import GIVEN, given_rows
 from dupmae_toolkit.collection.identifiers import check_id
 from dupmae_toolkit.collection.lines import check_text
+from dupmae_toolkit.collection.metadata import metadata_text
 from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, is_blank
+
+#: In a digest, announces metadata: no text has this length.
+_METADATA = b"\xff" * 8
 
 
 class Source(Protocol):
@@ -31,11 +35,15 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Window:
-    """Consecutive texts that become one part. ``digest`` covers their ids, titles and texts."""
+    """Consecutive texts that become one part.
+
+    metadata: as ``metadata_text`` writes it. digest: covers ids, titles, texts and metadata.
+    """
 
     ids: list[str] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
     contents: list[str] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     digest: str = ""
@@ -71,12 +79,15 @@ def windows(source: Source, size: int) -> Iterator[Window]:
         if wrong := _fault(item, title):
             raise InputError.at(*place_of(source, place), wrong)
         for value in (item.id, title, item.text):
-            data = value.encode()
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
+            _add(digest, value)
+        metadata = metadata_text(getattr(item, "metadata", {}), *place_of(source, place))
+        if metadata:
+            digest.update(_METADATA)
+            _add(digest, metadata)
         window.ids.append(item.id)
         window.titles.append(title)
         window.texts.append(item.text)
+        window.metadata.append(metadata)
         window.contents.append(contents)
         window.places.append(place)
         if len(window) == size:
@@ -98,6 +109,12 @@ def _fault(item: Any, title: str) -> str:
         return str(error).removeprefix(": ")
     blank = is_blank(item.text) and is_blank(title)
     return f"{item.id!r} has no text; remove it" if blank else ""
+
+
+def _add(digest: Any, text: str) -> None:
+    data = text.encode()
+    digest.update(len(data).to_bytes(8, "little"))
+    digest.update(data)
 
 
 def read_beginning(source: Source, count: int = 100) -> None:

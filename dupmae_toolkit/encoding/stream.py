@@ -168,7 +168,13 @@ def _write_missing(
             }
             with _writing(output / entry["file"]) as path:
                 write_part(
-                    path, window.titles, window.texts, vectors, manifest["dense_dtype"], footer
+                    path,
+                    window.titles,
+                    window.texts,
+                    vectors,
+                    manifest["dense_dtype"],
+                    footer,
+                    window.metadata,
                 )
             missing.remove(number)
     if missing:

@@ -13,6 +13,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE
+from dupmae_toolkit.index.selecting import selected
 
 #: faiss.METRIC_INNER_PRODUCT, without importing faiss.
 METRIC_INNER_PRODUCT = 0
@@ -131,8 +132,12 @@ class DenseIndex:
 
         return isinstance(self._index, faiss.IndexFlat)
 
-    def search(self, queries: np.ndarray, k: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    def search(
+        self, queries: np.ndarray, k: int, live: np.ndarray | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """The best ``k`` vectors for each query (float32 [q, d]).
+
+        live: bool [n], the rows that may be returned; None: all.
 
         For each: row numbers (int32) and inner products (float32), by descending score, ties by row
         number. There are fewer than ``k`` if the index has, or an approximate search finds, fewer.
@@ -147,11 +152,15 @@ class DenseIndex:
                 f"{self.folder}: queries of shape {batch.shape} for vectors of {self.dimension} "
                 "dimensions; encode them with the index's encoder"
             )
-        wanted = min(k, len(self))
+        alive = len(self) if live is None else int(live.sum())
+        wanted = min(k, alive)
         if not len(batch) or not wanted:
             return [_EMPTY] * len(batch)
         # One more than wanted, so that of two equal scores at the cut the first row is kept.
-        scores, rows = self._index.search(batch, min(wanted + 1, len(self)))
+        if live is None:
+            scores, rows = self._index.search(batch, min(wanted + 1, len(self)))
+        else:
+            scores, rows = selected(self._index, batch, min(wanted + 1, alive), live)
         if rows.max() >= len(self) or not _are_distinct(rows):
             raise DupMAEError(
                 f"{self.folder / FAISS_FILE}: returned impossible row numbers; run `dupmae verify` "

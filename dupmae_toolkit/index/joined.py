@@ -8,14 +8,14 @@ segment.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dupmae_toolkit.index.forward import ForwardStore, check_columns
 from dupmae_toolkit.index.layout import FORWARD_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
-from dupmae_toolkit.index.segment import Segment
+from dupmae_toolkit.index.segment import RowTest, Segment
 from dupmae_toolkit.index.words import columns_of, united, with_columns
 from dupmae_toolkit.records import Document
 
@@ -101,6 +101,14 @@ class Joined:
             documents = self._segments[owner].documents.get(places[where] - self._starts[owner])
             found.update(zip(where.tolist(), documents, strict=True))
         return [found[place] for place in range(len(places))]
+
+    def matching(self, test: RowTest) -> np.ndarray:
+        """The rows that pass a test of the documents' fields, bool [n]."""
+        return np.concatenate([each.matching(test) for each in self._segments])[self._places]
+
+    def kinds(self) -> list[Mapping[str, Sequence[str]]]:
+        """The fields of each segment's documents, with the kinds of their values."""
+        return [kinds for each in self._segments for kinds in each.kinds()]
 
 
 def small_ones(manifest: Manifest, max_postings: int) -> list[int]:

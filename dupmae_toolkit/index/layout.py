@@ -13,7 +13,7 @@
         forward/impacts-lengths.npy       the length of each document, in words
         forward/impacts-frequencies.npy   for each column, how many documents have it
         forward/dense.npy       the dense vectors, unless FAISS gives them back exactly (spec Flat)
-        documents.parquet       id, title and text
+        documents.parquet       id, title, text and metadata
       deletions/000001-3.npy    the deleted rows of segment 000001, as of change 3
       .building/                the working files of a build that is running or was killed
         build.json              what is being built, and the names of its segments

@@ -29,7 +29,7 @@ class Rows:
     """Documents to be written into a segment. dense: float32 [n, d].
 
     lexical: [n, |V|], float32 weights, or impacts once they are quantised. words: None if they were
-    not counted.
+    not counted. metadata: as ``metadata_text`` writes it.
     """
 
     ids: list[str]
@@ -37,6 +37,7 @@ class Rows:
     texts: list[str]
     dense: np.ndarray
     lexical: csr_matrix
+    metadata: list[str]
     words: Words | None = None
 
     def __len__(self) -> int:
@@ -74,6 +75,7 @@ class Rows:
             [self.texts[i] for i in order],
             self.dense[order],
             self.lexical[order],
+            [self.metadata[i] for i in order],
             None if self.words is None else self.words.take(order),
         )
 
@@ -105,6 +107,7 @@ def _joined(pieces: list[tuple[Part | Rows, slice]]) -> Rows:
         [text for part, rows in pieces for text in part.texts[rows]],
         np.concatenate([part.dense[rows] for part, rows in pieces]),
         csr_matrix(vstack([part.lexical[rows] for part, rows in pieces], format="csr")),
+        [text for part, rows in pieces for text in part.metadata[rows]],
         _joined_words(pieces),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.dense import DenseIndex, keeps_vectors, read_header, write_faiss
-from dupmae_toolkit.index.documents import SegmentDocuments, write_documents
+from dupmae_toolkit.index.documents import SegmentDocuments, TypedColumns, write_documents
 from dupmae_toolkit.index.forward import (
     ForwardStore,
     check_columns,
@@ -41,6 +41,9 @@ from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.index.vocabulary import word_terms
 from dupmae_toolkit.index.words import Words, columns_of
 from dupmae_toolkit.progress import Progress, silent
+
+#: Says which rows of a segment pass, bool [n].
+RowTest = Callable[[TypedColumns], np.ndarray]
 
 
 class Segment:
@@ -201,11 +204,19 @@ class Segment:
 
     @functools.cached_property
     def documents(self) -> SegmentDocuments:
-        """Titles and texts by row; ``check`` is called although only some rows are read."""
+        """Titles, texts, metadata by row; ``check`` is called although only some rows are read."""
         self._check(DOCUMENTS)
         documents = SegmentDocuments(self.folder / DOCUMENTS)
         self._compare(DOCUMENTS, len(documents))
         return documents
+
+    def matching(self, test: RowTest) -> np.ndarray:
+        """The rows that pass a test of the documents' fields, bool [n]."""
+        return test(self.documents.fields)
+
+    def kinds(self) -> list[Mapping[str, Sequence[str]]]:
+        """The fields of the documents, with the kinds of their values; see `fields.py`."""
+        return [self.documents.fields.kinds()]
 
     def _compare(
         self, part: str, documents: int, terms: int | None = None, dimensions: int | None = None
@@ -251,7 +262,7 @@ def write_segment(
     rows: sorted by id, quantised. terms: Lucene's, in the order of the vocabulary.
     specs: FAISS factory strings; the first that suits the vectors is used. InputError if none does.
     """
-    write_documents(folder / DOCUMENTS, rows.ids, rows.titles, rows.texts)
+    write_documents(folder / DOCUMENTS, rows.ids, rows.titles, rows.texts, rows.metadata)
     with progress("indexing vectors", None):
         spec = _write_first(folder / FAISS_FOLDER, rows, specs)
     dense = None if keeps_vectors(spec) else rows.dense

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dupmae_toolkit.collection.metadata import metadata_text
 from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
 from dupmae_toolkit.index.integrity import Integrity
@@ -33,6 +34,8 @@ from dupmae_toolkit.locks import remove_folder
 from dupmae_toolkit.progress import Progress, silent
 
 Location = tuple[int, int]  #: a segment's position in the manifest, and a row of it
+#: Says for each segment which rows a condition holds for, bool [rows].
+Where = Callable[[Sequence[Segment]], Sequence[np.ndarray]]
 
 
 class State:
@@ -75,6 +78,17 @@ class State:
                 return number, row
         return None
 
+    def matching(self, where: Where) -> list[Location]:
+        """The live documents that a condition holds for."""
+        entries = self.manifest.segments
+        masks = where([self.segment(entry) for entry in entries])
+        return [
+            (number, row)
+            for number, (entry, mask) in enumerate(zip(entries, masks, strict=True))
+            for row in np.flatnonzero(mask).tolist()
+            if row not in self.dead(entry)
+        ]
+
     def rows(self, number: int) -> Rows:
         """The live documents of a segment, quantised."""
         from scipy.sparse import csr_matrix
@@ -97,6 +111,7 @@ class State:
             [document.text for document in documents],
             segment.forward.dense(keep),
             csr_matrix(impacts[:, :tokens]),
+            [metadata_text(document.metadata, entry.path, None) for document in documents],
             words,
         )
 

@@ -30,7 +30,7 @@ from dupmae_toolkit.index.merging import due, new_segments
 from dupmae_toolkit.index.rows import regrouped
 from dupmae_toolkit.index.scoring import Scoring, with_fitted_weights
 from dupmae_toolkit.index.staging import forget_additions
-from dupmae_toolkit.index.state import State
+from dupmae_toolkit.index.state import State, Where
 from dupmae_toolkit.index.words import Bm25
 from dupmae_toolkit.locks import exclusive, working_in
 from dupmae_toolkit.progress import Progress, silent
@@ -174,9 +174,14 @@ def add_encoded(
 
 
 def delete_documents(
-    index: str | Path, ids: Iterable[str], *, ignore_missing: bool = False, wait: float = WAIT
+    index: str | Path,
+    ids: Iterable[str],
+    *,
+    ignore_missing: bool = False,
+    where: Where | None = None,
+    wait: float = WAIT,
 ) -> Update:
-    """Delete documents by id, all of them or none.
+    """Delete documents by id, and those that a condition holds for; all of them or none.
 
     Raises InputError for an id that is not in the index, unless ``ignore_missing``.
     """
@@ -196,6 +201,9 @@ def delete_documents(
                     f"{index}: has no document {name!r}; nothing was deleted (pass "
                     "--ignore-missing, ignore_missing=True, to delete the others)"
                 )
+        if where is not None:
+            found += state.matching(where)
+        found = list(dict.fromkeys(found))
         if not found:
             return _update(state, missing=missing)
         state.kill(found)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE
 from dupmae_toolkit.index.lucene import LuceneImpacts
@@ -23,7 +25,7 @@ class TermsShard(LuceneShard):
         super().__init__(lucene, None)
         self.terms = terms
 
-    def search(self, queries: csr_matrix, k: int) -> Returned:
+    def search(self, queries: csr_matrix, k: int, live: np.ndarray | None = None) -> Returned:
         """The ``k`` best with Lucene's scores: float64 sums, rounded once to float32."""
         weighted = []
         for row in range(queries.shape[0]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dupmae_toolkit.interop.pyserini_folders import (
 )
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations, Run
-from dupmae_toolkit.search.answers import Request
+from dupmae_toolkit.search.answers import Request, check_offset
 from dupmae_toolkit.search.dense import DenseLeg, dense_shard
 from dupmae_toolkit.search.engine import Engine, new_pool
 from dupmae_toolkit.search.fusion import Fusion
@@ -94,13 +94,30 @@ class PyseriniIndex(Searcher):
         exact: bool = False,
         plain: bool = False,
         idf_power: float | None = None,
+        filter: str | None = None,
+        among: Iterable[str] | None = None,
+        offset: int | None = None,
     ) -> Request:
         """A checked request; a single index has one mode, and nothing to fuse."""
+        if filter is not None or among is not None:
+            raise InputError(
+                f"{self.path}: Pyserini's indexes have no metadata and are searched whole; leave "
+                "out filter and among, or build an index with `dupmae index`"
+            )
+        if offset is not None:
+            check_offset(offset)
+            if self.mode == "dense" and not self._dense.gives_all_scores:
+                raise InputError(
+                    f"{self.path}: an approximate index without its vectors has no pages: what it "
+                    "finds depends on k; leave out offset"
+                )
         if idf_power:
             raise InputError(f"{self.path}: Pyserini's indexes are searched without frequencies")
         if mode not in (None, self.mode):
             raise InputError(f"{self.path}: holds one {self.mode} index; use mode {self.mode}")
-        return Request(k, self.mode, depth=k, exact=exact)
+        exact = exact or offset is not None
+        depth = k + (offset or 0)
+        return Request(k, self.mode, depth=depth, exact=exact, offset=offset)
 
     def search_terms(
         self, queries: Mapping[str, Mapping[str, float]], k: int = 1000, tag: str | None = None
@@ -151,6 +168,10 @@ class PyseriniIndex(Searcher):
         """How the scores were computed, as far as such a folder records it."""
         encoder = self._encoder.info if self._encoder else None
         return metadata_of(request, self.path, len(self), encoder)
+
+    def field(self, name: str) -> str:
+        """InputError: such a folder has no metadata."""
+        raise InputError(f"{self.path}: Pyserini's indexes have no metadata, so no field {name!r}")
 
     def ids(self, numbers: np.ndarray) -> list[str]:
         """The ids of documents by number."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ class Answer:
     """The ranking of one query: n documents by number, best first, and their scores, float32 [n].
 
     parts: the completed scores of each part, float32 [n], by the part's name. snapshot: the state
-    of the index in which the documents have these numbers.
+    of the index in which the documents have these numbers. offset: how many better documents were
+    left out.
     """
 
     documents: np.ndarray
@@ -48,6 +50,7 @@ class Answer:
     parts: dict[str, np.ndarray]
     certificate: Certificate
     snapshot: Any = None
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ class Request:
 
     depth: how many documents each leg returns at first. parts: those that the score is made of;
     empty: that of the mode, or the plain ones. idf_power: see ``Frequencies.factors``; 0 leaves
-    the weights of a query's tokens as they are.
+    the weights of a query's tokens as they are. filter, among: a condition, and the ids, of the
+    documents that are searched; None: all. offset: how many better documents to leave out; None if
+    no pages are asked for, 0 for the first of them.
     """
 
     k: int = 10
@@ -66,6 +71,11 @@ class Request:
     exact: bool = False
     parts: tuple[str, ...] = ()
     idf_power: float = 0.0
+    filter: str | None = None
+    among: frozenset[str] | None = None
+    offset: int | None = None
+    #: How many documents are ranked, those before the offset included.
+    until: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -76,8 +86,12 @@ class Request:
         if not self.parts:
             parts = PLAIN if self.mode == "hybrid" else (self.mode,)
             object.__setattr__(self, "parts", parts)
-        if self.depth < self.k:
-            raise InputError(f"depth is {self.depth}; it must be at least k, which is {self.k}")
+        object.__setattr__(self, "until", self.k + (self.offset or 0))
+        if self.depth < self.until:
+            raise InputError(
+                f"depth is {self.depth}; it must be at least k, which is {self.k}"
+                + (f", and the offset, {self.offset}" if self.offset else "")
+            )
         if self.mode != "hybrid":
             return
         self._check_weights()
@@ -95,6 +109,26 @@ class Request:
                 f"{len(weights)} weights for the {len(parts)} parts of the score; give one each "
                 f"for {', '.join(parts)}"
             )
+
+
+def page(answers: Sequence[Answer], offset: int) -> list[Answer]:
+    """The same answers without their best ``offset`` documents."""
+    return [
+        replace(
+            answer,
+            documents=answer.documents[offset:],
+            scores=answer.scores[offset:],
+            parts={part: scores[offset:] for part, scores in answer.parts.items()},
+            offset=offset,
+        )
+        for answer in answers
+    ]
+
+
+def check_offset(offset: Any) -> None:
+    """Raise InputError unless ``offset`` is a whole number of at least 0."""
+    if not isinstance(offset, int | np.integer) or isinstance(offset, bool) or offset < 0:
+        raise InputError(f"offset is {offset!r}; it must be a whole number of at least 0")
 
 
 def check_k(k: Any) -> None:

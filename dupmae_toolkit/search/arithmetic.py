@@ -26,22 +26,31 @@ UNIT = 2.0**-24
 SAFE_REACH = 2.0**127
 
 
-def scan(vectors: np.ndarray, queries: np.ndarray, k: int) -> Returned:
+def scan(
+    vectors: np.ndarray, queries: np.ndarray, k: int, live: np.ndarray | None = None
+) -> Returned:
     """The best ``k`` of all rows by inner product in float32, for each query.
 
-    vectors: float32 [n, d]; queries: float32 [q, d]. Returns, for each query, rows (int32) and
-    scores (float32), descending, ties by row; of equal scores at the cut the first rows are kept.
-    How the products are rounded may depend on the number of queries; see ``rounding``.
+    vectors: float32 [n, d]; queries: float32 [q, d]. live: bool [n], the rows to return; None: all.
+    Returns, for each query, rows (int32) and scores (float32), descending, ties by row; of equal
+    scores at the cut the first rows are kept. How the products are rounded may depend on the number
+    of queries; see ``rounding``.
     """
-    count, wanted = len(vectors), min(k, len(vectors))
+    count = len(vectors)
+    wanted = min(k, count if live is None else int(live.sum()))
     if len(queries) == 1:
-        return [best(products(vectors, queries)[0], wanted)]
+        scores = products(vectors, queries)[0]
+        return [best(scores, wanted) if live is None else best_live(scores, wanted, live)]
     step = max(wanted, MAX_SCORES // max(len(queries), 1), 1)
     found: Returned = [(np.empty(0, np.int32), np.empty(0, np.float32))] * len(queries)
     for start in range(0, count, step):
-        scores = products(vectors[start : start + step], queries)
+        block = slice(start, start + step)
+        scores = products(vectors[block], queries)
+        own = None if live is None else live[block]
         for number, query_scores in enumerate(scores):
-            rows, values = best(query_scores, wanted)
+            rows, values = (
+                best(query_scores, wanted) if own is None else best_live(query_scores, wanted, own)
+            )
             if start:
                 before = found[number]
                 rows = np.concatenate([before[0], rows + np.int32(start)])
@@ -101,9 +110,19 @@ def best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return places[order].astype(np.int32), values[order]
 
 
-def best_above_zero(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """``best`` without scores of 0, which documents have that share no term with the query."""
-    places, values = best(scores, min(k, len(scores)))
+def best_live(scores: np.ndarray, k: int, live: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``best`` of the places where ``live`` is true."""
+    alive = np.flatnonzero(live)
+    places, values = best(scores[alive], k)
+    return alive[places].astype(np.int32), values
+
+
+def best_above_zero(
+    scores: np.ndarray, k: int, live: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """``best``, or ``best_live``, without scores of 0: of documents without a query's term."""
+    k = min(k, len(scores))
+    places, values = best(scores, k) if live is None else best_live(scores, k, live)
     positive = int(np.searchsorted(-values, 0.0))
     return places[:positive], values[:positive]
 

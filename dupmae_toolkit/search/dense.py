@@ -19,6 +19,7 @@ from dupmae_toolkit.search.arithmetic import (
     SAFE_REACH,
     Returned,
     best,
+    best_live,
     contenders,
     inner_products,
     largest_norm,
@@ -31,6 +32,7 @@ from dupmae_toolkit.search.arithmetic import (
 from dupmae_toolkit.search.quantized import Quantized, quantized_if_faster
 from dupmae_toolkit.search.ranking import Asked, Found, Leg
 
+_NOTHING = (np.empty(0, np.int32), np.empty(0, np.float32))
 #: After this many single queries, more are expected, and the quantized copy is made.
 _MANY = 4
 
@@ -40,7 +42,8 @@ class DenseShard:
 
     exhaustive: ``search`` compares the query with every vector; otherwise it may miss documents,
     and ``scan`` is called where proof is wanted. stored: the vectors are available. If they are
-    not, only ``search`` may be called, and its scores are final.
+    not, only ``search`` may be called, and its scores are final. Both take ``live``, bool [n]: the
+    rows that may be returned; None: all.
 
     Once single queries keep coming, a quantized copy of the vectors is made in the background. It
     decides which vectors are scored in full. This needs torch, and happens only in a process that
@@ -49,29 +52,34 @@ class DenseShard:
 
     exhaustive = stored = True
 
-    def __init__(self, vectors: np.ndarray) -> None:
+    def __init__(self, vectors: np.ndarray, quantize: bool = True) -> None:
+        """quantize: whether the copy may be made."""
         self._vectors = np.asarray(vectors, np.float32)
         self.size = len(vectors)
         self._quantized: Quantized | None = None
         self._single = 0
-        self._begun = self._prepared = False
+        self._begun = self._prepared = not quantize
         self._lock = threading.Lock()
 
-    def search(self, queries: np.ndarray, k: int) -> Returned:
+    def search(self, queries: np.ndarray, k: int, live: np.ndarray | None = None) -> Returned:
         """The best ``k`` for each query [q, d]; see ``arithmetic.scan``."""
-        return self.scan(queries, k)
+        return self.scan(queries, k, live)
 
-    def scan(self, queries: np.ndarray, k: int) -> Returned:
+    def scan(self, queries: np.ndarray, k: int, live: np.ndarray | None = None) -> Returned:
         """The best ``k`` of all vectors. The quantized copy only excludes some of them early."""
         if len(queries) > 1:
-            return scan(self._vectors, queries, k)
-        wanted = min(k, self.size)
+            return scan(self._vectors, queries, k, live)
+        wanted = min(k, self.size if live is None else int(live.sum()))
         scores, error = self.all_scores(queries)
         if not error:
-            return [best(scores[0], wanted)]
-        rows = contenders(scores[0], wanted, error)
+            return [best(scores[0], wanted) if live is None else best_live(scores[0], wanted, live)]
+        if live is None:
+            rows = contenders(scores[0], wanted, error)
+        else:
+            alive = np.flatnonzero(live)
+            rows = alive[contenders(scores[0][alive], wanted, error)]
         if too_many(len(rows), wanted, self.size):
-            return scan(self._vectors, queries, k)
+            return scan(self._vectors, queries, k, live)
         places, values = best(products(self._vectors.take(rows, axis=0), queries)[0], wanted)
         return [(rows[places].astype(np.int32), values)]
 
@@ -132,9 +140,9 @@ class FaissShard(DenseShard):
         self._index = index
         self.size = len(index)
 
-    def search(self, queries: np.ndarray, k: int) -> Returned:
+    def search(self, queries: np.ndarray, k: int, live: np.ndarray | None = None) -> Returned:
         """What FAISS finds."""
-        return self._index.search(queries, k)
+        return self._index.search(queries, k, live)
 
     def score(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Inner products in float64 with some of the stored vectors."""
@@ -209,12 +217,16 @@ class AskedDense(Asked):
         queries, shards = self._rows_of(rows), self.leg.shards
         returned: list[Returned] = []
         exhausted = []  # for each shard: whether k covers all that it can return
-        for shard, live in zip(shards, self._numbering.live, strict=True):
-            dead = 0 if live is None else int((~live).sum())
-            k = min(shard.size, ask + dead)
-            exhausted.append(k == shard.size and (exact or shard.exhaustive))
+        numbering = self._numbering
+        for shard, live, alive in zip(shards, numbering.live, numbering.alive, strict=True):
             scan = exact and shard.stored and not shard.exhaustive
-            returned.append(shard.scan(queries, k) if scan else shard.search(queries, k))
+            find = shard.scan if scan else shard.search
+            k = min(alive, ask)
+            exhausted.append(k == alive and (exact or shard.exhaustive))
+            if not k:
+                returned.append([_NOTHING] * len(queries))
+            else:
+                returned.append(find(queries, k) if live is None else find(queries, k, live))
         stored = all(shard.stored for shard in shards)
         norms = np.linalg.norm(queries.astype(np.float64), axis=1)
         found = []
@@ -222,9 +234,11 @@ class AskedDense(Asked):
             documents, scores = self._gather(returned, query)
             bound = likely = -np.inf
             complete = True
-            for shard, answers, all_returned in zip(shards, returned, exhausted, strict=True):
+            for shard, answers, alive, all_returned in zip(
+                shards, returned, numbering.alive, exhausted, strict=True
+            ):
                 values = answers[query][1]
-                if len(values) == shard.size or (all_returned and shard.stored):
+                if len(values) == alive or (all_returned and shard.stored):
                     continue
                 complete = False
                 if not (stored and (shard.exhaustive or exact)) or not len(values):

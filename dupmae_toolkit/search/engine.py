@@ -12,7 +12,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.search.answers import Answer, Certificate, Request
+from dupmae_toolkit.search.answers import Answer, Certificate, Request, page
 from dupmae_toolkit.search.exhaustive import Exhaustive
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.proof import RankedList, proves_sum
@@ -44,7 +44,9 @@ class Engine:
         """legs: by the name of their part of the score, in the order of ``answers.PARTS``."""
         self._numbering = numbering
         self._legs = legs
-        exhaustive = len(legs) > 1 and all(leg.gives_all_scores for leg in legs.values())
+        #: Whether a search computes the scores of all documents anyway.
+        self.scores_all = all(leg.gives_all_scores for leg in legs.values())
+        exhaustive = len(legs) > 1 and self.scores_all
         self._exhaustive = Exhaustive(numbering, legs) if exhaustive else None
         self._pool = pool or new_pool()
 
@@ -67,12 +69,12 @@ class Engine:
             if count <= BATCH:  # saves a copy, which takes a tenth of a single query's time
                 answers = self._batch(queries, count, request)
                 advance(count)
-                return answers
+                return page(answers, request.offset) if request.offset else answers
             for start in range(0, count, BATCH):
                 batch = _rows(queries, slice(start, start + BATCH))
                 answers += self._batch(batch, min(BATCH, count - start), request)
                 advance(len(answers) - start)
-        return answers
+        return page(answers, request.offset) if request.offset else answers
 
     def score(
         self, queries: Mapping[str, Any], row: int, documents: np.ndarray, request: Request
@@ -120,7 +122,7 @@ class Engine:
         asked = {part: self._legs[part].ask(queries[part]) for part in parts}
         pending = np.arange(count)
         if len(parts) == 1:
-            (lists,) = self._lists(asked, pending, request.k, request.exact).values()
+            (lists,) = self._lists(asked, pending, request.until, request.exact).values()
             return [_answer_of(parts[0], listed) for listed in lists]
         answers: list[Answer | None] = [None] * count
         depth = request.depth
@@ -195,11 +197,11 @@ class Engine:
             complete(candidates, legs, row)
         fused = request.fusion.fuse(candidates.scores, candidates.ranks, completed=True)
         check_finite(fused)
-        order = self._numbering.order(candidates.documents, fused)[: request.k]
+        order = self._numbering.order(candidates.documents, fused)[: request.until]
         if by_rank:
             complete(candidates, legs, row, order)  # for the answer; nothing else asks for them
         certified = request.fusion.is_sum and proves_sum(
-            fused[order], request.k, request.fusion.weights_for(len(lists)), lists
+            fused[order], request.until, request.fusion.weights_for(len(lists)), lists
         )
         scores = candidates.scores[:, order].astype(np.float32)
         depths = [len(listed.documents) for listed in lists]

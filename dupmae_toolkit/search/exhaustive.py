@@ -34,11 +34,8 @@ class Exhaustive:
     def __init__(self, numbering: Numbering, legs: Mapping[str, Leg]) -> None:
         self._numbering, self._legs = numbering, legs
         self._total = int(numbering.offsets[-1])
-        dead = [np.zeros(0, bool) if live is None else ~live for live in numbering.live]
-        offsets = numbering.offsets[:-1]
-        self._dead = np.concatenate(
-            [np.flatnonzero(mask) + start for mask, start in zip(dead, offsets, strict=True)]
-        )
+        #: The documents that can be returned; None: all.
+        self._alive = numbering.numbers()
         #: How many queries are best searched together; the scores of all of them fit into memory.
         largest = max(leg.batch for leg in legs.values())
         self.batch = max(1, min(largest, MAX_SCORES // max(self._total, 1)))
@@ -111,8 +108,8 @@ class Exhaustive:
             # A score that overflowed says nothing about its document: keep it as a contender.
             sums[~np.isfinite(sums)] = np.inf
         margin += _FEW_ROUNDINGS * largest
-        documents = self._contenders(sums, request.k, margin)
-        if any(errors) and too_many(len(documents), request.k, self._total):
+        documents = self._contenders(sums, request.until, margin)
+        if any(errors) and too_many(len(documents), request.until, self._total):
             return None
         parts = {}
         for (part, leg), _, leg_scores, _ in legs:
@@ -122,7 +119,7 @@ class Exhaustive:
                 parts[part] = leg.score(queries[part], row, documents)
         fused = request.fusion.weigh(list(parts.values()))
         check_finite(fused)
-        kept = self._numbering.order(documents, fused)[: request.k]
+        kept = self._numbering.order(documents, fused)[: request.until]
         answer_parts = {part: exact[kept].astype(np.float32) for part, exact in parts.items()}
         certificate = Certificate(True, dict.fromkeys(parts, self._numbering.searchable))
         return Answer(documents[kept], fused[kept].astype(np.float32), answer_parts, certificate)
@@ -152,9 +149,8 @@ class Exhaustive:
         return RankedList(documents[order], exact[order], outside, proven=True)
 
     def _contenders(self, scores: np.ndarray, k: int, error: float) -> np.ndarray:
-        """The living documents that may be among the best ``k``."""
-        if len(self._dead):
-            scores = scores.copy()
-            scores[self._dead] = -np.inf
-        found = contenders(scores, min(k, self._numbering.searchable), error)
-        return found[scores[found] != -np.inf] if len(self._dead) else found
+        """The documents that can be returned and may be among the best ``k``."""
+        wanted = min(k, self._numbering.searchable)
+        if self._alive is None:
+            return contenders(scores, wanted, error)
+        return self._alive[contenders(scores[self._alive], wanted, error)]

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
@@ -13,16 +14,19 @@ from weakref import WeakSet, finalize
 import numpy as np
 
 from dupmae_toolkit.collection.corpora import Corpus
+from dupmae_toolkit.collection.metadata import OWN_FIELDS
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations
-from dupmae_toolkit.search.answers import PARTS, WORDS, Request, check_k
+from dupmae_toolkit.search.answers import PARTS, WORDS, Request, check_k, check_offset
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.explaining import Explaining
+from dupmae_toolkit.search.filters import parse_filter
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
 from dupmae_toolkit.search.lookups import check_lookup, check_not_dense, load_lookup, without_dense
+from dupmae_toolkit.search.matching import check_field
 from dupmae_toolkit.search.queries import (
     Queries,
     check_query_length,
@@ -31,6 +35,7 @@ from dupmae_toolkit.search.queries import (
     texts_alone,
 )
 from dupmae_toolkit.search.searcher import Answers, Searched, metadata_of
+from dupmae_toolkit.search.selection import kinds_in, masks_of
 from dupmae_toolkit.search.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -241,12 +246,18 @@ class HybridIndex(Explaining):
         self.refresh()
         return done
 
-    def delete(self, ids: Iterable[str], *, ignore_missing: bool = False) -> Update:
-        """Delete documents in one step, all or none, and open the new state."""
+    def delete(
+        self, ids: Iterable[str] = (), *, ignore_missing: bool = False, filter: str | None = None
+    ) -> Update:
+        """Delete documents in one step, all or none, and open the new state.
+
+        filter: also those that it matches when the index is locked for the change.
+        """
         from dupmae_toolkit.index.updates import delete_documents
 
         self._check_open()
-        done = delete_documents(self.path, ids, ignore_missing=ignore_missing)
+        where = None if filter is None else partial(masks_of, filter)
+        done = delete_documents(self.path, ids, ignore_missing=ignore_missing, where=where)
         self.refresh()
         return done
 
@@ -290,9 +301,16 @@ class HybridIndex(Explaining):
         exact: bool = False,
         plain: bool = False,
         idf_power: float | None = None,
+        filter: str | None = None,
+        among: Iterable[str] | None = None,
+        offset: int | None = None,
     ) -> Request:
         """A checked request; ``sum`` gets the index's weights, or the encoder's if ``plain``."""
         check_k(k)
+        until = k
+        if offset is not None:
+            check_offset(offset)
+            until = k + offset
         manifest, mode = self.manifest, self.mode if mode is None else mode
         if mode == "bm25":
             self._check_words(plain)
@@ -313,9 +331,19 @@ class HybridIndex(Explaining):
             fusion = Fusion(fusion, weights if fusion == "sum" else None)
         elif fusion.method == "sum" and fusion.weights is None:
             fusion = replace(fusion, weights=weights)
+        if offset is not None:
+            if fusion.is_sum or mode != "hybrid":
+                exact = True  # what is not proven may depend on how much was asked for
+            else:
+                depth = MOST_DEPTH if depth is None else depth
+                _check_page(k, offset, depth, fusion.method)
         if depth is None:
-            depth = max(k, min(max(4 * int(k), LEAST_DEPTH), MOST_DEPTH))
-        return Request(k, mode, fusion, depth, exact, parts if mode == "hybrid" else (), idf_power)
+            depth = max(until, min(max(4 * int(until), LEAST_DEPTH), MOST_DEPTH))
+        parts = parts if mode == "hybrid" else ()
+        if filter is not None and not isinstance(filter, str):
+            parse_filter(filter)  # says what is wrong
+        ids = None if among is None else ids_among(among)
+        return Request(k, mode, fusion, depth, exact, parts, idf_power, filter, ids, offset)
 
     def _check_words(self, plain: bool) -> None:
         """Raise InputError unless the index can be searched by BM25."""
@@ -331,13 +359,17 @@ class HybridIndex(Explaining):
 
     def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
         """The answers as documents by number, with their certificates."""
-        snapshot, parts = self._snapshot, request.parts
+        snapshot, parts, selection = self._snapshot, request.parts, None
+        if request.filter is not None or request.among is not None:
+            self._check_open()
+            # Before the queries are encoded, which takes longer than to find what is wrong.
+            selection = snapshot.selections.get(request.filter, request.among)
         vectors = self.vectors(queries, parts)
         inputs = snapshot.inputs(vectors, request)
-        answers = snapshot.engine(parts).search(inputs, request, progress)
+        answers = snapshot.engine(parts, selection).search(inputs, request, progress)
         for answer in answers:
             answer.snapshot = snapshot
-        return Answers(vectors.ids, answers, snapshot, vectors)
+        return Answers(vectors.ids, answers, snapshot, vectors, selection)
 
     def vectors(self, queries: Queries, parts: tuple[str, ...] = PARTS) -> Representations:
         """Both vectors of queries, checked. Searching with them does not encode the texts again.
@@ -447,6 +479,19 @@ class HybridIndex(Explaining):
             results.append(dict(zip(numbers, scores.tolist(), strict=True)))
         return results
 
+    def fields(self) -> dict[str, set[str]]:
+        """The fields of the documents' metadata, with the kinds of their values.
+
+        See ``index.fields`` for the kinds.
+        """
+        self._check_open()
+        found = kinds_in(self._snapshot.searched)
+        return {name: kinds for name, kinds in found.items() if name not in OWN_FIELDS}
+
+    def field(self, name: str) -> str:
+        """The name of a field of the metadata as the index has it; InputError if it lacks it."""
+        return check_field(name, self.fields())
+
     def corpus(self) -> IndexedCorpus:
         """The documents that the index holds now, as a corpus."""
         self._check_open()
@@ -477,6 +522,26 @@ class HybridIndex(Explaining):
                 f"{self.path}: was opened before this process was forked; open the index, and load "
                 "the encoder, after forking"
             )
+
+
+def ids_among(ids: Iterable[str]) -> frozenset[str]:
+    """Ids of documents to search among; InputError for anything but strings."""
+    given: Any = (None,) if isinstance(ids, str | bytes) else ids
+    try:
+        found: frozenset[Any] = frozenset(given)
+    except TypeError:
+        found = frozenset((None,))
+    if not all(isinstance(name, str) for name in found):
+        raise InputError(f"among is a list of ids, each a string; it is {repr(ids)[:80]}")
+    return found
+
+
+def _check_page(k: int, offset: int, depth: int, method: str) -> None:
+    if offset + k > depth:
+        raise InputError(
+            f"offset {offset} and k {k} go beyond the first {depth} documents of each part, which "
+            f"fusion {method} reads for pages; give a larger depth to all pages, or use sum"
+        )
 
 
 class IndexedCorpus(Corpus):

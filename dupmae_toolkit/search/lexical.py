@@ -18,13 +18,14 @@ from dupmae_toolkit.index.forward import ForwardStore, check_columns
 from dupmae_toolkit.index.lucene import LuceneImpacts
 from dupmae_toolkit.search.arithmetic import MAX_SCORES, UNIT, Returned, best_above_zero
 from dupmae_toolkit.search.numbering import Numbering
-from dupmae_toolkit.search.ranking import Asked, Found, Leg
+from dupmae_toolkit.search.ranking import Asked, Found, Leg, asks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scipy.sparse import csr_matrix
 
+_NOTHING = (np.empty(0, np.int32), np.empty(0))
 #: How many postings an open index may hold in memory, 5 bytes each (6 if impacts exceed 255).
 MAX_POSTINGS = 50_000_000
 
@@ -46,7 +47,8 @@ class LexicalShard:
     """A segment's impacts. Only documents that share a term with the query are returned.
 
     in_memory: ``all_scores`` may be called, and the scores of ``search`` are exact. stored:
-    ``score`` may be called; otherwise the scores of ``search`` are final.
+    ``score`` may be called; otherwise the scores of ``search`` are final. A shard in memory returns
+    only rows that are ``live``; Lucene, which cannot know, others too.
     """
 
     in_memory = False
@@ -59,7 +61,7 @@ class LexicalShard:
         self.stored = forward is not None
         self._forward = forward
 
-    def search(self, queries: csr_matrix, k: int) -> Returned:
+    def search(self, queries: csr_matrix, k: int, live: np.ndarray | None = None) -> Returned:
         """For each query the rows (int32) and scores of the best ``k``, descending, ties by row.
 
         queries: CSR float32 [q, |V|], positive, rounded by ``round_weights``.
@@ -83,7 +85,7 @@ class LuceneShard(LexicalShard):
         super().__init__(len(lucene), forward)
         self._lucene = lucene
 
-    def search(self, queries: csr_matrix, k: int) -> Returned:
+    def search(self, queries: csr_matrix, k: int, live: np.ndarray | None = None) -> Returned:
         """Scores are Lucene's: float64 sums, rounded once to float32."""
         return self._lucene.search(queries, k)
 
@@ -109,9 +111,9 @@ class Postings(LexicalShard):
         """The number of documents."""
         return self.size
 
-    def search(self, queries: csr_matrix, k: int) -> Returned:
+    def search(self, queries: csr_matrix, k: int, live: np.ndarray | None = None) -> Returned:
         """The best ``k`` for each query, with scores as float64, exact."""
-        return [best_above_zero(scores, k) for scores in self.all_scores(queries)]
+        return [best_above_zero(scores, k, live) for scores in self.all_scores(queries)]
 
     def all_scores(self, queries: csr_matrix) -> list[np.ndarray]:
         """The score of each query with every row, float64 [n], exact."""
@@ -238,15 +240,21 @@ class AskedLexical(Asked):
         returned: list[Returned] = []
         asked: list[int] = []
         kept: list[list[np.ndarray]] = []
-        for number, (shard, live) in enumerate(zip(leg.shards, self._numbering.live, strict=True)):
+        whole: list[int] = []  # for each shard: how many documents it can return
+        numbering = self._numbering
+        for number, (shard, live, alive) in enumerate(
+            zip(leg.shards, numbering.live, numbering.alive, strict=True)
+        ):
             queries = leg.over(number, asked_queries)
-            dead = 0 if live is None else int((~live).sum())
-            asked.append(min(shard.size, ask + dead))
+            whole.append(alive if shard.in_memory else shard.size)
+            asked.append(min(alive, ask) if shard.in_memory else asks(ask, shard.size, alive))
             if keeps:
                 kept.append(shard.all_scores(queries))
-                returned.append([best_above_zero(scores, asked[-1]) for scores in kept[-1]])
+                returned.append([best_above_zero(scores, asked[-1], live) for scores in kept[-1]])
+            elif asked[-1]:
+                returned.append(shard.search(queries, asked[-1], live))
             else:
-                returned.append(shard.search(queries, asked[-1]))
+                returned.append([_NOTHING] * len(rows))
         if keeps:
             for row, *own in zip(rows.tolist(), *kept, strict=True):
                 self._kept[row] = own[0] if len(own) == 1 else np.concatenate(own)
@@ -258,9 +266,9 @@ class AskedLexical(Asked):
             scores = self.score(row, documents) if again else scores / leg.scale
             # Documents without a term of the query score 0, and no weight is negative.
             bound, complete = 0.0, True
-            for shard, k, answers in zip(leg.shards, asked, returned, strict=True):
+            for shard, k, size, answers in zip(leg.shards, asked, whole, returned, strict=True):
                 values = answers[query][1]
-                if len(values) == k < shard.size:
+                if 0 < len(values) == k < size:
                     complete = False
                     more = 1 + 4 * UNIT if shard.stored and not shard.in_memory else 1.0
                     bound = max(bound, float(values[-1]) * more / leg.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
@@ -24,9 +25,38 @@ class Numbering:
         rows = [None] * len(self._ids) if dead is None else dead
         #: For each segment, bool [rows], false for dead ones; None if there are none.
         self.live = [_mask(len(own), gone) for own, gone in zip(self._ids, rows, strict=True)]
-        dead_count = sum(int((~live).sum()) for live in self.live if live is not None)
-        #: How many documents a search can return.
-        self.searchable = int(self.offsets[-1]) - dead_count
+        self._count()
+
+    def _count(self) -> None:
+        counts = zip(self._ids, self.live, strict=True)
+        #: For each segment, how many documents a search can return.
+        self.alive = [len(ids) if live is None else int(live.sum()) for ids, live in counts]
+        #: For all segments together.
+        self.searchable = sum(self.alive)
+
+    def within(self, masks: Sequence[np.ndarray]) -> Numbering:
+        """The same numbers, where a search returns only what these masks select.
+
+        masks: for each segment, bool [rows].
+        """
+        twin = copy.copy(self)
+        twin.live = [
+            mask if live is None else live & mask
+            for live, mask in zip(self.live, masks, strict=True)
+        ]
+        twin._count()
+        return twin
+
+    def numbers(self) -> np.ndarray | None:
+        """The documents that a search can return, int64, ascending; None if it can return all."""
+        if all(live is None for live in self.live):
+            return None
+        return np.concatenate(
+            [
+                start + (np.arange(len(ids)) if live is None else np.flatnonzero(live))
+                for start, ids, live in zip(self.offsets, self._ids, self.live, strict=False)
+            ]
+        )
 
     def _place(self) -> np.ndarray | None:
         """Each document's place in the order of all ids; None if the places are the numbers."""

@@ -181,3 +181,15 @@ def check_finite(scores: np.ndarray) -> None:
             "the index gave a score that is no finite number; the vectors are too large, or the "
             "index is damaged: look with `dupmae verify`"
         )
+
+
+def asks(ask: int, size: int, alive: int) -> int:
+    """How many to ask for of a shard of ``size`` that also returns others than the ``alive`` ones.
+
+    ``ask`` of these are among so many if they lie evenly among all documents, and for certain if
+    it is ``ask`` and all others.
+    """
+    if alive in (0, size):
+        return min(alive, ask)
+    share = -(-5 * ask * size // (4 * alive)) + SLACK
+    return min(size, ask + size - alive, share)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from dupmae_toolkit.search.fusion import TIES, Fusion
 from dupmae_toolkit.search.queries import Queries, said_cut
 from dupmae_toolkit.search.snippets import Matcher
 
+if TYPE_CHECKING:
+    from dupmae_toolkit.search.selection import Selection
+
 
 class Searched(Protocol):
     """The documents that answers refer to, by number."""
@@ -43,13 +47,15 @@ class Searched(Protocol):
 class Answers:
     """The answers to a batch of queries, in their order, and the documents they refer to.
 
-    vectors: those of the queries; None if there were only terms and weights.
+    vectors: those of the queries; None if there were only terms and weights. selection: the
+    documents that were searched; None: all.
     """
 
     topics: list[str]
     answers: list[Answer]
     searched: Searched
     vectors: Representations | None = None
+    selection: Selection | None = None
 
 
 class Searcher:
@@ -76,12 +82,19 @@ class Searcher:
         exact: bool = False,
         plain: bool = False,
         idf_power: float | None = None,
+        filter: str | None = None,
+        among: Iterable[str] | None = None,
+        offset: int | None = None,
     ) -> Request:
         """A checked request, with the defaults of this index."""
         raise NotImplementedError
 
     def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
         """The answers as documents by number, with their certificates."""
+        raise NotImplementedError
+
+    def field(self, name: str) -> str:
+        """The name of a field of the metadata as the index has it; InputError if it lacks it."""
         raise NotImplementedError
 
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
@@ -99,6 +112,9 @@ class Searcher:
         depth: int | None = None,
         plain: bool = False,
         idf_power: float | None = None,
+        filter: str | None = None,
+        among: Iterable[str] | None = None,
+        offset: int | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -112,6 +128,9 @@ class Searcher:
         depth: int | None = None,
         plain: bool = False,
         idf_power: float | None = None,
+        filter: str | None = None,
+        among: Iterable[str] | None = None,
+        offset: int | None = None,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -124,6 +143,9 @@ class Searcher:
         depth: int | None = None,
         plain: bool = False,
         idf_power: float | None = None,
+        filter: str | None = None,
+        among: Iterable[str] | None = None,
+        offset: int | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The ``k`` best documents for a text, or for each of a list of texts.
 
@@ -138,6 +160,13 @@ class Searcher:
         terms count in the lexical part; None: as the index says, 0: not at all.
 
         Warns if a text was cut, since it was longer than the encoder's limit for queries.
+
+        filter: a condition on the documents' metadata, such as ``year >= 2020 and dept in
+        ('sales', 'legal')``; see ``search.filters``. among: the ids of the documents to search.
+        With both, documents must meet both. Neither changes a score, and a proof holds for the
+        documents that are left. offset: how many of the best documents to leave out, for pages:
+        joined, they equal one long list, whatever ``k``. So a page of sums is always exact, and
+        other fusions read lists of a fixed ``depth``, 1,000 by default, beyond which no page goes.
         """
         if isinstance(query, str):
             if not query[:1].isalnum() and is_blank(query):
@@ -148,7 +177,9 @@ class Searcher:
         else:
             raise InputError("a search takes a text, or a list of texts")
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
-        request = self.request(k, mode, fusion, depth, exact, plain, idf_power)
+        request = self.request(
+            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset
+        )
         found = self.answers(topics, request)
         if found.vectors is not None and found.vectors.truncated:
             cut = said_cut(found.vectors, "a larger query_max_length")
@@ -169,13 +200,18 @@ class Searcher:
         progress: Progress = silent,
         plain: bool = False,
         idf_power: float | None = None,
+        filter: str | None = None,
+        among: Iterable[str] | None = None,
+        offset: int | None = None,
     ) -> Run:
         """A run: the ``k`` best documents for each of many queries. See ``search``.
 
         Queries that are already encoded need no encoder. The run's metadata say how it was made,
         and how many topics' rankings are proven.
         """
-        request = self.request(k, mode, fusion, depth, exact, plain, idf_power)
+        request = self.request(
+            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset
+        )
         return self.run(queries, request, tag, progress)
 
     def run(
@@ -192,7 +228,8 @@ class Searcher:
         """Answers as a run, with its metadata."""
         run = Run(tag=tag or f"{self.tag}-{request.mode}")
         for topic, answer in zip(found.topics, found.answers, strict=True):
-            run.topics[topic] = Ranking(found.searched.ids(answer.documents), answer.scores)
+            ids = found.searched.ids(answer.documents)
+            run.topics[topic] = Ranking(ids, answer.scores, answer.offset)
         run.metadata = self.described(found, request)
         return run
 
@@ -206,6 +243,10 @@ class Searcher:
             about["truncated"]["query_max_length"] = made.max_length
             if about["encoder"]:  # the length is the searcher's, whatever the index says
                 about["encoder"]["query_max_length"] = made.max_length
+        if found.selection is not None:
+            about["matching"] = len(found.selection)
+        if request.among is not None and found.selection is not None:
+            about["among"] = {"ids": len(request.among), "unknown": found.selection.unknown}
         return about | {"certificate": proof(found)}
 
     def answer(self, text: str, request: Request) -> Answer:
@@ -219,30 +260,41 @@ class Searcher:
         return Matcher(dict.fromkeys(count_words(vectors.texts[0]) if vectors.texts else (), 1.0))
 
     def hits(self, answer: Answer) -> list[Hit]:
-        """An answer with ids, titles and texts, from the state of the index that gave it."""
+        """An answer with its documents, from the state of the index that gave it."""
         documents = answer.snapshot.documents(answer.documents)
         columns = [scores.tolist() for scores in answer.parts.values()]
         hits = []
         for rank, (document, score, *part_scores) in enumerate(
-            zip(documents, answer.scores.tolist(), *columns, strict=True), 1
+            zip(documents, answer.scores.tolist(), *columns, strict=True), answer.offset + 1
         ):
             parts = dict(zip(answer.parts, part_scores, strict=True))
-            title, text = document.title, document.text
-            hits.append(Hit(rank, document.id, score, title=title, text=text, **parts))
+            hits.append(
+                Hit(
+                    rank,
+                    document.id,
+                    score,
+                    title=document.title,
+                    text=document.text,
+                    metadata=document.metadata,
+                    **parts,
+                )
+            )
         return hits
 
 
 def metadata_of(
     request: Request, index: Path, documents: int, encoder: EncoderInfo | None
 ) -> dict[str, Any]:
-    """The beginning of every run's metadata.
+    """The beginning of every run's metadata. Filter and offset are there only if they were given.
 
     truncated: how many queries and documents were cut, and at how many tokens; precision: that of
     their encoding. None: not known, or nothing was encoded.
     """
+    given = {"filter": request.filter, "offset": request.offset}
     return {
         "mode": request.mode,
         "k": request.k,
+        **{name: value for name, value in given.items() if value is not None},
         "index": str(index),
         "documents": documents,
         "encoder": encoder.to_dict() if encoder else None,

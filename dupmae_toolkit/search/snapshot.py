@@ -42,6 +42,7 @@ from dupmae_toolkit.search.lexical import (
 )
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.ranking import Leg
+from dupmae_toolkit.search.selection import Few, FewEngine, Selection, Selections
 from dupmae_toolkit.search.words import WordLeg
 
 #: How often to try again if the index changes between reading its manifest and opening it.
@@ -103,6 +104,8 @@ class Snapshot:
             joined = Joined([self.segments[n] for n in small], [dead[n] for n in small])
             self.searched, dead_parts = [*self.searched, joined], [*dead_parts, None]
         self.numbering = Numbering([part.ids for part in self.searched], dead_parts)
+        #: What filters leave of the documents.
+        self.selections = Selections(self.numbering, self.searched)
 
     @classmethod
     def newest(
@@ -134,22 +137,38 @@ class Snapshot:
         """The ids of documents by number."""
         return self.numbering.ids(numbers)
 
-    def engine(self, parts: tuple[str, ...]) -> Engine:
-        """The engine for these parts of the score; one for the dense part starts no Java."""
-        with self._lock:
-            if parts not in self._engines:
-                legs = {part: self._leg(part) for part in parts}
-                self._engines[parts] = Engine(self.numbering, legs, self._pool)
-            return self._engines[parts]
+    def engine(self, parts: tuple[str, ...], selection: Selection | None = None) -> Engine:
+        """The engine for these parts of the score; one for the dense part starts no Java.
 
-    def _leg(self, part: str) -> Leg:
+        selection: the documents that it searches; None: all.
+        """
+        engines = self._engines if selection is None else selection.engines
+        with self._lock:
+            if parts not in engines:
+                few, numbering = None, self.numbering
+                if selection is not None:
+                    few = selection.few(self.searched, self.engine(parts).scores_all)
+                    numbering = selection.numbering if few is None else few.numbering
+                legs = {part: self._leg(part, numbering, few) for part in parts}
+                engines[parts] = (
+                    Engine(numbering, legs, self._pool)
+                    if few is None
+                    else FewEngine(few, legs, self._pool)
+                )
+            return engines[parts]
+
+    def _leg(self, part: str, numbering: Numbering, few: Few | None) -> Leg:
+        searched = self.searched if few is None else few.parts
         if part == "dense":
-            return DenseLeg(self.numbering, self._shards.dense(self.searched))
-        shards = self._shards.lexical(self.searched, self._max_postings)
+            vectors = self._shards.dense(searched) if few is None else few.dense()
+            return DenseLeg(numbering, vectors)
+        shards: Sequence[LexicalShard] = (
+            self._shards.lexical(searched, self._max_postings) if few is None else few.lexical()
+        )
         if part == "bm25":
-            scale, columns = self.manifest.max_impact, [each.columns for each in self.searched]
-            return WordLeg(self.numbering, shards, float(scale), columns)
-        return LexicalLeg(self.numbering, shards, self.manifest.scale)
+            scale, columns = self.manifest.max_impact, [each.columns for each in searched]
+            return WordLeg(numbering, shards, float(scale), columns)
+        return LexicalLeg(numbering, shards, self.manifest.scale)
 
     @functools.cached_property
     def frequencies(self) -> Frequencies:
