@@ -214,12 +214,13 @@ def test_teachers_read_in_the_precision_of_the_training(bf16):
     batch = PairCollator(encoder, recipe)([draw(f"w{i}", f"w{i} w{i + 1}", []) for i in (2, 5)])
     seen = []
 
-    def teachers(query, document):
-        seen.append(torch.is_autocast_enabled("cpu"))
-        return Teaching(torch.zeros(len(query.ids), len(document.ids)), None, None)
+    class Watched(Teachers):
+        def forward(self, query, document, own=None):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return Teaching(torch.zeros(len(query.ids), len(document.ids)), None, None)
 
     model = PairModel(encoder, recipe)
-    model.teachers = teachers
+    model.teachers = Watched([], encoder)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         loss, _ = model(batch, 1, 4)
     assert seen == [bf16]
