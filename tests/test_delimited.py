@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dupmae_toolkit.collection import sources
+from dupmae_toolkit.collection.cells import value_of
 from dupmae_toolkit.collection.fields import Columns
 from dupmae_toolkit.collection.opening import open_corpus, read_queries, read_topics
 from dupmae_toolkit.errors import InputError
@@ -109,7 +110,11 @@ def test_a_csv_of_unusual_names_is_refused_and_not_a_document(tmp_path):
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
 def test_the_delimiter_of_a_csv_is_the_one_with_which_its_first_line_is_a_header(tmp_path, mark):
-    rows = [["id", "text", "n"], ["a", "one, two; three\tfour | five", "1"], ["b", 'a "quote"', ""]]
+    rows = [
+        ["id", "text", "n"],
+        ["a", "one, two; three\tfour | five", "k"],
+        ["b", 'a "quote"', "l"],
+    ]
     text = io.StringIO()
     csv.writer(text, delimiter=mark).writerows(rows)
     found = list(open_corpus(write(tmp_path / "c.csv", text.getvalue())))
@@ -130,7 +135,10 @@ def test_any_rows_that_csv_writes_are_read_as_pandas_reads_them(tmp_path_factory
             writer.writerow([f"d {number}", f"x{row[0]}", *row[1:]])
     expected = pd.read_csv(path, dtype=str, keep_default_na=False, lineterminator="\n")
     found = [{"id": d.id, "text": d.text, **d.metadata} for d in open_corpus(path)]
-    assert found == expected.to_dict("records")
+    assert found == [
+        {name: cell if name in ("id", "text") else value_of(cell) for name, cell in row.items()}
+        for row in expected.to_dict("records")
+    ]
 
 
 def test_a_row_of_several_lines_is_named_by_its_first(tmp_path):

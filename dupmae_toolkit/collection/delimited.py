@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 
+from dupmae_toolkit.collection.cells import Cells
 from dupmae_toolkit.collection.fields import ANY_COLUMNS, DOCUMENT_NAMES, Columns, Names
 from dupmae_toolkit.collection.rows import FileRows, Row
 from dupmae_toolkit.collection.sources import MAX_LINE_BYTES, TextSource
@@ -67,7 +68,7 @@ class Delimited(FileRows):
             if len(cells) != len(header):
                 yield number, self._ragged(cells, header, number)
                 continue
-            yield number, dict(zip(header, cells, strict=True))
+            yield number, Cells(zip(header, cells, strict=True))
 
     def is_bare(self) -> bool:
         """Whether it is a TSV of ids and texts without a header, so that each line is a row."""

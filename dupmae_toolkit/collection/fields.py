@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from dupmae_toolkit.collection.cells import Cells, value_of
 from dupmae_toolkit.collection.identifiers import check_id, id_text, two_ids
 from dupmae_toolkit.collection.lines import ID_KEYS, check_text, kind_of
 from dupmae_toolkit.errors import InputError
@@ -224,6 +225,8 @@ class RecordReader:
         if not others:
             return {}
         values = {name: record[name] for name in others}
+        if isinstance(record, Cells):
+            values = {name: value_of(cell) for name, cell in values.items()}
         inner = values.get(METADATA)
         if isinstance(inner, Mapping):
             del values[METADATA]
