@@ -487,3 +487,22 @@ def test_a_pattern_names_what_glob_finds(tmp_path, pattern):
     assert len(list(corpus)) == len(expected)
     folder = tmp_path / "a" if pattern.startswith("a/") else tmp_path
     assert {(folder / d.id).relative_to(tmp_path) for d in corpus} == expected
+
+
+@pytest.mark.parametrize(
+    ("manifest", "what"),
+    [({"encoder": {}}, "encoded texts"), ({"encoder": {}, "segments": []}, "an index")],
+)
+def test_encoded_texts_below_a_folder_are_not_taken_for_documents(tmp_path, manifest, what):
+    """As in the output of `dupmae beir`: the queries beside the documents would be indexed too."""
+    for name in ("documents", "queries-test"):
+        folder = tmp_path / "encoded" / name
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"id": ["a"], "text": ["sea"]}), folder / "part-00000.parquet")
+        write(folder / "manifest.json", json.dumps(manifest))
+    for source in (tmp_path, tmp_path / "encoded", f"{tmp_path}/**/*.parquet"):
+        assert f"documents: holds {what}, not documents to read" in refusal(source)
+    # A manifest of something else does not matter.
+    for name in ("documents", "queries-test"):
+        write(tmp_path / "encoded" / name / "manifest.json", '{"name": "notes"}')
+    assert pairs(tmp_path / "encoded" / "documents") == [("a", "sea")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -150,6 +151,27 @@ def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
     return fits and _fits(names[1:], pattern[1:])
 
 
+def _check_no_result(place: Path, names: Sequence[str]) -> None:
+    """Raise InputError for an encoded corpus or an index: its Parquet files are no documents.
+
+    Queries may be encoded as documents are, and an index repeats the documents it was made from.
+    """
+    if "manifest.json" not in names:
+        return
+    try:
+        manifest = json.loads((place / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(manifest, dict) and "encoder" in manifest:
+        what = "an index" if "segments" in manifest else "encoded texts"
+        raise InputError.at(
+            place,
+            None,
+            f"holds {what}, not documents to read",
+            "name the encoded corpus itself, or another folder",
+        )
+
+
 def _walk(folder: Path, depth: int | None = None) -> tuple[list[Path], list[str]]:
     """The files in a folder and ``depth`` levels of it, and remarks on linked folders."""
 
@@ -160,6 +182,7 @@ def _walk(folder: Path, depth: int | None = None) -> tuple[list[Path], list[str]
 
     files, linked = [], []
     for place, folders, names in os.walk(folder, onerror=refuse):
+        _check_no_result(Path(place), names)
         level = len(Path(place).relative_to(folder).parts) + 1
         if level == depth:
             folders.clear()
