@@ -114,6 +114,7 @@ def beir(
         encoder = load_encoder(
             model, device=device, precision=precision.value, query_max_length=query_length
         )
+        console.say_remarks(encoder)
         console.say_no_room(query_length, encoder.info.query_max_length, model)
         results = run_beir(
             dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar

@@ -17,6 +17,7 @@ from dupmae_toolkit.progress import Advance
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.corpora import Corpus
     from dupmae_toolkit.index.impacts import QuantizationError
+    from dupmae_toolkit.records import Encoder
 
 
 def _nothing() -> str:
@@ -69,6 +70,12 @@ def bar(description: str, total: int | None = None) -> Iterator[Advance]:
 def say(message: str) -> None:
     """Print a note for people, on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def say_remarks(encoder: Encoder) -> None:
+    """Say how the checkpoint of an encoder is used, where that is not plain."""
+    for line in getattr(encoder, "remarks", ()):
+        say(line)
 
 
 def say_notes(corpus: Corpus) -> None:

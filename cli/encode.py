@@ -11,6 +11,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.options import (
     CorpusArgument,
+    DenseOption,
     DeviceOption,
     Duplicates,
     DuplicatesOption,
@@ -46,6 +47,7 @@ def encode(
     ],
     model: ModelOption = "builtin",
     max_length: MaxLengthOption = None,
+    dense: DenseOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     queries: Annotated[
@@ -111,8 +113,9 @@ def encode(
     from dupmae_toolkit.model.loading import load_encoder
 
     limit = "query_max_length" if queries else "max_length"
-    changes: dict[str, Any] = {limit: max_length}
+    changes: dict[str, Any] = {limit: max_length, "pooling": dense.value if dense else None}
     encoder = load_encoder(model, device=device, precision=precision.value, **changes)
+    console.say_remarks(encoder)
     kept = getattr(encoder.info, limit)
     if max_length is not None and kept != max_length:
         console.say(f"{model}: has room for {kept} tokens, not for --max-length {max_length}")

@@ -9,6 +9,7 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.options import (
+    DenseOption,
     DeviceOption,
     Duplicates,
     DuplicatesOption,
@@ -60,6 +61,7 @@ def index(
         ),
     ] = None,
     max_length: MaxLengthOption = None,
+    dense: DenseOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     id_field: IdFieldOption = None,
@@ -111,14 +113,15 @@ def index(
     options = BuildOptions(faiss, max_impact, segment_size, not no_bm25, mean_length)
     reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
     if EncodedCorpus.is_one(source):
-        if max_length is not None or reading != reading_of():
+        if max_length is not None or reading != reading_of() or dense is not None:
             raise InputError(
                 f"{source}: is encoded already; leave out --max-length, --skip-invalid, "
-                "--duplicates, --id, --title, --text, --header"
+                "--duplicates, --id, --title, --text, --header, --dense"
             )
         manifest = _from_encoded(source, index, model, options, overwrite)
     else:
         loading = {"max_length": max_length, "device": device, "precision": precision.value}
+        loading["pooling"] = dense.value if dense else None
         manifest = _from_corpus(source, index, model, options, overwrite, reading, loading)
     seconds = time.perf_counter() - began
     console.say(_report(index, manifest, seconds))
@@ -169,6 +172,7 @@ def _from_corpus(
     from dupmae_toolkit.model.loading import load_encoder
 
     encoder = load_encoder(model or "builtin", **loading)
+    console.say_remarks(encoder)
     manifest = index_corpus(
         index, corpus, encoder, options, overwrite=overwrite, progress=console.bar
     )

@@ -42,17 +42,22 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("source", _source(values)),
         (
             "encoder",
-            f"{encoder['name']}: {encoder['dense_dim']} dimensions, "
-            f"{encoder['vocabulary_size']:,} terms, texts of up to {encoder['max_length']} tokens, "
+            f"{encoder['name']}: {_vectors(encoder)}, "
+            f"texts of up to {encoder['max_length']} tokens, "
             f"queries of up to {encoder['query_max_length']} unless the search says otherwise; "
             f"weights {encoder['weights_sha256'][:12]}",
         ),
         ("score", _score(values)),
         ("precision", _precision(values["precision"])),
-        ("dense", f"FAISS {values['faiss']}, inner product"),
+        (
+            "dense",
+            f"FAISS {values['faiss']}, inner product" if encoder["dense_dim"] else "none",
+        ),
         (
             "lexical",
-            f"{values['terms_per_document']:,.1f} terms per document; impacts up to "
+            "none"
+            if encoder["lexical_head"] == "none"
+            else f"{values['terms_per_document']:,.1f} terms per document; impacts up to "
             f"{impacts['max_impact']} in steps of {impacts['step']:.3g} "
             f"({_SCALES[impacts['scale_source']]}), error "
             f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most, "
@@ -74,16 +79,27 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+def _vectors(encoder: dict[str, Any]) -> str:
+    """Which vectors the encoder gives."""
+    dense = f"{encoder['dense_dim']} dimensions" if encoder["dense_dim"] else "no dense vectors"
+    if encoder["pooling"] not in ("cls", "none"):
+        dense += f" by {encoder['pooling']} pooling"
+    lexical = f"{encoder['vocabulary_size']:,} terms"
+    return f"{dense}, {'no lexical vectors' if encoder['lexical_head'] == 'none' else lexical}"
+
+
 def _score(values: dict[str, Any]) -> str:
     """The weighted sum that a hybrid search ranks by."""
     encoder, scoring = values["encoder"], values["scoring"]
-    plain = f"{encoder['dense_weight']:g} × dense + {encoder['lexical_weight']:g} × lexical"
+    sides = [part for part in values["parts"] if part != "bm25"]
+    plain = " + ".join(f"{encoder[f'{part}_weight']:g} × {part}" for part in sides)
     if scoring is None:
         return f"{plain} (plain: an earlier version built it; `dupmae compact` adds BM25)"
     weights = scoring["weights"]
-    parts = [f"{weights[part]:g} × {part}" for part in weights if part != "bm25" or scoring["bm25"]]
+    parts = [f"{weights[part]:g} × {part}" for part in values["parts"]]
     power = scoring["frequencies"]["power"]
-    return f"{' + '.join(parts)}, tokens' weights × (idf / mean idf) ^ {power:g}; plain: {plain}"
+    factor = f", tokens' weights × (idf / mean idf) ^ {power:g}" if "lexical" in sides else ""
+    return f"{' + '.join(parts)}{factor}; plain: {plain}"
 
 
 def _bm25(values: dict[str, Any]) -> str:

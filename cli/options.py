@@ -20,6 +20,11 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+class Dense(StrEnum):
+    CLS = "cls"
+    NONE = "none"
+
+
 class Mode(StrEnum):
     HYBRID = "hybrid"
     DENSE = "dense"
@@ -155,7 +160,10 @@ def split_option(default: str) -> Any:
 
 # The encoder, and where it runs.
 
-_MODEL = "The encoder: builtin, a folder or a Hugging Face hub id."
+_MODEL = (
+    "The encoder: builtin, a folder or a Hugging Face hub id; also one of sentence-transformers, "
+    "or a SPLADE model."
+)
 ModelOption = Annotated[str, typer.Option("--model", help=_MODEL)]
 
 
@@ -164,6 +172,15 @@ def model_option(default: str) -> Any:
     return typer.Option("--model", help=_MODEL, show_default=default)
 
 
+DenseOption = Annotated[
+    Dense | None,
+    typer.Option(
+        "--dense",
+        help="Of a masked LM that says nothing of a dense vector: cls takes its [CLS] as one; none "
+        "takes the lexical vectors alone.",
+        show_default="as the model's files say, else none",
+    ),
+]
 IndexModelOption = Annotated[str | None, model_option("the one that the index names")]
 DeviceOption = Annotated[
     str | None,

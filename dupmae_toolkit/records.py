@@ -76,6 +76,11 @@ class EncoderInfo:
     ``largest_weight`` is the weight of a document's term that becomes the largest impact, see
     ``DupMAEConfig``; 0: not known. ``query_max_length`` is where queries are cut unless a search
     says otherwise: it belongs to the description, not to the identity.
+
+    ``pooling`` says how the dense vector is made of the hidden states: ``cls``, another name of
+    sentence-transformers', several joined by ``+``, or ``none``: then ``dense_dim`` is 0. A
+    ``lexical_head`` of ``none`` gives lexical vectors without terms. ``pools_special``: whether
+    special tokens count in the maximum over the tokens, as in SPLADE.
     """
 
     name: str
@@ -96,9 +101,17 @@ class EncoderInfo:
     query_prefix: str = ""
     fitted_weights: tuple[float, ...] = ()
     largest_weight: float = 0.0
+    pooling: str = "cls"
+    pools_special: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fitted_weights", tuple(self.fitted_weights))
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Which vectors the encoder gives: ``dense``, ``lexical`` or both."""
+        dense = ("dense",) if self.dense_dim else ()
+        return dense if self.lexical_head == "none" else (*dense, "lexical")
 
     def to_dict(self) -> dict[str, Any]:
         # Faster than dataclasses.asdict, which makes deep copies; these values need none.

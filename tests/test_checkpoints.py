@@ -134,7 +134,8 @@ def test_a_missing_head_is_refused_for_lexical_use_but_not_for_dense_or_training
     assert "\n" not in str(caught.value)
     dense = DupMAEEncoder.from_pretrained(tmp_path, precision="fp32", lexical_head="none")
     assert dense(IDS, MASK).lexical is None
-    fresh = DupMAEEncoder.from_pretrained(tmp_path, precision="fp32", fresh_head=True)
+    with pytest.warns(UserWarning, match="masked-LM head is new"):
+        fresh = DupMAEEncoder.from_pretrained(tmp_path, precision="fp32", fresh_head=True)
     assert fresh(IDS, MASK).lexical is not None
 
 

@@ -45,6 +45,7 @@ def model(tmp_path_factory):
         intermediate_size=16,
         max_position_embeddings=64,
     )
+    config.dupmae = {}
     BertForMaskedLM(config).save_pretrained(folder)
     return folder
 

@@ -17,6 +17,7 @@ from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.inference_copy import OwnLayers
 from dupmae_toolkit.model.lean.bert import LeanBert
 from dupmae_toolkit.model.tokens import tokenize
+from dupmae_toolkit.model.weights import NewWeightsWarning
 from tests.families import FAMILIES, LONGEST, make_lm, make_tokenizer, save_checkpoint, sentences
 
 TEXTS = [*sentences(6), "Day", "", *sentences(2, seed=5, words=70), "River war sun."]
@@ -532,9 +533,11 @@ def test_a_projection_that_cannot_be_read_is_refused_not_drawn_at_random(tmp_pat
 def test_a_new_projection_is_the_same_each_time(tmp_path):
     folder = save_checkpoint(tmp_path / "bert")
     torch.manual_seed(3)
-    first = DupMAEEncoder.from_pretrained(folder, dense_dim=4)
+    with pytest.warns(NewWeightsWarning):
+        first = DupMAEEncoder.from_pretrained(folder, dense_dim=4)
     drawn = torch.rand(1)
-    second = DupMAEEncoder.from_pretrained(folder, dense_dim=4)
+    with pytest.warns(NewWeightsWarning):
+        second = DupMAEEncoder.from_pretrained(folder, dense_dim=4)
     assert first.info.weights_sha256 == second.info.weights_sha256
     torch.manual_seed(3)
     assert torch.equal(drawn, torch.rand(1))

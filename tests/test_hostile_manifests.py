@@ -210,12 +210,13 @@ def test_a_number_of_cut_texts_that_is_none_is_refused(encoded, truncated):
         ("normalize", 1),
         ("vocabulary_size", True),
         ("dense_dim", HUGE),
-        ("dense_dim", 0),
     ],
 )
 def test_an_encoder_that_cannot_be_is_refused(encoded, key, value):
     encoder = json.loads((encoded / "manifest.json").read_text())["encoder"]
     assert key in refusal(encoded, encoder=encoder | {key: value})
+    nothing = {"dense_dim": 0, "lexical_head": "none"}
+    assert "one of the two vectors" in refusal(encoded, encoder=encoder | nothing)
 
 
 def foreign(folder: Path, **columns: pa.Array) -> Path:

@@ -74,7 +74,7 @@ def test_an_encoder_made_of_a_model_in_memory_has_no_more_room_than_the_model():
 
 @pytest.mark.parametrize("prefix", ["", "old sun "])
 def test_a_query_of_exactly_the_limit_is_whole_and_a_prefix_counts(model, prefix):
-    encoder = load_encoder(model, query_max_length=12, query_prefix=prefix, precision="fp32")
+    encoder = load_encoder(model, query_max_length=12, query_prefix=prefix, pooling="cls")
     room = 12 - 2 - len(prefix.split())
     fits, too_long = (
         encoder.encode_queries([words(room)]),
@@ -83,7 +83,7 @@ def test_a_query_of_exactly_the_limit_is_whole_and_a_prefix_counts(model, prefix
     assert (fits.truncated, too_long.truncated) == (0, 1)
     assert fits.max_length == too_long.max_length == 12
     np.testing.assert_array_equal(fits.dense, too_long.dense)  # the last word was cut off
-    longer = load_encoder(model, query_max_length=13, query_prefix=prefix, precision="fp32")
+    longer = load_encoder(model, query_max_length=13, query_prefix=prefix, pooling="cls")
     other = longer.encode_queries([words(room + 1)])
     assert other.truncated == 0
     assert abs(other.dense - too_long.dense).max() > 1e-3

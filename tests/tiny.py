@@ -99,8 +99,9 @@ def tiny_encoder(family: str = "bert", seed: int = 0, **changes: Any) -> DupMAEE
 
 
 def save_tiny(folder: Path, family: str = "bert", seed: int = 0, **changes: Any) -> Any:
-    """Write a tiny checkpoint as transformers writes it; returns the model."""
+    """Write a tiny checkpoint with settings of this toolkit; returns the model."""
     lm = tiny_lm(family, seed, **changes)
+    lm.config.dupmae = {}
     lm.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return lm

@@ -2,9 +2,9 @@
 
 What another engine must write: ``manifest.json`` with ``format_version`` 1 and ``encoder`` (the
 fields of EncoderInfo), and parts with the columns ``id``, ``title``, ``text`` (strings, no nulls),
-``dense`` (lists of d floats), ``terms`` (lists of vocabulary ids, in any order, without
-duplicates) and ``weights`` (a float of at least 0 for each term). Integers and floats may have any
-width.
+``dense`` (lists of d floats, empty where ``dense_dim`` is 0), ``terms`` (lists of vocabulary ids,
+in any order, without duplicates) and ``weights`` (a float of at least 0 for each term). Integers
+and floats may have any width.
 
 It may write a column ``metadata`` in the parts: the documents' other fields, as strings of JSON
 objects or as structs, with nulls for none. It may also write: ``kind`` (``documents``, or
@@ -238,12 +238,19 @@ def encoder_info(path: Path, manifest: dict[str, Any]) -> EncoderInfo:
         raise InputError.at(
             path, None, f"the encoder's description is not valid: {reason}"
         ) from error
-    for key in ("vocabulary_size", "dense_dim"):
-        value = getattr(info, key)
-        if value < 1:
-            raise InputError.at(
-                path, None, f"the encoder's {key} is {value!r}; it must be at least 1"
-            )
+    if info.vocabulary_size < 1:
+        raise InputError.at(
+            path,
+            None,
+            f"the encoder's vocabulary_size is {info.vocabulary_size}; it must be at least 1",
+        )
+    if not info.sides:
+        raise InputError.at(
+            path,
+            None,
+            "the encoder's dense_dim is 0 and its lexical_head none; it must give one of the two "
+            "vectors",
+        )
     return info
 
 

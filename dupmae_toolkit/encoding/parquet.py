@@ -70,13 +70,12 @@ def write_part(
             "part; choose a smaller part size",
         )
     dense = representations.dense.astype(dense_dtype, copy=False)
-    size = dense.shape[1]
     offsets = pa.array(lexical.indptr.astype(np.int32))
     columns = [
         pa.array(representations.ids, pa.string()),
         pa.array(titles, pa.string()),
         pa.array(texts, pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), size),
+        _dense_column(dense),
         pa.ListArray.from_arrays(offsets, pa.array(lexical.indices.astype(np.int32))),
         pa.ListArray.from_arrays(offsets, pa.array(lexical.data.astype(np.float32))),
     ]
@@ -97,6 +96,14 @@ def write_part(
         write_statistics=False,
         row_group_size=MAX_ROWS,
     )
+
+
+def _dense_column(dense: np.ndarray) -> Any:
+    """Rows of [n, d] as lists; Arrow's lists of a fixed size cannot be of size 0."""
+    if dense.shape[1]:
+        return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), dense.shape[1])
+    starts = pa.array(np.zeros(len(dense) + 1, np.int32))
+    return pa.ListArray.from_arrays(starts, pa.array(dense.reshape(-1)))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -250,7 +257,7 @@ class _Rows:
                 f"dense has {lengths[wrong[0]]} values; the manifest's encoder makes {dim}",
             )
         with np.errstate(over="ignore"):
-            dense = values.astype(np.float32, copy=False).reshape(-1, dim)
+            dense = values.astype(np.float32, copy=False).reshape(len(lengths), dim)
         wrong = np.flatnonzero(~np.isfinite(dense).all(axis=1))
         if len(wrong):
             raise self.refuse(wrong[0], "dense holds a value that is not a finite float32")

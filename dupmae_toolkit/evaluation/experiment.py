@@ -142,7 +142,9 @@ class Experiment:
     @property
     def modes(self) -> tuple[str, ...]:
         """The modes that the index can be searched in."""
-        return MODES if self.words else tuple(mode for mode in MODES if mode != "bm25")
+        lacking = set() if self.words else {"bm25"}
+        lacking |= {"dense", "lexical"} - set(self.encoder.info.sides)
+        return tuple(mode for mode in MODES if mode not in lacking)
 
     def truncated(self) -> dict[str, Any]:
         """How many topics and documents were cut, and at how many tokens."""

@@ -24,7 +24,7 @@ from dupmae_toolkit.encoding.source import Plan, Source, as_source
 from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 from dupmae_toolkit.errors import BusyError, EncoderMismatchError, InputError
 from dupmae_toolkit.files import atomic_folder, cannot_write, make_folder, sha256_lines
-from dupmae_toolkit.index.dense import make_faiss
+from dupmae_toolkit.index.dense import keeps_vectors, make_faiss
 from dupmae_toolkit.index.impacts import (
     ENCODER,
     FIRST_BUILD,
@@ -74,6 +74,10 @@ class BuildOptions:
         if length is not None and not (self.bm25 and 0 < length < math.inf):
             raise InputError(
                 f"mean length {length}: it must be a number of words above 0, for BM25"
+            )
+        if not dense_dim and not keeps_vectors(self.faiss_spec):
+            raise InputError(
+                f"FAISS spec {self.faiss_spec!r}: the encoder gives no dense vectors; leave it out"
             )
         make_faiss(self.faiss_spec, dense_dim)
 

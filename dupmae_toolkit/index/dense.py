@@ -175,7 +175,7 @@ class DenseIndex:
         if not self.exact:
             return None
         shape = (len(self), self.dimension)
-        if not len(self):
+        if not len(self) or not self.dimension:
             return np.empty(shape, np.float32)
         flat: Any = faiss.downcast_index(self._index)
         view = faiss.rev_swig_ptr(flat.get_xb(), shape[0] * shape[1]).reshape(shape)

@@ -48,6 +48,7 @@ def index_info(index: str | Path) -> dict[str, Any]:
         "truncated": manifest.truncated,
         "precision": manifest.precision,
         "encoder": manifest.encoder.to_dict(),
+        "parts": list(manifest.parts),
         "faiss": manifest.faiss_spec,
         "impacts": {
             "max_impact": manifest.max_impact,

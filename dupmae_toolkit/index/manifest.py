@@ -151,6 +151,11 @@ class Manifest:
         return self.scoring.bm25 if self.scoring else None
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a score that the index has: of the encoder's vectors, and of the words."""
+        return self.encoder.sides if self.bm25 is None else (*self.encoder.sides, "bm25")
+
+    @property
     def mean_length(self) -> float:
         """The mean length of the documents that can be found, in words; 1 where none has any."""
         return mean_length(sum(segment.length for segment in self.segments), self.live)

@@ -89,6 +89,7 @@ def with_fitted_weights(info: EncoderInfo) -> EncoderInfo:
             max_length=info.max_length,
             top_k=info.top_k,
             query_top_k=info.query_top_k,
+            pooling=info.pooling if info.pooling in ("cls", "none") else None,
         ).info
     except (DupMAEError, OSError):
         return info

@@ -16,9 +16,12 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.plausible import check_config
 
 BUILTIN = Path(__file__).parent / "builtin"
-#: Files to download: no code, no pickles, no weights of other frameworks.
+#: Files to download: no code, no pickles, no weights of other frameworks. Of the folders within,
+#: only those of sentence-transformers' modules, such as 1_Pooling.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
-_SUBFOLDERS = ["*/*"]
+_SUBFOLDERS = ["[!0-9]*/*", "[0-9][!_]*/*"]
+#: The file of a sentence-transformers folder that lists its modules.
+MODULES = "modules.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _LFS_POINTER = b"version https://git-lfs"
@@ -60,6 +63,43 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
             "config.json states"
         )
     return lm, tokenizer, fresh_head or not missing
+
+
+def load_text_model(folder: Path) -> tuple[Any, Any]:
+    """``(model, tokenizer)`` of a folder: its AutoModel in float32, in evaluation mode.
+
+    A pooler may be missing: nothing here uses one. Raises a one-line InputError for a folder that
+    is missing, partial, pickled or corrupt, and for a model with a decoder.
+    """
+    from transformers import AutoModel
+
+    check_files(folder)
+    check_config(folder)
+    if (folder / "adapter_config.json").exists():
+        raise InputError(
+            f"{folder}: an adapter to another model; merge it into that model (PEFT's "
+            "merge_and_unload) and save the whole"
+        )
+    model, missing = _load_weights(
+        folder, AutoModel, "text encoder", "name a checkpoint with whole safetensors weights"
+    )
+    if model.config.is_encoder_decoder:
+        raise InputError(
+            f"{folder}: a {model.config.model_type} with a decoder, which is not supported; name "
+            "an encoder"
+        )
+    lacking = sorted(name for name in missing if "pooler." not in name)
+    if lacking:
+        raise InputError(
+            f"{folder}: {len(lacking)} of the encoder's weights are missing ({lacking[0]} is the "
+            f"first); the checkpoint is partial or not of the type {model.config.model_type!r} "
+            "that its config.json states"
+        )
+    tokenizer = _load_tokenizer(folder)
+    if not tokenizer.is_fast:
+        raise InputError(f"{folder}: its tokenizer has no fast version; save one with it")
+    _check_rows(folder, model, tokenizer)
+    return model, tokenizer
 
 
 def load_classifier(source: str | Path) -> tuple[Any, Any]:
@@ -161,8 +201,14 @@ def _hub_folder(name: str) -> Path:
     options: dict[str, Any] = {"allow_patterns": _WANTED, "ignore_patterns": _SUBFOLDERS}
     with contextlib.suppress(Exception):
         cached = Path(snapshot_download(name, local_files_only=True, **options))
-        check_files(cached)
-        if _has_vocabulary(cached):
+        if (cached / MODULES).is_file():
+            from dupmae_toolkit.model.modules import read_modules
+
+            text_model = read_modules(cached).folder
+        else:
+            text_model = cached
+        check_files(text_model)
+        if _has_vocabulary(text_model):
             return cached
     try:
         return Path(snapshot_download(name, **options))

@@ -32,6 +32,7 @@ from dupmae_toolkit.model.weights import (
     load_projection,
     save_projection,
     stored_weights,
+    warn_new,
 )
 
 _COPYING = threading.Lock()
@@ -103,12 +104,15 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         def bag_of_words() -> Tensor:
             pool = pool_mask
             if pool is None:
-                pool = attention_mask.bool() & self.ordinary[input_ids]
+                pool = attention_mask.bool()
+                if not self.pools_special:
+                    pool = pool & self.ordinary[input_ids]
             return layers.pooled_logits(hidden, pool, self.config.lexical_head, top_k)
 
         with layers.autocast():
             hidden = layers.hidden_states(input_ids, attention_mask)
-            return output_of(self.config, hidden, self.dense_projection, bag_of_words)
+            project = self.dense_projection
+            return output_of(self.config, hidden, project, bag_of_words, self.pooling)
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""
@@ -157,6 +161,8 @@ class DupMAEEncoder(nn.Module, TextEncoder):
     @property
     def dense_dim(self) -> int:
         """Width of the dense vectors."""
+        if self.pooling == "none":
+            return 0
         return self.config.dense_dim or self.lm.config.hidden_size
 
     @property
@@ -187,11 +193,12 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         depend a little on the texts beside it.
         fresh_head: give a checkpoint without a masked-LM head a new one, to be trained.
         changes: fields of DupMAEConfig that override the checkpoint's (``top_k=128``, …). A new
-        ``dense_dim`` above 0 gives a new projection, to be trained.
+        ``dense_dim`` above 0 gives a new projection, to be trained. A NewWeightsWarning names
+        what is drawn at random.
         Raises InputError for a source that is missing, partial, or has no lexical head.
         """
         folder, name = named_folder(source)
-        lm, tokenizer, has_head = load_masked_lm(folder, fresh_head=fresh_head)
+        lm, tokenizer, has_head = load_masked_lm(folder)
         try:
             carried = DupMAEConfig.from_dict(getattr(lm.config, "dupmae", None))
         except InputError as error:
@@ -200,12 +207,18 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         if not has_head and not fresh_head and config.lexical_head != "none":
             raise InputError(
                 f"{source}: has no masked-LM head, so it gives no lexical vector; name a masked "
-                "LM, train a head (fresh_head), or set lexical_head to none"
+                "LM, a sentence-transformers folder with its modules.json, or train a head "
+                "(fresh_head)"
             )
         # A new projection is drawn at random: the same one each time.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             encoder = cls(lm, tokenizer, config, name, precision)
+        new = [] if has_head or config.lexical_head == "none" else ["masked-LM head"]
+        if config.dense_dim not in (0, carried.dense_dim):
+            new.append("projection of [CLS]")
+        if new:
+            warn_new(source, " and ".join(new))
         if encoder.dense_projection is not None and config.dense_dim == carried.dense_dim:
             load_projection(encoder.dense_projection, folder / EXTRA_WEIGHTS)
         try:

@@ -57,14 +57,19 @@ def output_of(
     hidden: Tensor,
     project: Callable[[Tensor], Tensor] | None,
     bag_of_words: Callable[[], Tensor],
+    pooling: str = "cls",
 ) -> EncoderOutput:
     """Both vectors of a batch from its hidden states [B, L, H].
 
     project: [B, H] to [B, d], if the encoder has a projection. bag_of_words: gives the pooled
-    vocabulary logits, float32 [B, |V|]; called only if there is a lexical head.
+    vocabulary logits, float32 [B, |V|]; called only if there is a lexical head. pooling: ``none``
+    gives dense vectors of no numbers, [B, 0].
     """
     cls = hidden[:, 0]
-    dense = (cls if project is None else project(cls)).float()
+    if pooling == "none":
+        dense = hidden.new_zeros((len(hidden), 0), dtype=torch.float32)
+    else:
+        dense = (cls if project is None else project(cls)).float()
     if config.normalize:
         dense = functional.normalize(dense, dim=-1)
     lexical = None
@@ -106,9 +111,11 @@ def pooled_logits(
 
 
 def activate(logits: Tensor, activation: str) -> Tensor:
-    """Term weights from pooled logits: ``relu`` or ``log1p_relu``; -inf gives 0."""
-    rectified = torch.relu(logits)
-    return torch.log1p(rectified) if activation == "log1p_relu" else rectified
+    """Term weights from pooled logits, by one of ``config.ACTIVATIONS``; -inf gives 0."""
+    weights = torch.relu(logits)
+    for _ in range(activation.count("log1p")):
+        weights = torch.log1p(weights)
+    return weights
 
 
 def sparse_top_k(weights: np.ndarray, top_k: int) -> csr_matrix:

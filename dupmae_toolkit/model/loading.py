@@ -5,26 +5,120 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.text_encoder import TextEncoder
 
 
 def load_encoder(
-    source: str | Path, *, device: str | None = None, precision: str = "auto", **changes: Any
+    source: str | Path,
+    *,
+    device: str | None = None,
+    precision: str = "auto",
+    pooling: str | None = None,
+    **changes: Any,
 ) -> TextEncoder:
     """An encoder for inference only; it loads seconds faster than a DupMAEEncoder.
 
-    Arguments, vectors and errors are those of ``DupMAEEncoder.from_pretrained``.
+    Of a checkpoint of this toolkit, arguments, vectors and errors are those of
+    ``DupMAEEncoder.from_pretrained``. Of a folder of sentence-transformers, they are what its
+    modules.json says: dense vectors, or those of a SPLADE model.
+
+    Any other masked LM gives lexical vectors alone, by SPLADE's formula, since nothing says that
+    its [CLS] was ever trained. pooling: ``cls`` takes it nevertheless, and computes both vectors
+    as of a checkpoint of this toolkit; ``none`` takes the lexical vectors of one of those alone.
     """
+    from dupmae_toolkit.model.checkpoints import MODULES, named_folder
+
+    folder, name = named_folder(source)
+    declared = _is_declared(folder)
+    if not declared and (folder / MODULES).is_file():
+        return _read_modules(folder, name, device, precision, pooling, changes)
+    if pooling not in (None, "cls", "none"):
+        raise InputError(f"{source}: pooling {pooling!r}; choose cls or none")
+    if declared or pooling == "cls":
+        encoder = _read(folder, name, device, precision, changes)
+        if pooling == "none":
+            _make_lexical(encoder, source)
+        return encoder
+    encoder = _read(folder, name, device, precision, {"top_k": 0} | _given(changes))
+    _make_lexical(encoder, source)
+    encoder.pools_special = True
+    encoder.remarks = (
+        f"{name}: a masked LM that says nothing of a dense vector: lexical vectors alone, as "
+        "SPLADE's; --dense cls (pooling='cls') takes its [CLS] too",
+    )
+    return encoder
+
+
+def _is_declared(folder: Path) -> bool:
+    """Whether a checkpoint's config.json has settings of this toolkit."""
+    from dupmae_toolkit.files import read_json
+
+    try:
+        config = read_json(folder / "config.json")
+    except InputError:  # reported when it is loaded
+        return False
+    return isinstance(config, dict) and "dupmae" in config
+
+
+def _given(changes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in changes.items() if value is not None}
+
+
+def _make_lexical(encoder: TextEncoder, source: str | Path) -> None:
+    if encoder.config.lexical_head == "none":
+        raise InputError(
+            f"{source}: with neither a pooling nor a lexical head no vector is left; leave out one "
+            "of the two"
+        )
+    encoder.pooling = "none"
+
+
+def _read_modules(
+    folder: Path,
+    name: str,
+    device: str | None,
+    precision: str,
+    pooling: str | None,
+    changes: dict[str, Any],
+) -> TextEncoder:
+    from dupmae_toolkit.model.modules import read_modules
+    from dupmae_toolkit.model.sentence import read_sentence_encoder, settings_of
+
+    modules = read_modules(folder)
+    if pooling not in (None, modules.pooling):
+        raise InputError(
+            f"{name}: its modules.json says {modules.pooling!r} where the pooling {pooling!r} is "
+            "asked for; leave that out, and build indexes of it again"
+        )
+    if not modules.activation:
+        return read_sentence_encoder(modules, name, changes, device=device, precision=precision)
+    if modules.lower:
+        raise InputError(
+            f"{name}: lower-cases its texts (do_lower_case), which is not supported for a masked "
+            "LM; save it with a tokenizer that does"
+        )
+    settings = settings_of(modules, changes).to_dict()
+    encoder = _read(modules.folder, name, device, precision, settings)
+    _make_lexical(encoder, name)
+    encoder.pools_special = True
+    encoder.remarks = (f"{name}: lexical vectors alone, SPLADE's, as its modules.json says",)
+    return encoder
+
+
+def _read(
+    folder: Path, name: str, device: str | None, precision: str, changes: dict[str, Any]
+) -> TextEncoder:
+    """The encoder of a masked LM's folder, with both vectors."""
     import torch
 
-    from dupmae_toolkit.model.checkpoints import check_files, named_folder
+    from dupmae_toolkit.model.checkpoints import check_files
     from dupmae_toolkit.model.lean.encoder import read_lean_encoder
     from dupmae_toolkit.model.plausible import check_config
     from dupmae_toolkit.model.precision import PRECISIONS
 
     on_cpu = device == "cpu" or (device is None and not torch.cuda.is_available())
     if on_cpu and precision in PRECISIONS:
-        folder, name = named_folder(source)
         check_files(folder)
         check_config(folder)
         encoder = read_lean_encoder(folder, name, changes, precision)
@@ -32,4 +126,6 @@ def load_encoder(
             return encoder
     from dupmae_toolkit.model.encoder import DupMAEEncoder
 
-    return DupMAEEncoder.from_pretrained(source, device=device, precision=precision, **changes)
+    made = DupMAEEncoder.from_pretrained(folder, device=device, precision=precision, **changes)
+    made.name = name
+    return made

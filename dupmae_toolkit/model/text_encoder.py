@@ -49,6 +49,11 @@ class TextEncoder:
     precision: str
     room: int
     training: bool = False
+    #: See EncoderInfo; ``none``: no dense vector is computed.
+    pooling: str = "cls"
+    pools_special: bool = False
+    #: What a user should know of how the checkpoint is used, a line each.
+    remarks: tuple[str, ...] = ()
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
@@ -287,4 +292,6 @@ class TextEncoder:
             query_prefix=c.query_prefix,
             fitted_weights=c.fitted_weights,
             largest_weight=c.largest_weight,
+            pooling=self.pooling,
+            pools_special=self.pools_special,
         )

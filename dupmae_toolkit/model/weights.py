@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,20 @@ from dupmae_toolkit.errors import InputError
 #: A checkpoint's file for weights that transformers' model does not have.
 EXTRA_WEIGHTS = "dupmae.safetensors"
 PROJECTION = "dense_projection.weight"
+
+
+class NewWeightsWarning(UserWarning):
+    """Weights that an encoder uses are new: random numbers until a training changes them."""
+
+
+def warn_new(source: object, what: str) -> None:
+    """Warn that ``what`` of the encoder of ``source`` is not among its weights."""
+    warnings.warn(
+        f"{source}: its {what} is new, drawn at random; its vectors mean nothing until it is "
+        "trained",
+        NewWeightsWarning,
+        stacklevel=3,
+    )
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:

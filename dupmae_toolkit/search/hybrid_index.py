@@ -19,7 +19,7 @@ from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations
-from dupmae_toolkit.search.answers import PARTS, WORDS, Request, check_k, check_offset
+from dupmae_toolkit.search.answers import PARTS, PLAIN, WORDS, Request, check_k, check_offset
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.explaining import Explaining
 from dupmae_toolkit.search.filters import parse_filter
@@ -315,16 +315,22 @@ class HybridIndex(Explaining):
         if mode == "bm25":
             self._check_words(plain)
         scoring = None if plain else manifest.scoring
-        if scoring is None:
-            info = manifest.encoder
-            weights: tuple[float, ...] = info.dense_weight, info.lexical_weight
-        else:
-            weights = scoring.weights[: len(self._snapshot.parts)]
+        info, sides = manifest.encoder, self._snapshot.sides
+        if mode in PLAIN and mode not in sides:
+            (other,) = sides
+            raise InputError(
+                f"{self.path}: its encoder {info.name!r} gives no {mode} vectors; choose mode "
+                f"hybrid or {other}"
+            )
+        each = (info.dense_weight, info.lexical_weight) if scoring is None else scoring.weights
+        parts = sides if scoring is None else self._snapshot.parts
+        weights = each[: len(parts)]
+        if parts != PARTS[: len(parts)]:
+            weights = tuple([each[PARTS.index(part)] for part in parts])
         if idf_power is None:
             idf_power = scoring.idf_power if scoring else 0.0
         elif plain and idf_power:
             raise InputError("the plain score has no frequencies; leave out plain or idf_power")
-        parts = PARTS[: len(weights)]
         if self._lookup is not None:
             parts, weights = without_dense(self.path, mode, parts, weights)
         if isinstance(fusion, str):

@@ -151,7 +151,7 @@ def load_encoder(
     query_max_length: int | None = None,
     **settings: Any,
 ) -> Encoder:
-    """The named encoder, with the maximal lengths and top-k that the index was built with.
+    """The named encoder, with the lengths, top-k, prefixes and pooling that the index has.
 
     remembered: the name is from a manifest, so it may be the path of a folder that is gone. It is
     then looked up on the network only if it is a hub id with its owner. query_max_length: where
@@ -168,6 +168,10 @@ def load_encoder(
         query_max_length=info.query_max_length if query_max_length is None else query_max_length,
         top_k=info.top_k,
         query_top_k=info.query_top_k,
+        # Others are never chosen: they stand in the checkpoint.
+        pooling=info.pooling if info.pooling in ("cls", "none") else None,
+        prefix=info.prefix,
+        query_prefix=info.query_prefix,
         **settings,
     )
 

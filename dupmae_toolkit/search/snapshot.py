@@ -28,7 +28,7 @@ from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
 from dupmae_toolkit.records import Document, Representations
-from dupmae_toolkit.search.answers import PARTS, PLAIN, Request
+from dupmae_toolkit.search.answers import Request
 from dupmae_toolkit.search.dense import DenseLeg, DenseShard, dense_shard
 from dupmae_toolkit.search.engine import Engine
 from dupmae_toolkit.search.frequencies import Frequencies
@@ -74,6 +74,10 @@ class Snapshot:
         self._lock = threading.RLock()
         self._engines: dict[tuple[str, ...], Engine] = {}
         self._holds: list[int] = []
+        #: The parts of a hybrid score that this index can give.
+        self.parts: tuple[str, ...] = manifest.parts
+        #: Those of them that are scores of the encoder's vectors.
+        self.sides: tuple[str, ...] = manifest.encoder.sides
         self._integrity: Integrity = Integrity(
             path, manifest.checksums, before._integrity.level if before else check
         )
@@ -184,17 +188,13 @@ class Snapshot:
         """What the legs take for these queries; see ``leg_inputs``."""
         return leg_inputs(vectors, request, self.manifest.max_impact, lambda: self.frequencies)
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts of a hybrid score that this index can give."""
-        return PLAIN if self.manifest.bm25 is None else PARTS
-
     def warm(self, *, dense: bool = True) -> None:
         """Read what the legs need, and prepare for single queries; dense: with a dense vector."""
-        self.engine(self.parts if dense else self.parts[1:])
+        parts = self.parts if dense else tuple(part for part in self.parts if part != "dense")
+        self.engine(parts)
         if self.manifest.scoring is not None:
             self.frequencies.mean_idf  # noqa: B018  it is kept
-        if not dense:
+        if "dense" not in parts:
             return
         for shard in self._shards.dense(self.searched):
             shard.warm()

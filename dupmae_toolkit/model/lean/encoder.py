@@ -109,16 +109,18 @@ class LeanEncoder(TextEncoder):
         layers = self._layers()
 
         def bag_of_words() -> Tensor:
-            pool = attention_mask.bool() & self._ordinary[input_ids]
+            pool = attention_mask.bool()
+            if not self.pools_special:
+                pool = pool & self._ordinary[input_ids]
             return layers.pooled_logits(hidden, pool, self.config.lexical_head, top_k)
 
         with layers.autocast():
             hidden = layers.hidden_states(input_ids, attention_mask)
-            return output_of(self.config, hidden, self._project, bag_of_words)
+            return output_of(self.config, hidden, self._project, bag_of_words, self.pooling)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and other processes get the plain weights, and pack them again."""
-        return LeanEncoder, (
+        arguments = (
             self._weights,
             self._projection,
             self.tokenizer,
@@ -127,6 +129,8 @@ class LeanEncoder(TextEncoder):
             self.name,
             self.precision,
         )
+        kept = ("pooling", "pools_special", "remarks")
+        return LeanEncoder, arguments, {key: getattr(self, key) for key in kept}
 
     @property
     def vocabulary_size(self) -> int:
@@ -134,6 +138,8 @@ class LeanEncoder(TextEncoder):
 
     @property
     def dense_dim(self) -> int:
+        if self.pooling == "none":
+            return 0
         return len(self._weights[WORDS][0] if self._projection is None else self._projection)
 
     @cached_property
