@@ -32,6 +32,7 @@ from dupmae_cli.options import (
 if TYPE_CHECKING:
     from dupmae_toolkit.index.build import BuildOptions
     from dupmae_toolkit.index.manifest import Manifest
+    from dupmae_toolkit.records import Encoder
 
 
 def index(
@@ -62,6 +63,15 @@ def index(
     ] = None,
     max_length: MaxLengthOption = None,
     dense: DenseOption = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--vectors",
+            help="Vectors of the documents, by id: NAME.npy with NAME.ids, Parquet (id, dense, "
+            "terms, weights), or JSON lines (id, vector). With --model, those of that model, which "
+            "then encodes queries; else searches need --query-vectors.",
+        ),
+    ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     id_field: IdFieldOption = None,
@@ -113,16 +123,18 @@ def index(
     options = BuildOptions(faiss, max_impact, segment_size, not no_bm25, mean_length)
     reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
     if EncodedCorpus.is_one(source):
-        if max_length is not None or reading != reading_of() or dense is not None:
+        given = dense is not None or vectors is not None
+        if max_length is not None or reading != reading_of() or given:
             raise InputError(
                 f"{source}: is encoded already; leave out --max-length, --skip-invalid, "
-                "--duplicates, --id, --title, --text, --header, --dense"
+                "--duplicates, --id, --title, --text, --header, --dense, --vectors"
             )
         manifest = _from_encoded(source, index, model, options, overwrite)
     else:
+        _check_vectors(vectors, max_length)
         loading = {"max_length": max_length, "device": device, "precision": precision.value}
         loading["pooling"] = dense.value if dense else None
-        manifest = _from_corpus(source, index, model, options, overwrite, reading, loading)
+        manifest = _from_corpus(source, index, model, options, overwrite, reading, loading, vectors)
     seconds = time.perf_counter() - began
     console.say(_report(index, manifest, seconds))
     if json:
@@ -161,6 +173,7 @@ def _from_corpus(
     overwrite: bool,
     reading: dict[str, Any],
     loading: dict[str, Any],
+    vectors: Path | None = None,
 ) -> Manifest:
     from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.encoding.source import read_beginning
@@ -171,13 +184,33 @@ def _from_corpus(
     from dupmae_toolkit.index.build import index_corpus
     from dupmae_toolkit.model.loading import load_encoder
 
-    encoder = load_encoder(model or "builtin", **loading)
-    console.say_remarks(encoder)
+    encoder: Encoder
+    if vectors is None:
+        encoder = load_encoder(model or "builtin", **loading)
+        console.say_remarks(encoder)
+    else:
+        from dupmae_toolkit.encoding.vectors import StoredVectors, TextsAlone
+
+        made_by = load_encoder(model, **loading) if model else None
+        encoder = StoredVectors(
+            vectors, made_by.info if made_by else None, made_by.vocabulary if made_by else ()
+        )
+        if Path(source) == vectors:
+            corpus = TextsAlone(corpus)  # type: ignore[assignment]
     manifest = index_corpus(
         index, corpus, encoder, options, overwrite=overwrite, progress=console.bar
     )
     console.say_notes(corpus)
+    if vectors is not None and len(encoder) > manifest.count:  # type: ignore[arg-type]
+        console.say(f"{vectors}: {len(encoder) - manifest.count:,} vectors of no document")  # type: ignore[arg-type]
     return manifest
+
+
+def _check_vectors(vectors: Path | None, max_length: int | None) -> None:
+    from dupmae_toolkit.errors import InputError
+
+    if vectors is not None and max_length is not None:
+        raise InputError(f"{vectors}: nothing is encoded; leave out --max-length")
 
 
 def _report(index: Path, manifest: Manifest, seconds: float) -> str:

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dupmae_toolkit.collection.fields import Columns
-    from dupmae_toolkit.records import Hit
+    from dupmae_toolkit.encoding.vectors import StoredVectors
+    from dupmae_toolkit.records import Encoder, Hit
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.searcher import Answers, Searcher
 
@@ -109,6 +110,12 @@ def search(
     ] = None,
     tag: TagOption = None,
     model: IndexModelOption = None,
+    query_vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--query-vectors", help="Vectors of --queries, by id, in one of the forms of `index`."
+        ),
+    ] = None,
     query_length: QueryLengthOption = None,
     query_encoder: Annotated[
         QueryEncoder,
@@ -195,9 +202,12 @@ def search(
     if mode == Mode.BM25:
         _say_unused(model, query_length, device, precision)
         model = None
+    given: Encoder | None = None
+    if query_vectors is not None:
+        given = _given_vectors(index, query_vectors, queries, model)
     opened = open_searcher(
         index,
-        model,
+        model if given is None else given,
         device=device,
         precision=precision.value,
         query_max_length=query_length,
@@ -249,6 +259,25 @@ def _say_unused(
     given = ", ".join(name for name, value in options.items() if value is not None)
     if given:
         console.say(f"mode bm25 encodes nothing: {given} not used")
+
+
+def _given_vectors(
+    index: Path, vectors: Path, queries: str | None, model: str | None
+) -> StoredVectors:
+    """The vectors of queries in a file, as the encoder of an index."""
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+    from dupmae_toolkit.encoding.vectors import StoredVectors
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.index.manifest import Manifest
+
+    if queries is None or EncodedCorpus.is_one(queries) or model is not None:
+        raise InputError("--query-vectors goes with --queries of ids and texts, without --model")
+    manifest = Manifest.load(index)
+    vocabulary = manifest.vocabulary(index)
+    stored = StoredVectors(vectors, manifest.encoder, vocabulary, queries=True)
+    if stored.dropped:
+        console.say(f"{vectors}: {stored.dropped:,} weights of terms that no document has")
+    return stored
 
 
 def check_fuses(mode: str, fuses: bool) -> None:

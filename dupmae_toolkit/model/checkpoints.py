@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.modules import MODULES, read_modules
 from dupmae_toolkit.model.plausible import check_config
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -20,8 +21,6 @@ BUILTIN = Path(__file__).parent / "builtin"
 #: only those of sentence-transformers' modules, such as 1_Pooling.
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _SUBFOLDERS = ["[!0-9]*/*", "[0-9][!_]*/*"]
-#: The file of a sentence-transformers folder that lists its modules.
-MODULES = "modules.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _LFS_POINTER = b"version https://git-lfs"
@@ -202,8 +201,6 @@ def _hub_folder(name: str) -> Path:
     with contextlib.suppress(Exception):
         cached = Path(snapshot_download(name, local_files_only=True, **options))
         if (cached / MODULES).is_file():
-            from dupmae_toolkit.model.modules import read_modules
-
             text_model = read_modules(cached).folder
         else:
             text_model = cached

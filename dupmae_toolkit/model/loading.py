@@ -27,7 +27,8 @@ def load_encoder(
     its [CLS] was ever trained. pooling: ``cls`` takes it nevertheless, and computes both vectors
     as of a checkpoint of this toolkit; ``none`` takes the lexical vectors of one of those alone.
     """
-    from dupmae_toolkit.model.checkpoints import MODULES, named_folder
+    from dupmae_toolkit.model.checkpoints import named_folder
+    from dupmae_toolkit.model.modules import MODULES
 
     folder, name = named_folder(source)
     declared = _is_declared(folder)

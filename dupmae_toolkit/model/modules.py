@@ -13,8 +13,9 @@ from typing import Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import read_json
-from dupmae_toolkit.model.checkpoints import MODULES
 
+#: The file of a sentence-transformers folder that lists its modules.
+MODULES = "modules.json"
 #: sentence-transformers' names of poolings, by the keys of older folders, in the order in which
 #: these are joined.
 POOLINGS = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 
 from dupmae_toolkit.encoding.form import wrong_form
+from dupmae_toolkit.encoding.vectors import GIVEN
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations, is_blank
@@ -158,6 +159,10 @@ def load_encoder(
     queries are cut instead. settings: ``device`` and ``precision``, as
     ``model.loading.load_encoder`` takes them.
     """
+    if remembered and name == GIVEN:
+        raise InputError(
+            "its vectors were given, not encoded; give those of the queries (--query-vectors)"
+        )
     if remembered and not is_at_hand(name):
         raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")
     from dupmae_toolkit.model import loading

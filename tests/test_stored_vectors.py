@@ -1,0 +1,163 @@
+"""Vectors that exist already are indexed and searched as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dupmae_toolkit import HybridIndex
+from dupmae_toolkit.collection.trec import read_run
+from dupmae_toolkit.encoding.vectors import StoredVectors
+from dupmae_toolkit.errors import InputError
+from tests.cli_support import run
+
+DENSE = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+TERMS = [{f"t{i}": 1.0 + i, "every": 0.5} for i in range(6)]
+IDS = [f"d{i}" for i in range(6)]
+
+
+def lines(path: Path, rows: list) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    return lines(tmp_path / "c.jsonl", [{"id": i, "text": f"word {i}"} for i in IDS])
+
+
+def stored(tmp_path: Path, kind: str) -> Path:
+    order = [3, 1, 0, 5, 4, 2]  # the order of the corpus does not matter
+    if kind == "npy":
+        np.save(tmp_path / "v.npy", DENSE[order])
+        (tmp_path / "v.ids").write_text("".join(f"{IDS[i]}\n" for i in order))
+        return tmp_path / "v.npy"
+    if kind == "parquet":
+        table = {
+            "id": [IDS[i] for i in order],
+            "dense": pa.FixedSizeListArray.from_arrays(pa.array(DENSE[order].ravel()), 5),
+            "terms": [list(TERMS[i]) for i in order],
+            "weights": [list(TERMS[i].values()) for i in order],
+        }
+        pq.write_table(pa.table(table), tmp_path / "v.parquet")
+        return tmp_path / "v.parquet"
+    vectors = DENSE.tolist() if kind == "dense" else TERMS
+    rows = [{"id": IDS[i], "contents": "x", "vector": vectors[i]} for i in order]
+    return lines(tmp_path / "v.jsonl", rows)
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "dense", "lexical"])
+def test_an_index_of_them_ranks_by_them(tmp_path: Path, corpus: Path, capsys, kind: str):
+    path, index = stored(tmp_path, kind), tmp_path / "index"
+    words = ("index", corpus, "--index", index, "--vectors", path, "--no-bm25")
+    code, _, err = run(capsys, *words)
+    assert code == 0, err
+    queries = tmp_path / "q.tsv"
+    queries.write_text("q1\tfirst\nq2\tsecond\n")
+    both = {"q1": (DENSE[2], {"t2": 1.0, "every": 2.0, "new": 3.0}), "q2": (DENSE[4], {"t4": 1.0})}
+    if kind == "parquet":
+        table = {
+            "id": list(both),
+            "dense": [dense.tolist() for dense, _ in both.values()],
+            "terms": [list(terms) for _, terms in both.values()],
+            "weights": [list(terms.values()) for _, terms in both.values()],
+        }
+        asked = tmp_path / "q.parquet"
+        pq.write_table(pa.table(table), asked)
+    else:
+        part = 1 if kind == "lexical" else 0
+        rows = [{"id": q, "vector": v[1] if part else v[0].tolist()} for q, v in both.items()]
+        asked = lines(tmp_path / "qv.jsonl", rows)
+    output = tmp_path / "run.trec"
+    words = ("search", "--index", index, "--queries", queries, "--output", output)
+    code, _, err = run(capsys, *words, "--query-vectors", asked, "--idf-power", "0")
+    assert code == 0, err
+    assert ("1 weights of terms" in err) == (kind in ("lexical", "parquet"))
+    found = read_run(output)
+    for topic, (dense, terms) in both.items():
+        wanted = np.zeros(6)
+        if kind != "lexical":
+            wanted += DENSE @ dense
+        if kind in ("lexical", "parquet"):
+            shared = [sum(terms.get(t, 0) * w for t, w in own.items()) for own in TERMS]
+            wanted += np.array(shared)
+        ranking = found[topic]
+        scores = dict(zip(ranking.ids, ranking.scores, strict=True))
+        expected = dict(zip(IDS, wanted, strict=True))
+        for name in scores:
+            assert scores[name] == pytest.approx(expected[name], abs=0.05)
+        assert ranking.ids[0] == IDS[int(np.argmax(wanted))]
+    code, _, err = run(capsys, "search", "--index", index, "first")
+    assert code == 2
+    assert "--query-vectors" in err
+
+
+def test_a_file_of_texts_and_vectors_is_both(tmp_path: Path, capsys):
+    rows = [{"id": i, "contents": f"word {i}", "vector": TERMS[n]} for n, i in enumerate(IDS)]
+    path = lines(tmp_path / "v.jsonl", rows)
+    index = tmp_path / "index"
+    code, _, err = run(capsys, "index", path, "--index", index, "--vectors", path)
+    assert code == 0, err
+    with HybridIndex.open(index) as opened:
+        hits = opened.search("d3", mode="bm25")  # words alone need no vectors
+        assert hits[0].id == "d3"
+        assert hits[0].metadata == {}
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        StoredVectors(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        3,
+        {"id": "a"},
+        {"vector": [1.0]},
+        {"id": "a", "vector": 3},
+        {"id": "a", "vector": [1.0, 2.0]},  # the first has five
+        {"id": "a", "vector": [1.0, 2.0, 3.0, 4.0, "x"]},
+        {"id": "a", "vector": [1.0, 2.0, 3.0, 4.0, float("nan")]},
+        {"id": "a", "vector": [1.0, 2.0, 3.0, 4.0, 1e300]},
+        {"id": "a", "vector": {"": 1.0}},
+        {"id": "d0", "vector": [1.0] * 5},
+    ],
+)
+def test_a_line_that_is_no_vector_is_refused(tmp_path: Path, row):
+    refused(lines(tmp_path / "v.jsonl", [{"id": "d0", "vector": DENSE[0].tolist()}, row]))
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan"), "x", None])
+def test_a_weight_that_cannot_be_is_refused(tmp_path: Path, weight):
+    assert "weight" in refused(lines(tmp_path / "v.jsonl", [{"id": "a", "vector": {"t": weight}}]))
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path):
+    np.save(tmp_path / "v.npy", DENSE)
+    assert "v.ids" in refused(tmp_path / "v.npy")
+    (tmp_path / "v.ids").write_text("a\n")
+    assert "1 ids for 6" in refused(tmp_path / "v.npy")
+    np.save(tmp_path / "v.npy", np.array([{}], dtype=object), allow_pickle=True)
+    assert "not readable" in refused(tmp_path / "v.npy")
+    np.save(tmp_path / "v.npy", np.arange(3))
+    assert "floats" in refused(tmp_path / "v.npy")
+    assert "no such file" in refused(tmp_path / "gone.npy")
+    assert "no vectors" in refused(lines(tmp_path / "v.jsonl", []))
+    (tmp_path / "v.parquet").write_bytes(b"PAR1")
+    assert "Parquet" in refused(tmp_path / "v.parquet")
+
+
+def test_a_document_without_a_vector_is_named(tmp_path: Path, corpus: Path, capsys):
+    path = lines(tmp_path / "v.jsonl", [{"id": "d0", "vector": [1.0, 2.0]}])
+    words = ("index", corpus, "--index", tmp_path / "index", "--vectors", path)
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "'d1'" in err
