@@ -162,7 +162,7 @@ def split_option(default: str) -> Any:
 
 _MODEL = (
     "The encoder: builtin, a folder or a Hugging Face hub id; also one of sentence-transformers, "
-    "or a SPLADE model."
+    "or a SPLADE model; DENSE+LEXICAL for a pair."
 )
 ModelOption = Annotated[str, typer.Option("--model", help=_MODEL)]
 

@@ -26,9 +26,22 @@ def load_encoder(
     Any other masked LM gives lexical vectors alone, by SPLADE's formula, since nothing says that
     its [CLS] was ever trained. pooling: ``cls`` takes it nevertheless, and computes both vectors
     as of a checkpoint of this toolkit; ``none`` takes the lexical vectors of one of those alone.
+
+    ``DENSE+LEXICAL`` pairs two encoders, see ``PairEncoder``: lengths limit both, prefixes and
+    pooling are the first one's. ``NAME:…`` calls the encoder that an installed package registered
+    as NAME, see ``plugins``; it is then what that package makes.
     """
     from dupmae_toolkit.model.checkpoints import named_folder
     from dupmae_toolkit.model.modules import MODULES
+    from dupmae_toolkit.model.pair import names_of_pair
+    from dupmae_toolkit.model.plugins import load_plugin, plugin
+
+    if isinstance(source, str) and (pair := names_of_pair(source)):
+        return _read_pair(*pair, device, precision, pooling, changes)
+    if isinstance(source, str) and (found := plugin(source)):
+        settings = {"device": device, "precision": precision, "pooling": pooling}
+        made: TextEncoder = load_plugin(*found, settings | changes)
+        return made
 
     folder, name = named_folder(source)
     declared = _is_declared(folder)
@@ -49,6 +62,28 @@ def load_encoder(
         "SPLADE's; --dense cls (pooling='cls') takes its [CLS] too",
     )
     return encoder
+
+
+def _read_pair(
+    dense: str,
+    lexical: str,
+    device: str | None,
+    precision: str,
+    pooling: str | None,
+    changes: dict[str, Any],
+) -> TextEncoder:
+    from dupmae_toolkit.model.pair import PairEncoder, limited
+
+    if changes.get("lexical_head") is not None or changes.get("dense_dim") is not None:
+        raise InputError(f"{dense}+{lexical}: a pair takes both as they are")
+    where: dict[str, Any] = {"device": device, "precision": precision}
+    own: dict[str, Any] = {key: changes.get(key) for key in ("prefix", "query_prefix", "normalize")}
+    terms: dict[str, Any] = {
+        key: changes.get(key) for key in ("top_k", "query_top_k", "activation")
+    }
+    first = load_encoder(dense, pooling=pooling, lexical_head="none", **where, **own)
+    second = load_encoder(lexical, pooling="none", **where, **terms)
+    return PairEncoder(limited(first, changes), limited(second, changes))
 
 
 def _is_declared(folder: Path) -> bool:

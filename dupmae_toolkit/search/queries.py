@@ -13,6 +13,8 @@ from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.encoding.vectors import GIVEN
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.model.config import DupMAEConfig
+from dupmae_toolkit.model.pair import names_of_pair
+from dupmae_toolkit.model.plugins import plugin
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations, is_blank
 
 if TYPE_CHECKING:
@@ -185,6 +187,10 @@ def is_at_hand(name: str) -> bool:
     """Whether a name is a hub id with its owner, or names something on this machine."""
     path = Path(name)
     if name == "builtin" or path.is_dir():
+        return True
+    if (pair := names_of_pair(name)) is not None:
+        return all(map(is_at_hand, pair))
+    if plugin(name) is not None:
         return True
     if path.is_absolute():
         return False
