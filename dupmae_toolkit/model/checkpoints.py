@@ -17,9 +17,10 @@ from dupmae_toolkit.model.modules import MODULES, read_modules
 from dupmae_toolkit.model.plausible import check_config
 
 BUILTIN = Path(__file__).parent / "builtin"
-#: Files to download: no code, no pickles, no weights of other frameworks. Of the folders within,
+#: Files to download: no code, no weights of other frameworks, and no pickles but BGE-M3's small
+#: layer, which is read without unpickling it. Of the folders within,
 #: only those of sentence-transformers' modules, such as 1_Pooling.
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "sparse_linear.pt"]
 _SUBFOLDERS = ["[!0-9]*/*", "[0-9][!_]*/*"]
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")

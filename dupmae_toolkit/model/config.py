@@ -11,7 +11,7 @@ from typing import Any
 from dupmae_toolkit.errors import InputError
 
 ACTIVATIONS = ("log1p_relu", "relu", "log1p_log1p_relu")
-LEXICAL_HEADS = ("mlm", "projection", "none")
+LEXICAL_HEADS = ("mlm", "projection", "tokens", "none")
 #: The settings that term weights are computed by.
 _MAKE_WEIGHTS = ("lexical_head", "activation")
 
@@ -22,7 +22,8 @@ class DupMAEConfig:
 
     lexical_head: ``mlm`` applies the whole masked-LM head to each token, as the authors' code does;
         ``projection`` multiplies hidden states directly with the vocabulary matrix (the paper's
-        W·h); ``none`` for an encoder without a lexical vector.
+        W·h); ``tokens`` gives the tokens of a text weights of their own, as BGE-M3 does, and cannot
+        be trained here; ``none`` for an encoder without a lexical vector.
     activation: of the pooled logits; ``log1p_relu`` is log(1 + ReLU(x)), as in SPLADE;
         ``log1p_log1p_relu`` takes the logarithm twice, as in OpenSearch's encoders.
     top_k, query_top_k: the number of terms kept, 0 for all. The paper keeps 384 of a document and

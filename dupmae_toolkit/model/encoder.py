@@ -61,6 +61,11 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         super().__init__()
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r}: choose one of {list(PRECISIONS)}")
+        if config.lexical_head == "tokens":
+            raise InputError(
+                f"{name}: lexical_head 'tokens' is that of BGE-M3's folders; choose mlm, "
+                "projection or none"
+            )
         if not tokenizer.is_fast:
             raise InputError(f"{name}: its tokenizer has no fast version; save one with it")
         self.lm = lm

@@ -32,7 +32,7 @@ def load_encoder(
     as NAME, see ``plugins``; it is then what that package makes.
     """
     from dupmae_toolkit.model.checkpoints import named_folder
-    from dupmae_toolkit.model.modules import MODULES
+    from dupmae_toolkit.model.modules import MODULES, SPARSE_FILES
     from dupmae_toolkit.model.pair import names_of_pair
     from dupmae_toolkit.model.plugins import load_plugin, plugin
 
@@ -45,6 +45,11 @@ def load_encoder(
 
     folder, name = named_folder(source)
     declared = _is_declared(folder)
+    if not declared and any((folder / each).is_file() for each in SPARSE_FILES):
+        from dupmae_toolkit.model.m3 import read_m3
+
+        where: dict[str, Any] = {"device": device, "precision": precision}
+        return read_m3(folder, name, changes, pooling=pooling, **where)
     if not declared and (folder / MODULES).is_file():
         return _read_modules(folder, name, device, precision, pooling, changes)
     if pooling not in (None, "cls", "none"):

@@ -16,6 +16,8 @@ from dupmae_toolkit.files import read_json
 
 #: The file of a sentence-transformers folder that lists its modules.
 MODULES = "modules.json"
+#: The files of BGE-M3's layer that gives tokens their weights; the first that is there is read.
+SPARSE_FILES = ("sparse_linear.safetensors", "sparse_linear.pt")
 #: sentence-transformers' names of poolings, by the keys of older folders, in the order in which
 #: these are joined.
 POOLINGS = {

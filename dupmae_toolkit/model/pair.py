@@ -22,7 +22,7 @@ _LENGTHS = ("max_length", "query_max_length")
 
 
 class PairEncoder(TextEncoder):
-    """Each encoder has its own tokenizer, prefixes and lengths; the vocabulary is the lexical one's.
+    """Each encoder has its own tokenizer, prefixes and lengths; the vocabulary is the lexical one.
 
     Stated lengths are the larger of the two. A text counts as cut if the encoder that cut more
     texts cut it. ``weights_sha256`` covers all that is known of both.

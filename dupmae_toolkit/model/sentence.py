@@ -121,16 +121,20 @@ class SentenceEncoder(TextEncoder):
         width: int = self.model.config.hidden_size  # type: ignore[union-attr, assignment]
         return width * len(self.pooling.split("+"))
 
-    @cached_property
-    def weights_sha256(self) -> str:
-        """``hash_weights``, with all else that vectors depend on and EncoderInfo does not state."""
+    def _named(self) -> dict[str, Tensor]:
+        """All weights that vectors depend on, by name."""
         state = self.model.state_dict()
         named = {f"lm.{key}": value for key, value in state.items() if "pooler." not in key}
         for number, layer in enumerate(self._layers):
             named |= {f"dense.{number}.{key}": value for key, value in layer.items()}
+        return named
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """``hash_weights``, with all else that vectors depend on and EncoderInfo does not state."""
         steps = ["Normalize" if s is None else s.activation for s in self._modules.steps]
         more = json.dumps([steps, self._modules.lower])
-        return hashlib.sha256(f"{hash_weights(named)} {more}".encode()).hexdigest()
+        return hashlib.sha256(f"{hash_weights(self._named())} {more}".encode()).hexdigest()
 
 
 def pooled(hidden: Tensor, mask: Tensor, mode: str) -> Tensor:
