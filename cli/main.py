@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None, program: str = PROGRAM) -> None:
         if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every character
             stream.reconfigure(errors="replace")
     words = [word for word in words if word != "--debug"]
-    with console.terminating() as terminated:
+    with console.terminating() as terminated, console.plain_warnings():
         code = _run(words, debug, terminated, program)
     sys.exit(code)
 

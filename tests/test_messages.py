@@ -13,6 +13,15 @@ import dupmae_toolkit
 LEFT_OUT = {"doctor.py", "jvm.py"}
 
 
+#: Arguments that have other names than the options.
+ARGUMENTS = {
+    "set": "changes",
+    "model": "encoder",
+    "dense": "pooling",
+    "query-vectors": "encoder",
+}
+
+
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The line and the words of every string of a module that is no docstring."""
     tree = ast.parse(path.read_text("utf-8"))
@@ -40,7 +49,7 @@ def test_a_message_that_names_an_option_names_the_argument_too() -> None:
             shell = re.sub(r"`[^`]*`", "", text)  # a command, which anybody can run
             for option in re.findall(r"(?<![\w-])--([a-z][a-z-]*)", shell):
                 seen += 1
-                name = {"set": "changes", "model": "encoder"}.get(option, option)
+                name = ARGUMENTS.get(option, option)
                 if not re.search(rf"\b{name.replace('-', '_')}=", shell):
                     one_sided.append(f"{path.relative_to(root)}:{line}: --{option}")
     assert seen > 10

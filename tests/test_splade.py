@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from dupmae_cli.console import plain_warnings
 from dupmae_toolkit import DupMAEEncoder, HybridIndex, load_encoder
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.weights import NewWeightsWarning
@@ -151,3 +153,12 @@ def test_a_head_without_weights_is_never_used_in_silence(tmp_path: Path):
     save_tiny(whole)
     with pytest.warns(NewWeightsWarning, match="projection"):
         load_encoder(whole, dense_dim=4)
+
+
+def test_a_warning_of_the_library_is_one_line_on_the_command_line(capsys):
+    before = warnings.showwarning
+    with plain_warnings(), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning(NewWeightsWarning("its head is new"), NewWeightsWarning, "x.py", 3)
+    assert capsys.readouterr().err == "warning: its head is new\n"
+    assert warnings.showwarning is before

@@ -33,7 +33,7 @@ def load_encoder(
     """
     from dupmae_toolkit.model.checkpoints import named_folder
     from dupmae_toolkit.model.modules import MODULES, SPARSE_FILES
-    from dupmae_toolkit.model.pair import names_of_pair
+    from dupmae_toolkit.model.pair_names import names_of_pair
     from dupmae_toolkit.model.plugins import load_plugin, plugin
 
     if isinstance(source, str) and (pair := names_of_pair(source)):

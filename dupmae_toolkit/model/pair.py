@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,12 +11,11 @@ from typing import Any
 import torch
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.pair_names import SIGN
 from dupmae_toolkit.model.text_encoder import TextEncoder
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Representations
 
-#: What stands between the names of the two encoders of a pair.
-SIGN = "+"
 _LENGTHS = ("max_length", "query_max_length")
 
 
@@ -49,8 +47,8 @@ class PairEncoder(TextEncoder):
             **{key: max(getattr(e.config, key) for e in (dense, lexical)) for key in _LENGTHS},
         )
         self.remarks = (
-            f"{self.name}: dense vectors of the first, lexical ones of the second; their weights "
-            "in the score are as each has them, unless --weights says otherwise",
+            f"{self.name}: dense vectors of the first, lexical ones of the second; each with its "
+            "own weight in the score",
         )
 
     def _encode(
@@ -101,23 +99,6 @@ class PairEncoder(TextEncoder):
             for encoder in (self.dense, self.lexical)
         ]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-
-def names_of_pair(name: str) -> tuple[str, str] | None:
-    """The names of the two encoders; None if ``name`` is that of one, or of a folder.
-
-    A folder's name may hold the sign too: a half that is a folder is preferred.
-    """
-    if SIGN not in name or os.path.isdir(os.path.expanduser(name)):
-        return None
-    halves = name.split(SIGN)
-    splits = [
-        (SIGN.join(halves[:place]), SIGN.join(halves[place:])) for place in range(1, len(halves))
-    ]
-    splits = [pair for pair in splits if all(pair)]
-    known = [pair for pair in splits if all(os.path.isdir(os.path.expanduser(p)) for p in pair)]
-    found = known or splits
-    return found[0] if found else None
 
 
 def limited(encoder: TextEncoder, changes: dict[str, Any]) -> TextEncoder:

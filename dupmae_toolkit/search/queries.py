@@ -13,7 +13,7 @@ from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.encoding.vectors import GIVEN
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.model.config import DupMAEConfig
-from dupmae_toolkit.model.pair import names_of_pair
+from dupmae_toolkit.model.pair_names import names_of_pair
 from dupmae_toolkit.model.plugins import plugin
 from dupmae_toolkit.records import Encoder, EncoderInfo, Query, Representations, is_blank
 
@@ -163,7 +163,8 @@ def load_encoder(
     """
     if remembered and name == GIVEN:
         raise InputError(
-            "its vectors were given, not encoded; give those of the queries (--query-vectors)"
+            "its vectors were given, not encoded; give those of the queries (--query-vectors, "
+            "encoder=StoredVectors(…))"
         )
     if remembered and not is_at_hand(name):
         raise InputError(f"{name}: no such folder here, nor a model in the hub's cache")

@@ -1,0 +1,25 @@
+"""The name of a pair of encoders, told from that of one, without torch."""
+
+from __future__ import annotations
+
+import os
+
+#: What stands between the names of the two encoders of a pair.
+SIGN = "+"
+
+
+def names_of_pair(name: str) -> tuple[str, str] | None:
+    """The names of the two encoders; None if ``name`` is that of one, or of a folder.
+
+    A folder's name may hold the sign too: a half that is a folder is preferred.
+    """
+    if SIGN not in name or os.path.isdir(os.path.expanduser(name)):
+        return None
+    halves = name.split(SIGN)
+    splits = [
+        (SIGN.join(halves[:place]), SIGN.join(halves[place:])) for place in range(1, len(halves))
+    ]
+    splits = [pair for pair in splits if all(pair)]
+    known = [pair for pair in splits if all(os.path.isdir(os.path.expanduser(p)) for p in pair)]
+    found = known or splits
+    return found[0] if found else None
