@@ -90,7 +90,7 @@ def show(index: HybridIndex, hit: Hit) -> None:
     Document(1)  # wrong
     load_encoder(["builtin"])  # wrong
     HybridIndex.build("notes", [Document("1")])  # wrong
-    HybridIndex.build("notes", ["a text"], load_encoder("builtin"))  # wrong
+    HybridIndex.build(["notes"], ["a text"], load_encoder("builtin"))  # wrong
 """
 
 

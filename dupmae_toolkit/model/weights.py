@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,6 +30,14 @@ def warn_new(source: object, what: str) -> None:
         NewWeightsWarning,
         stacklevel=3,
     )
+
+
+@contextmanager
+def to_be_trained() -> Iterator[None]:
+    """No NewWeightsWarning within: what is new is trained now."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NewWeightsWarning)
+        yield
 
 
 def hash_weights(weights: Mapping[str, Tensor]) -> str:

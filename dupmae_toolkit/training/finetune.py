@@ -15,6 +15,7 @@ from torch import nn
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.model.weights import to_be_trained
 from dupmae_toolkit.training.calibration import PRIOR_TEXTS, SHIFT_TEXTS, calibrate_head
 from dupmae_toolkit.training.data.bm25 import WordFrequencies
 from dupmae_toolkit.training.data.frequencies import FILE, TermFrequencies
@@ -170,9 +171,10 @@ def finetune(
         held_out_data = [replace(recipe.data[0], path=recipe.eval_data, weight=1.0)]
     check_sources([*recipe.data, *held_out_data], need_pairs=True, opened=opened)
     make = partial(pairs, opened=opened)
-    encoder = DupMAEEncoder.from_pretrained(
-        recipe.model, fresh_head=recipe.fresh_head, precision=recipe.precision, **recipe.encoder
-    )
+    with to_be_trained():
+        encoder = DupMAEEncoder.from_pretrained(
+            recipe.model, fresh_head=recipe.fresh_head, precision=recipe.precision, **recipe.encoder
+        )
     check_lengths(encoder.lm, recipe, "query_length", "document_length")
     check_ordinary_pairs(recipe.data, encoder, opened)
     freeze_layers(encoder.lm, recipe.frozen_layers)

@@ -21,6 +21,7 @@ from dupmae_toolkit.model.presets import PreTrainingConfig
 from dupmae_toolkit.model.pretraining import IGNORED, DupMAEForPreTraining
 from dupmae_toolkit.model.pretraining_losses import bag_of_words_loss
 from dupmae_toolkit.model.tokens import tokenize
+from dupmae_toolkit.model.weights import to_be_trained
 from dupmae_toolkit.training.data.collator import PreTrainingCollator
 from dupmae_toolkit.training.data.packing import Packer
 from dupmae_toolkit.training.data.streams import Batches, check_sources, shuffled, training_texts
@@ -187,13 +188,14 @@ def pretrain(
     check_sources([*recipe.data, *([DataSource(recipe.eval_data)] if recipe.eval_data else [])])
     config = recipe.pretraining()
     torch.manual_seed(recipe.seed)  # a new decoder is drawn at random
-    model = DupMAEForPreTraining.from_pretrained(
-        recipe.model,
-        config,
-        fresh_head=recipe.fresh_head,
-        precision=recipe.precision,
-        **recipe.encoder,
-    )
+    with to_be_trained():
+        model = DupMAEForPreTraining.from_pretrained(
+            recipe.model,
+            config,
+            fresh_head=recipe.fresh_head,
+            precision=recipe.precision,
+            **recipe.encoder,
+        )
     encoder = model.encoder
     if recipe.mean_layer:
         add_mean_layer(encoder.lm, recipe.mean_layer)

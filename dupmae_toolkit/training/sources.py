@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dupmae_toolkit.collection.fields import Columns
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.training.recipe_checks import at_least, one_of
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.collection.fields import Columns
 
 #: What a fine-tuning source makes of its file: pairs out of single texts, or groups.
 TEXT_KINDS = ("title", "sentence", "phrase")
@@ -56,6 +59,9 @@ class DataSource:
 
     def columns(self) -> Columns:
         """The fields to read."""
+        # Recipes are listed without numpy, which reading needs.
+        from dupmae_toolkit.collection.fields import Columns
+
         return Columns(self.id or None, self.title or None, self.text or None)
 
 
