@@ -269,3 +269,35 @@ def test_measures_of_small_and_large_cutoffs_together_are_those_of_ir_measures_a
         measure = ir_measures.parse_measure(name)
         for metric in ir_measures.iter_calc([measure], qrels, plain):
             assert found[name][metric.query_id] == metric.value
+
+
+def test_infap_and_judged_take_negative_grades_as_trec_eval_does():
+    """By hand: 1/3 for the document itself, 2/3 · 2/2 · 1/2 for the two above it in the pool."""
+    qrels = {"q": {"a": 1, "b": -1, "c": -1, "d": 0}, "other": {"x": -1}}
+    run = as_run({"q": {"b": 4.0, "c": 3.0, "a": 2.0, "d": 1.0}, "other": {"x": 1.0}})
+    result = evaluate(qrels, run, ["infAP", "infAP(rel=2)", "Judged@4", "Judged@2", "AP"])
+    values = {name: by_topic["q"] for name, by_topic in result.per_topic.items()}
+    assert values["infAP"] == pytest.approx(2 / 3)
+    assert values["infAP(rel=2)"] == 0
+    # trec_eval: a document of a negative grade "is in text_qrels and was not judged".
+    assert (values["Judged@4"], values["Judged@2"]) == (0.5, 0.0)
+    assert values["AP"] == pytest.approx(1 / 3)
+    assert result.per_topic["infAP"]["other"] == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(IDS, st.integers(0, 4), min_size=1),
+    st.permutations(["1", "NA", "a", "B", "c", "d", "e"]),
+    st.integers(1, 3),
+)
+def test_inferred_ap_equals_trec_evals_and_a_grade_below_zero_elsewhere_changes_nothing(
+    judged, ids, least
+):
+    falling = {name: float(-place) for place, name in enumerate(ids)}
+    asked = pytrec_eval.RelevanceEvaluator({"q": judged}, {"infAP"}, relevance_level=least)
+    wanted = asked.evaluate({"q": falling})["q"]["infAP"]
+    name = f"infAP(rel={least})" if least > 1 else "infAP"
+    for extra in ({}, {"not in the run": -1}):
+        result = evaluate({"q": judged | extra}, as_run({"q": falling}), [name])
+        assert result.means[name] == pytest.approx(wanted, abs=1e-12)

@@ -18,6 +18,7 @@ from dupmae_toolkit.records import Run
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10", "AP@1000")
 _MAX_CUTOFF = 1_000_000
 _SMALL = 100
+_SMOOTHING = 0.00001  # INFAP_EPSILON of trec_eval
 _EXAMPLES = "write them as ir_measures does: nDCG@10, R@100, RR@10, AP@1000, P(rel=2)@5"
 
 
@@ -141,7 +142,8 @@ def _safe(qrels: Qrels) -> Qrels:
     """Qrels without negative grades, which trec_eval treats as unjudged.
 
     For these, pytrec_eval writes outside its memory. A topic with only negative grades gets a
-    document that no run contains, so that the topic still counts.
+    document that no run contains, so that the topic still counts. To infAP such a document is not
+    the same as one without a line in the qrels: ``_inferred_ap`` gets the qrels as they are.
     """
     return {
         topic: {name: grade for name, grade in judged.items() if grade >= 0} or {"": 0}
@@ -174,6 +176,10 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
             by_topic[metric.query_id] = float(metric.value)
     means, per_topic = {}, {}
     for measure in measures:
+        if measure.NAME == "infAP":
+            for topic, ranking in judged.items():
+                if min(qrels[topic].values(), default=0) < 0:
+                    values[measure][topic] = _inferred_ap(ranking.ids, qrels[topic], measure["rel"])
         for topic in qrels.keys() - judged.keys():
             values[measure][topic] = _without_hits(measure, qrels[topic])
         total = measure.aggregator()
@@ -183,6 +189,32 @@ def _calculate(measures: list[Any], qrels: Qrels, run: Run) -> Scores:
         means[str(measure)] = float(total.result())
     unjudged = sum(topic not in qrels for topic in run.topics)
     return Scores(means, per_topic, len(qrels), len(judged), unjudged)
+
+
+def _inferred_ap(ids: Sequence[str], judged: dict[str, int], least: int) -> float:
+    """Inferred average precision (Yilmaz and Aslam, CIKM 2006), with trec_eval's smoothing.
+
+    A negative grade means that a document was in the pool, but not in the sample that was judged.
+    Among the documents above a relevant one, the share in the pool is known; of these, the share of
+    relevant ones is estimated from those that were judged. least: the lowest grade of a relevant
+    document.
+    """
+    total, relevant, irrelevant, sampled_out = 0.0, 0, 0, 0
+    for above, name in enumerate(ids):
+        grade = judged.get(name)
+        if grade is None:
+            continue
+        if grade < 0:
+            sampled_out += 1
+        elif grade < least:
+            irrelevant += 1
+        else:
+            pooled = relevant + irrelevant + sampled_out
+            share = (relevant + _SMOOTHING) / (relevant + irrelevant + 2 * _SMOOTHING)
+            total += (1 + pooled * share) / (above + 1)
+            relevant += 1
+    wanted = sum(grade >= least for grade in judged.values())
+    return total / wanted if wanted else 0.0
 
 
 def _by_depth(measures: list[Any]) -> list[tuple[int | None, list[Any]]]:

@@ -22,6 +22,9 @@ SPEC_EXAMPLES = "Flat, HNSW32, IVF1024,Flat, IVF1024,PQ64 or SQ8"
 PROBED_SHARE = 8
 HNSW_CONSTRUCTION_DEPTH = 200
 HNSW_SEARCH_DEPTH = 128
+#: Bytes that any FAISS file may ask for: enough for transforms of 4,096 dimensions. FAISS counts a
+#: matrix even where a transform has none (L2norm, Pad), so the size of a small file is too little.
+LEAST_READ_LIMIT = 1 << 26
 _HEADER = struct.Struct("<4si")  # how a FAISS file begins: kind of index, length of its vectors
 _LIMITS = threading.Lock()  # guards FAISS's read limit, which all threads share
 
@@ -44,8 +47,8 @@ def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
 
     ``spec`` is a FAISS factory string. The number of cells that an IVF search visits and the depth
     of an HNSW search are set here and stored in the index. Raises InputError for a string that
-    FAISS does not know or that does not suit the vectors (too few to train on, a dimension that it
-    cannot divide).
+    FAISS does not know, that does not suit the vectors (too few to train on, a dimension that it
+    cannot divide), or whose file FAISS does not read back.
     """
     import faiss
 
@@ -67,6 +70,27 @@ def write_vectors(folder: Path, dense: np.ndarray, spec: str = "Flat") -> None:
     # FAISS's own writer does not report a disk that is full when the last bytes are written.
     with (folder / FAISS_FILE).open("wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+    del index, rotations  # memory for what is read back
+    _read_back(folder, vectors, spec)
+
+
+def _read_back(folder: Path, vectors: np.ndarray, spec: str) -> None:
+    """Remove a written index, with InputError, unless FAISS reads and searches it."""
+    fault = ""
+    try:
+        written = DenseIndex(folder)
+        if (len(written), written.dimension) != vectors.shape:
+            fault = f"it holds {len(written):,} vectors of {written.dimension} dimensions"
+        elif vectors.size:
+            written.search(vectors[:1], 1)
+    except (DupMAEError, RuntimeError) as error:
+        fault = _reason(error).removeprefix(f"{folder / FAISS_FILE}: ")
+    if fault:
+        (folder / FAISS_FILE).unlink()
+        raise InputError(
+            f"FAISS spec {spec!r}: FAISS does not read back what it wrote for {len(vectors):,} "
+            f"vectors of {vectors.shape[1]} dimensions: {fault}; use {SPEC_EXAMPLES}"
+        )
 
 
 def make_faiss(spec: str, dimension: int) -> Any:
@@ -198,12 +222,12 @@ def _read_faiss(path: Path) -> Any:
     """Read an index. FAISS allocates what the header asks for, so a limit is set first."""
     import faiss
 
-    # Only newer versions of FAISS have the limit. No vector is larger than the file.
+    # Only newer versions of FAISS have the limit. What is stored is no larger than the file.
     set_limit = getattr(faiss, "set_deserialization_vector_byte_limit", lambda size: None)
     get_limit = getattr(faiss, "get_deserialization_vector_byte_limit", lambda: 0)
     with _LIMITS:
         before = get_limit()
-        set_limit(path.stat().st_size)
+        set_limit(max(path.stat().st_size, LEAST_READ_LIMIT))
         try:
             return faiss.read_index(str(path))
         except (RuntimeError, MemoryError) as error:

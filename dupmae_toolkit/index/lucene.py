@@ -86,12 +86,12 @@ class LuceneImpacts:
         with jvm.errors(f"{folder}: opening the Lucene index"), jvm.lock:
             directory = _directory(self.folder)
             reader = jvm.autoclass("org.apache.lucene.index.DirectoryReader").open(directory)
-            self._reader = jnius.cast("org.apache.lucene.index.IndexReader", reader)
-            self._searcher = jvm.autoclass("org.apache.lucene.search.IndexSearcher")(self._reader)
+            self.reader = jnius.cast("org.apache.lucene.index.IndexReader", reader)
+            self._searcher = jvm.autoclass("org.apache.lucene.search.IndexSearcher")(self.reader)
             self._searcher.setSimilarity(_similarity())
-            self._count = int(self._reader.numDocs())
+            self._count = int(self.reader.numDocs())
             #: The number of Lucene segments; one in an index that this toolkit wrote.
-            self.segments = int(self._reader.leaves().size())
+            self.segments = int(self.reader.leaves().size())
             self._search = handles.search(CONTENTS_FIELD)
             self._bytes = jvm.autoclass("java.nio.ByteBuffer")
             self._arrays = jvm.autoclass("java.util.Arrays")
@@ -130,7 +130,7 @@ class LuceneImpacts:
         """The ids of all documents, by document number."""
         with jvm.errors(f"{self.folder}: reading ids"):
             with jvm.lock:
-                stored, total = self._reader.storedFields(), int(self._reader.maxDoc())
+                stored, total = self.reader.storedFields(), int(self.reader.maxDoc())
             read, step = handles.stored_values(ID_FIELD), 10_000
             found: list[str] = []
             for start in range(0, total, step):
@@ -145,7 +145,7 @@ class LuceneImpacts:
         with jvm.errors(f"{self.folder}: reading terms"), jvm.lock:
             text = jnius.cast("java.lang.CharSequence", jvm.autoclass("java.lang.String")(prefix))
             fields = jvm.autoclass("org.apache.lucene.index.MultiTerms")
-            terms = fields.getTerms(self._reader, CONTENTS_FIELD)
+            terms = fields.getTerms(self.reader, CONTENTS_FIELD)
             if terms is None:  # no document has any
                 return found
             each = jnius.cast("org.apache.lucene.index.TermsEnum", terms.iterator())
@@ -179,13 +179,13 @@ class LuceneImpacts:
         term = jvm.autoclass("org.apache.lucene.index.Term")
         with jvm.errors(f"{self.folder}: reading terms"), jvm.lock:
             return [
-                int(self._reader.docFreq(term(CONTENTS_FIELD, each))) for each in self._terms or ()
+                int(self.reader.docFreq(term(CONTENTS_FIELD, each))) for each in self._terms or ()
             ]
 
     def close(self) -> None:
         """Release the files."""
         with jvm.errors(f"{self.folder}: closing"), jvm.lock:
-            self._reader.close()
+            self.reader.close()
 
     def _row(self, queries: csr_matrix, row: int) -> tuple[list[str], np.ndarray]:
         assert self._terms is not None

@@ -26,6 +26,7 @@ from dupmae_toolkit.index.layout import (
     VOCABULARY_FILE,
     VOCABULARY_NAME,
 )
+from dupmae_toolkit.index.mistaken import mistaken
 from dupmae_toolkit.index.scoring import Scoring
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.index.words import Bm25
@@ -232,6 +233,7 @@ class Manifest:
         path = Path(index) / MANIFEST_FILE
         if not path.is_file():
             raise InputError.at(index, None, *_why_no_index(Path(index)))
+        _refuse_others(Path(index))
         try:
             values = read_json(path)
         except InputError as error:
@@ -368,6 +370,13 @@ def require_folder(index: Path) -> None:
     """Raise InputError unless ``index`` holds an index, damaged or not."""
     if not (index / MANIFEST_FILE).is_file() and not (index / SEGMENTS_FOLDER).is_dir():
         raise InputError.at(index, None, *_why_no_index(index))
+    _refuse_others(index)
+
+
+def _refuse_others(index: Path) -> None:
+    """Raise InputError for a folder whose manifest says that it is something else."""
+    if not (index / SEGMENTS_FOLDER).is_dir() and (found := mistaken(index)):
+        raise InputError.at(index, None, f"not an index but {found[0]}", found[1])
 
 
 def checksums(index: Path, folder: Path) -> dict[str, dict[str, Any]]:
@@ -396,10 +405,13 @@ def _why_no_index(index: Path) -> tuple[str, str]:
     """What is wrong with a folder that has no manifest, and what to do about it."""
     if not index.exists():
         return "no such index", "`dupmae index` builds one"
+    found = mistaken(index)
     if not index.is_dir():
-        return "is a file", "name the folder of an index"
+        return "is a file", found[1] if found else "name the folder of an index"
     if (index / BUILDING_FOLDER).is_dir():
         return "its build was interrupted", "run the same `dupmae index` again to finish it"
     if (index / SEGMENTS_FOLDER).is_dir():
         return f"its {MANIFEST_FILE} is missing, and no other file says what is in it", COPY
+    if found:
+        return f"not an index but {found[0]}", found[1]
     return f"not an index (it has no {MANIFEST_FILE})", "`dupmae index` builds one"

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dupmae_toolkit import jvm
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE
-from dupmae_toolkit.index.lucene import LuceneImpacts
+from dupmae_toolkit.index.lucene import CONTENTS_FIELD, LuceneImpacts
 from dupmae_toolkit.search.arithmetic import Returned
 from dupmae_toolkit.search.lexical import LuceneShard, Terms
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+_EXAMINED = 100
 
 
 class TermsShard(LuceneShard):
@@ -43,6 +46,26 @@ def is_faiss_folder(path: Path) -> bool:
 def is_lucene_folder(path: Path) -> bool:
     """Whether a folder holds a Lucene index."""
     return path.is_dir() and any(path.glob("segments_*"))
+
+
+def check_impacts(lucene: LuceneImpacts) -> None:
+    """Raise InputError for an index of words and their counts, which BM25 would score.
+
+    With impacts, Lucene's norms are 1, or there are none; for BM25 they are the documents' lengths.
+    The first ``_EXAMINED`` documents of each of Lucene's segments are looked at.
+    """
+    with jvm.errors(f"{lucene.folder}: reading norms"), jvm.lock:
+        for leaf in lucene.reader.leaves().toArray():
+            norms = leaf.reader().getNormValues(CONTENTS_FIELD)
+            total = min(int(leaf.reader().maxDoc()), _EXAMINED) if norms is not None else 0
+            if any(norms.advanceExact(doc) and norms.longValue() != 1 for doc in range(total)):
+                raise InputError.at(
+                    lucene.folder,
+                    None,
+                    "an index of words and their counts, as BM25 scores them, not of impacts",
+                    "search it with Pyserini's LuceneSearcher; or index the texts with `dupmae "
+                    "index`, whose mode bm25 scores words",
+                )
 
 
 def read_ids(path: Path, count: int) -> list[str]:

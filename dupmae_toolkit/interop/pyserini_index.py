@@ -16,6 +16,7 @@ from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.interop.pyserini_folders import (
     TermsShard,
     check_ids,
+    check_impacts,
     is_faiss_folder,
     is_lucene_folder,
     read_ids,
@@ -62,6 +63,7 @@ class PyseriniIndex(Searcher):
         elif is_lucene_folder(path):
             self.mode = "lexical"
             self._lucene = LuceneImpacts(path)
+            check_impacts(self._lucene)
             self._numbering = Numbering([check_ids(self._lucene.ids(), path)])
         else:
             raise InputError(
