@@ -60,7 +60,7 @@ def beir(
     weights: HybridWeightsOption = None,
     exact: ExactOption = False,
     faiss: FaissOption = "Flat",
-    measures: MeasuresOption = MEASURES,
+    measures: MeasuresOption = None,
     skip_invalid: SkipInvalidOption = False,
     query_length: QueryLengthOption = None,
     device: DeviceOption = None,
@@ -103,7 +103,7 @@ def beir(
         fusion=Fusion(fusion.value, parse_weights(weights)),
         exact=exact,
         faiss=faiss,
-        measures=tuple(split_measures(measures)),
+        measures=tuple(split_measures(" ".join(measures or [MEASURES]))),
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
     make_folder(output)
@@ -150,7 +150,6 @@ def _summary(result: BeirResult, room: int | None) -> str:
 
 
 def _print_table(results: list[BeirResult]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -162,7 +161,7 @@ def _print_table(results: list[BeirResult]) -> None:
     for name in (["data set"] if several else []) + ["mode"]:
         table.add_column(name, overflow="fold")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     blocks = [({m: s.means for m, s in each.scores.items()}, each.dataset) for each in results]
     if several:
         means = mean_of_means(results)
@@ -175,7 +174,7 @@ def _print_table(results: list[BeirResult]) -> None:
                 for name in columns
             ]
             table.add_row(*([Text(title)] if several else []), mode, *cells)
-    Console(soft_wrap=True, highlight=False).print(table)
+    console.screen().print(table)
     for result in results:
         for path in result.runs.values():
             console.say(f"wrote {path}")

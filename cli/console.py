@@ -27,13 +27,17 @@ def _nothing() -> str:
 
 #: Files that are complete as soon as they exist: encoded texts, segments, scores, runs.
 _PIECES = ("part-*.parquet", "segment-*.json", "segments/[0-9]*", "scores-*.npy", "*.trec")
+#: Characters in a line that no terminal shows: more than any has.
+ANY_WIDTH = 100_000
+_quiet = False
+_results: Any = None
 _describe_kept_work: Callable[[], str] = _nothing
 
 
 @contextlib.contextmanager
 def bar(description: str, total: int | None = None) -> Iterator[Advance]:
     """A progress bar on stderr, with rate and remaining time; nothing if stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if _quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
     from rich.console import Console
@@ -69,8 +73,83 @@ def bar(description: str, total: int | None = None) -> Iterator[Advance]:
 
 
 def say(message: str) -> None:
-    """Print a note for people, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a note for people, on stderr; nothing with ``--quiet``."""
+    if not _quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def quiet(wanted: bool) -> Iterator[None]:
+    """With ``wanted``, print neither notes nor progress; errors are printed."""
+    global _quiet
+    _quiet = wanted
+    try:
+        yield
+    finally:
+        _quiet = False
+
+
+def results() -> Any:
+    """The text stream for what a command was asked for."""
+    return _results or sys.stdout
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Let stdout have nothing but what ``results`` gets; what else is printed goes to stderr.
+
+    Also what a library prints from C or from a process that it starts.
+    """
+    global _results
+    before = sys.stdout
+    before.flush()
+    kept = _copy_of_stdout()
+    # Where stdout is replaced in Python, as tests do, its own stream takes the results.
+    _results = before if kept is None or not _writes_to(before, 1) else _reopened(before, kept)
+    sys.stdout = sys.stderr
+    try:
+        yield
+        _results.flush()
+    finally:
+        sys.stdout = before
+        if _results is not before:
+            with contextlib.suppress(OSError):  # the reader is gone, as ``head`` may be
+                _results.close()
+        _results = None
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _copy_of_stdout() -> int | None:
+    """A copy of the file descriptor 1, which then leads to stderr; None if one is closed."""
+    try:
+        os.fstat(2)
+        kept = os.dup(1)
+    except OSError:
+        return None
+    os.dup2(2, 1)
+    return kept
+
+
+def _writes_to(stream: Any, descriptor: int) -> bool:
+    try:
+        return bool(stream.fileno() == descriptor)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _reopened(stream: Any, descriptor: int) -> Any:
+    """A stream like ``stream`` that writes to another descriptor."""
+    return open(os.dup(descriptor), "w", encoding=stream.encoding, errors=stream.errors, newline="")
+
+
+def screen() -> Any:
+    """A rich console for tables on stdout; where no terminal shows them, lines of any length."""
+    from rich.console import Console
+
+    shown = sys.stdout.isatty()
+    return Console(highlight=False, markup=False, width=None if shown else ANY_WIDTH)
 
 
 @contextlib.contextmanager
@@ -183,5 +262,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def print_json(value: Any) -> None:
     """Print the one document of ``--json``, on stdout."""
     # Characters that stdout cannot encode are written as JSON escapes.
-    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(value, indent=2, ensure_ascii=not is_utf8))
+    file = results()
+    is_utf8 = (getattr(file, "encoding", "") or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=2, ensure_ascii=not is_utf8), file=file)

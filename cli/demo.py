@@ -111,7 +111,6 @@ def _show_examples(report: DemoReport) -> None:
 
 
 def _show_measures(report: DemoReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     print(f"\n{report.questions} questions, {report.judgements} judgements")
@@ -123,7 +122,7 @@ def _show_measures(report: DemoReport) -> None:
     for mode, found in report.modes.items():
         values = [f"{value:.3f}" for value in found.measures.values()]
         table.add_row(_NAMES.get(mode, mode), *values, f"{found.milliseconds:.1f}")
-    Console(highlight=False, markup=False).print(table)
+    console.screen().print(table)
     if report.missing:
         console.say(
             f"this Python does not document {len(report.missing)} of the judged names; they are "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
+from dupmae_cli.formats import Format, FormatOption, form_of, write_csv, write_line
 from dupmae_cli.options import MEASURES, JsonOption, MeasuresOption, split_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="TREC runs, plain, .gz or .xz.")
+        list[Path],
+        typer.Argument(metavar="RUN", help="TREC runs, plain, .gz or .xz; - for standard input."),
     ],
     qrels: Annotated[
         str,
@@ -25,23 +27,27 @@ def evaluate(
             "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
         ),
     ],
-    measures: MeasuresOption = MEASURES,
+    measures: MeasuresOption = None,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     per_topic: Annotated[
         bool, typer.Option("--per-topic", help="Also print the values of each topic.")
     ] = False,
+    format: FormatOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure runs against judgements, with the values that trec_eval gives.
 
     Prints a table with a row for each run. Means are over all judged topics, as with
-    `trec_eval -c`: a topic that a run lacks counts as 0.
+    `trec_eval -c`: a topic that a run lacks counts as 0. --json is --format json; csv
+    and jsonl have a row for each value, trec the columns of trec_eval, for one run.
 
     [bold]Examples:[/bold]
 
       dupmae eval --qrels scifact/qrels/test.tsv runs/scifact.hybrid.trec
 
       dupmae eval --qrels scifact.zip --split test runs/*.trec --measures "nDCG@10 P(rel=2)@5"
+
+      dupmae fuse a.trec b.trec --output - | dupmae eval --qrels qrels.txt - --format csv
 
       dupmae eval --qrels qrels.txt run.trec.gz --per-topic --json
     """
@@ -50,8 +56,14 @@ def evaluate(
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.measures import evaluate, parse_measures, split_measures
 
-    names = split_measures(measures)
-    parse_measures(names)
+    form = form_of(format, json, Format.TABLE)
+    if form == Format.TREC and len(runs) > 1:
+        raise InputError(
+            f"--format trec has no column for the run; give one of the {len(runs)}, or choose "
+            "--format csv"
+        )
+    names = split_measures(" ".join([MEASURES] if measures is None else measures))
+    names = [str(measure) for measure in parse_measures(names)]
     judged = read_qrels(qrels, split)
     found: dict[str, Scores] = {}
     for path in runs:
@@ -60,10 +72,12 @@ def evaluate(
             found[str(path)] = evaluate(judged, run, names)
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
-    if json:
+    if form == Format.JSON:
         console.print_json(_document(qrels, len(judged), found, per_topic))
-    else:
+    elif form == Format.TABLE:
         _print_table(found, per_topic)
+    else:
+        _print_values(found, per_topic, form)
 
 
 def _document(qrels: str, judged: int, found: dict[str, Scores], per_topic: bool) -> Any:
@@ -81,8 +95,31 @@ def _document(qrels: str, judged: int, found: dict[str, Scores], per_topic: bool
     return {"qrels": qrels, "judged": judged, "runs": runs}
 
 
+def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> None:
+    """Print a row for each value; ``all`` stands for the mean, as in trec_eval."""
+    names = ("run", "topic", "measure", "value")
+    rows: list[tuple[str, str, str, float]] = []
+    for path, scores in found.items():
+        for topic in next(iter(scores.per_topic.values())) if per_topic else ():
+            rows += [(path, topic, name, of[topic]) for name, of in scores.per_topic.items()]
+        rows += [(path, "all", name, value) for name, value in scores.means.items()]
+        _say_unjudged(path, scores)
+    out = console.results()
+    if form == Format.CSV:
+        write_csv(out, names, rows)
+    for row in rows:
+        if form == Format.JSONL:
+            write_line(out, dict(zip(names, row, strict=True)))
+        elif form == Format.TREC:
+            print(f"{row[2]:<22}\t{row[1]}\t{row[3]:.4f}", file=out)
+
+
+def _say_unjudged(path: str, scores: Scores) -> None:
+    if scores.unjudged:
+        console.say(f"{path}: {scores.unjudged:,} topics without judgements are ignored")
+
+
 def _print_table(found: dict[str, Scores], per_topic: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     for path, scores in found.items() if per_topic else ():
@@ -92,11 +129,10 @@ def _print_table(found: dict[str, Scores], per_topic: bool) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     for name in next(iter(found.values())).means:
-        table.add_column(name, justify="right")
-    table.add_column("topics", justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("topics", justify="right", no_wrap=True)
     for path, scores in found.items():
         cells = [f"{value:.4f}" for value in scores.means.values()]
         table.add_row(path, *cells, f"{scores.returned:,}/{scores.judged:,}")
-        if scores.unjudged:
-            console.say(f"{path}: {scores.unjudged:,} topics without judgements are ignored")
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+        _say_unjudged(path, scores)
+    console.screen().print(table)

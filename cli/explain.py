@@ -138,12 +138,11 @@ def _described(request: Request) -> dict[str, Any]:
 
 def _print(each: Explanation, most: int) -> None:
     """Print one explanation: score and ranks, the parts, the terms, and the passage."""
-    from rich.console import Console
     from rich.text import Text
 
     from dupmae_toolkit.search.explanation import FUSED, shown_rank
 
-    out = Console(highlight=False)
+    out = console.screen()
     heading = Text(clean(each.id), style="bold")
     if each.title.text:
         heading.append("  ").append(passage(each.title))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dupmae_cli.formats import Format, RunFormatOption, check_run_form, write_found
 from dupmae_cli.options import (
     JsonOption,
     KOption,
@@ -23,9 +24,14 @@ from dupmae_cli.runs import check_run, report_run
 def fuse(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Two or more TREC runs, plain, .gz or .xz."),
+        typer.Argument(
+            metavar="RUN", help="Two or more TREC runs, plain, .gz or .xz; - for standard input."
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The TREC run to write.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="The run to write; - for standard output."),
+    ],
     method: Annotated[Method, typer.Option(help="How the runs are fused.")] = Method.RRF,
     weights: RunWeightsOption = None,
     norm: NormOption = None,
@@ -39,6 +45,7 @@ def fuse(
     k: KOption = 1000,
     rrf_k: RrfOption = 60.0,
     tag: TagOption = None,
+    format: RunFormatOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fuse TREC runs into one.
@@ -60,18 +67,20 @@ def fuse(
 
       dupmae fuse a.trec b.trec.gz --output fused.trec --method combmnz --missing min -k 100
     """
-    from dupmae_toolkit.collection.trec import read_run, write_run
+    from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.search.fusion import Fusion, fuse_runs, parse_weights
 
     how = Fusion(
         method.value, parse_weights(weights), norm.value if norm else None, missing.value, rrf_k
     )
+    form = format or Format.TREC
+    check_run_form(output, form, json)
     check_run(output, tag)
     if output.exists() and any(path.exists() and path.samefile(output) for path in runs):
         raise InputError(f"{output}: is one of the runs to be fused; name another output")
     how.describe(len(runs), completed=False)  # refuses a wrong number of weights before reading
     fused = fuse_runs([read_run(path) for path in runs], how, k, tag)
     fused.metadata["runs"] = [str(path) for path in runs]
-    write_run(fused, output)
+    write_found(fused, output, form)
     report_run(fused, output, {"method": method.value}, json)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from dupmae_cli import console
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,21 +24,22 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[s
 
     fields: those of the metadata to print, too.
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from dupmae_toolkit.search.answers import PARTS
 
-    table = Table(box=None, padding=(0, 1), pad_edge=False, expand=True)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, expand=sys.stdout.isatty())
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
     parts = [part for part in PARTS if mode == "hybrid" and getattr(hits[0], part) is not None]
     for part in parts:
         table.add_column(part, justify="right", no_wrap=True, style="dim")
-    table.add_column("id", overflow="fold", max_width=28)
+    # Where no terminal shows the table, an id is on one line, for programs that look for it.
+    widths = (28, 20) if sys.stdout.isatty() else (None, None)
+    table.add_column("id", overflow="fold", max_width=widths[0])
     for name in fields:
-        table.add_column(clean(name), overflow="fold", max_width=20)
+        table.add_column(clean(name), overflow="fold", max_width=widths[1])
     table.add_column("title and text", ratio=1)
     for hit in hits:
         text = Text(clean(hit.title), style="bold")
@@ -47,7 +51,7 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[s
         # Text, not str: rich would read brackets in an id or a title as markup.
         shown = [Text(clean(written(hit.metadata.get(name)))) for name in fields]
         table.add_row(*cells, Text(clean(hit.id)), *shown, text)
-    Console().print(table)
+    console.screen().print(table)
 
 
 def written(value: Any) -> str:

@@ -33,7 +33,7 @@ from dupmae_cli.training import finetune, pretrain
 from dupmae_cli.updating import add, compact, delete
 from dupmae_cli.verify import verify
 from dupmae_toolkit import __version__
-from dupmae_toolkit.errors import DupMAEError
+from dupmae_toolkit.errors import DupMAEError, InputError
 
 PROGRAM = "dupmae"
 
@@ -76,7 +76,22 @@ def _without_flag_types(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+#: The commands whose OUTPUT may be standard output.
+_WRITE_STDOUT = ("search", "fuse")
+
+
 class _Command(TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        # What goes into a program must not hold a line that a library prints.
+        asked, output = ctx.params.get("format"), ctx.params.get("output")
+        for_programs = asked not in (None, "table") or str(output) == "-"
+        if str(output) == "-" and ctx.command.name not in _WRITE_STDOUT:
+            raise InputError("--output -: standard output is not taken here; name another place")
+        if not (ctx.params.get("json") or for_programs):
+            return super().invoke(ctx)
+        with console.results_alone():
+            return super().invoke(ctx)
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_flag_types(super().get_params(ctx))
 
@@ -106,6 +121,9 @@ def application(
     debug: bool = typer.Option(
         False, "--debug", help="Print a traceback with an error. Can be given anywhere."
     ),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="Print results and errors alone. Can be given anywhere."
+    ),
 ) -> None:
     """The options of the application itself."""
     if version:
@@ -123,12 +141,18 @@ def main(arguments: list[str] | None = None, program: str = PROGRAM) -> None:
     0: done, 1: failed, 2: refused, 130: interrupted, 143: ended by SIGTERM.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    options = words[: words.index("--")] if "--" in words else words
+    debug, quiet = "--debug" in options, "--quiet" in options or "-q" in options
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not every terminal can show every character
             stream.reconfigure(errors="replace")
-    words = [word for word in words if word != "--debug"]
-    with console.terminating() as terminated, console.plain_warnings():
+    kept = [word for word in options if word not in ("--debug", "--quiet", "-q")]
+    words = kept + words[len(options) :]
+    with (
+        console.quiet(quiet),
+        console.terminating() as terminated,
+        console.plain_warnings(),
+    ):
         code = _run(words, debug, terminated, program)
     sys.exit(code)
 

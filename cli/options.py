@@ -164,12 +164,12 @@ _MODEL = (
     "The encoder: builtin, a folder or a Hugging Face hub id; also one of sentence-transformers, "
     "or a SPLADE model; DENSE+LEXICAL for a pair."
 )
-ModelOption = Annotated[str, typer.Option("--model", help=_MODEL)]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help=_MODEL)]
 
 
 def model_option(default: str) -> Any:
     """``--model`` where the default may be another encoder than the built-in one."""
-    return typer.Option("--model", help=_MODEL, show_default=default)
+    return typer.Option("--model", "-m", help=_MODEL, show_default=default)
 
 
 DenseOption = Annotated[
@@ -343,13 +343,16 @@ MarginRatioOption = Annotated[
 
 # Results.
 
+MEASURES = "nDCG@10 R@100 RR@10 AP@1000"
 MeasuresOption = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
-        "--measures", help="Measures, named as in ir_measures or trec_eval, in one quoted string."
+        "--measures",
+        help="Measures, named as in ir_measures or trec_eval; several in one quoted string, or "
+        "with the option repeated.",
+        show_default=MEASURES,
     ),
 ]
-MEASURES = "nDCG@10 R@100 RR@10 AP@1000"
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
 ]

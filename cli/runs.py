@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_cli import console
+from dupmae_cli.formats import STANDARD_OUTPUT
 
 if TYPE_CHECKING:
     from dupmae_toolkit.records import Run
@@ -18,7 +19,8 @@ def check_run(path: Path, tag: str | None) -> None:
 
     if tag is not None:
         check_tag(tag, path)
-    check_file_output(path, "the run")
+    if path != STANDARD_OUTPUT:
+        check_file_output(path, "the run")
 
 
 def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:
@@ -29,7 +31,8 @@ def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:
         summary = {"output": str(path), "tag": run.tag, "topics": len(run), "hits": hits}
         console.print_json(summary | how | run.metadata)
         return
-    line = f"{path}: {len(run):,} topics, {hits:,} hits, {', '.join(how.values())}"
+    place = "standard output" if path == STANDARD_OUTPUT else path
+    line = f"{place}: {len(run):,} topics, {hits:,} hits, {', '.join(how.values())}"
     if certificate:
         line += f", {certificate['certified']:,} of {certificate['topics']:,} rankings proven exact"
     console.say(line)

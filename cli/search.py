@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
+from dupmae_cli.formats import (
+    STANDARD_OUTPUT,
+    Format,
+    check_run_form,
+    form_of,
+    format_option,
+    write_found,
+    write_hits,
+    write_json,
+)
 from dupmae_cli.hits import print_table
 from dupmae_cli.options import (
     AmongOption,
@@ -44,7 +54,7 @@ if TYPE_CHECKING:
 
     from dupmae_toolkit.collection.fields import Columns
     from dupmae_toolkit.encoding.vectors import StoredVectors
-    from dupmae_toolkit.records import Encoder, Hit
+    from dupmae_toolkit.records import Encoder
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.searcher import Answers, Searcher
 
@@ -75,7 +85,17 @@ def search(
     text: TextFieldOption = None,
     header: HeaderOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The TREC run to write for --queries.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The run to write for --queries; - for standard output."
+        ),
+    ] = None,
+    format: Annotated[
+        Format | None,
+        format_option(
+            "table for a question, trec for --queries",
+            "How hits are written: a table, JSON, JSON lines, CSV, or TREC's columns.",
+        ),
     ] = None,
     k: Annotated[int | None, k_option("10 for a question, 1000 for --queries")] = None,
     mode: Annotated[
@@ -105,7 +125,7 @@ def search(
     fields: Annotated[
         str | None,
         typer.Option(
-            "--fields", help="Fields of the metadata to show in the table, as in year,dept."
+            "--fields", help="Fields of the metadata to show in the table or CSV, as in year,dept."
         ),
     ] = None,
     tag: TagOption = None,
@@ -136,7 +156,8 @@ def search(
     unless --mode or --fusion says otherwise. Ties are broken by document id.
 
     With --queries, OUTPUT gets the run, and OUTPUT.json the settings that made it.
-    `dupmae eval` measures the run.
+    `dupmae eval` measures the run. For a question, --json is --format json; with
+    --queries, it prints a summary.
 
     [bold]Examples:[/bold]
 
@@ -151,6 +172,8 @@ def search(
       dupmae search --index indexes/scifact --queries scifact.zip --split test --output run.trec
 
       dupmae search --index indexes/scifact --queries encoded/queries --output run.trec --exact
+
+      dupmae search --index indexes/notes --queries queries.tsv --output - --format jsonl
 
       dupmae search --index indexes/notes "how do I parse a date" --query-encoder lookup
 
@@ -172,12 +195,23 @@ def search(
         query = _standard_input()
     if query is not None and is_blank(query):
         raise InputError("the question has no text; give it some words")
-    if query is not None and (output or tag or split):
-        raise InputError("--output, --tag and --split go with --queries; a question prints a table")
-    if fields is not None and (json or queries is not None):
-        raise InputError("--fields goes with the table of a question; --json shows all metadata")
-    if queries is not None and output is None:
-        raise InputError("--queries writes a TREC run; name its file with --output")
+    if query is not None:
+        form = form_of(format, json, Format.TABLE)
+        if split or (form == Format.TABLE and output) or (form != Format.TREC and tag):
+            raise InputError(
+                "--output, --tag and --split go with --queries; a question prints a table, and "
+                "takes --output with another --format, --tag with --format trec"
+            )
+    else:
+        form = format or Format.TREC
+    if fields is not None and (queries is not None or form not in (Format.TABLE, Format.CSV)):
+        raise InputError("--fields goes with the table or CSV of a question; JSON has all metadata")
+    if queries is not None:
+        if output is None:
+            raise InputError(
+                "--queries writes a TREC run; name its file with --output, or - for standard output"
+            )
+        check_run_form(output, form, json)
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     if output is not None:
         check_run(output, tag)
@@ -224,12 +258,13 @@ def search(
     request = opened.request(hits, chosen, how, depth, exact, plain, idf_power, filter, ids, offset)
     if query is not None:
         shown = [name.strip() for name in fields.split(",")] if fields else []
-        _search_one(opened, query, request, query_length, json, shown)
+        place = output or STANDARD_OUTPUT
+        _search_one(opened, query, request, query_length, form, shown, place, tag)
         return
     assert queries is not None
     assert output is not None
     columns = reading_of(id_field, None, text, header)["columns"]
-    _search_many(opened, queries, split, columns, request, output, tag, query_length, json)
+    _search_many(opened, queries, split, columns, request, output, tag, query_length, json, form)
 
 
 def _standard_input() -> str:
@@ -295,8 +330,10 @@ def _search_one(
     query: str,
     request: Request,
     query_length: int | None,
-    json: bool,
+    form: Format,
     fields: Sequence[str],
+    output: Path,
+    tag: str | None,
 ) -> None:
     from dupmae_toolkit.records import Query
 
@@ -307,8 +344,9 @@ def _search_one(
     proven = answer.certificate.certified
     about = index.described(found, request)
     _say_no_room(query_length, about)
-    if json:
-        console.print_json(
+    if form == Format.JSON:
+        write_json(
+            output,
             {
                 "query": query,
                 "k": request.k,
@@ -328,11 +366,15 @@ def _search_one(
                 "truncated": about["truncated"],
                 "precision": about["precision"],
                 "query_encoder": about.get("query_encoder"),
-                "hits": [_as_dict(hit) for hit in hits],
-            }
+                "hits": [hit.to_dict() for hit in hits],
+            },
         )
         return
-    if hits:
+    if form == Format.TREC:
+        write_found(index.run_of(found, request, tag), output, form)
+    elif form != Format.TABLE:
+        write_hits(hits, output, form, fields)
+    elif hits:
         assert found.vectors is not None  # the question was encoded
         print_table(hits, request.mode, index.matcher(found.vectors), fields)
     matching = f"{about['matching']:,} that match, of " if "matching" in about else ""
@@ -363,9 +405,9 @@ def _search_many(
     tag: str | None,
     query_length: int | None,
     json: bool,
+    form: Format,
 ) -> None:
     from dupmae_toolkit.collection.opening import read_topics
-    from dupmae_toolkit.collection.trec import write_run
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
 
@@ -384,7 +426,7 @@ def _search_many(
     run = index.run_of(found, request, tag)
     run.metadata["queries"] = source
     run.metadata["split"] = split
-    write_run(run, output)
+    write_found(run, output, form)
     for note in notes:
         console.say(note)
     _say_no_room(query_length, run.metadata)
@@ -423,10 +465,3 @@ def _say_no_room(query_length: int | None, about: dict[str, Any]) -> None:
     """about: how the queries were searched, as in a run's metadata."""
     kept, encoder = about["truncated"]["query_max_length"], about["encoder"]
     console.say_no_room(query_length, kept, encoder["name"] if encoder else "the model")
-
-
-def _as_dict(hit: Hit) -> dict[str, Any]:
-    from dupmae_toolkit.collection.metadata import as_json
-
-    values = {name: getattr(hit, name) for name in hit.__slots__}
-    return values | {"metadata": as_json(hit.metadata)}

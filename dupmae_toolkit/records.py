@@ -194,6 +194,13 @@ class Hit:
     text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All values by name, as JSON can write them: dates in the metadata become texts."""
+        from dupmae_toolkit.collection.metadata import as_json
+
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return values | {"metadata": as_json(self.metadata)}
+
 
 @dataclass(slots=True)
 class Ranking:

@@ -18,6 +18,7 @@ import numpy as np
 from dupmae_toolkit.collection import run_blocks
 from dupmae_toolkit.collection.identifiers import check_id, from_trec, to_trec
 from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.spooled import STANDARD_INPUT, standard_input
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_file, open_packed, sha256_file, write_json
 from dupmae_toolkit.records import Ranking, Run
@@ -66,6 +67,11 @@ def write_run(run: Run, path: str | Path) -> None:
         write_json(sidecar_path(path), metadata)
 
 
+def stream_run(run: Run, file: BinaryIO) -> None:
+    """Write the columns that ``write_run`` writes to an open file, without the metadata."""
+    _write_topics(file, run, check_tag(run.tag, "the run"))
+
+
 def check_tag(tag: str, path: object) -> str:
     """Return ``tag`` if it can be a run's last column; InputError if not: it is not escaped."""
     check_id(tag, path, None, "tag")
@@ -98,12 +104,14 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
     ascending, as everywhere in this toolkit; or ``"trec_eval"``, which compares scores as float32
     and orders equal ones by id descending. Metadata comes from ``PATH.json``.
 
+    ``-`` is standard input, without metadata.
+
     Raises InputError with file and line for a line without six columns, for a score that is not a
     finite number, and for a document that occurs twice in a topic.
     """
-    file = TextSource(Path(path))
+    file = standard_input() if str(path) == STANDARD_INPUT else TextSource(Path(path))
     found, tag = run_blocks.read_columns(file) or _read_lines(file)
-    stored = read_metadata(path) or {}
+    stored = {} if str(path) == STANDARD_INPUT else read_metadata(path) or {}
     metadata = {key: value for key, value in stored.items() if key not in _OWN_KEYS}
     run = Run(tag=tag, metadata=metadata)
     for topic, (ids, scores) in found.items():

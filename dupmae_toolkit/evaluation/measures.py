@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import math
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ from dupmae_toolkit.records import Run
 
 #: The four usual measures of BEIR.
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10", "AP@1000")
+#: What people call some measures, in lower case.
+_OTHER_NAMES = {"hit": "Success", "hits": "Success", "hitrate": "Success", "prec": "P", "rec": "R"}
 _MAX_CUTOFF = 1_000_000
 _SMALL = 100
 _SMOOTHING = 0.00001  # INFAP_EPSILON of trec_eval
@@ -81,7 +86,8 @@ def _parse(name: str) -> list[Any]:
 
     # Both parsers can raise almost any exception: SyntaxError, NameError, AssertionError …
     try:
-        with warnings.catch_warnings():
+        # For trec_eval's groups of measures it prints, on stdout, those that it leaves out.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
                 found = [ir_measures.parse_measure(name)]
@@ -89,12 +95,34 @@ def _parse(name: str) -> list[Any]:
                 found = ir_measures.parse_trec_measure(name)
         supported = all(_pipeline().supports(measure) for measure in found)
     except Exception as error:
-        raise InputError(f"measure {name!r} is not known; {_EXAMPLES}") from error
+        raise InputError(f"measure {name!r} is not known; {_suggestion(name)}") from error
     if not supported:
         raise InputError(f"measure {name!r} needs a program that is not supported; {_EXAMPLES}")
     for measure in found:
         _check_parameters(name, measure)
     return found
+
+
+def _suggestion(name: str) -> str:
+    """What an unknown name may have meant, or how measures are written."""
+    import ir_measures
+
+    head = re.match(r"[^\W\d]+", name)
+    if head is None:
+        return _EXAMPLES
+    known = {each.casefold(): each for each in ir_measures.measures.registry} | _OTHER_NAMES
+    given = head[0].casefold().strip("_")
+    for close in [given] if given in known else difflib.get_close_matches(given, known):
+        number = re.search(r"\d+$", name)
+        rest = name[head.end() :]
+        for tail in (rest, f"@{number[0]}" if number else ""):
+            meant = known[close] + tail
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                measure = ir_measures.parse_measure(meant)
+                if _pipeline().supports(measure):
+                    return f"did you mean {measure}?"
+    return _EXAMPLES
 
 
 def _check_parameters(name: str, measure: Any) -> None:
