@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.progress import Advance
+from dupmae_toolkit import progress
+from dupmae_toolkit.progress import Advance, silent
 
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.corpora import Corpus
@@ -36,40 +37,9 @@ _describe_kept_work: Callable[[], str] = _nothing
 
 @contextlib.contextmanager
 def bar(description: str, total: int | None = None) -> Iterator[Advance]:
-    """A progress bar on stderr, with rate and remaining time; nothing if stderr is no terminal."""
-    if _quiet or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        SpinnerColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="cyan")
-
-    columns = [
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda done: progress.advance(task, done)
+    """A progress bar on stderr, unless ``--quiet``; nothing if stderr is no terminal."""
+    with (silent if _quiet else progress.bar)(description, total) as advance:
+        yield advance
 
 
 def say(message: str) -> None:

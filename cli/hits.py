@@ -58,7 +58,7 @@ def written(value: Any) -> str:
     """A value of the metadata for people; nothing for None."""
     if isinstance(value, str):
         return value
-    from dupmae_toolkit.collection.metadata import as_json
+    from dupmae_toolkit.records import as_json
 
     if isinstance(value, list):
         return ", ".join(map(written, value))

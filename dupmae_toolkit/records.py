@@ -6,6 +6,7 @@ import operator
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -180,6 +181,15 @@ class Encoder(Protocol):
     def encode_queries(self, texts: list[str], ids: list[str] | None = None) -> Representations: ...
 
 
+def as_json(value: Any) -> Any:
+    """A value, or a whole metadata, as JSON can show it: dates and times as ISO 8601."""
+    if isinstance(value, Mapping):
+        return {name: as_json(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [as_json(each) for each in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One search result, with the parts of its score; None for a part that was not searched."""
@@ -196,8 +206,6 @@ class Hit:
 
     def to_dict(self) -> dict[str, Any]:
         """All values by name, as JSON can write them: dates in the metadata become texts."""
-        from dupmae_toolkit.collection.metadata import as_json
-
         values = {name: getattr(self, name) for name in self.__slots__}
         return values | {"metadata": as_json(self.metadata)}
 

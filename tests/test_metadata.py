@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dupmae_toolkit import Document, HybridIndex
-from dupmae_toolkit.collection.metadata import as_json, metadata_text, read_metadata_text
+from dupmae_toolkit.collection.metadata import metadata_text, read_metadata_text
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import InputError

@@ -61,15 +61,6 @@ def read_metadata_text(text: str) -> dict[str, Any]:
     return values
 
 
-def as_json(value: Any) -> Any:
-    """A value, or a whole metadata, as JSON can show it: dates and times as ISO 8601."""
-    if isinstance(value, Mapping):
-        return {name: as_json(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [as_json(each) for each in value]
-    return value.isoformat() if isinstance(value, date) else value
-
-
 def _name(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the field {name!r} is not named by a string")

@@ -27,6 +27,7 @@ from dupmae_toolkit.search.answers import Request, check_offset
 from dupmae_toolkit.search.dense import DenseLeg, dense_shard
 from dupmae_toolkit.search.engine import Engine, new_pool
 from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.given import Weights, check_encoder
 from dupmae_toolkit.search.hybrid_index import HybridIndex
 from dupmae_toolkit.search.inputs import rounded
 from dupmae_toolkit.search.lexical import LexicalLeg
@@ -99,8 +100,11 @@ class PyseriniIndex(Searcher):
         filter: str | None = None,
         among: Iterable[str] | None = None,
         offset: int | None = None,
+        weights: Weights | None = None,
     ) -> Request:
         """A checked request; a single index has one mode, and nothing to fuse."""
+        if weights is not None:
+            raise InputError(f"{self.path}: a single index has nothing to weigh; leave out weights")
         if filter is not None or among is not None:
             raise InputError(
                 f"{self.path}: Pyserini's indexes have no metadata and are searched whole; leave "
@@ -238,6 +242,7 @@ def open_searcher(
 def load_encoder(encoder: Encoder | str, **settings: Any) -> Encoder:
     """``encoder`` itself, or the encoder of that name, loaded."""
     if not isinstance(encoder, str):
+        check_encoder(encoder)
         return encoder
     from dupmae_toolkit.model import loading
 

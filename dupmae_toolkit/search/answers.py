@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -18,7 +18,8 @@ PARTS = ("dense", "lexical", "bm25")
 PLAIN = PARTS[:2]
 #: The part that needs no vectors, where it is searched alone.
 WORDS = PARTS[2:]
-MODES = ("hybrid", *PARTS)
+Mode = Literal["hybrid", "dense", "lexical", "bm25"]
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document, Encoder, Hit, Query, Representations, is_blank
-from dupmae_toolkit.search.answers import Request
+from dupmae_toolkit.search.answers import Mode, Request
 from dupmae_toolkit.search.explainer import Explainer, matcher
 from dupmae_toolkit.search.explanation import Explanation
-from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.fusion import Fusion, Method
+from dupmae_toolkit.search.given import Weights, check_id
 from dupmae_toolkit.search.queries import Queries
 from dupmae_toolkit.search.searcher import Searcher
 from dupmae_toolkit.search.snippets import LENGTH, Matcher, Offsets, Snippet
@@ -37,12 +38,13 @@ class Explaining(Searcher):
         query: str | Representations,
         ids: str,
         k: int = 10,
-        mode: str | None = None,
-        fusion: str | Fusion = "sum",
+        mode: Mode | None = None,
+        fusion: Method | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
         plain: bool = False,
         idf_power: float | None = None,
+        weights: Weights | None = None,
     ) -> Explanation: ...
 
     @overload
@@ -51,12 +53,13 @@ class Explaining(Searcher):
         query: str | Representations,
         ids: list[str] | tuple[str, ...] | None = None,
         k: int = 10,
-        mode: str | None = None,
-        fusion: str | Fusion = "sum",
+        mode: Mode | None = None,
+        fusion: Method | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
         plain: bool = False,
         idf_power: float | None = None,
+        weights: Weights | None = None,
     ) -> list[Explanation]: ...
 
     def explain(
@@ -64,12 +67,13 @@ class Explaining(Searcher):
         query: str | Representations,
         ids: str | list[str] | tuple[str, ...] | None = None,
         k: int = 10,
-        mode: str | None = None,
-        fusion: str | Fusion = "sum",
+        mode: Mode | None = None,
+        fusion: Method | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
         plain: bool = False,
         idf_power: float | None = None,
+        weights: Weights | None = None,
     ) -> Explanation | list[Explanation]:
         """Why documents have their scores for a query, and where they rank.
 
@@ -79,7 +83,7 @@ class Explaining(Searcher):
 
         Ranks are exact. For this, an approximate FAISS index compares the query with every vector.
         """
-        request = self.request(k, mode, fusion, depth, exact, plain, idf_power)
+        request = self.request(k, mode, fusion, depth, exact, plain, idf_power, weights=weights)
         vectors = self._one_query(query)
         if isinstance(ids, str):
             return self.explanations(vectors, request, [ids])[0]
@@ -96,8 +100,7 @@ class Explaining(Searcher):
         else:
             names = list(ids)
             for name in names:
-                if not isinstance(name, str):
-                    raise InputError(f"the id {name!r} is a {type(name).__name__}; ids are strings")
+                check_id(name)
             found = {name: snapshot.numbering.number(name) for name in names}
             missing = [repr(name) for name, number in found.items() if number is None]
             if missing:

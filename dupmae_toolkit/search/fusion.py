@@ -14,14 +14,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Ranking, Run, falling_order
 
-METHODS = ("sum", "linear", "rrf", "combsum", "combmnz")
+Method = Literal["sum", "linear", "rrf", "combsum", "combmnz"]
+METHODS: tuple[str, ...] = get_args(Method)
 NORMS = ("none", "min-max", "z-score")
 MISSING = ("zero", "min")
 TIES = "document id ascending, by code points"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet, finalize
 
 import numpy as np
@@ -18,12 +18,23 @@ from dupmae_toolkit.collection.metadata import OWN_FIELDS
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Document, Encoder, Representations
+from dupmae_toolkit.records import Document, Encoder, Query, Representations
 from dupmae_toolkit.search.answers import PARTS, PLAIN, WORDS, Request, check_k, check_offset
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.explaining import Explaining
 from dupmae_toolkit.search.filters import parse_filter
 from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.given import (
+    Weights,
+    check_encoder,
+    check_fusion,
+    check_id,
+    check_text,
+    given_encoder,
+    given_queries,
+    shown_by,
+    with_weights,
+)
 from dupmae_toolkit.search.lexical import MAX_POSTINGS
 from dupmae_toolkit.search.lookups import check_lookup, check_not_dense, load_lookup, without_dense
 from dupmae_toolkit.search.matching import check_field
@@ -135,6 +146,7 @@ class HybridIndex(Explaining):
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, index.manifest.encoder, **settings)
         if encoder is not None:
+            check_encoder(encoder)
             index.manifest.check_encoder(index.path, encoder.info)
         index._encoder = encoder
         return index
@@ -144,25 +156,27 @@ class HybridIndex(Explaining):
         cls,
         path: str | Path,
         documents: Any,
-        encoder: Encoder,
+        encoder: Encoder | str,
         *,
         faiss: str = "Flat",
         overwrite: bool = False,
-        progress: Progress = silent,
+        progress: Progress | bool = silent,
         **settings: Any,
     ) -> HybridIndex:
         """Encode documents and build an index of them at ``path``.
 
         documents: anything that ``open_corpus`` opens: Documents, dicts, texts, a mapping of ids to
         texts, a data frame, an Arrow table, or the name of a file or folder. Files and iterators
-        are never all in memory. faiss: a FAISS factory string. settings: further fields of
-        ``BuildOptions`` (``max_impact``, ``segment_size``, ``bm25``, ``mean_length``). An
+        are never all in memory. encoder: an encoder, ``builtin``, or the name or folder of another.
+        faiss: a FAISS factory string. progress: True shows a bar on stderr. settings: further
+        fields of ``BuildOptions`` (``max_impact``, ``segment_size``, ``bm25``, ``mean_length``). An
         interrupted build is continued. If ``path`` holds an index, or an interrupted build of other
         documents or settings, it is refused unless ``overwrite``.
         """
         from dupmae_toolkit.index.build import BuildOptions, index_corpus
 
-        options = BuildOptions(faiss_spec=faiss, **settings)
+        options, progress = BuildOptions(faiss_spec=faiss, **settings), shown_by(progress)
+        encoder = given_encoder(encoder)
         manifest = index_corpus(
             path, documents, encoder, options, overwrite=overwrite, progress=progress
         )
@@ -233,7 +247,7 @@ class HybridIndex(Explaining):
         documents: Any,
         *,
         replace: bool = False,
-        progress: Progress = silent,
+        progress: Progress | bool = silent,
     ) -> Update:
         """Add documents in one step, and open the new state; see ``updates.add_corpus``.
 
@@ -242,7 +256,8 @@ class HybridIndex(Explaining):
         from dupmae_toolkit.index.updates import add_corpus
 
         self._check_open()
-        done = add_corpus(self.path, documents, self.encoder, replace=replace, progress=progress)
+        shown = shown_by(progress)
+        done = add_corpus(self.path, documents, self.encoder, replace=replace, progress=shown)
         self.refresh()
         return done
 
@@ -261,12 +276,12 @@ class HybridIndex(Explaining):
         self.refresh()
         return done
 
-    def compact(self, progress: Progress = silent) -> Update:
+    def compact(self, progress: Progress | bool = silent) -> Update:
         """Rewrite the index without deleted documents, in as few segments as possible."""
         from dupmae_toolkit.index.updates import compact_index
 
         self._check_open()
-        done = compact_index(self.path, progress=progress)
+        done = compact_index(self.path, progress=shown_by(progress))
         self.refresh()
         return done
 
@@ -304,6 +319,7 @@ class HybridIndex(Explaining):
         filter: str | None = None,
         among: Iterable[str] | None = None,
         offset: int | None = None,
+        weights: Weights | None = None,
     ) -> Request:
         """A checked request; ``sum`` gets the index's weights, or the encoder's if ``plain``."""
         check_k(k)
@@ -324,19 +340,23 @@ class HybridIndex(Explaining):
             )
         each = (info.dense_weight, info.lexical_weight) if scoring is None else scoring.weights
         parts = sides if scoring is None else self._snapshot.parts
-        weights = each[: len(parts)]
+        own = each[: len(parts)]
         if parts != PARTS[: len(parts)]:
-            weights = tuple([each[PARTS.index(part)] for part in parts])
+            own = tuple([each[PARTS.index(part)] for part in parts])
         if idf_power is None:
             idf_power = scoring.idf_power if scoring else 0.0
         elif plain and idf_power:
             raise InputError("the plain score has no frequencies; leave out plain or idf_power")
         if self._lookup is not None:
-            parts, weights = without_dense(self.path, mode, parts, weights)
+            parts, own = without_dense(self.path, mode, parts, own)
+        if weights is not None:
+            fusion = with_weights(fusion, weights, parts, mode)
         if isinstance(fusion, str):
-            fusion = Fusion(fusion, weights if fusion == "sum" else None)
+            fusion = Fusion(fusion, own if fusion == "sum" else None)
+        elif not isinstance(fusion, Fusion):
+            check_fusion(fusion)
         elif fusion.method == "sum" and fusion.weights is None:
-            fusion = replace(fusion, weights=weights)
+            fusion = replace(fusion, weights=own)
         if offset is not None:
             if fusion.is_sum or mode != "hybrid":
                 exact = True  # what is not proven may depend on how much was asked for
@@ -443,12 +463,31 @@ class HybridIndex(Explaining):
             )
         return described
 
-    def get(self, ids: Iterable[str]) -> dict[str, Document]:
-        """The documents with these ids, by id; ids that are not in the index are left out."""
+    def __contains__(self, name: object) -> bool:
+        """Whether a document with this id can be found."""
+        self._check_open()
+        return self._snapshot.numbering.number(check_id(name)) is not None
+
+    @overload
+    def get(self, ids: str) -> Document | None: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def get(self, ids: Iterable[str]) -> dict[str, Document]: ...
+
+    def get(self, ids: str | Iterable[str]) -> Document | dict[str, Document] | None:
+        """The documents with these ids, by id; ids that are not in the index are left out.
+
+        For a single id, its document, or None.
+        """
         self._check_open()
         snapshot = self._snapshot
-        numbers = [n for name in ids if (n := snapshot.numbering.number(name)) is not None]
+        names = [ids] if isinstance(ids, str) else list(ids)
+        numbers = {
+            n for name in names if (n := snapshot.numbering.number(check_id(name))) is not None
+        }
         found = snapshot.documents(np.array(sorted(numbers), dtype=np.int64))
+        if isinstance(ids, str):
+            return found[0] if found else None
         return {document.id: document for document in found}
 
     def word_frequencies(self, words: Iterable[str]) -> dict[str, int] | None:
@@ -460,16 +499,29 @@ class HybridIndex(Explaining):
         counts = self._snapshot.frequencies.of_words(wanted)
         return dict(zip(wanted, counts.tolist(), strict=True))
 
+    @overload
+    def scores(
+        self, queries: str, ids: Iterable[str], request: Request | None = None
+    ) -> dict[str, float]: ...
+
+    @overload
     def scores(
         self, queries: Queries, ids: Sequence[Iterable[str]], request: Request | None = None
-    ) -> list[dict[str, float]]:
-        """For each query, the scores of the documents with the given ids, found or not.
+    ) -> list[dict[str, float]]: ...
 
-        ids: the ids for each query. The scores are those that a ranking shows; ids that are not in
-        the index are left out. Raises InputError for a fusion whose scores depend on what else was
-        found.
+    def scores(
+        self, queries: Any, ids: Any, request: Request | None = None
+    ) -> dict[str, float] | list[dict[str, float]]:
+        """For a text, or for each of many queries, the scores of documents, found or not.
+
+        ids: of the documents; for many queries, the ids for each. The scores are those that a
+        ranking shows; ids that are not in the index are left out. Raises InputError for a fusion
+        whose scores depend on what else was found.
         """
-        request = request or self.request()
+        if isinstance(queries, str):
+            check_text(queries)
+            return self.scores([Query("0", queries)], [ids], request)[0]
+        request, queries = request or self.request(), given_queries(queries)
         snapshot = self._snapshot
         vectors = self.vectors(queries, request.parts)
         if len(ids) != len(vectors):
@@ -478,7 +530,9 @@ class HybridIndex(Explaining):
         engine = snapshot.engine(request.parts)
         results = []
         for row, (_, names) in enumerate(zip(vectors.ids, ids, strict=True)):
-            found = {name: snapshot.numbering.number(name) for name in names}
+            if isinstance(names, str):
+                raise InputError(f"the ids of a query are a list of strings, not {names!r}")
+            found = {name: snapshot.numbering.number(check_id(name)) for name in names}
             numbers = {name: n for name, n in found.items() if n is not None}
             documents = np.array(list(numbers.values()), dtype=np.int64)
             scores = engine.score(inputs, row, documents, request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -22,8 +22,9 @@ from dupmae_toolkit.records import (
     Run,
     is_blank,
 )
-from dupmae_toolkit.search.answers import PARTS, Answer, Request
-from dupmae_toolkit.search.fusion import TIES, Fusion
+from dupmae_toolkit.search.answers import PARTS, Answer, Mode, Request
+from dupmae_toolkit.search.fusion import TIES, Fusion, Method
+from dupmae_toolkit.search.given import Weights, given_queries, shown_by
 from dupmae_toolkit.search.queries import Queries, said_cut
 from dupmae_toolkit.search.snippets import Matcher
 
@@ -85,6 +86,7 @@ class Searcher:
         filter: str | None = None,
         among: Iterable[str] | None = None,
         offset: int | None = None,
+        weights: Weights | None = None,
     ) -> Request:
         """A checked request, with the defaults of this index."""
         raise NotImplementedError
@@ -106,8 +108,8 @@ class Searcher:
         self,
         query: str,
         k: int = 10,
-        mode: str | None = None,
-        fusion: str | Fusion = "sum",
+        mode: Mode | None = None,
+        fusion: Method | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
         plain: bool = False,
@@ -115,6 +117,7 @@ class Searcher:
         filter: str | None = None,
         among: Iterable[str] | None = None,
         offset: int | None = None,
+        weights: Weights | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -122,8 +125,8 @@ class Searcher:
         self,
         query: list[str],
         k: int = 10,
-        mode: str | None = None,
-        fusion: str | Fusion = "sum",
+        mode: Mode | None = None,
+        fusion: Method | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
         plain: bool = False,
@@ -131,14 +134,15 @@ class Searcher:
         filter: str | None = None,
         among: Iterable[str] | None = None,
         offset: int | None = None,
+        weights: Weights | None = None,
     ) -> list[list[Hit]]: ...
 
     def search(
         self,
         query: str | list[str],
         k: int = 10,
-        mode: str | None = None,
-        fusion: str | Fusion = "sum",
+        mode: Mode | None = None,
+        fusion: Method | Fusion = "sum",
         exact: bool = False,
         depth: int | None = None,
         plain: bool = False,
@@ -146,6 +150,7 @@ class Searcher:
         filter: str | None = None,
         among: Iterable[str] | None = None,
         offset: int | None = None,
+        weights: Weights | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The ``k`` best documents for a text, or for each of a list of texts.
 
@@ -167,6 +172,9 @@ class Searcher:
         documents that are left. offset: how many of the best documents to leave out, for pages:
         joined, they equal one long list, whatever ``k``. So a page of sums is always exact, and
         other fusions read lists of a fixed ``depth``, 1,000 by default, beyond which no page goes.
+
+        weights: of the parts of a hybrid score, in their order (dense, lexical, bm25) or by name:
+        ``{"dense": 40, "bm25": 1}`` leaves lexical out. None: as the index says.
         """
         if isinstance(query, str):
             if not query[:1].isalnum() and is_blank(query):
@@ -178,7 +186,7 @@ class Searcher:
             raise InputError("a search takes a text, or a list of texts")
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
         request = self.request(
-            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset
+            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset, weights
         )
         found = self.answers(topics, request)
         if found.vectors is not None and found.vectors.truncated:
@@ -190,29 +198,32 @@ class Searcher:
 
     def search_batch(
         self,
-        queries: Queries,
+        queries: Queries | Iterable[str] | Mapping[str, str],
         k: int = 1000,
-        mode: str | None = None,
-        fusion: str | Fusion = "sum",
+        mode: Mode | None = None,
+        fusion: Method | Fusion = "sum",
         depth: int | None = None,
         exact: bool = False,
         tag: str | None = None,
-        progress: Progress = silent,
+        progress: Progress | bool = silent,
         plain: bool = False,
         idf_power: float | None = None,
         filter: str | None = None,
         among: Iterable[str] | None = None,
         offset: int | None = None,
+        weights: Weights | None = None,
     ) -> Run:
         """A run: the ``k`` best documents for each of many queries. See ``search``.
 
-        Queries that are already encoded need no encoder. The run's metadata say how it was made,
+        queries: a list of texts, numbered from 0, or of Queries; a mapping of ids to texts; a data
+        frame; Representations; an encoded corpus. Encoded ones need no encoder. progress: True
+        shows a bar on stderr. The run's metadata say how it was made,
         and how many topics' rankings are proven.
         """
         request = self.request(
-            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset
+            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset, weights
         )
-        return self.run(queries, request, tag, progress)
+        return self.run(given_queries(queries), request, tag, shown_by(progress))
 
     def run(
         self,
