@@ -58,10 +58,11 @@ def choose(
     """Choose between candidates by a rule, on development topics only.
 
     The rule names development sets, a measure, and guards: figures that a
-    candidate must not fall below. The best mean over the sets wins, and of near equals the
-    first. A set that is a test is refused, so no figure of a test can appear.
-    OUTPUT/choice.json records the figures and the rule's hash; OUTPUT is refused
-    for another rule. If interrupted, run the same command to continue.
+    candidate must not fall below. The best mean over the sets wins; if several
+    are within the rule's tie of it, the one named first wins. A set that is a
+    test is refused, so no figure of a test can appear. OUTPUT/choice.json records
+    the figures and the rule's hash; for another rule, give another OUTPUT. If
+    interrupted, run the same command to continue.
 
     [bold]Examples:[/bold]
 

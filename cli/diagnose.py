@@ -47,7 +47,9 @@ def diagnose(
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     sample: Annotated[
         int | None,
-        typer.Option(help="Draw so many of the judged topics.", show_default="all"),
+        typer.Option(
+            help="Use only this many of the judged topics, drawn at random.", show_default="all"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the random sample.")] = 1,
     weights: HybridWeightsOption = None,
@@ -60,7 +62,7 @@ def diagnose(
         ),
     ] = False,
     examples: Annotated[
-        int, typer.Option(help="Topics to show that each part wins, and that it loses.")
+        int, typer.Option(help="Topics to show that each part wins, and as many that it loses.")
     ] = 3,
     model: IndexModelOption = None,
     query_length: QueryLengthOption = None,
@@ -70,11 +72,11 @@ def diagnose(
 ) -> None:
     """Show what each part of a hybrid score finds that the others miss.
 
-    For development topics, not for those of a test: compares the ranking by all
-    parts with those that lack one, by nDCG@10: its cost, with a 95 % interval by
-    the paired bootstrap, and the topics won and lost; then by the terms of the
-    query, by length, and by how the answer matches. A topic's answer is the document
-    of the highest grade. What is found decides what to train.
+    Use it on development topics, not on those of a test: what you see decides
+    what to train. Leaves out each part in turn and shows what that costs in
+    nDCG@10, with a 95 % interval by the paired bootstrap, and the topics that the
+    part wins and loses. Then groups the topics by the query's terms, by length,
+    and by how the answer matches: the document of the highest grade.
 
     [bold]Examples:[/bold]
 

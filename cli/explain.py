@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.explanation import Explanation, Term
 
-#: Terms that are shown for each document; the smaller shares are added up in a line.
+#: Terms that are shown for each document; one line has the sum of the smaller shares.
 _TERMS = 20
 
 
@@ -77,15 +77,15 @@ def explain(
 
     The dense share and the shares of all terms sum to the score. A share is the
     part's weight × the term's weight in the query × its impact / scale. The
-    second is shown as weight × factor; the factor comes from how many documents
-    of the index have the term. A token that does not stand in the text is an
-    expansion by the model. The whole text is looked through, also beyond the
-    length that was encoded. Without ids, the best hits are explained.
+    term's weight in the query is shown as weight × factor; the factor depends on
+    how many documents of the index have the term. A token that does not stand in
+    the title or text is an expansion. The whole text is looked through, also
+    beyond the length that was encoded.
 
     Ranks are exact: the place among all documents, by the part alone and by the
-    score. Where only a search can tell, it goes down to 10,000 in a part and to
-    1,000 in the whole. With a --fusion that reads ranks or normalised scores,
-    what the lists contribute sums to the score.
+    score. Where only a search can tell, it looks down to rank 10,000 of a part
+    and 1,000 of the score. With a --fusion that reads ranks or normalised
+    scores, the contributions of the lists sum to the score.
 
     [bold]Examples:[/bold]
 

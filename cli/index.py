@@ -57,7 +57,7 @@ def index(
     mean_length: Annotated[
         float | None,
         typer.Option(
-            help="The mean length of a document in words, which BM25 compares lengths with.",
+            help="The mean length of documents in words, with which BM25 compares each document.",
             show_default="that of the documents",
         ),
     ] = None,
@@ -68,8 +68,8 @@ def index(
         typer.Option(
             "--vectors",
             help="Vectors of the documents, by id: NAME.npy with NAME.ids, Parquet (id, dense, "
-            "terms, weights), or JSON lines (id, vector). With --model, those of that model, which "
-            "then encodes queries; else searches need --query-vectors.",
+            "terms, weights), or JSON lines (id, vector). --model names the model that made them, "
+            "which then encodes queries; without it, searches need --query-vectors.",
         ),
     ] = None,
     device: DeviceOption = None,
@@ -85,9 +85,9 @@ def index(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Build an index: dense vectors in FAISS, lexical ones and words in Lucene.
+    """Build an index: dense vectors in FAISS, lexical vectors and words in Lucene.
 
-    CORPUS is encoded first; ENCODED already is. The index is a folder: ask it questions with
+    CORPUS is encoded first; ENCODED already is. The index is a folder: search it with
     `dupmae search`, change it with `dupmae add` and `dupmae delete`.
 
     If interrupted, run the same command to continue. With --overwrite, the existing index stays as

@@ -22,7 +22,7 @@ def derive_lookup(
 
     Each token of the vocabulary gets the weight that the network gives it in a
     query of this token alone. The table is written beside the model's weights, as
-    lookup.safetensors; an earlier one is replaced. It needs no texts.
+    lookup.safetensors, and replaces an earlier one. No texts are needed.
 
     [bold]Examples:[/bold]
 

@@ -103,7 +103,7 @@ HeaderOption = Annotated[
     typer.Option(
         "--header/--no-header",
         help="Whether the first line of a CSV or TSV names its columns.",
-        show_default="whether it has usual names",
+        show_default="if it looks like names",
     ),
 ]
 
@@ -161,8 +161,8 @@ def split_option(default: str) -> Any:
 # The encoder, and where it runs.
 
 _MODEL = (
-    "The encoder: builtin, a folder or a Hugging Face hub id; also one of sentence-transformers, "
-    "or a SPLADE model; DENSE+LEXICAL for a pair."
+    "The encoder: builtin, a folder or a Hugging Face hub id (also of sentence-transformers or "
+    "SPLADE); DENSE+LEXICAL for a pair."
 )
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=_MODEL)]
 
@@ -176,8 +176,8 @@ DenseOption = Annotated[
     Dense | None,
     typer.Option(
         "--dense",
-        help="Of a masked LM that says nothing of a dense vector: cls takes its [CLS] as one; none "
-        "takes the lexical vectors alone.",
+        help="For a masked LM whose files name no dense vector: cls takes [CLS]; none takes the "
+        "lexical vectors alone.",
         show_default="as the model's files say, else none",
     ),
 ]
@@ -210,8 +210,8 @@ QueryLengthOption = Annotated[
     int | None,
     typer.Option(
         "--query-length",
-        help="Tokens to keep of each query, special tokens included; the rest is cut off. Any "
-        "length suits any index.",
+        help="Tokens to keep of each query, special tokens included; the rest is cut off. Every "
+        "index takes any length.",
         show_default="the index's or model's",
     ),
 ]
@@ -257,8 +257,8 @@ PlainOption = Annotated[
     bool,
     typer.Option(
         "--plain",
-        help="The score that the model was trained for: dense and lexical alone, without BM25 and "
-        "document frequencies.",
+        help="The score that the model was trained for: dense + lexical, without BM25 and "
+        "frequency factors.",
     ),
 ]
 IdfPowerOption = Annotated[
@@ -298,7 +298,7 @@ FilterOption = Annotated[
     typer.Option(
         "--filter",
         help="A condition on the documents' metadata, as in \"year >= 2020 and dept in ('sales', "
-        "'legal')\". Scores and proofs stay as they are, for the documents that match.",
+        "'legal')\". Scores stay as they are; exact then means: of the documents that match.",
     ),
 ]
 AmongOption = Annotated[
@@ -311,8 +311,8 @@ OffsetOption = Annotated[
     int | None,
     typer.Option(
         "--offset",
-        help="How many of the best hits to leave out. Pages joined are one long ranking, whatever "
-        "-k: a sum is proven exact, other fusions read the same --depth for each page, 1000.",
+        help="How many of the best hits to leave out. Pages, put together, are one long ranking, "
+        "whatever -k: sums are proven exact, other fusions read the same --depth (1000) each time.",
         show_default="no pages",
     ),
 ]

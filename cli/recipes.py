@@ -31,9 +31,9 @@ def recipes(name: NameArgument = None, json: JsonOption = False) -> None:
     """List the training recipes, or print one of them to change.
 
     Without a NAME, prints a line for each recipe: its name, the command that it is for, and what
-    it trains. With a NAME, prints that recipe as it is. `dupmae pretrain` and `dupmae finetune`
-    take a name, or the path of your own file. Relative paths in a recipe are relative to the
-    folder in which you start the training.
+    it trains. With a NAME, prints that recipe unchanged. `dupmae pretrain` and `dupmae finetune`
+    take a name or the path of your own file. Relative paths in a recipe start at the folder in
+    which you start the training.
 
     [bold]Examples:[/bold]
 

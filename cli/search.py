@@ -133,7 +133,7 @@ def search(
     query_vectors: Annotated[
         Path | None,
         typer.Option(
-            "--query-vectors", help="Vectors of --queries, by id, in one of the forms of `index`."
+            "--query-vectors", help="Vectors of --queries, by id, in a format of `index --vectors`."
         ),
     ] = None,
     query_length: QueryLengthOption = None,
@@ -141,7 +141,7 @@ def search(
         QueryEncoder,
         typer.Option(
             help="lookup: take the weights of a query's tokens from a table (see `dupmae "
-            "derive-lookup`) instead of the network, for speed; the score then has no dense part."
+            "derive-lookup`), not from the network, for speed; the score then has no dense part."
         ),
     ] = QueryEncoder.NETWORK,
     device: DeviceOption = None,
@@ -150,10 +150,10 @@ def search(
 ) -> None:
     """Search an index: a question prints a table of hits, --queries writes a TREC run.
 
-    All parts of the score are searched: dense vectors, lexical ones, and BM25's
-    words. If only some of them return a document, its other scores are computed
-    from what is stored. Documents are ranked by the weighted sum of all parts,
-    unless --mode or --fusion says otherwise. Ties are broken by document id.
+    All parts of the score are searched: dense, lexical and bm25. If only some of
+    them return a document, its other scores are computed from what is stored.
+    Documents are ranked by the weighted sum of all parts, unless --mode or
+    --fusion says otherwise. Ties break by document id.
 
     With --queries, OUTPUT gets the run, and OUTPUT.json the settings that made it.
     `dupmae eval` measures the run. For a question, --json is --format json; with

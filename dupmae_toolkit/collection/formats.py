@@ -113,7 +113,14 @@ def _folder(path: Path, how: How) -> tuple[Rows, str]:
         raise InputError.at(
             path, None, "an index, not a corpus; name the texts that it was built from"
         )
+    if how.texts_only and _has_parts(path):
+        return how.parquet(sorted(path.glob("part-*.parquet")), str(path), None), name
     return folder_rows(path, how.file, how.parquet), name
+
+
+def _has_parts(path: Path) -> bool:
+    """Whether a folder is an encoded corpus, whose parts repeat the texts."""
+    return (path / "manifest.json").is_file() and any(path.glob("part-*.parquet"))
 
 
 def _is_index(path: Path) -> bool:
