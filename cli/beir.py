@@ -29,6 +29,7 @@ from dupmae_cli.options import (
     SkipInvalidOption,
     SplitOption,
 )
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.beir import BeirResult
@@ -134,15 +135,16 @@ def beir(
 def _summary(result: BeirResult, room: int | None) -> str:
     """room: the tokens that the encoder can read; None: not known."""
     topics = next(iter(result.scores.values())).judged
-    line = f"{result.dataset}, {result.split}: {result.documents:,} documents, {topics:,} topics"
+    size = f"{counted(result.documents, 'document')}, {counted(topics, 'topic')}"
+    line = f"{result.dataset}, {result.split}: {size}"
     if result.skipped:
         line += f"; {result.left_out}"
     counts = result.texts["truncated"]
     if counts["documents"]:
-        line += f"; {counts['documents']:,} documents cut at {counts['max_length']} tokens"
+        line += f"; {counted(counts['documents'], 'document')} cut at {counts['max_length']} tokens"
     if counts["queries"]:
         kept = counts["query_max_length"]
-        line += f"; {counts['queries']:,} of {topics:,} queries cut at {kept} tokens"
+        line += f"; {counts['queries']:,} of {counted(topics, 'query')} cut at {kept} tokens"
         line += " (--query-length)" if room is None or kept < room else ""
     if result.reused:
         line += f"; reused: {', '.join(result.reused)}"

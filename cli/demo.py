@@ -13,6 +13,7 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.options import JsonOption, ModelOption
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.demo.report import DemoReport
@@ -133,7 +134,8 @@ def _show_measures(report: DemoReport) -> None:
 def _show_times(report: DemoReport) -> None:
     encoding, indexing = report.seconds["encoding"], report.seconds["indexing"]
     if encoding is None or indexing is None:
-        print(f"\n{report.index}: {report.documents:,} documents, indexed by an earlier run")
+        documents = counted(report.documents, "document")
+        print(f"\n{report.index}: {documents}, indexed by an earlier run")
         return
     rate = f" ({report.encoded / encoding:,.0f} a second)" if report.encoded else ""
     print(

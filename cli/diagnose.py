@@ -20,6 +20,7 @@ from dupmae_cli.options import (
     QueryLengthOption,
     split_option,
 )
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.bootstrap import Interval
@@ -150,7 +151,8 @@ def _print(found: Diagnosis) -> None:
     screen = Console(soft_wrap=True, highlight=False, markup=False, width=1000)
     weights = " + ".join(f"{weight:g} × {part}" for part, weight in found.weights.items())
     screen.print(
-        f"{found.topics:,} topics, {found.documents:,} documents; hybrid = {weights}, "
+        f"{counted(found.topics, 'topic')}, {counted(found.documents, 'document')}; "
+        f"hybrid = {weights}, "
         f"idf power {found.idf_power:g}; nDCG@10 with 95 % intervals"
     )
     for table in (_removals(found), _found(found), _groups(found)):

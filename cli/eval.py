@@ -10,6 +10,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.formats import Format, FormatOption, form_of, write_csv, write_line
 from dupmae_cli.options import MEASURES, JsonOption, MeasuresOption, split_option
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.measures import Scores
@@ -116,7 +117,7 @@ def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> No
 
 def _say_unjudged(path: str, scores: Scores) -> None:
     if scores.unjudged:
-        console.say(f"{path}: {scores.unjudged:,} topics without judgements are ignored")
+        console.say(f"{path}: {counted(scores.unjudged, 'topic')} without judgements ignored")
 
 
 def _print_table(found: dict[str, Scores], per_topic: bool) -> None:

@@ -28,6 +28,7 @@ from dupmae_cli.options import (
     model_option,
     reading_of,
 )
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.build import BuildOptions
@@ -202,7 +203,7 @@ def _from_corpus(
     )
     console.say_notes(corpus)
     if vectors is not None and len(encoder) > manifest.count:  # type: ignore[arg-type]
-        console.say(f"{vectors}: {len(encoder) - manifest.count:,} vectors of no document")  # type: ignore[arg-type]
+        console.say(f"{vectors}: {counted(len(encoder) - manifest.count, 'vector')} of no document")  # type: ignore[arg-type]
     return manifest
 
 
@@ -215,13 +216,13 @@ def _check_vectors(vectors: Path | None, max_length: int | None) -> None:
 
 def _report(index: Path, manifest: Manifest, seconds: float) -> str:
     parts = [
-        f"{index}: {manifest.count:,} documents indexed in {seconds:,.1f} s",
+        f"{index}: {counted(manifest.count, 'document')} indexed in {seconds:,.1f} s",
         console.rounding(manifest.error),
     ]
     if manifest.bm25:
         parts.append(f"mean length {manifest.bm25.mean_length:,.1f} words")
     if manifest.truncated:
         parts.append(
-            f"{manifest.truncated:,} texts were cut at {manifest.encoder.max_length} tokens"
+            f"{counted(manifest.truncated, 'text')} cut at {manifest.encoder.max_length} tokens"
         )
     return "; ".join(parts)

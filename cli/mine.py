@@ -31,6 +31,7 @@ from dupmae_cli.options import (
     reading_of,
     split_option,
 )
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.mining.report import MiningReport
@@ -300,4 +301,5 @@ def _show(report: MiningReport, output: Path) -> None:
         if values[key]:
             spread.add_row(text, *(f"{values[key][name]:.4g}" for name in columns))
     shown.print(spread)
-    console.say(f"{output}: {report.written:,} queries, {report.negatives:,} negatives")
+    negatives = counted(report.negatives, "negative")
+    console.say(f"{output}: {counted(report.written, 'query')}, {negatives}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupmae_cli import console
 from dupmae_cli.formats import STANDARD_OUTPUT
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.records import Run
@@ -32,7 +33,8 @@ def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:
         console.print_json(summary | how | run.metadata)
         return
     place = "standard output" if path == STANDARD_OUTPUT else path
-    line = f"{place}: {len(run):,} topics, {hits:,} hits, {', '.join(how.values())}"
+    size = f"{counted(len(run), 'topic')}, {counted(hits, 'hit')}"
+    line = f"{place}: {size}, {', '.join(how.values())}"
     if certificate:
         line += f", {certificate['certified']:,} of {certificate['topics']:,} rankings proven exact"
     console.say(line)

@@ -48,6 +48,7 @@ from dupmae_cli.options import (
     split_option,
 )
 from dupmae_cli.runs import check_run, report_run
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -378,7 +379,7 @@ def _search_one(
         assert found.vectors is not None  # the question was encoded
         print_table(hits, request.mode, index.matcher(found.vectors), fields)
     matching = f"{about['matching']:,} that match, of " if "matching" in about else ""
-    line = f"{len(hits):,} of {matching}{len(index):,} documents, {request.mode}"
+    line = f"{len(hits):,} of {matching}{counted(len(index), 'document')}, {request.mode}"
     console.say(line + (f", {_exactness(len(hits), proven, request)}" if hits else ""))
     _say_cut(found, "--query-length")
     _say_unknown(about)
@@ -438,7 +439,8 @@ def _search_many(
     _say_matching(run.metadata)
     _say_unknown(run.metadata)
     if counts["documents"]:
-        console.say(f"{counts['documents']:,} documents were cut at {counts['max_length']} tokens")
+        cut = counted(counts["documents"], "document")
+        console.say(f"{cut} cut at {counts['max_length']} tokens")
 
 
 def _say_cut(found: Answers, longer: str) -> None:

@@ -27,6 +27,7 @@ from dupmae_cli.options import (
     WaitOption,
     reading_of,
 )
+from dupmae_toolkit.errors import counted
 
 #: The drift of the mean length beyond which a change says so.
 DRIFT = 0.1
@@ -217,7 +218,7 @@ def _report(index: Path, done: Update, json: bool) -> None:
     if done.merged:
         words.append(f"{done.merged:,} rewritten in merging")
     changes = ", ".join(words) or "nothing to do"
-    left = "1 document" if done.documents == 1 else f"{done.documents:,} documents"
+    left = counted(done.documents, "document")
     lossy = f"; added: {console.rounding(done.error)}" if done.added else ""
     if done.truncated:
         lossy += f", {done.truncated:,} cut at the encoder's limit"

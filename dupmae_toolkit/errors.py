@@ -60,6 +60,19 @@ class EncoderMismatchError(InputError):
     """An index or encoded corpus was made with a different encoder than the one in use."""
 
 
+def counted(number: int, name: str) -> str:
+    """A number of things in words: "1 document", "2,000 documents", "3 queries"."""
+    if number != 1:
+        name = f"{name[:-1]}ies" if name[-1] == "y" else f"{name}s"
+    return f"{number:,} {name}"
+
+
+def type_of(value: object) -> str:
+    """The type of a value in words: "an int", "a list"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
 def _line(text: str) -> str:
     if len(text) > LONGEST_MESSAGE:
         head, tail = LONGEST_MESSAGE * 2 // 3, LONGEST_MESSAGE // 4

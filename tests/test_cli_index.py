@@ -57,7 +57,7 @@ def test_a_corpus_becomes_an_index(tmp_path, corpus, model, capsys) -> None:
     )
     assert (code, out) == (0, "")
     assert "40 documents indexed" in err
-    assert "texts were cut at 5 tokens" in err
+    assert "texts cut at 5 tokens" in err
     manifest = Manifest.load(index)
     assert [segment.count for segment in manifest.segments] == [14, 14, 12]
     assert (manifest.faiss_spec, manifest.max_impact) == ("SQ8", 99)

@@ -303,7 +303,7 @@ def test_what_is_not_in_the_index_is_one_line(index):
         index.explain("word1", [LIVING[0].id, gone, "x"])
     with pytest.raises(InputError, match="has no document ''"):
         index.explain("word1", "")
-    with pytest.raises(InputError, match="the id 5 is a int; ids are strings"):
+    with pytest.raises(InputError, match="the id 5 is an int; ids are strings"):
         index.explain("word1", [5])
     for query in ("", " \n"):
         with pytest.raises(InputError, match="no text"):

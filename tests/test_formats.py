@@ -153,11 +153,11 @@ def test_types_survive_the_copy_of_an_iterator():
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
-        (5, "a int; give Documents, dicts, texts, a mapping"),
+        (5, "an int; give Documents, dicts, texts, a mapping"),
         (Document("a", "", "x"), "a Document; give Documents"),
         (b"abc", "a bytes; give"),
-        ([5], "given:1: a int is neither a Document nor a dict"),
-        ({"a": 5}, "given:1: a int is neither a Document nor a dict"),
+        ([5], "given:1: an int is neither a Document nor a dict"),
+        ({"a": 5}, "given:1: an int is neither a Document nor a dict"),
         ({5.5: "x"}, "given:1: _id is a fraction"),
         ([{"id": "a", "text": "x"}, {"text": "y"}], "given:2: no id (one of"),
         ([{"text": "y"}, {"id": "a", "text": "x"}], "given:2: id is in this document, but those"),
@@ -186,7 +186,7 @@ def test_what_holds_no_documents_is_refused_in_a_line(source, fault):
         (
             "c.json",
             '[{"id": "a", "text": "x"}, 5]',
-            ": member 2: not an object or a text but a int",
+            ": member 2: not an object or a text but an int",
         ),
         ("c.json", '[{"id": "a", "text": "x}]', ":1: broken JSON"),
         ("c.json", '[{"id": "a", "text": ' + "[" * 100_000, ":1: broken JSON"),

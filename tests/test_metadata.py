@@ -24,6 +24,7 @@ from dupmae_toolkit.index.documents import SegmentDocuments, write_documents
 from dupmae_toolkit.index.health.repair import repair_index
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.updates import add_encoded
+from dupmae_toolkit.records import as_json
 from tests.cli_support import run
 from tests.support import HashingEncoder
 

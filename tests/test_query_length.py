@@ -317,7 +317,7 @@ def test_documents_that_were_cut_are_counted_too(model, capsys, tmp_path):
     (tmp_path / "q.tsv").write_text("a\tsun\n")
     where = ("--index", tmp_path / "index", "--queries", tmp_path / "q.tsv")
     _, _, said = run(capsys, "search", *where, "--output", tmp_path / "run")
-    assert said.endswith("\n24 documents were cut at 8 tokens\n")
+    assert said.endswith("\n24 documents cut at 8 tokens\n")
     cut = read_metadata(tmp_path / "run")["truncated"]
     assert (cut["documents"], cut["max_length"]) == (24, 8)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dupmae_toolkit.collection.rows import Row, Rows
 from dupmae_toolkit.collection.tables import FrameRows, is_frame
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, type_of
 from dupmae_toolkit.files import cannot_write
 from dupmae_toolkit.records import Document, Query
 
@@ -34,7 +34,7 @@ def given_rows(items: Any, source: str = GIVEN, **how: Any) -> Rows:
     if isinstance(items, Mapping):
         return ItemRows(items, source, mapping_row)
     if isinstance(items, Document | Query | str | bytes) or not isinstance(items, Iterable):
-        raise InputError(f"{source}: a {type(items).__name__}; {WANTED}")
+        raise InputError(f"{source}: {type_of(items)}; {WANTED}")
     return ItemRows(items, source) if iter(items) is not items else SpooledRows(items, source)
 
 
@@ -78,7 +78,7 @@ class ItemRows(Rows):
         if isinstance(self.items, Mapping):
             item = item[1]
         return InputError.at(
-            self.source, number, f"a {type(item).__name__} is neither a Document nor a dict"
+            self.source, number, f"{type_of(item)} is neither a Document nor a dict"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from dupmae_toolkit.collection.lines import DECODER, RepeatedKey
 from dupmae_toolkit.collection.rows import FileRows, JsonLines, Row
 from dupmae_toolkit.collection.sources import MAX_LINE_BYTES, TextSource
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, type_of
 
 #: Bytes to read at a time; more while a member is longer.
 BLOCK_BYTES = 1 << 18
@@ -34,8 +34,7 @@ class JsonMembers(FileRows):
                 row = value if key is None else {"_id": key, **value}
             else:
                 path, line = self.where(number)
-                kind = type(value).__name__
-                row = InputError.at(path, line, f"not an object or a text but a {kind}")
+                row = InputError.at(path, line, f"not an object or a text but {type_of(value)}")
             yield number, row
 
     def where(self, number: int) -> tuple[str, int | None]:

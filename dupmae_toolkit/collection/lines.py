@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dupmae_toolkit.collection.identifiers import check_id, id_text, two_ids
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, type_of
 
 #: The usual names of an id, the first that occurs counts.
 ID_KEYS = ("_id", "id", "docid", "doc_id", "docno", "pid", "identifier")
@@ -63,8 +63,9 @@ class JsonLine:
             place = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             raise self.error(f"broken JSON ({reason}{place})") from error
         if not isinstance(self.values, dict):
-            kind = type(self.values).__name__
-            raise self.error(f"not a JSON object but a {kind}; write one object per line")
+            raise self.error(
+                f"not a JSON object but {type_of(self.values)}; write one object per line"
+            )
 
     @classmethod
     def of(cls, values: dict[str, Any], source: object, line: int | None) -> JsonLine:
@@ -120,4 +121,4 @@ def kind_of(value: Any) -> str:
     if isinstance(value, Mapping):
         return "an object"
     names = {bool: "true or false", float: "a fraction", int: "a number", list: "a list"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    return names.get(type(value), type_of(value))

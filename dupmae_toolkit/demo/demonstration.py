@@ -22,10 +22,11 @@ from dupmae_toolkit.index.layout import MANIFEST_FILE
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Advance, Progress, silent
 from dupmae_toolkit.records import Document, Encoder, EncoderInfo, Query, Run
+from dupmae_toolkit.search.answers import Mode
 from dupmae_toolkit.search.hybrid_index import HybridIndex
 
 MEASURES = ("nDCG@10", "R@100", "RR@10")
-MODES = ("dense", "lexical", "bm25", "hybrid")
+MODES: tuple[Mode, ...] = ("dense", "lexical", "bm25", "hybrid")
 #: How many questions are shown, and how many hits of each.
 EXAMPLES, EXAMPLE_HITS = 3, 3
 _DEPTH = 100
@@ -105,10 +106,12 @@ def run_demo(
             )
     note(f"searching: {len(asked.queries)} questions in {len(MODES) + 1} ways")
     with contextlib.closing(HybridIndex.open(folder, encoder)) as index:
-        runs = {
+        runs: dict[str, Run] = {
             mode: index.search_batch(asked.queries, _DEPTH, mode, progress=watch) for mode in MODES
         }
-        modes = {mode: _measure(index, mode, asked, run) for mode, run in runs.items()}
+        modes: dict[str, ModeReport] = {
+            mode: _measure(index, mode, asked, runs[mode]) for mode in MODES
+        }
         examples = [
             (query.text, index.search(query.text, EXAMPLE_HITS))
             for query in _best_answered(asked, runs[HybridIndex.mode])
@@ -171,7 +174,7 @@ def _best_answered(asked: Questions, run: Run) -> list[Query]:
     return sorted(asked.queries, key=grades, reverse=True)[:EXAMPLES]
 
 
-def _measure(index: HybridIndex, mode: str, asked: Questions, run: Run) -> ModeReport:
+def _measure(index: HybridIndex, mode: Mode, asked: Questions, run: Run) -> ModeReport:
     from dupmae_toolkit.evaluation.measures import evaluate
 
     texts = [query.text for query in asked.queries[:_TIMED]]
@@ -191,7 +194,7 @@ def _measure_bm25(documents: list[Document], asked: Questions, watch: Stopwatch)
     return ModeReport(means, 1000 * spent / len(asked.queries))
 
 
-def _milliseconds(index: HybridIndex, text: str, mode: str) -> float:
+def _milliseconds(index: HybridIndex, text: str, mode: Mode) -> float:
     start = time.perf_counter()
     index.search(text, 10, mode)
     return 1000 * (time.perf_counter() - start)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, type_of
 
 GROUP = "dupmae.encoders"
 _WANTED = ("info", "vocabulary", "encode_documents", "encode_queries")
@@ -43,7 +43,7 @@ def load_plugin(point: EntryPoint, rest: str, settings: dict[str, Any]) -> Any:
     lacking = [name for name in _WANTED if not hasattr(encoder, name)]
     if lacking:
         raise InputError(
-            f"{point.name}:{rest}: {point.value} made a {type(encoder).__name__} without "
+            f"{point.name}:{rest}: {point.value} made {type_of(encoder)} without "
             f"{', '.join(lacking)}; an encoder has {', '.join(_WANTED)}"
         )
     return encoder

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 from dupmae_toolkit.collection.tables import is_frame
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, type_of
 from dupmae_toolkit.progress import Progress, bar, silent
 from dupmae_toolkit.records import Encoder, Query, Representations, is_blank
 from dupmae_toolkit.search.fusion import METHODS, Fusion
@@ -18,7 +18,10 @@ from dupmae_toolkit.search.queries import Queries
 #: A weight for each part of the score, in their order or by name; parts that are not named get 0.
 Weights: TypeAlias = Sequence[float] | Mapping[str, float]
 
-_QUERIES = "give a list of texts or of Queries, a mapping of ids to texts, a data frame, or Representations"
+_QUERIES = (
+    "give a list of texts or of Queries, a mapping of ids to texts, a data frame, or "
+    "Representations"
+)
 
 
 def given_queries(queries: Any) -> Queries:
@@ -36,15 +39,14 @@ def given_queries(queries: Any) -> Queries:
     items: Any = queries
     if not is_frame(queries) and not isinstance(queries, Mapping):
         if isinstance(queries, bytes | Query | os.PathLike) or not isinstance(queries, Iterable):
-            raise InputError(f"the queries given: a {type(queries).__name__}; {_QUERIES}")
+            raise InputError(f"the queries given: {type_of(queries)}; {_QUERIES}")
         items = list(queries)
         if all(isinstance(item, Query) for item in items):
             return items
         for place, item in enumerate(items):
             if not isinstance(item, Query | str | Mapping):
                 raise InputError(
-                    f"the queries given: number {place} (from 0) is a {type(item).__name__}; "
-                    f"{_QUERIES}"
+                    f"the queries given: number {place} (from 0) is {type_of(item)}; {_QUERIES}"
                 )
     from dupmae_toolkit.collection.opening import read_queries
 
@@ -84,7 +86,7 @@ def check_fusion(fusion: Any) -> None:
     """Raise InputError unless ``fusion`` is a name or a Fusion."""
     if not isinstance(fusion, str | Fusion):
         raise InputError(
-            f"fusion is a {type(fusion).__name__}; give one of {', '.join(METHODS)}, or a Fusion"
+            f"fusion is {type_of(fusion)}; give one of {', '.join(METHODS)}, or a Fusion"
         )
 
 
@@ -105,7 +107,7 @@ def check_encoder(encoder: Any) -> None:
     lacks = [name for name in needed if not hasattr(encoder, name)]
     if lacks:
         raise InputError(
-            f"encoder is a {type(encoder).__name__}, which has no {lacks[0]}; give builtin, the "
+            f"encoder is {type_of(encoder)}, which has no {lacks[0]}; give builtin, the "
             "name or folder of a model, or what load_encoder returns"
         )
 
@@ -122,7 +124,7 @@ def shown_by(progress: Any) -> Progress:
         return bar if progress else silent
     if not callable(progress):
         raise InputError(
-            f"progress is a {type(progress).__name__}; give True, False, or a function as "
+            f"progress is {type_of(progress)}; give True, False, or a function as "
             "dupmae_toolkit.progress describes it"
         )
     given: Progress = progress
@@ -132,5 +134,5 @@ def shown_by(progress: Any) -> Progress:
 def check_id(name: Any) -> str:
     """``name``, if it can be an id; InputError if it is no string."""
     if not isinstance(name, str):
-        raise InputError(f"the id {name!r} is a {type(name).__name__}; ids are strings")
+        raise InputError(f"the id {name!r} is {type_of(name)}; ids are strings")
     return name

@@ -15,7 +15,7 @@ import numpy as np
 
 from dupmae_toolkit.collection.corpora import Corpus
 from dupmae_toolkit.collection.metadata import OWN_FIELDS
-from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Query, Representations
@@ -103,7 +103,7 @@ class HybridIndex(Explaining):
     def open(
         cls,
         path: str | Path,
-        encoder: Encoder | str | None = None,
+        encoder: Encoder | str | os.PathLike[str] | None = None,
         *,
         max_postings: int = MAX_POSTINGS,
         check: str = "quick",
@@ -134,6 +134,8 @@ class HybridIndex(Explaining):
         Raises InputError if there is no table.
         """
         check_lookup(query_encoder)
+        if isinstance(encoder, os.PathLike):
+            encoder = os.fspath(encoder)
         if query_encoder == "network":
             check_query_length(query_max_length, encoder)
         settings["query_max_length"] = query_max_length
@@ -156,7 +158,7 @@ class HybridIndex(Explaining):
         cls,
         path: str | Path,
         documents: Any,
-        encoder: Encoder | str,
+        encoder: Encoder | str | os.PathLike[str],
         *,
         faiss: str = "Flat",
         overwrite: bool = False,
@@ -196,7 +198,7 @@ class HybridIndex(Explaining):
         if snapshot is None:  # a debugger may call this before __init__ has finished
             return f"<{name}: not opened>"
         state = "open" if self._process == os.getpid() else "opened in another process"
-        documents = "1 document" if len(snapshot) == 1 else f"{len(snapshot):,} documents"
+        documents = counted(len(snapshot), "document")
         return f"<{name}: {documents}, {'closed' if self._closed else state}>"
 
     @property
@@ -525,7 +527,8 @@ class HybridIndex(Explaining):
         snapshot = self._snapshot
         vectors = self.vectors(queries, request.parts)
         if len(ids) != len(vectors):
-            raise InputError(f"{len(vectors)} queries with {len(ids)} lists of ids; give one each")
+            lists = f"{counted(len(ids), 'list')} of ids"
+            raise InputError(f"{counted(len(vectors), 'query')} with {lists}; give one each")
         inputs = snapshot.inputs(vectors, request)
         engine = snapshot.engine(request.parts)
         results = []

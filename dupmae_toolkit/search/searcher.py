@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, counted
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import (
     Document,
@@ -189,6 +189,8 @@ class Searcher:
             k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset, weights
         )
         found = self.answers(topics, request)
+        if request.among is not None:
+            _warn_unknown(request.among, found)
         if found.vectors is not None and found.vectors.truncated:
             cut = said_cut(found.vectors, "a larger query_max_length")
             if cut:
@@ -223,7 +225,10 @@ class Searcher:
         request = self.request(
             k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset, weights
         )
-        return self.run(given_queries(queries), request, tag, shown_by(progress))
+        found = self.answers(given_queries(queries), request, shown_by(progress))
+        if request.among is not None:
+            _warn_unknown(request.among, found)
+        return self.run_of(found, request, tag)
 
     def run(
         self,
@@ -291,6 +296,17 @@ class Searcher:
                 )
             )
         return hits
+
+
+def _warn_unknown(among: Sized, found: Answers) -> None:
+    """Warn of ids to search among that are not in the index."""
+    unknown = found.selection.unknown if found.selection is not None else 0
+    if unknown:
+        ids = counted(len(among), "id")
+        verb = "is" if unknown == 1 else "are"
+        warnings.warn(
+            f"{unknown:,} of {ids} in among {verb} not in the index", UserWarning, stacklevel=3
+        )
 
 
 def metadata_of(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.layout import IDS
 from dupmae_toolkit.index.manifest import SegmentEntry
@@ -69,4 +69,4 @@ def some_ids(ids: Sequence[str], dead: Collection[int] = ()) -> str:
     shown = [name if len(name) <= _LONGEST_ID else f"{name[:_LONGEST_ID]}…" for name in live]
     more = len(live) - _IDS_SHOWN
     names = ", ".join(shown[:_IDS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-    return f"1 document, {names}" if len(live) == 1 else f"{len(live):,} documents, {names}"
+    return f"{counted(len(live), 'document')}, {names}"
