@@ -40,6 +40,9 @@ print(jvm.autoclass("org.apache.lucene.util.Version").LATEST.toString())
 print(jvm.autoclass("java.lang.Runtime").getRuntime().maxMemory())
 jvm.autoclass("io.anserini.search.similarity.ImpactSimilarity")()
 """
+_START_PYSERINI = "from dupmae_toolkit.interop.pyserini import ready; ready()"
+#: The last version of Pyserini that is known to import without the network.
+_OFFLINE_PYSERINI = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,27 @@ def _java() -> Iterator[Check]:
 def _pyserini() -> Iterator[Check]:
     version = importlib.metadata.version("pyserini")
     yield Check("Pyserini", FINE, f"{version}, {jvm.find_jar().name}")
+    if int(version.split(".")[0]) > _OFFLINE_PYSERINI:
+        found = "not tried: importing it may access the network"
+        advice = "call dupmae_toolkit.interop.pyserini.ready() to see"
+        yield Check("Pyserini's own", NOTE, found, advice)
+        return
+    answer = subprocess.run(
+        [sys.executable, "-c", _START_PYSERINI], capture_output=True, timeout=300, check=False
+    )
+    if answer.returncode:
+        reason = _last_line(answer.stderr) or "Python ended without a message"
+        advice = "only its own searchers need it; dupmae can be used without"
+        yield Check("Pyserini's own", NOTE, f"searchers do not start: {reason}", advice)
+    else:
+        found = "searchers start, after dupmae_toolkit.interop.pyserini.ready()"
+        yield Check("Pyserini's own", FINE, found)
+
+
+def _last_line(said: bytes) -> str:
+    """The last line on stderr, without the name of a Python error."""
+    last = said.decode("utf-8", "replace").strip().split("\n")[-1]
+    return re.sub(r"^\w+(\.\w+)*: ", "", last)
 
 
 def _lucene() -> Iterator[Check]:
@@ -122,8 +146,7 @@ def _lucene() -> Iterator[Check]:
     )
     lines = answer.stdout.decode("utf-8", "replace").split()
     if answer.returncode or len(lines) < 2:
-        reason = answer.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
-        reason = re.sub(r"^\w+(\.\w+)*: ", "", reason) or "Java ended without a message"
+        reason = _last_line(answer.stderr) or "Java ended without a message"
         yield Check("Lucene", MISSING, reason, "see the lines on Java and Pyserini")
         return
     heap = int(lines[1]) / _GIBIBYTE

@@ -1,27 +1,64 @@
 """Pyserini, both ways.
 
 Stock Pyserini searches our ``faiss/`` and ``lucene/`` folders with the two query encoders below;
-``PyseriniIndex`` searches folders that stock Pyserini wrote. Nothing here imports Pyserini.
+``ready`` makes it importable in this process. ``PyseriniIndex`` searches folders that stock
+Pyserini wrote. Only ``ready`` imports Pyserini.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit import jvm
+from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.vocabulary import lucene_terms, word_terms
 from dupmae_toolkit.interop.pyserini_index import PyseriniIndex, load_encoder
 from dupmae_toolkit.records import Encoder, Query
 from dupmae_toolkit.search.hybrid_index import HybridIndex
 from dupmae_toolkit.search.words import WordQueries
 
-__all__ = ["DenseQueryEncoder", "LexicalQueryEncoder", "PyseriniIndex"]
+__all__ = ["DenseQueryEncoder", "LexicalQueryEncoder", "PyseriniIndex", "ready"]
 
 #: Integer steps per query weight of 1. Anserini's time grows with the sum of the integers.
 WEIGHT_SCALE = 1024
+
+#: Pyserini makes a client of OpenAI when it is imported, which needs some key, even if unused.
+_KEY = "OPENAI_API_KEY"
+_SEARCHERS = ("pyserini.search.lucene", "pyserini.search.faiss")
+
+
+def ready() -> None:
+    """Make stock Pyserini's searchers importable in this process. Call it before importing them.
+
+    On its own, Pyserini takes the first Java that it finds, which may be too old; asks it for a
+    module that small runtimes lack, which ends the process; and wants a key of OpenAI. Here, Java
+    is started as this package starts it, and the searchers are imported, with a stand-in for the
+    key while that lasts. It takes some seconds; later calls do nothing. Some versions of Pyserini
+    fetch a list from the network when they are imported. Raises DupMAEError if Java or Pyserini
+    cannot be used.
+    """
+    jvm.start()
+    stand_in = not os.environ.get(_KEY)
+    if stand_in:
+        os.environ[_KEY] = "none"
+    try:
+        for name in _SEARCHERS:
+            importlib.import_module(name)
+    except Exception as error:
+        version = importlib.metadata.version("pyserini")
+        raise DupMAEError(
+            f"Pyserini {version} cannot be imported: {type(error).__name__}: {error}; `dupmae "
+            "search` searches its indexes without it"
+        ) from error
+    finally:
+        if stand_in:
+            del os.environ[_KEY]
 
 
 class LexicalQueryEncoder:
@@ -32,6 +69,7 @@ class LexicalQueryEncoder:
     ours × ``scale`` × the index's impact scale. Stock Pyserini also drops terms that occur in every
     document; ``min_idf=-1`` keeps them:
 
+        ready()  # before Pyserini is imported
         with HybridIndex.open("indexes/notes") as index:
             LuceneImpactSearcher("indexes/notes/segments/000001/lucene",
                                  LexicalQueryEncoder(encoder, index=index), min_idf=-1)
