@@ -14,6 +14,7 @@ from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.measures import Scores
+    from dupmae_toolkit.evaluation.missed import Missed
 
 
 def evaluate(
@@ -56,6 +57,7 @@ def evaluate(
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.measures import evaluate, parse_measures, split_measures
+    from dupmae_toolkit.evaluation.missed import missed_by
 
     form = form_of(format, json, Format.TABLE)
     if form == Format.TREC and len(runs) > 1:
@@ -67,27 +69,40 @@ def evaluate(
     names = [str(measure) for measure in parse_measures(names)]
     judged = read_qrels(qrels, split)
     found: dict[str, Scores] = {}
+    missed: dict[str, Missed] = {}
     for path in runs:
         run = read_run(path, ties="trec_eval")
         try:
             found[str(path)] = evaluate(judged, run, names)
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
+        missed[str(path)] = missed_by(judged, run)
     if form == Format.JSON:
-        console.print_json(_document(qrels, len(judged), found, per_topic))
-    elif form == Format.TABLE:
+        console.print_json(_document(qrels, len(judged), found, missed, per_topic))
+        return
+    if form == Format.TABLE:
         _print_table(found, per_topic)
     else:
         _print_values(found, per_topic, form)
+    for name, scores in found.items():
+        _say_ignored(name, scores, missed[name])
 
 
-def _document(qrels: str, judged: int, found: dict[str, Scores], per_topic: bool) -> Any:
+def _document(
+    qrels: str,
+    judged: int,
+    found: dict[str, Scores],
+    missed: dict[str, Missed],
+    per_topic: bool,
+) -> Any:
     runs = []
     for path, scores in found.items():
         entry: dict[str, Any] = {
             "run": path,
             "returned": scores.returned,
             "unjudged": scores.unjudged,
+            "relevant": missed[path].relevant,
+            "relevant_missed": missed[path].missed,
             "measures": scores.means,
         }
         if per_topic:
@@ -104,7 +119,6 @@ def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> No
         for topic in next(iter(scores.per_topic.values())) if per_topic else ():
             rows += [(path, topic, name, of[topic]) for name, of in scores.per_topic.items()]
         rows += [(path, "all", name, value) for name, value in scores.means.items()]
-        _say_unjudged(path, scores)
     out = console.results()
     if form == Format.CSV:
         write_csv(out, names, rows)
@@ -115,9 +129,20 @@ def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> No
             print(f"{row[2]:<22}\t{row[1]}\t{row[3]:.4f}", file=out)
 
 
-def _say_unjudged(path: str, scores: Scores) -> None:
+def _say_ignored(path: str, scores: Scores, missed: Missed) -> None:
+    """Say what does not count: topics without judgements, relevant documents that were missed."""
     if scores.unjudged:
         console.say(f"{path}: {counted(scores.unjudged, 'topic')} without judgements ignored")
+    if missed.ids is not None:
+        relevant, held = missed.ids
+        console.say(
+            f"{path}: holds none of the {counted(missed.relevant, 'relevant document')}; are "
+            f"the ids of one kind? A relevant one is {relevant!r}, the run's first is {held!r}"
+        )
+    elif missed.missed:
+        console.say(
+            f"{path}: lacks {missed.missed:,} of {counted(missed.relevant, 'relevant document')}"
+        )
 
 
 def _print_table(found: dict[str, Scores], per_topic: bool) -> None:
@@ -135,5 +160,4 @@ def _print_table(found: dict[str, Scores], per_topic: bool) -> None:
     for path, scores in found.items():
         cells = [f"{value:.4f}" for value in scores.means.values()]
         table.add_row(path, *cells, f"{scores.returned:,}/{scores.judged:,}")
-        _say_unjudged(path, scores)
     console.screen().print(table)

@@ -71,9 +71,8 @@ def fuse(
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.search.fusion import Fusion, fuse_runs, parse_weights
 
-    how = Fusion(
-        method.value, parse_weights(weights), norm.value if norm else None, missing.value, rrf_k
-    )
+    numbers = parse_weights(weights, "0.3,0.7")
+    how = Fusion(method.value, numbers, norm.value if norm else None, missing.value, rrf_k)
     form = format or Format.TREC
     check_run_form(output, form, json)
     check_run(output, tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import sys
@@ -131,8 +132,14 @@ def application(
         raise typer.Exit
 
 
+def _flowing(text: str | None) -> str:
+    """Help whose paragraphs are single lines, so that they fill a terminal of any width."""
+    paragraphs = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+
 for _name, _command in COMMANDS.items():
-    app.command(_name, cls=_Command)(_command)
+    app.command(_name, cls=_Command, help=_flowing(_command.__doc__))(_command)
 
 
 def main(arguments: list[str] | None = None, program: str = PROGRAM) -> None:
@@ -191,11 +198,20 @@ def _run(
                 hint = " An argument that begins with a dash goes after -- at the end."
                 if command.endswith(" delete"):
                     hint = " Ids that begin with a dash go after -- at the end, or into a --file."
-            return _refuse(f"{error.format_message()}{hint} See `{command} --help`.", 2)
+            fault = error.format_message().rstrip()
+            if type(error).__name__ == "MissingParameter" and "'--index'" in fault:
+                hint = f" Name the index with --index {_first_folder(words) or 'DIR'}."
+            stop = "" if fault.endswith((".", "!", "?")) else "."
+            return _refuse(f"{fault}{stop}{hint} See `{command} --help`.", 2)
         if debug:
             raise
         text = " ".join(str(error).split()) or "no message"
         return _refuse(f"{type(error).__name__}: {text} (--debug shows where)", 1)
+
+
+def _first_folder(words: list[str]) -> str | None:
+    """The first argument of a command that is a folder, as an index is."""
+    return next((word for word in words[1:] if os.path.isdir(word)), None)
 
 
 def _ended(terminated: Sequence[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -380,9 +381,22 @@ def _search_one(
         print_table(hits, request.mode, index.matcher(found.vectors), fields)
     matching = f"{about['matching']:,} that match, of " if "matching" in about else ""
     line = f"{len(hits):,} of {matching}{counted(len(index), 'document')}, {request.mode}"
-    console.say(line + (f", {_exactness(len(hits), proven, request)}" if hits else ""))
+    if hits:
+        line += f", {_exactness(len(hits), proven, request)}"
+    elif request.offset:
+        line += f": the ranking ends at rank {_last_rank(index, found, request):,}"
+    console.say(line)
     _say_cut(found, "--query-length")
     _say_unknown(about)
+
+
+def _last_rank(index: Searcher, found: Answers, request: Request) -> int:
+    """The length of a ranking that ends before a page; it is at most the page's offset."""
+    assert found.vectors is not None
+    assert request.offset is not None
+    before = min(request.offset, len(index))
+    whole = replace(request, k=before, offset=0, depth=max(request.depth, before))
+    return len(index.answers(found.vectors, whole).answers[0].documents)
 
 
 def _exactness(hits: int, proven: bool, request: Request) -> str:

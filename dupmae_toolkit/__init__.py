@@ -5,6 +5,7 @@ load_encoder     dupmae_toolkit.model.loading        an encoder for inference, b
 DupMAEEncoder    dupmae_toolkit.model.encoder        an encoder as a torch module, to train
 Document         dupmae_toolkit.records              an id, a title and a text
 Query            dupmae_toolkit.records              an id and a text
+Columns          dupmae_toolkit.collection.fields    which fields of records to read
 Hit              dupmae_toolkit.records              one search result: rank, id, scores, text
 Run              dupmae_toolkit.records              the ranked documents of many queries
 Representations  dupmae_toolkit.records              the dense and lexical vectors of texts
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "Columns",
     "Document",
     "DupMAEEncoder",
     "Hit",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Columns": "dupmae_toolkit.collection.fields",
     "Document": "dupmae_toolkit.records",
     "DupMAEEncoder": "dupmae_toolkit.model.encoder",
     "Hit": "dupmae_toolkit.records",
@@ -43,6 +46,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.collection.fields import Columns
     from dupmae_toolkit.model.encoder import DupMAEEncoder
     from dupmae_toolkit.model.loading import load_encoder
     from dupmae_toolkit.records import Document, Hit, Query, Representations, Run

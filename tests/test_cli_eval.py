@@ -31,7 +31,10 @@ def test_a_table_shows_every_run_with_both_counts(files, capsys):
     assert ["good.trec", "1.0000", "1.0000", "1.0000", "1.0000", "2/2"] in rows
     half = next(row for row in rows if row and row[0] == "half.trec")
     assert half[2:] == ["0.5000", "0.5000", "0.5000", "1/2"]
-    assert err == "half.trec: 1 topic without judgements ignored\n"
+    assert err == (
+        "half.trec: 1 topic without judgements ignored\n"
+        "half.trec: lacks 1 of 3 relevant documents\n"
+    )
 
 
 def test_json_is_one_document_on_stdout(files, capsys):

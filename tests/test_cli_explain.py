@@ -168,7 +168,7 @@ def test_a_passage_far_into_a_long_text(dupmae):
         (("a date", "--terms", -1), "--terms"),
         (("a date", "--fusion", "rrf", "--exact"), "cannot be certified"),
         (("a date", "--mode", "dense", "--fusion", "rrf"), "mode dense fuses nothing"),
-        (("a date", "--weights", "1"), "1 weights for the 3 parts"),
+        (("a date", "--weights", "1"), "1 weight for the 3 parts"),
         (("a date", "--plain", "--mode", "bm25"), "the plain score has no BM25"),
         (("a date", "--model", "missing"), "no such model"),
     ],

@@ -219,7 +219,7 @@ def test_fusions_and_their_settings_reach_the_search(dupmae, queries, tmp_path):
         (("date", "--fusion", "mean"), "rrf"),
         (
             ("date", "--weights", "1"),
-            "1 weights for the 3 parts of the score; give one each for dense",
+            "1 weight for the 3 parts of the score; give one each for dense",
         ),
         (("date", "--weights", "a,b"), "such as"),
         (("date", "--norm", "min-max"), "use linear"),

@@ -112,7 +112,7 @@ def test_info_and_refusals_say_the_way_out(aged: Path, capsys) -> None:
         fault = "was built by an earlier version, without BM25; `dupmae compact` adds it"
         with pytest.raises(InputError, match=fault):
             opened.search("w1", mode="bm25")
-        for weights, message in (("1,1,1", "3 weights for the 2 parts"), ("1", "1 weights for")):
+        for weights, message in (("1,1,1", "3 weights for the 2 parts"), ("1", "1 weight for")):
             given = tuple(map(float, weights.split(",")))
             with pytest.raises(InputError, match=message):
                 opened.search("w1", fusion=Fusion("sum", given))

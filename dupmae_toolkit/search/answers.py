@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, counted
 from dupmae_toolkit.search.fusion import Fusion
 
 #: The parts of a score, in the order in which they are weighted and added up.
@@ -107,8 +107,8 @@ class Request:
         weights, parts = self.fusion.weights, self.parts
         if weights is not None and len(weights) != len(parts):
             raise InputError(
-                f"{len(weights)} weights for the {len(parts)} parts of the score; give one each "
-                f"for {', '.join(parts)}"
+                f"{counted(len(weights), 'weight')} for the {len(parts)} parts of the score; give "
+                f"one each for {', '.join(parts)}"
             )
 
 

@@ -247,15 +247,15 @@ def _fuse_rankings(lists: Sequence[Ranking], fusion: Fusion, k: int) -> Ranking:
     return Ranking(list(map(ids.__getitem__, order.tolist())), final[order])
 
 
-def parse_weights(text: str | None) -> tuple[float, ...] | None:
-    """Weights from the command line, such as ``0.5,0.5``."""
+def parse_weights(text: str | None, example: str = "40,1,1.5") -> tuple[float, ...] | None:
+    """Weights from the command line. example: such as the message shows."""
     if text is None:
         return None
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(
-            f"weights {text!r} are not numbers separated by commas, such as 0.5,0.5"
+            f"weights {text!r} are not numbers separated by commas, such as {example}"
         ) from error
 
 
