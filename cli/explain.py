@@ -27,7 +27,7 @@ from dupmae_cli.options import (
     QueryLengthOption,
     RrfOption,
 )
-from dupmae_cli.search import check_fuses
+from dupmae_cli.search import check_fuses, one_question
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -41,7 +41,10 @@ _TERMS = 20
 
 def explain(
     index: IndexOption,
-    query: Annotated[str, typer.Argument(metavar="QUESTION", help="One question, in quotes.")],
+    query: Annotated[
+        str,
+        typer.Argument(metavar="QUESTION", help="One question, in quotes; - for standard input."),
+    ],
     ids: Annotated[
         list[str] | None,
         typer.Argument(
@@ -101,6 +104,8 @@ def explain(
     from dupmae_toolkit.search.hybrid_index import HybridIndex
     from dupmae_toolkit.search.queries import said_cut
 
+    if query == "-":
+        query = one_question()
     if is_blank(query):
         raise InputError("the question has no text; give it some words")
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)

@@ -194,7 +194,7 @@ def search(
     if query is None and queries is None:
         raise InputError('give a question in quotes, as in "how do I parse a date", or --queries')
     if query == "-":
-        query = _standard_input()
+        query = one_question()
     if query is not None and is_blank(query):
         raise InputError("the question has no text; give it some words")
     if query is not None:
@@ -269,7 +269,7 @@ def search(
     _search_many(opened, queries, split, columns, request, output, tag, query_length, json, form)
 
 
-def _standard_input() -> str:
+def one_question() -> str:
     """The one question on standard input."""
     import sys
 
@@ -278,7 +278,8 @@ def _standard_input() -> str:
     lines = [line for line in sys.stdin.read().split("\n") if line.strip()]
     if len(lines) > 1:
         raise InputError(
-            f"{len(lines):,} lines on standard input; for several queries, give --queries -"
+            f"{len(lines):,} lines on standard input; for several queries, `dupmae search` takes "
+            "--queries -"
         )
     return lines[0] if lines else ""
 
@@ -468,6 +469,11 @@ def _say_cut(found: Answers, longer: str) -> None:
 def _say_matching(about: dict[str, Any]) -> None:
     if "matching" in about:
         console.say(f"searched {about['matching']:,} of {about['documents']:,} documents")
+    for name, count in about.get("unread", {}).items():
+        console.say(
+            f"{count:,} document{'s have' if count > 1 else ' has'} another kind of value in "
+            f"{name!r} than the filter names, and did not match"
+        )
 
 
 def _say_unknown(about: dict[str, Any]) -> None:

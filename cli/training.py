@@ -235,7 +235,7 @@ def _estimate(entry: dict[str, float]) -> list[str]:
     gb = {key: f"{value / 1e9:.2f} GB" for key, value in entry.items() if key.startswith("bytes_")}
     return [
         f"steps    {entry['steps']:,.0f}{done} of {size}, about {entry['tokens_a_step']:,.0f} "
-        "tokens each",
+        "tokens a step",
         f"time     about {_duration(entry['estimated_seconds'])}: {entry['flops_a_step']:.3g} FLOP "
         f"a step; a plain matrix product does {entry['product_flops']:.3g} FLOP a second",
         f"memory   {gb['bytes_parameters']} parameters ({entry['parameters']:,.0f}), "

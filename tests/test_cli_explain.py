@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 
@@ -190,3 +191,15 @@ def test_folders_that_are_no_index(dupmae, tmp_path):
         code, out, err = dupmae("a date", index=folder)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert str(folder) in err
+
+
+def test_a_dash_is_the_question_on_standard_input(dupmae, monkeypatch):
+    expected = dupmae("parse a date", "dates")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\nparse a date\n"))
+    assert dupmae("-", "dates") == expected
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    code, out, err = dupmae("-", "dates")
+    assert (code, out) == (2, "")
+    assert "2 lines on standard input" in err
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert "the question has no text" in dupmae("-")[2]

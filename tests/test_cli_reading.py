@@ -113,7 +113,7 @@ def test_notes_with_spaces_go_from_a_folder_to_a_measured_run(tmp_path, capsys, 
     given(monkeypatch, b"vacation\n")
     code, out, _ = run(capsys, "search", "--index", index, "-", "--json")
     assert (json.loads(out)["query"], json.loads(out)["hits"][0]["id"]) == ("vacation", "c.txt")
-    for data, fault in ((b"one\ntwo\n", "give --queries -"), (b"\xe2\x80\x8b\n", "no text")):
+    for data, fault in ((b"one\ntwo\n", "takes --queries -"), (b"\xe2\x80\x8b\n", "no text")):
         given(monkeypatch, data)
         code, _, err = run(capsys, "search", "--index", index, "-")
         assert code == 2

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dupmae_toolkit.collection import sources
-from dupmae_toolkit.collection.cells import value_of
+from dupmae_toolkit.collection.cells import Column
 from dupmae_toolkit.collection.fields import Columns
 from dupmae_toolkit.collection.opening import open_corpus, read_queries, read_topics
 from dupmae_toolkit.errors import InputError
@@ -136,7 +136,10 @@ def test_any_rows_that_csv_writes_are_read_as_pandas_reads_them(tmp_path_factory
     expected = pd.read_csv(path, dtype=str, keep_default_na=False, lineterminator="\n")
     found = [{"id": d.id, "text": d.text, **d.metadata} for d in open_corpus(path)]
     assert found == [
-        {name: cell if name in ("id", "text") else value_of(cell) for name, cell in row.items()}
+        {
+            name: cell if name in ("id", "text") else Column(expected[name]).value(cell)
+            for name, cell in row.items()
+        }
         for row in expected.to_dict("records")
     ]
 

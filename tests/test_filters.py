@@ -163,7 +163,7 @@ def test_what_filters_match(index, filter, found):
         ("year == 1; draft", "';' has no place"),
         ("year == 1\nor draft", "several lines"),
         ("draft draft", "invalid syntax"),
-        ("year >", "invalid syntax"),
+        ("year >", "character 7: something is missing after >"),
         ("field(year) == 1", "write the name in quotes"),
         ("field('a', 'b') == 1", "write the name in quotes"),
         ("missing()", "write missing"),
@@ -510,3 +510,29 @@ def test_a_documents_own_fields_go_before_metadata_of_the_same_names(tmp_path):
         assert set(index.fields()) == {"n"}
         with pytest.raises(InputError, match="the field 'id' holds text"):
             ids(index, "id == 3")
+
+
+def test_values_that_a_filter_says_nothing_of_are_counted(tmp_path):
+    values = [1, 2, "3", None, date(2020, 1, 1), True, ["1"], {"a": 1}]
+    documents = [{"id": str(n), "text": "word", "x": value} for n, value in enumerate(values)]
+    documents.append({"id": "none", "text": "word"})
+    with HybridIndex.build(tmp_path / "index", documents, ENCODER) as opened:
+        topics = [Query("0", "word")]
+
+        def unread(filter):
+            request = opened.request(10, filter=filter)
+            return opened.described(opened.answers(topics, request), request).get("unread")
+
+        assert unread("x >= 1") == {"x": 5}
+        assert unread("x == '3'") == {"x": 6}
+        assert unread("x in (1, '3')") == {"x": 4}
+        assert unread("x >= '2019-01-01'") == {"x": 5}  # text and dates compare with it
+        assert unread("x") == {"x": 6}
+        assert unread("'1' in x") == {"x": 5}
+        assert unread("startswith(x, '3')") == {"x": 6}
+        assert unread("x is None") is None
+        assert unread("id == '1' or x < 1") == {"x": 5}
+        opened.delete(["4", "5", "6", "7"])
+        assert unread("x >= 1") == {"x": 1}
+        opened.delete(["2"])
+        assert unread("not x < 1") is None

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from dupmae_toolkit import Document, HybridIndex, Query
+from dupmae_toolkit.collection.fields import Columns
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import BusyError, DupMAEError, EncoderMismatchError, InputError
@@ -466,3 +468,22 @@ def test_whole_numbers_are_ids_to_delete_as_they_are_to_add(index):
         with pytest.raises(InputError, match="neither a string nor a whole number"):
             index.delete([wrong] if not isinstance(wrong, list) else [tuple(wrong)])
     assert len(index) == 40
+
+
+@pytest.mark.filterwarnings("ignore:no field is an id")
+def test_row_numbers_that_are_there_are_named_as_such(tmp_path):
+    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
+    first.write_text("key,text\na,one word\nb,two words\n", "utf-8")
+    second.write_text("key,text\nc,three words\n", "utf-8")
+    with HybridIndex.build(tmp_path / "index", open_corpus(first), ENCODER) as opened:
+        before = snapshot(opened.path)
+        for source in (open_corpus(second), [{"text": "three words", "key": "c"}]):
+            with pytest.raises(InputError, match="it is a row number, for want of an id") as error:
+                opened.add(source)
+            assert "--id (Columns(id=…))" in str(error.value)
+            assert "\n" not in str(error.value)
+        encoded = encode_corpus(open_corpus(second), ENCODER, tmp_path / "encoded")
+        with pytest.raises(InputError, match="it is a row number, for want of an id"):
+            add_encoded(opened.path, encoded)
+        assert snapshot(opened.path) == before
+        assert opened.add(open_corpus(second, columns=Columns(id="key"))).added == 1

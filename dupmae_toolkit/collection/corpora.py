@@ -101,6 +101,8 @@ class RowCorpus(Corpus):
         self.columns = columns
         self.skip_invalid = skip_invalid
         self.reading = Reading()
+        #: What is told of the reading, after the first time; by default nothing.
+        self.tell: Callable[[str], None] | None = None
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
         self._begin()
@@ -125,6 +127,10 @@ class RowCorpus(Corpus):
             empty = False
             yield number, document
         reader.reading.remarks = list(rows.remarks)
+        if self.tell is not None:
+            tell, self.tell = self.tell, None
+            for line in reader.reading.warnings():
+                tell(line)
         if empty:
             left_out = f" ({self.skipped:,} invalid lines skipped)" if self.skipped else ""
             raise InputError.at(self.source, None, f"no documents in it{left_out}")

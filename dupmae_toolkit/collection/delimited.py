@@ -17,11 +17,17 @@ is not used: it guesses from statistics, and takes a first row of short texts fo
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from dupmae_toolkit.collection.cells import Cells
-from dupmae_toolkit.collection.fields import ANY_COLUMNS, DOCUMENT_NAMES, Columns, Names
-from dupmae_toolkit.collection.rows import FileRows, Row
+from dupmae_toolkit.collection.cells import Cells, Column, remarks_on
+from dupmae_toolkit.collection.fields import (
+    ANY_COLUMNS,
+    DOCUMENT_NAMES,
+    Columns,
+    Names,
+    find_fields,
+)
+from dupmae_toolkit.collection.rows import FileRows, Row, Rows
 from dupmae_toolkit.collection.sources import MAX_LINE_BYTES, TextSource
 from dupmae_toolkit.errors import InputError
 
@@ -39,6 +45,9 @@ _Cells = tuple[int, list[str] | InputError]
 class Delimited(FileRows):
     """The rows of a CSV or TSV file, without its header; numbered by lines.
 
+    Files with other columns than id, title and text are read once more beforehand, for the types of
+    these columns, see ``Column``.
+
     Raises InputError for a header without a column that ``columns`` names or with one name twice,
     and for more than two columns without a header.
     """
@@ -53,8 +62,43 @@ class Delimited(FileRows):
     ) -> None:
         super().__init__(file)
         self.quoted, self.columns, self.names = quoted, columns, names
+        #: The files whose columns have the same types as this one's.
+        self.family: Sequence[Delimited] = (self,)
+        self._counted: dict[str, Column] | None = None
+        self._others: dict[str, Column] | None = None
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
+        if self._others is None:
+            self._others = {}
+            for file in self.family:
+                for name, column in file.counted().items():
+                    self._others.setdefault(name, Column()).update(column)
+        for number, row in self._records():
+            if isinstance(row, Cells):
+                row.columns = self._others
+            yield number, row
+
+    @property
+    def remarks(self) -> Sequence[str]:  # type: ignore[override]
+        return remarks_on(self._others or {})
+
+    def counted(self) -> dict[str, Column]:
+        """The columns that are no id, title or text, with the kinds of their cells."""
+        if self._counted is None:
+            self._counted = {}
+            for _, row in self._records():
+                if isinstance(row, InputError):
+                    continue
+                if not self._counted:
+                    others = find_fields(tuple(row), self.names, self.columns).others
+                    self._counted = {name: Column() for name in others}
+                    if not others:
+                        break
+                for name, column in self._counted.items():
+                    column.add(row[name])
+        return self._counted
+
+    def _records(self) -> Iterator[tuple[int, Row]]:
         rows = self._cells()
         header: list[str] | None = None
         for number, cells in rows:
@@ -213,3 +257,10 @@ def _could_be_names(cells: list[str]) -> bool:
         and all(len(name.split()) <= _NAME_WORDS for name in names)
         and not any(name[0].isdigit() for name in names)
     )
+
+
+def share_types(files: Sequence[Rows]) -> None:
+    """Give the columns of several files, which are read as one, the same types."""
+    family = [file for file in files if isinstance(file, Delimited)]
+    for file in family:
+        file.family = family

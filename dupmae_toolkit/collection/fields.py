@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from dupmae_toolkit.collection.cells import Cells, value_of
+from dupmae_toolkit.collection.cells import Cells
 from dupmae_toolkit.collection.identifiers import check_id, id_text, two_ids
 from dupmae_toolkit.collection.lines import ID_KEYS, check_text, kind_of
 from dupmae_toolkit.errors import InputError
@@ -34,6 +34,11 @@ QUERY_NAMES = Names(
     ("text", "query", "question", "contents", "content", "body", "title"),
     "topic",
 )
+
+
+#: What ``Reading.to_dict`` says of ids that nobody gave.
+ROW_NUMBERS = "row numbers, from 0"
+_NUMBERED = f"no field is an id, so ids are {ROW_NUMBERS} (--id, Columns(id=…) name one)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +115,22 @@ class Reading:
         """What a user should know, a line each; none if all was as usual."""
         found = list(self.remarks)
         if self.numbered:
-            found.append(
-                "no field is an id, so ids are row numbers, from 0 (--id, Columns(id=…) name one)"
-            )
+            found.append(_NUMBERED)
         if self.others:
             found.append(f"other fields, kept as metadata: {', '.join(self.others)}")
         return found
 
+    def warnings(self) -> list[str]:
+        """What a program should be told: ``notes``, but for what is as it was meant.
+
+        Texts alone have no ids; records with other fields may have them under another name.
+        """
+        meant = not (self.numbered and self.others)
+        return [*self.remarks, *([] if meant else [_NUMBERED])]
+
     def to_dict(self) -> dict[str, Any]:
         """For manifests."""
-        ids = "row numbers, from 0" if self.numbered else self.fields.get("id", "")
+        ids = ROW_NUMBERS if self.numbered else self.fields.get("id", "")
         return {"ids": ids, "fields": dict(self.fields), "other_fields": list(self.others)}
 
 
@@ -226,7 +237,7 @@ class RecordReader:
             return {}
         values = {name: record[name] for name in others}
         if isinstance(record, Cells):
-            values = {name: value_of(cell) for name, cell in values.items()}
+            values = {name: record.value(name) for name in others}
         inner = values.get(METADATA)
         if isinstance(inner, Mapping):
             del values[METADATA]

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from dupmae_toolkit.collection.delimited import share_types
 from dupmae_toolkit.collection.rows import Row, Rows, Shards
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.tables import ParquetRows
@@ -121,7 +122,9 @@ def _rows_of(
         rows = open_parquet(records, source, folder)
         rows.remarks = remarks
         return rows
-    return Shards(source, [open_file(TextSource(file)) for file in records], remarks)
+    shards = [open_file(TextSource(file)) for file in records]
+    share_types(shards)
+    return Shards(source, shards, remarks)
 
 
 def _unread(files: list[Path], read: list[Path], source: str) -> list[str]:

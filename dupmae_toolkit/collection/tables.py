@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from dupmae_toolkit.collection.cells import Column
 from dupmae_toolkit.collection.fields import (
     ANY_COLUMNS,
     DOCUMENT_NAMES,
@@ -25,6 +26,8 @@ _HUB_NAME = re.compile(
 )
 _SAVED = ("state.json", "dataset_dict.json")
 _ROWS = 1024  # read at a time
+#: What Hive, Spark and Arrow write for a missing value in the name of a folder.
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 #: The vectors of an encoded corpus, which are no metadata.
 _VECTORS = ("dense", "terms", "weights")
 
@@ -75,9 +78,12 @@ class ParquetRows(Table):
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         self._starts, number = [], 0
+        partitions: dict[str, Column] = {}
+        for name, value in (pair for file in self.files for pair in self._pairs(file)):
+            partitions.setdefault(name, Column()).add(value)
         for file in self.files:
             self._starts.append(number)
-            keys = self._keys(file)
+            keys = {name: partitions[name].value(value) for name, value in self._pairs(file)}
             for row in self._rows(file):
                 number += 1
                 yield number, (keys | row if keys else row)
@@ -112,12 +118,16 @@ class ParquetRows(Table):
                 path, None, f"cannot be read as Parquet ({_brief(error)})"
             ) from error
 
-    def _keys(self, file: Path) -> dict[str, Any]:
+    def _pairs(self, file: Path) -> list[tuple[str, str]]:
+        """The columns that the names of folders state, with their values; "" for none."""
         if self.folder is None or self.texts_only:
-            return {}
+            return []
         parts = file.relative_to(self.folder).parts[:-1]
         pairs = (part.split("=", 1) for part in parts if "=" in part)
-        return {unquote(name): unquote(value) for name, value in pairs}
+        return [
+            (unquote(name), "" if value == _NO_PARTITION else unquote(value))
+            for name, value in pairs
+        ]
 
 
 def batch_rows(batch: Any) -> list[dict[str, Any]]:
@@ -163,8 +173,13 @@ class FrameRows(Table):
             for start in range(0, len(wanted), _ROWS):
                 yield wanted.slice(start, _ROWS).to_dicts()
         else:  # pandas
-            if any(name is not None for name in frame.index.names):
+            named = any(name is not None for name in frame.index.names)
+            if named:
                 frame = frame.reset_index()
+            elif type(frame.index).__name__ != "RangeIndex":
+                self.remarks = [
+                    f"{self.source}: the data frame's index, without a name, is not read"
+                ]
             places = {str(name): place for place, name in enumerate(frame.columns)}
             wanted = self.wanted([str(name) for name in frame.columns])
             frame = frame.iloc[:, [places[name] for name in wanted]].set_axis(wanted, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -60,8 +61,20 @@ class Memory(RowCorpus):
 
 
 def as_source(corpus: Any) -> Source:
-    """A corpus unchanged; anything else as ``open_corpus`` opens it."""
-    return corpus if hasattr(corpus, "numbered") else open_corpus(corpus)
+    """A corpus unchanged; anything else as ``open_corpus`` opens it.
+
+    Since nobody else says it then, a warning says how records were read if it may not be as meant.
+    """
+    if hasattr(corpus, "numbered"):
+        return corpus  # type: ignore[no-any-return]
+    opened = open_corpus(corpus)
+    if isinstance(opened, RowCorpus):
+        opened.tell = _warn
+    return opened
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=2)
 
 
 def place_of(source: Source, number: int) -> tuple[object, int | None]:

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.collection.fields import ROW_NUMBERS, Reading
 from dupmae_toolkit.collection.identifiers import id_text
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
-from dupmae_toolkit.encoding.source import Source, Window, as_source, survey
+from dupmae_toolkit.encoding.source import Source, Window, as_source, place_of, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.build import check_documents, encode_afresh, says_why
@@ -127,7 +128,9 @@ def add_corpus(
             def refuse_known_ids(window: Window) -> None:
                 for place, name in zip(window.places, window.ids, strict=True):
                     if state.find(name) is not None:
-                        raise InputError.at(source.source, place, _is_there(name))
+                        raise InputError.at(
+                            *place_of(source, place), _is_there(name, _numbered(source))
+                        )
 
             plan = survey(source, part_size, progress, refuse_known_ids)
     # Encoding takes long: the index is not locked, so others may change it meanwhile. The folder is
@@ -164,12 +167,14 @@ def add_encoded(
     check_documents(encoded)
     from dupmae_toolkit.encoding.parquet import read_ids
 
+    numbered = encoded.reading.get("ids") == ROW_NUMBERS
     with changing(index, wait) as state:
         if not replace:
             for path in encoded.files():
                 for row, name in enumerate(read_ids(path)):
                     if state.find(name) is not None:
-                        raise InputError(f"{path}: row {row} (from 0): {_is_there(name)}")
+                        fault = _is_there(name, numbered)
+                        raise InputError(f"{path}: row {row} (from 0): {fault}")
         return _add(state, encoded, replace, progress)
 
 
@@ -332,7 +337,19 @@ def adding_folder(index: Path, source: Source) -> Path:
     return index / ADDING_FOLDER / digest[:12]
 
 
-def _is_there(name: str) -> str:
+def _numbered(source: Source) -> bool:
+    """Whether the ids of ``source``, which was read in part, are row numbers for want of others."""
+    reading = getattr(source, "reading", None)
+    return isinstance(reading, Reading) and reading.numbered
+
+
+def _is_there(name: str, numbered: bool) -> str:
+    if numbered:
+        return (
+            f"the id {name!r} is in the index already; it is a row number, for want of an id, so "
+            "these may be other documents: name the field of their ids with --id "
+            "(Columns(id=…)), or overwrite those of the same numbers with --replace (replace=True)"
+        )
     return (
         f"the id {name!r} is in the index already; pass --replace (replace=True) to put this one "
         "in its place"

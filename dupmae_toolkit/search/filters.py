@@ -71,6 +71,8 @@ _WORDS = {"and", "or", "not", "in", "is", "None", "True", "False"}
 _MARKS = {"(", ")", "[", "]", ",", "<", ">", "<=", ">=", "==", "!=", "-"}
 #: What a minus may follow: it then belongs to a number, and subtracts nothing.
 _BEFORE_MINUS = {"", "and", "or", "not", "in", "is", *_MARKS} - {")", "]", "-"}
+#: What a filter cannot end with.
+_UNFINISHED = {"and", "or", "not", "in", "is", "<", ">", "<=", ">=", "==", "!=", "-", ","}
 #: Marks of other languages, and what to write.
 _INSTEAD = {"=": "==", "&": "and", "&&": "and", "|": "or", "||": "or", "!": "not", "<>": "!="}
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
@@ -145,6 +147,8 @@ def _check_tokens(text: str) -> None:
             if count > MAX_TOKENS:
                 raise _wrong(f"it has more than {MAX_TOKENS:,} words", place)
             before = word
+        if before in _UNFINISHED:
+            raise _wrong(f"something is missing after {before}", len(text))
     except (tokenize.TokenError, SyntaxError) as error:
         raise InputError(
             f"filter: a bracket or a quotation mark is not closed; write it as {EXAMPLE!r}"
@@ -228,6 +232,9 @@ def _membership(left: ast.expr, right: ast.expr) -> Test:
     field = _field(right)
     if field is not None:
         return Test(field, "contains", (_value(left),))
+    if isinstance(right, ast.Constant):
+        one = ast.unparse(right)[:40]
+        raise _Fault(right, f"after in stands a list of values; one alone is written [{one}]")
     if not isinstance(right, ast.Tuple | ast.List):
         raise _Fault(
             right,

@@ -104,11 +104,46 @@ def _check_kinds(test: Test, kinds: set[str]) -> None:
     way_out = ""
     if kinds == {"list"} | {kind for kind in kinds if kind.endswith("s")}:
         way_out = f"; write 'x' in {test.field}"
-    elif "time" in kinds and any(isinstance(value, str) for value in test.values):
+    elif "time" in kinds and not any(isinstance(value, bool) for value in test.values):
         way_out = "; write dates as '2024-01-31'"
-    shown = ", ".join(repr(value)[:40] for value in test.values[:3])
+    wrong = [value for value in test.values if not _comparable(value, kinds)] or test.values
+    shown = ", ".join(repr(value)[:40] for value in wrong[:3])
     fault = f"{_FAULTS.get(test.operator, 'cannot be compared with')} {shown}".strip()
     raise InputError(f"the field {test.field[:80]!r} holds {held}; it {fault}{way_out}")
+
+
+def leaves(node: Node) -> Iterator[Test]:
+    """The tests of a filter."""
+    if isinstance(node, Test):
+        yield node
+    elif isinstance(node, Negation):
+        yield from leaves(node.part)
+    else:
+        for part in node.parts:
+            yield from leaves(part)
+
+
+def unread_kinds(test: Test, kinds: set[str]) -> set[str]:
+    """Those kinds of a field's values that a test says nothing of."""
+    single = {kind for kind in kinds if kind != "none" and not kind.endswith("s")}
+    if test.operator == "missing":
+        return set()
+    if test.operator == "true":
+        return single - {"bool"}
+    if test.operator in ("startswith", "endswith"):
+        return single - {"str"}
+    if test.operator == "contains":
+        return single - {"list", "str" if isinstance(test.values[0], str) else ""}
+    return {kind for kind in single if not any(_comparable(each, {kind}) for each in test.values)}
+
+
+def of_kinds(name: str, kinds: set[str], fields: TypedColumns) -> np.ndarray:
+    """Which documents of a segment have a value of one of ``kinds`` in a field, bool [n]."""
+    found = np.zeros(len(fields), bool)
+    for kind, column in fields.columns(name).items():
+        if kind in kinds:
+            found |= column.is_valid().to_numpy(zero_copy_only=False)
+    return found
 
 
 def _comparable(value: Value, kinds: set[str]) -> bool:

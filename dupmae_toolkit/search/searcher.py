@@ -261,6 +261,8 @@ class Searcher:
                 about["encoder"]["query_max_length"] = made.max_length
         if found.selection is not None:
             about["matching"] = len(found.selection)
+            if found.selection.unread:
+                about["unread"] = found.selection.unread
         if request.among is not None and found.selection is not None:
             about["among"] = {"ids": len(request.among), "unknown": found.selection.unknown}
         return about | {"certificate": proof(found)}

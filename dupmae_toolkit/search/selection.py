@@ -27,7 +27,7 @@ from dupmae_toolkit.search.dense import DenseShard
 from dupmae_toolkit.search.engine import Engine
 from dupmae_toolkit.search.filters import parse_filter
 from dupmae_toolkit.search.lexical import Postings
-from dupmae_toolkit.search.matching import matching, resolved
+from dupmae_toolkit.search.matching import leaves, matching, of_kinds, resolved, unread_kinds
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.ranking import Leg
 
@@ -43,12 +43,16 @@ class Selection:
     """Some of a snapshot's documents.
 
     numbering: those of the snapshot, restricted. unknown: how many of the ids that were given are
-    not in the index.
+    not in the index. unread: for fields of the filter, how many documents have a value there of a
+    kind that the filter says nothing of, such as a text where it names a number.
     """
 
-    def __init__(self, numbering: Numbering, unknown: int = 0) -> None:
+    def __init__(
+        self, numbering: Numbering, unknown: int = 0, unread: Mapping[str, int] | None = None
+    ) -> None:
         self.numbering = numbering
         self.unknown = unknown
+        self.unread = dict(unread or {})
         self.engines: dict[tuple[str, ...], Engine] = {}
         self._few: Few | None = None
 
@@ -167,7 +171,7 @@ class Selections:
 
     def _made(self, filter: str | None, among: frozenset[str] | None) -> Selection:
         masks: list[np.ndarray] | None = None
-        unknown = 0
+        unknown, unread = 0, {}
         if among is not None:
             found = [self._numbering.number(name) for name in among]
             numbers = np.array([each for each in found if each is not None], np.int64)
@@ -177,9 +181,23 @@ class Selections:
             masks = np.split(everything, self._numbering.offsets[1:-1])
         if filter is not None:
             own = masks_of(filter, self._parts)
+            unread = self._unread(filter)
             masks = own if masks is None else [a & b for a, b in zip(masks, own, strict=True)]
         assert masks is not None
-        return Selection(self._numbering.within(masks), unknown)
+        return Selection(self._numbering.within(masks), unknown, unread)
+
+    def _unread(self, filter: str) -> dict[str, int]:
+        kinds = kinds_in(self._parts)
+        found: dict[str, int] = {}
+        for test in leaves(resolved(parse_filter(filter), kinds)):
+            if unread := unread_kinds(test, kinds[test.field]):
+                others = partial(of_kinds, test.field, unread)
+                masks = [part.matching(others) for part in self._parts]
+                live = zip(masks, self._numbering.live, strict=True)
+                count = sum(int((mask if own is None else mask & own).sum()) for mask, own in live)
+                if count:
+                    found[test.field] = max(count, found.get(test.field, 0))
+        return found
 
 
 def kinds_in(parts: Parts) -> dict[str, set[str]]:
