@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -77,6 +78,8 @@ def _without_flag_types(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+#: Of a line in the help, with room for a backslash in 80 columns.
+_EXAMPLE_WIDTH = 75
 #: The commands whose OUTPUT may be standard output.
 _WRITE_STDOUT = ("search", "fuse")
 
@@ -133,9 +136,23 @@ def application(
 
 
 def _flowing(text: str | None) -> str:
-    """Help whose paragraphs are single lines, so that they fill a terminal of any width."""
-    paragraphs = inspect.cleandoc(text or "").split("\n\n")
-    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    """Help whose paragraphs are single lines, so that they fill a terminal of any width.
+
+    Examples are indented; those that are too long go on after a backslash, as a shell takes them.
+    """
+    paragraphs = [each.replace("\n", " ") for each in inspect.cleandoc(text or "").split("\n\n")]
+    return "\n\n".join(_broken(each) if each.startswith("  ") else each for each in paragraphs)
+
+
+def _broken(example: str) -> str:
+    lines = [""]
+    word = r"""(?:[^\s"']|"[^"]*"|'[^']*')+"""
+    option = rf"-\S+ (?!-){word}"  # with its value
+    for piece in re.findall(f"{option}|{word}", example):
+        if len(f"  {lines[-1]} {piece}") > _EXAMPLE_WIDTH:
+            lines.append("  ")
+        lines[-1] += f" {piece}" if lines[-1].strip() else piece
+    return "  " + " \\\n  ".join(lines)
 
 
 for _name, _command in COMMANDS.items():

@@ -68,10 +68,11 @@ def test_a_reader_that_went_away_is_no_error_to_speak_of():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("command", NAMES)
-def test_the_examples_of_every_command_are_indented(command, capsys, monkeypatch):
+def test_the_examples_of_every_command_are_indented(command, columns, capsys, monkeypatch):
     """Typer dedents what follows the first paragraph, so a second one must stand at the margin."""
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit):
         main([command, "--help"])
     examples = capsys.readouterr().out.partition("Examples:")[2].partition("─")[0].splitlines()

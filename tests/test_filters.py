@@ -21,7 +21,10 @@ from dupmae_toolkit.search.filters import parse_filter
 from tests import filter_cases
 from tests.filter_cases import ENCODER, KINDS
 
-pytestmark = pytest.mark.java
+pytestmark = [
+    pytest.mark.java,
+    pytest.mark.filterwarnings("ignore:.* in among (is|are) not in the index"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import shlex
+import shutil
 from itertools import pairwise
 
 import pytest
@@ -164,6 +167,23 @@ def test_json_counts_them_too(judged, capsys):
     assert [(each["relevant"], each["relevant_missed"]) for each in runs] == [(2, 1), (2, 0)]
 
 
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_judgements_of_a_data_set_want_a_split(judged, capsys, tmp_path, kind):
+    folder = tmp_path / "toy"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "a", "text": "x"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "1", "text": "x"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\ta\t1\n")
+    if kind == "zip":
+        shutil.make_archive(str(tmp_path / "toy"), "zip", tmp_path, "toy")
+    name = "toy.zip" if kind == "zip" else "toy"
+    code, _, err = run(capsys, "eval", "--qrels", name, "whole")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{name}: a {kind}; " in err
+    assert "--split" in err
+    assert run(capsys, "eval", "--qrels", name, "--split", "test", "whole")[0] == 0
+
+
 # Columns, which messages name.
 
 
@@ -171,3 +191,18 @@ def test_columns_are_at_hand():
     records = [{"sku": "a", "note": "blue", "text": "not this"}]
     (document,) = open_corpus(records, columns=Columns(id="sku", text="note"))
     assert (document.id, document.text) == ("a", "blue")
+
+
+# Examples in the help.
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_long_examples_go_on_as_a_shell_takes_them(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(capsys, command, "--help")[1].partition("Examples:")[2].partition("╭")[0]
+    text = "\n".join(line.rstrip() for line in shown.splitlines())
+    text = text.replace("\\\n", " ")
+    examples = [shlex.split(each) for each in text.split("\n\n") if each.strip()]
+    written = inspect.cleandoc(COMMANDS[command].__doc__ or "").partition("Examples:[/bold]")[2]
+    expected = [shlex.split(each) for each in written.split("\n\n") if each.strip()]
+    assert examples == expected
