@@ -487,7 +487,7 @@ def test_a_loss_that_is_no_number_stops_with_one_line_and_the_way_back(
         plain = broken
         broken = lambda *a, **o: PreTrainingOutput(*plain(*a, **o))  # noqa: E731
     monkeypatch.setattr(module, "forward", broken)
-    with pytest.raises(DupMAEError, match="the loss is nan at step 3; go on from ") as error:
+    with pytest.raises(DupMAEError, match="the loss is nan at step 4; go on from ") as error:
         train(recipe(home, tmp_path / "out"))
     assert "checkpoint-2 with --resume" in str(error.value)
     assert "\n" not in str(error.value)

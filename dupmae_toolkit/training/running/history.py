@@ -54,6 +54,12 @@ def history(folder: Path) -> list[dict[str, float]]:
     return entries
 
 
+def first_loss(folder: Path) -> float | None:
+    """The first loss in a training's log."""
+    found = (entry.get("loss") for entry in history(folder))
+    return next((loss for loss in found if loss is not None), None)
+
+
 def keep_until(folder: Path, step: int) -> None:
     """Drop the entries after ``step``: a training that resumes there writes them again."""
     if (folder / LOG).exists():

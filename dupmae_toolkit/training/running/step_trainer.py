@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,16 +21,19 @@ from dupmae_toolkit.model.precision import takes_bf16
 from dupmae_toolkit.training.data.streams import Batches
 from dupmae_toolkit.training.recipe import Recipe
 from dupmae_toolkit.training.running import processes
+from dupmae_toolkit.training.running.history import first_loss
 from dupmae_toolkit.training.running.measuring import Speedometer, TrainingPlan
 from dupmae_toolkit.training.running.preflight import memory_knobs
 from dupmae_toolkit.training.running.resuming import (
     continuing,
-    last_checkpoint,
+    steps_done,
     whole_checkpoints,
     writing,
 )
 
 KEPT = 2  # checkpoints
+#: A training has blown up if a loss is so many times the first one (or 1, if that is larger).
+BLOWN_UP = 100
 
 #: Saves the model, or other state of a training, into a folder.
 Save = Callable[[Path], None]
@@ -74,7 +78,10 @@ class StepTrainer(Trainer):
         self._scales: Iterator[dict[str, float]] = itertools.repeat({})
         self._seen: Iterator[dict[str, Any]] | None = None
         self._piece = 0
-        self._finite = True
+        self._fine = True
+        # The first loss; of a training that goes on, the log's.
+        self._first = first_loss(Path(recipe.output)) if batches.skip else None
+        self._sound = batches.skip - 1  # the last step after which the weights gave a sound loss
         bf16 = takes_bf16(recipe.precision, "cuda" if torch.cuda.is_available() else "cpu")
         arguments = Arguments(
             output_dir=folder,
@@ -161,8 +168,11 @@ class StepTrainer(Trainer):
             ) from error
         if self.accelerator.sync_gradients:
             # All processes must stop together, or the others would wait for this one for ever.
-            if processes.anywhere(not self._finite):
-                raise self._diverged(f"the loss is not finite at step {self.state.global_step}")
+            if processes.anywhere(not self._fine):
+                raise self._diverged(
+                    f"the loss is not finite, or has blown up, at step {self.state.global_step + 1}"
+                )
+            self._sound = self.state.global_step
             processes.average_gradients(self.module.parameters())
         return loss
 
@@ -182,10 +192,10 @@ class StepTrainer(Trainer):
             loss, parts = model(inputs, step, self.recipe.steps, scales)
         else:
             loss, parts = model(inputs, step, self.recipe.steps)
-        if not torch.isfinite(loss):
+        if fault := self._fault(loss.item()):
             if processes.world_size() == 1:
-                raise self._diverged(f"the loss is {loss.item()} at step {step}")
-            self._finite = False
+                raise self._diverged(f"{fault} at step {step + 1}")
+            self._fine = False
         for name, value in parts.items():
             self._parts.setdefault(name, []).append(float(value) * scales.get(name, 1.0))
         return loss
@@ -229,9 +239,30 @@ class StepTrainer(Trainer):
             if not bool(torch.isfinite(weight).all()):
                 raise self._diverged(f"{name} is not finite after step {self.state.global_step}")
 
+    def _fault(self, loss: float) -> str:
+        """What is wrong with a loss; "" if nothing is."""
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        if self._first is None:
+            self._first = loss
+        if loss > BLOWN_UP * max(1.0, self._first):
+            return f"the loss is {loss:.3g}, after {self._first:.3g} at first,"
+        return ""
+
     def _diverged(self, what: str) -> DupMAEError:
-        good = last_checkpoint(Path(self.recipe.output))
-        rest = f"go on from {good} with --resume (resume=True) and" if good else "begin again with"
+        """The error of a training that cannot go on, with the way back.
+
+        Only a checkpoint whose weights gave a sound loss afterwards is good: an update may ruin
+        weights that are still finite, and they are then written before the next loss is known.
+        """
+        found = whole_checkpoints(Path(self.recipe.output))
+        good = [path for path in found if steps_done(path) <= self._sound]
+        ruined = " and ".join(path.name for path in found if path not in good)
+        rest = f"remove {ruined}, which may be ruined, and " if ruined else ""
+        if good:
+            rest += f"go on from {good[-1]} with --resume (resume=True) and"
+        else:
+            rest += "begin again with"
         return DupMAEError(f"{what}; {rest} a lower learning_rate, or check the data")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

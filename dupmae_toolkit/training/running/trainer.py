@@ -13,7 +13,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import make_folder, remove_leftovers, write_json
+from dupmae_toolkit.files import make_folder, remove_leftovers
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import quiet
@@ -27,6 +27,7 @@ from dupmae_toolkit.training.running.preflight import (
     refuse_what_cannot_fit,
 )
 from dupmae_toolkit.training.running.processes import Shares
+from dupmae_toolkit.training.running.recipe_record import keep_recipe
 from dupmae_toolkit.training.running.resuming import (
     agreed_checkpoint,
     check_pickles,
@@ -91,7 +92,9 @@ def run(
             return output
         if processes.is_main():
             with writing(output):
-                write_json(output / "recipe.json", asdict(recipe))
+                done = batches.skip if checkpoint else None
+                for line in keep_recipe(output, asdict(recipe), done):
+                    listen({"step": batches.skip, "warning": line})
                 # Without a checkpoint, the entries of step 0 are dropped too: they come again.
                 keep_until(output, batches.skip if checkpoint else -1)
                 if plan_entry:
