@@ -211,7 +211,9 @@ def _run(
                 return 2  # the help has been printed
             command = context.command_path if context else program
             hint = ""
-            if type(error).__name__ == "NoSuchOption":
+            # A text such as "-fast" is read as -f with the value "ast".
+            glued = any(re.match(r"-[A-Za-z]{2}", word) for word in words)
+            if glued or type(error).__name__ == "NoSuchOption":
                 hint = " An argument that begins with a dash goes after -- at the end."
                 if command.endswith(" delete"):
                     hint = " Ids that begin with a dash go after -- at the end, or into a --file."
