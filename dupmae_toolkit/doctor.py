@@ -120,7 +120,7 @@ def _pyserini() -> Iterator[Check]:
     if int(version.split(".")[0]) > _OFFLINE_PYSERINI:
         found = "not tried: importing it may access the network"
         advice = "call dupmae_toolkit.interop.pyserini.ready() to see"
-        yield Check("Pyserini's own", NOTE, found, advice)
+        yield Check("searchers", NOTE, found, advice)
         return
     answer = subprocess.run(
         [sys.executable, "-c", _START_PYSERINI], capture_output=True, timeout=300, check=False
@@ -128,10 +128,10 @@ def _pyserini() -> Iterator[Check]:
     if answer.returncode:
         reason = _last_line(answer.stderr) or "Python ended without a message"
         advice = "only its own searchers need it; dupmae can be used without"
-        yield Check("Pyserini's own", NOTE, f"searchers do not start: {reason}", advice)
+        yield Check("searchers", NOTE, f"Pyserini's do not start: {reason}", advice)
     else:
-        found = "searchers start, after dupmae_toolkit.interop.pyserini.ready()"
-        yield Check("Pyserini's own", FINE, found)
+        found = "Pyserini's start, after dupmae_toolkit.interop.pyserini.ready()"
+        yield Check("searchers", FINE, found)
 
 
 def _last_line(said: bytes) -> str:

@@ -216,7 +216,7 @@ def test_no_measures_no_qrels_and_foreign_runs_are_refused():
         evaluate({"a": {"x": 1}}, run, [])
     with pytest.raises(InputError, match="the qrels are empty"):
         evaluate({}, run)
-    with pytest.raises(InputError, match=r"none of the run's 1 topics is judged .*'a'.*'b'"):
+    with pytest.raises(InputError, match=r"none of the run's 1 topic is judged .*'a'.*'b'"):
         evaluate({"b": {"x": 1}}, run)
     with pytest.raises(InputError, match="occurs twice"):
         evaluate({"a": {"x": 1}}, Run({"a": Ranking(["x", "x"], np.array([1.0, 1.0]))}))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 
@@ -60,6 +64,12 @@ def test_the_readmes_example_runs_in_a_fresh_process(tmp_path):
     assert [float(score) for _, score in shown] == pytest.approx(expected, rel=5e-3, abs=1e-3)
 
 
+def importing(monkeypatch, imported: Callable[[str], object]) -> None:
+    """Let ``ready``, and nothing else, import by this function."""
+    stand_in = SimpleNamespace(import_module=imported, metadata=importlib.metadata)
+    monkeypatch.setattr(pyserini, "importlib", stand_in)
+
+
 def test_the_key_of_openai_is_left_as_it_was(tmp_path):
     code = "import os; from dupmae_toolkit.interop.pyserini import ready; ready(); ready(); "
     code += "print(os.environ.get('OPENAI_API_KEY'))"
@@ -70,7 +80,7 @@ def test_a_key_of_the_users_is_the_one_that_pyserini_gets(monkeypatch):
     seen = []
     monkeypatch.setenv("OPENAI_API_KEY", "own")
     record = lambda _: seen.append(os.environ["OPENAI_API_KEY"])  # noqa: E731
-    monkeypatch.setattr(pyserini.importlib, "import_module", record)
+    importing(monkeypatch, record)
     ready()
     assert set(seen) == {"own"}
     assert os.environ["OPENAI_API_KEY"] == "own"
@@ -81,7 +91,7 @@ def test_a_pyserini_that_cannot_be_imported_is_told_in_a_line(monkeypatch):
         raise ImportError(f"no\n{name}")
 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(pyserini.importlib, "import_module", broken)
+    importing(monkeypatch, broken)
     with pytest.raises(DupMAEError, match=r"^Pyserini [\d.]+ cannot be imported: ImportError: no"):
         ready()
     assert "OPENAI_API_KEY" not in os.environ
@@ -114,12 +124,39 @@ def test_doctor_says_whether_pyserini_starts(monkeypatch):
 
 def test_doctor_says_why_pyserini_does_not_start(monkeypatch):
     _, own = pyserini_checks(monkeypatch, code="raise SystemExit('ValueError: no key')")
-    assert (own.state, own.found) == (NOTE, "searchers do not start: no key")
+    assert (own.state, own.found) == (NOTE, "Pyserini's do not start: no key")
     _, own = pyserini_checks(monkeypatch, code="import os; os._exit(3)")
-    assert own.found == "searchers do not start: Python ended without a message"
+    assert own.found == "Pyserini's do not start: Python ended without a message"
 
 
 def test_doctor_does_not_import_a_pyserini_that_may_access_the_network(monkeypatch):
     _, own = pyserini_checks(monkeypatch, version="2.4.0", code="raise AssertionError")
     assert own.state == NOTE
     assert own.found.startswith("not tried")
+
+
+def test_lists_that_cannot_be_fetched_are_empty_and_said(monkeypatch):
+    """As Pyserini 2.4 does without a network: importing its lists fails, not having some."""
+
+    def imported(name):
+        if pyserini._LISTS not in sys.modules:
+            raise URLError("no network")
+        lists = sys.modules[pyserini._LISTS]
+        assert dict(lists.TF_INDEX_INFO) == {}
+        assert not hasattr(lists, "__path__")
+
+    monkeypatch.setitem(sys.modules, pyserini._LISTS, None)  # so that it is as before afterwards
+    monkeypatch.delitem(sys.modules, pyserini._LISTS)
+    importing(monkeypatch, imported)
+    with pytest.warns(UserWarning, match=r"lists .* cannot be fetched \(.*no network.*\)"):
+        ready()
+
+
+def test_another_failure_of_the_system_is_told(monkeypatch):
+    def broken(name):
+        raise OSError("disk is gone")
+
+    monkeypatch.setitem(sys.modules, pyserini._LISTS, sys)
+    importing(monkeypatch, broken)
+    with pytest.raises(DupMAEError, match="OSError: disk is gone"):
+        ready()

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from dupmae_toolkit.collection.qrels import MAX_GRADE, Qrels
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, counted
 from dupmae_toolkit.records import Run
 
 #: The four usual measures of BEIR.
@@ -161,7 +161,7 @@ def _check(qrels: Qrels, run: Run) -> None:
         topic in qrels for topic in run.topics
     ):
         raise InputError(
-            f"none of the run's {len(run):,} topics is judged (the run has "
+            f"none of the run's {counted(len(run), 'topic')} is judged (the run has "
             f"{next(iter(run))!r}, the qrels {next(iter(qrels))!r}); they belong to different sets"
         )
 

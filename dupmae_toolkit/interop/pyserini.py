@@ -10,7 +10,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import sys
+import warnings
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,8 @@ WEIGHT_SCALE = 1024
 
 #: Pyserini makes a client of OpenAI when it is imported, which needs some key, even if unused.
 _KEY = "OPENAI_API_KEY"
+#: Version 2.4 fetches lists from the network when this module of it is imported.
+_LISTS = "pyserini.prebuilt_index_info"
 _SEARCHERS = ("pyserini.search.lucene", "pyserini.search.faiss")
 
 
@@ -39,17 +44,18 @@ def ready() -> None:
     On its own, Pyserini takes the first Java that it finds, which may be too old; asks it for a
     module that small runtimes lack, which ends the process; and wants a key of OpenAI. Here, Java
     is started as this package starts it, and the searchers are imported, with a stand-in for the
-    key while that lasts. It takes some seconds; later calls do nothing. Some versions of Pyserini
-    fetch a list from the network when they are imported. Raises DupMAEError if Java or Pyserini
-    cannot be used.
+    key while that lasts. It takes some seconds; later calls do nothing. Raises DupMAEError if Java
+    or Pyserini cannot be used.
+
+    When it is imported, Pyserini 2.4 fetches lists of the indexes that it offers for download. If
+    that fails, it gets empty ones, and a warning says so.
     """
     jvm.start()
     stand_in = not os.environ.get(_KEY)
     if stand_in:
         os.environ[_KEY] = "none"
     try:
-        for name in _SEARCHERS:
-            importlib.import_module(name)
+        _import_searchers()
     except Exception as error:
         version = importlib.metadata.version("pyserini")
         raise DupMAEError(
@@ -59,6 +65,33 @@ def ready() -> None:
     finally:
         if stand_in:
             del os.environ[_KEY]
+
+
+class _NoLists(ModuleType):
+    """Instead of Pyserini's module of the indexes that it offers: each list in it is empty."""
+
+    def __getattr__(self, name: str) -> dict[str, Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return {}
+
+
+def _import_searchers() -> None:
+    try:
+        for name in _SEARCHERS:
+            importlib.import_module(name)
+    except OSError as error:  # URLError is one
+        if _LISTS in sys.modules:
+            raise
+        warnings.warn(
+            f"Pyserini's lists of prebuilt indexes cannot be fetched ({error}), so it knows none "
+            "in this process",
+            UserWarning,
+            stacklevel=3,
+        )
+        sys.modules[_LISTS] = _NoLists(_LISTS)
+        for name in _SEARCHERS:
+            importlib.import_module(name)
 
 
 class LexicalQueryEncoder:
