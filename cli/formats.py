@@ -108,7 +108,7 @@ def _write_run(run: Run, file: IO[str], form: Format) -> None:
 
 def write_hits(hits: Sequence[Hit], output: Path, form: Format, fields: Sequence[str]) -> None:
     """Write the hits of a question as JSON lines or CSV. fields: of the metadata, for CSV."""
-    from dupmae_cli.hits import written
+    from dupmae_cli.hits import field_of, written
     from dupmae_toolkit.search.answers import PARTS
 
     with opened(output) as file:
@@ -118,9 +118,10 @@ def write_hits(hits: Sequence[Hit], output: Path, form: Format, fields: Sequence
             return
         parts = [part for part in PARTS if hits and getattr(hits[0], part) is not None]
         names = ("rank", "id", "score", *parts, "title", "text")
+        fields = [name for name in fields if name not in names]
         rows = (
             [getattr(hit, name) for name in names]
-            + [written(hit.metadata.get(name)) for name in fields]
+            + [written(field_of(hit, name)) for name in fields]
             for hit in hits
         )
         write_csv(file, (*names, *fields), rows)

@@ -22,7 +22,7 @@ HIGHLIGHT = "bold yellow"
 def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[str] = ()) -> None:
     """Print rank, score and its parts, id, title, and the passage that fits the query best.
 
-    fields: those of the metadata to print, too.
+    fields: those of the documents to print in columns of their own.
     """
     from rich.table import Table
     from rich.text import Text
@@ -49,9 +49,16 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[s
         cells: list[Any] = [str(hit.rank), f"{hit.score:.4f}"]
         cells += [f"{getattr(hit, part):.3f}" for part in parts]
         # Text, not str: rich would read brackets in an id or a title as markup.
-        shown = [Text(clean(written(hit.metadata.get(name)))) for name in fields]
+        shown = [Text(clean(written(field_of(hit, name)))) for name in fields]
         table.add_row(*cells, Text(clean(hit.id)), *shown, text)
     console.screen().print(table)
+
+
+def field_of(hit: Hit, name: str) -> Any:
+    """The value of a field of a hit's document; None if it lacks it."""
+    from dupmae_toolkit.collection.metadata import OWN_FIELDS
+
+    return getattr(hit, name) if name in OWN_FIELDS else hit.metadata.get(name)
 
 
 def written(value: Any) -> str:

@@ -126,9 +126,7 @@ def search(
     offset: OffsetOption = None,
     fields: Annotated[
         str | None,
-        typer.Option(
-            "--fields", help="Fields of the metadata to show in the table or CSV, as in year,dept."
-        ),
+        typer.Option("--fields", help="Fields to show in the table or CSV, too, as in year,dept."),
     ] = None,
     tag: TagOption = None,
     model: IndexModelOption = None,
@@ -338,9 +336,10 @@ def _search_one(
     output: Path,
     tag: str | None,
 ) -> None:
+    from dupmae_toolkit.collection.metadata import OWN_FIELDS
     from dupmae_toolkit.records import Query
 
-    fields = [index.field(name) for name in fields]
+    fields = [name if name in OWN_FIELDS else index.field(name) for name in fields]
     found = index.answers([Query("0", query)], request)
     answer = found.answers[0]
     hits = index.hits(answer)

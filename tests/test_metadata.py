@@ -350,6 +350,8 @@ def test_the_command_filters_pages_and_shows_fields(dupmae, built, tmp_path):
     assert code == 0
     assert out.split("\n")[0].split()[-6:] == ["year", "tags", "day", "title", "and", "text"]
     assert "2010" in out
+    titled = dupmae(*ask, "-k", 3, "--fields", "title")[1].split("\n")[0]
+    assert titled.split()[-4:] == ["title", "title", "and", "text"]
     assert "2020-01-11" in out
     assert err.strip() == "3 of 7 that match, of 20 documents, hybrid, exact top 3"
     code, out, err = dupmae(*ask, "-k", 3, "--offset", 3, "--json")
@@ -388,6 +390,7 @@ def test_the_command_searches_among_ids(dupmae, built, tmp_path):
         (["--filter", "yeer > 3"], "dupmae: no document has a field 'yeer'; did you mean 'year'?"),
         (["--filter", ""], "dupmae: the filter is empty"),
         (["--offset", "-1"], "dupmae: offset is -1"),
+        (["--fields", "titel"], "dupmae: no document has a field 'titel'"),
         (["--fields", "yeer"], "dupmae: no document has a field 'yeer'"),
         (["--fields", "year", "--json"], "dupmae: --fields goes with the table"),
         (["--among", "nowhere.txt"], "nowhere.txt: cannot be read"),

@@ -72,6 +72,9 @@ class TestSearch:
         assert [row["year"] for row in rows] == [
             str(hit["metadata"].get("year", "")) for hit in hits
         ]
+        titled = search("blue sea", "-f", "csv", "--fields", "year,title,id")[1]
+        assert rows_of(titled) == rows
+        assert titled.count("title") == 1
         columns = [line.split() for line in search("blue sea", "-f", "trec")[1].splitlines()]
         assert [(row[0], row[2], int(row[3])) for row in columns] == [
             ("0", hit["id"], hit["rank"]) for hit in hits
