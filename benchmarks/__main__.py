@@ -33,6 +33,7 @@ SUBJECTS = {
     "growth": Sizes(10_000, 500),
     "updates": Sizes(10_000, 100),
     "filtered": Sizes(20_000, 200),
+    "by_passage": Sizes(20_000, 200),
 }
 
 

@@ -146,6 +146,10 @@ def say_remarks(encoder: Encoder) -> None:
         say(line)
 
 
+#: The way out where long texts are cut.
+UNCUT = "--passages indexes all of a long text"
+
+
 def say_notes(corpus: Corpus) -> None:
     """Say what was left out of a corpus and how it was read; nothing if all was as usual."""
     for note in corpus.notes():

@@ -20,6 +20,8 @@ from dupmae_cli.options import (
     JsonOption,
     MaxLengthOption,
     ModelOption,
+    OverlapOption,
+    PassagesOption,
     Precision,
     PrecisionOption,
     SkipInvalidOption,
@@ -48,6 +50,8 @@ def encode(
     model: ModelOption = "builtin",
     max_length: MaxLengthOption = None,
     dense: DenseOption = None,
+    passages: PassagesOption = None,
+    overlap: OverlapOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     queries: Annotated[
@@ -87,19 +91,25 @@ def encode(
 
       dupmae encode notes.jsonl.gz --output encoded/notes --model my-model --max-length 512
 
+      dupmae encode books.jsonl --output encoded/books --passages 200 --overlap 50
+
       dupmae encode queries.tsv --queries --output encoded/queries --json
     """
     import time
 
     from dupmae_toolkit.collection.opening import open_corpus, read_topics
+    from dupmae_toolkit.collection.passages import passages_of
     from dupmae_toolkit.encoding.source import Memory, Source, read_beginning
     from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 
     source: Source
     reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
-    if queries and (skip_invalid or duplicates != Duplicates.ERROR or title is not None):
+    cutting = passages_of(passages, overlap)
+    for_documents = skip_invalid or duplicates != Duplicates.ERROR or title is not None or cutting
+    if queries and for_documents:
         raise typer.BadParameter(
-            "--skip-invalid, --duplicates and --title are for documents, not for --queries."
+            "--skip-invalid, --duplicates, --title and --passages are for documents, not for "
+            "--queries."
         )
     if queries:
         topics = read_topics(corpus, columns=reading["columns"])
@@ -128,6 +138,7 @@ def encode(
         part_size=part_size or PART_SIZE,
         dense_dtype=dense_dtype.value,
         kind="queries" if queries else "documents",
+        passages=cutting,
         progress=console.bar,
     )
     seconds = time.perf_counter() - began
@@ -142,6 +153,8 @@ def encode(
 def _report(encoded: EncodedCorpus, seconds: float, limit: int) -> str:
     total, newly = len(encoded), encoded.newly_encoded
     words = "queries" if encoded.kind == "queries" else "texts"
+    if encoded.passages is not None:
+        words = "passages"
     if not newly:
         done = f"{encoded.folder}: all {total:,} {words} were already encoded in the same way"
     else:
@@ -151,7 +164,10 @@ def _report(encoded: EncodedCorpus, seconds: float, limit: int) -> str:
             f"{encoded.folder}: {newly:,} {words} encoded in {seconds:,.1f} s, "
             f"{rate:,.1f} a second{before}"
         )
-    return f"{done}; {encoded.manifest['truncated']:,} were cut at {limit} tokens"
+    cut = encoded.manifest["truncated"]
+    more = cut and words == "texts"
+    said = f"{done}; {cut:,} were cut at {limit} tokens"
+    return f"{said} ({console.UNCUT})" if more else said
 
 
 def _summary(encoded: EncodedCorpus, seconds: float) -> dict[str, Any]:
@@ -159,6 +175,7 @@ def _summary(encoded: EncodedCorpus, seconds: float) -> dict[str, Any]:
     return {
         "output": str(encoded.folder),
         **{key: encoded.manifest[key] for key in keys},
+        "passages": encoded.manifest.get("passages"),
         "parts": len(encoded.manifest["parts"]),
         "bytes": sum(path.stat().st_size for path in encoded.folder.iterdir()),
         "newly_encoded": encoded.newly_encoded,

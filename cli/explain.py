@@ -149,6 +149,8 @@ def _print(each: Explanation, most: int) -> None:
 
     out = console.screen()
     heading = Text(clean(each.id), style="bold")
+    if each.passage is not None:
+        heading.append(f"  passage {each.passage.number}", "not bold")
     if each.title.text:
         heading.append("  ").append(passage(each.title))
     out.print(heading)

@@ -119,12 +119,16 @@ def write_hits(hits: Sequence[Hit], output: Path, form: Format, fields: Sequence
         parts = [part for part in PARTS if hits and getattr(hits[0], part) is not None]
         names = ("rank", "id", "score", *parts, "title", "text")
         fields = [name for name in fields if name not in names]
+        places: tuple[str, ...] = ()
+        if hits and hits[0].passage is not None:
+            places = ("passage", "start", "end")
         rows = (
             [getattr(hit, name) for name in names]
+            + list(hit.passage or ())
             + [written(field_of(hit, name)) for name in fields]
             for hit in hits
         )
-        write_csv(file, (*names, *fields), rows)
+        write_csv(file, (*names, *places, *fields), rows)
 
 
 def write_json(output: Path, value: Any) -> None:

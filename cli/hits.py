@@ -22,7 +22,8 @@ HIGHLIGHT = "bold yellow"
 def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[str] = ()) -> None:
     """Print rank, score and its parts, id, title, and the passage that fits the query best.
 
-    fields: those of the documents to print in columns of their own.
+    fields: those of the documents to print in columns of their own. Where passages are indexed, the
+    number of the document's best one is printed, and what fits best in it.
     """
     from rich.table import Table
     from rich.text import Text
@@ -38,6 +39,9 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[s
     # Where no terminal shows the table, an id is on one line, for programs that look for it.
     widths = (28, 20) if sys.stdout.isatty() else (None, None)
     table.add_column("id", overflow="fold", max_width=widths[0])
+    by_passage = hits[0].passage is not None
+    if by_passage:
+        table.add_column("passage", justify="right", no_wrap=True)
     for name in fields:
         table.add_column(clean(name), overflow="fold", max_width=widths[1])
     table.add_column("title and text", ratio=1)
@@ -50,7 +54,8 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[s
         cells += [f"{getattr(hit, part):.3f}" for part in parts]
         # Text, not str: rich would read brackets in an id or a title as markup.
         shown = [Text(clean(written(field_of(hit, name)))) for name in fields]
-        table.add_row(*cells, Text(clean(hit.id)), *shown, text)
+        where = [str(hit.passage.number)] if by_passage and hit.passage else []
+        table.add_row(*cells, Text(clean(hit.id)), *where, *shown, text)
     console.screen().print(table)
 
 

@@ -19,6 +19,8 @@ from dupmae_cli.options import (
     JsonOption,
     MaxLengthOption,
     NoBm25Option,
+    OverlapOption,
+    PassagesOption,
     Precision,
     PrecisionOption,
     SkipInvalidOption,
@@ -31,6 +33,7 @@ from dupmae_cli.options import (
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.collection.passages import Passages
     from dupmae_toolkit.index.build import BuildOptions
     from dupmae_toolkit.index.manifest import Manifest
     from dupmae_toolkit.records import Encoder
@@ -48,6 +51,8 @@ def index(
         str | None, model_option("builtin; for ENCODED, the one that encoded it")
     ] = None,
     faiss: FaissOption = "Flat",
+    passages: PassagesOption = None,
+    overlap: OverlapOption = None,
     max_impact: Annotated[
         int, typer.Option(help="Lexical weights are stored as integers from 1 to this.")
     ] = 255,
@@ -91,6 +96,9 @@ def index(
     CORPUS is encoded first; ENCODED already is. The index is a folder: search it with
     `dupmae search`, change it with `dupmae add` and `dupmae delete`.
 
+    The model reads the beginning of a text, up to its limit. With --passages, all of a long text
+    can be found: each document is ranked by its best passage.
+
     If interrupted, run the same command to continue. With --overwrite, the existing index stays as
     it is until the new one is complete.
 
@@ -100,10 +108,13 @@ def index(
 
       dupmae index notes.jsonl.gz --index indexes/notes --model my-model --faiss HNSW32
 
+      dupmae index books.jsonl --index indexes/books --passages 200 --overlap 50
+
       dupmae index encoded/notes --index indexes/notes --overwrite --json
     """
     import time
 
+    from dupmae_toolkit.collection.passages import passages_of
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.index.build import BuildOptions
@@ -112,6 +123,7 @@ def index(
     from dupmae_toolkit.index.staging import check_target
 
     began = time.perf_counter()
+    cutting = passages_of(passages, overlap)
     check_target(index, overwrite)
     replaces = (index / MANIFEST_FILE).exists()
 
@@ -124,18 +136,20 @@ def index(
     options = BuildOptions(faiss, max_impact, segment_size, not no_bm25, mean_length)
     reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
     if EncodedCorpus.is_one(source):
-        given = dense is not None or vectors is not None
+        given = dense is not None or vectors is not None or cutting is not None
         if max_length is not None or reading != reading_of() or given:
             raise InputError(
                 f"{source}: is encoded already; leave out --max-length, --skip-invalid, "
-                "--duplicates, --id, --title, --text, --header, --dense, --vectors"
+                "--duplicates, --id, --title, --text, --header, --dense, --vectors, --passages"
             )
         manifest = _from_encoded(source, index, model, options, overwrite)
     else:
-        _check_vectors(vectors, max_length)
+        _check_vectors(vectors, max_length, cutting)
         loading = {"max_length": max_length, "device": device, "precision": precision.value}
         loading["pooling"] = dense.value if dense else None
-        manifest = _from_corpus(source, index, model, options, overwrite, reading, loading, vectors)
+        manifest = _from_corpus(
+            source, index, model, options, overwrite, reading, loading, vectors, cutting
+        )
     seconds = time.perf_counter() - began
     console.say(_report(index, manifest, seconds))
     if json:
@@ -175,6 +189,7 @@ def _from_corpus(
     reading: dict[str, Any],
     loading: dict[str, Any],
     vectors: Path | None = None,
+    passages: Passages | None = None,
 ) -> Manifest:
     from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.encoding.source import read_beginning
@@ -199,7 +214,13 @@ def _from_corpus(
         if Path(source) == vectors:
             corpus = TextsAlone(corpus)  # type: ignore[assignment]
     manifest = index_corpus(
-        index, corpus, encoder, options, overwrite=overwrite, progress=console.bar
+        index,
+        corpus,
+        encoder,
+        options,
+        passages=passages,
+        overwrite=overwrite,
+        progress=console.bar,
     )
     console.say_notes(corpus)
     if vectors is not None and len(encoder) > manifest.count:  # type: ignore[arg-type]
@@ -207,8 +228,11 @@ def _from_corpus(
     return manifest
 
 
-def _check_vectors(vectors: Path | None, max_length: int | None) -> None:
+def _check_vectors(vectors: Path | None, max_length: int | None, passages: Passages | None) -> None:
     from dupmae_toolkit.errors import InputError
+
+    if vectors is not None and passages is not None:
+        raise InputError(f"{vectors}: holds vectors of whole documents; leave out --passages")
 
     if vectors is not None and max_length is not None:
         raise InputError(f"{vectors}: nothing is encoded; leave out --max-length")
@@ -216,13 +240,21 @@ def _check_vectors(vectors: Path | None, max_length: int | None) -> None:
 
 def _report(index: Path, manifest: Manifest, seconds: float) -> str:
     parts = [
-        f"{index}: {counted(manifest.count, 'document')} indexed in {seconds:,.1f} s",
+        f"{index}: {_held(manifest)} indexed in {seconds:,.1f} s",
         console.rounding(manifest.error),
     ]
     if manifest.bm25:
         parts.append(f"mean length {manifest.bm25.mean_length:,.1f} words")
     if manifest.truncated:
-        parts.append(
-            f"{counted(manifest.truncated, 'text')} cut at {manifest.encoder.max_length} tokens"
-        )
+        length = manifest.encoder.max_length
+        cut = f"{counted(manifest.truncated, 'text')} cut at {length} tokens"
+        parts.append(cut if manifest.passages else f"{cut} ({console.UNCUT})")
     return "; ".join(parts)
+
+
+def _held(manifest: Manifest) -> str:
+    """How many documents an index holds, and how many passages of them, if any."""
+    documents = counted(manifest.documents, "document")
+    if manifest.passages is None:
+        return documents
+    return f"{documents} in {counted(manifest.live, 'passage')}"

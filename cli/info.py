@@ -38,7 +38,8 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
     error = impacts["error"]
     lines = [
         ("index", f"{values['index']} (format {values['format_version']})"),
-        ("documents", f"{values['documents']:,}, {values['deleted']:,} deleted"),
+        ("documents", _documents(values)),
+        *_passages(values),
         ("source", _source(values)),
         (
             "encoder",
@@ -72,11 +73,36 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     stated = values["reading"].get("ids")
     if isinstance(stated, str) and stated:
-        lines.insert(3, ("ids", stated if stated.startswith("row") else f"the field {stated}"))
+        lines.insert(
+            _after(lines), ("ids", stated if stated.startswith("row") else f"the field {stated}")
+        )
     if values["truncated"]:
-        lines.insert(3, ("cut", f"{values['truncated']:,} texts at the encoder's limit"))
+        texts = "passages" if values["passages"] else "texts"
+        lines.insert(
+            _after(lines), ("cut", f"{values['truncated']:,} {texts} at the encoder's limit")
+        )
     lines += [("leftover", f"{name}: {_about_leftover(name)}") for name in values["leftovers"]]
     return lines
+
+
+def _after(lines: list[tuple[str, str]]) -> int:
+    """The place after the line on the source."""
+    return [name for name, _ in lines].index("source") + 1
+
+
+def _documents(values: dict[str, Any]) -> str:
+    """How many documents there are; of passages, those deleted are counted with these."""
+    deleted = "" if values["passages"] else f", {values['deleted']:,} deleted"
+    return f"{values['documents']:,}{deleted}"
+
+
+def _passages(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """The line on passages, if they are indexed."""
+    held = values["passages"]
+    if not held:
+        return []
+    cut = f"up to {held['size']} tokens, {held['overlap']} shared with the next"
+    return [("passages", f"{held['count']:,}, {values['deleted']:,} deleted; {cut}")]
 
 
 def _vectors(encoder: dict[str, Any]) -> str:

@@ -45,6 +45,11 @@ class Method(StrEnum):
     COMBMNZ = "combmnz"
 
 
+class Aggregate(StrEnum):
+    MAX = "max"
+    SUM3 = "sum3"
+
+
 class Norm(StrEnum):
     NONE = "none"
     MIN_MAX = "min-max"
@@ -224,6 +229,25 @@ FaissOption = Annotated[
         "--faiss", help="A FAISS factory string: Flat (exact), HNSW32, IVF1024,Flat, PQ64 …"
     ),
 ]
+PassagesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--passages",
+        metavar="<int>",
+        help="Cut texts into passages of at most so many of the model's tokens, at the ends of "
+        "sentences where these are near; documents are then found by their passages.",
+        show_default="texts are not cut into passages",
+    ),
+]
+OverlapOption = Annotated[
+    int | None,
+    typer.Option(
+        "--overlap",
+        metavar="<int>",
+        help="Tokens that a passage shares with the next.",
+        show_default="a quarter of --passages",
+    ),
+]
 WaitOption = Annotated[
     float,
     typer.Option("--wait", help="Seconds to wait if another process is changing the index."),
@@ -314,6 +338,15 @@ OffsetOption = Annotated[
         help="How many of the best hits to leave out. Pages, put together, are one long ranking, "
         "whatever -k: sums are proven exact, other fusions read the same --depth (1000) each time.",
         show_default="no pages",
+    ),
+]
+AggregateOption = Annotated[
+    Aggregate | None,
+    typer.Option(
+        "--aggregate",
+        help="Where passages are indexed: a document scores what its best passage does, or its "
+        "three best together.",
+        show_default="max",
     ),
 ]
 TagOption = Annotated[

@@ -21,6 +21,7 @@ from dupmae_cli.formats import (
 )
 from dupmae_cli.hits import print_table
 from dupmae_cli.options import (
+    AggregateOption,
     AmongOption,
     DeviceOption,
     ExactOption,
@@ -124,6 +125,7 @@ def search(
     filter: FilterOption = None,
     among: AmongOption = None,
     offset: OffsetOption = None,
+    aggregate: AggregateOption = None,
     fields: Annotated[
         str | None,
         typer.Option("--fields", help="Fields to show in the table or CSV, too, as in year,dept."),
@@ -255,7 +257,19 @@ def search(
         from dupmae_toolkit.collection.ids import read_ids
 
         ids = read_ids(among)
-    request = opened.request(hits, chosen, how, depth, exact, plain, idf_power, filter, ids, offset)
+    request = opened.request(
+        hits,
+        chosen,
+        how,
+        depth,
+        exact,
+        plain,
+        idf_power,
+        filter,
+        ids,
+        offset,
+        aggregate=aggregate.value if aggregate else None,
+    )
     if query is not None:
         shown = [name.strip() for name in fields.split(",")] if fields else []
         place = output or STANDARD_OUTPUT
@@ -356,6 +370,7 @@ def _search_one(
                 "filter": request.filter,
                 "among": about.get("among"),
                 "matching": about.get("matching"),
+                **({"passages": about["passages"]} if "passages" in about else {}),
                 "mode": request.mode,
                 "parts": list(request.parts),
                 "idf_power": request.idf_power,
@@ -453,7 +468,8 @@ def _search_many(
     _say_matching(run.metadata)
     _say_unknown(run.metadata)
     if counts["documents"]:
-        cut = counted(counts["documents"], "document")
+        what = "passage" if "passages" in run.metadata else "document"
+        cut = counted(counts["documents"], what)
         console.say(f"{cut} cut at {counts['max_length']} tokens")
 
 

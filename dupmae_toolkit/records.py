@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,17 +16,30 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
+class Passage(NamedTuple):
+    """The place of a passage in its document: its number, from 0, and its span in the text.
+
+    start, end: code points; the passage is ``text[start:end]``.
+    """
+
+    number: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A document. ``id`` is any string that ``check_id`` allows; it is never parsed.
 
-    metadata: its other fields by name, with their types.
+    metadata: its other fields by name, with their types. passage: where ``text`` is only a passage
+    of the document, which one; None where it is the whole text.
     """
 
     id: str
     title: str = ""
     text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    passage: Passage | None = None
 
     @property
     def contents(self) -> str:
@@ -192,7 +205,10 @@ def as_json(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One search result, with the parts of its score; None for a part that was not searched."""
+    """One search result, with the parts of its score; None for a part that was not searched.
+
+    passage: where ``text`` is the best passage of the document, which one; else None.
+    """
 
     rank: int
     id: str
@@ -203,11 +219,17 @@ class Hit:
     title: str = ""
     text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    passage: Passage | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All values by name, as JSON can write them: dates in the metadata become texts."""
+        """All values by name, as JSON can write them: dates in the metadata become texts.
+
+        ``passage`` is there only where passages are indexed.
+        """
         values = {name: getattr(self, name) for name in self.__slots__}
-        return values | {"metadata": as_json(self.metadata)}
+        values["metadata"] = as_json(self.metadata)
+        passage = values.pop("passage")
+        return values if passage is None else values | {"passage": passage._asdict()}
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dupmae_toolkit.analysis import words
+from dupmae_toolkit.collection.passages import cut
 from dupmae_toolkit.index.impacts import round_weights
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.records import Document
@@ -94,3 +95,29 @@ class BruteForce:
             for i in order
             if mode not in ("lexical", "bm25") or scores[i] > 0
         ][:k]
+
+
+class BruteForcePassages(BruteForce):
+    """Scores the passages of documents one by one, and documents by these."""
+
+    def __init__(self, documents: Sequence[Document], encoder, manifest: Manifest) -> None:
+        rows, self.owners = [], []
+        for document in documents:
+            spans = cut(document.text, encoder.token_offsets(document.text), manifest.passages)
+            for number, (start, end) in enumerate(spans):
+                name = f"{document.id}#{number:05d}"
+                rows.append(Document(name, document.title, document.text[start:end]))
+                self.owners.append(document.id)
+        super().__init__(rows, encoder, manifest)
+
+    def ranked(
+        self, text: str, mode: str, k: int, aggregate: str = "max"
+    ) -> list[tuple[str, float]]:
+        """Ids and scores of the best ``k`` documents, by their best passage or their best three."""
+        of: dict[str, list[float]] = {}
+        owners = {row.id: owner for row, owner in zip(self.documents, self.owners, strict=True)}
+        for row, score in super().ranked(text, mode, len(self.documents)):  # best first
+            of.setdefault(owners[row], []).append(score)
+        most = 1 if aggregate == "max" else 3
+        scores = {name: float(np.float32(sum(own[:most]))) for name, own in of.items()}
+        return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from dupmae_toolkit import Document, HybridIndex, Query
+from dupmae_toolkit.collection.passages import Passages
 from dupmae_toolkit.search import selection
-from tests.brute import BruteForce
+from tests.brute import BruteForce, BruteForcePassages
 from tests.support import HashingEncoder
 
 ENCODER = HashingEncoder(size=256, dim=16)
@@ -51,15 +52,26 @@ ANCHORS = max(map(len, FIELDS.values()))
 Unknown = None  #: The third truth value.
 
 
-def documents_of(count: int, seed: int) -> list[Document]:
+def documents_of(count: int, seed: int, long: bool = False) -> list[Document]:
+    """long: some texts have many sentences, and ids look like those of passages."""
     dice = random.Random(seed)
     names = [f"d{number}" for number in range(count)]
+    if long:
+        ends = ["", "", " b", "#00001", "#", "#00000#00002", "é"]
+        names = [f"d{number // len(ends)}{ends[number % len(ends)]}" for number in range(count)]
+        names = list(dict.fromkeys(names))
+        names += [f"e{number}" for number in range(count - len(names))]
     dice.shuffle(names)
     documents = []
     for number, name in enumerate(names):
         text = " ".join(dice.choices(WORDS, k=dice.randint(3, 12)))
+        if long and dice.random() < 0.4:
+            more = dice.choices(
+                [*WORDS, *(f"{word}." for word in WORDS[:20])], k=dice.choice([30, 90])
+            )
+            text = " ".join([text, *more])
         if number % 9 == 0:
-            text = "the very same words"
+            text = "the very same words" + " and the very same words" * 9 * (long and number % 2)
         metadata = {}
         for field, values in FIELDS.items():
             if number < ANCHORS:
@@ -198,6 +210,7 @@ class Case:
     text: str
     k: int
     offset: int | None
+    aggregate: str | None = None
 
 
 class Searched:
@@ -205,14 +218,16 @@ class Searched:
 
     def __init__(self, name: str, index: HybridIndex, documents: list[Document]) -> None:
         self.name, self.index, self.documents = name, index, documents
-        self.brute = BruteForce(documents, ENCODER, index.manifest)
-        self._ranked: dict[tuple[str, str], list[tuple[str, float]]] = {}
+        kind = BruteForce if index.manifest.passages is None else BruteForcePassages
+        self.brute = kind(documents, ENCODER, index.manifest)
+        self._ranked: dict[tuple[str, str, str | None], list[tuple[str, float]]] = {}
         self._metadata = {document.id: document.metadata for document in documents}
 
     def expected(self, case: Case) -> list[tuple[str, float]]:
-        key = case.text, case.mode
+        key = case.text, case.mode, case.aggregate
         if key not in self._ranked:
-            self._ranked[key] = self.brute.ranked(case.text, case.mode, len(self.documents))
+            how = {"aggregate": case.aggregate} if case.aggregate else {}
+            self._ranked[key] = self.brute.ranked(case.text, case.mode, len(self.documents), **how)
         found = self._ranked[key]
         if case.tree is not None:
             found = [each for each in found if truth(case.tree, self._metadata[each[0]])]
@@ -230,6 +245,7 @@ class Searched:
             filter=case.filter,
             among=case.among,
             offset=case.offset,
+            aggregate=case.aggregate,
         )
         assert run.metadata["certificate"]["certified"] == 1, (self.name, case)
         ranking = run["q"]
@@ -254,12 +270,13 @@ class Searched:
                     dice.choice(texts),
                     dice.choice([1, 2, 5, 20, 1000]),
                     dice.choice([None, 0, 1, 3, 10, 200]),
+                    dice.choice(["max", "sum3"]) if self.index.manifest.passages else None,
                 )
 
 
 #: How an index is built and opened: FAISS spec, postings in memory, documents of a segment, and
-#: whether small selections are copied.
-KINDS = {
+#: whether small selections are copied; and, for passages, how texts are cut.
+KINDS: dict[str, tuple[Any, ...]] = {
     "Flat, memory": ("Flat", 10**9, 10**6, True),
     "Flat, memory, masked": ("Flat", 10**9, 10**6, False),
     "Flat, Lucene, masked": ("Flat", 0, 90, False),
@@ -267,20 +284,26 @@ KINDS = {
     "HNSW8, Lucene": ("HNSW8", 0, 10**6, True),
     "HNSW8, Lucene, masked": ("HNSW8", 0, 90, False),
     "IVF4,Flat, memory, masked": ("IVF4,Flat", 10**9, 10**6, False),
+    "Flat, memory, passages": ("Flat", 10**9, 10**6, True, Passages(12, 4)),
+    "Flat, Lucene, masked, passages": ("Flat", 0, 300, False, Passages(12, 4)),
+    "HNSW8, memory, masked, passages": ("HNSW8", 10**9, 300, False, Passages(12, 0)),
+    "HNSW8, Lucene, passages": ("HNSW8", 0, 10**6, True, Passages(12, 11)),
 }
 
 
 def searched(folder: Path, seed: int, kind: str) -> Searched:
     """An index that was built, added to, and deleted from."""
-    spec, postings, size, _ = KINDS[kind]
-    documents = documents_of(260, seed)
-    path = folder / f"{seed}-{spec}-{size}"
+    spec, postings, size, _, *cut = KINDS[kind]
+    documents = documents_of(260, seed, bool(cut))
+    path = folder / f"{seed}-{spec}-{size}{'-'.join(map(str, cut))}"
+    cutting = {"passages": cut[0].size, "overlap": cut[0].overlap} if cut else {}
     first, later = documents[:200], documents[200:]
     gone = {d.id for d in random.Random(seed).sample(documents[ANCHORS:], 40)}
     if not path.exists():
-        HybridIndex.build(path, first, ENCODER, faiss=spec, segment_size=size).close()
+        HybridIndex.build(path, first, ENCODER, faiss=spec, segment_size=size, **cutting).close()
         with HybridIndex.open(path, ENCODER) as index:
             index.add(later[:30])
+            index.add(documents[ANCHORS : ANCHORS + 5], replace=True)
             index.add(later[30:])
             index.delete(gone)
     index = HybridIndex.open(path, ENCODER, max_postings=postings)

@@ -12,7 +12,17 @@ import torch
 from scipy.sparse import csr_matrix
 
 from benchmarks import __main__ as command
-from benchmarks import encoding, engines, fusing, growth, memory, one_query, synthetic, updates
+from benchmarks import (
+    by_passage,
+    encoding,
+    engines,
+    fusing,
+    growth,
+    memory,
+    one_query,
+    synthetic,
+    updates,
+)
 from benchmarks import rows as turns_of
 from benchmarks.collection import Collection, quality, sample, share_of_best
 from benchmarks.processes import run_python
@@ -448,3 +458,14 @@ def test_additions_are_measured_and_give_the_results_of_an_index_built_at_once(
     assert (rows[3].ours, rows[3].details["additions"]) == (0, 1)
     for row in rows[4:]:
         assert row.same.startswith("the same ids and scores for 3 and, compacted, 3 of 3"), row
+
+
+@pytest.mark.java
+@pytest.mark.usefixtures("quick_disk")
+def test_documents_by_passage_are_those_of_the_plain_index_grouped(tmp_path, monkeypatch):
+    monkeypatch.setattr(by_passage, "INDEXES", {"Flat": ("Flat", 10**12)})
+    rows = by_passage.measure(tmp_path, Sizes(195, 4))
+    assert [row.work.split(": ")[0] for row in rows] == ["Flat, max"] * 2 + ["Flat, sum3"] * 2
+    assert rows[0].work.endswith(": 200 passages, one query")
+    assert rows[0].same == rows[1].same == "4 of 4 proven; 4 as the peer's passages, grouped"
+    assert rows[2].same == "4 of 4 proven"

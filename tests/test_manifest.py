@@ -100,7 +100,7 @@ def test_what_is_no_manifest_is_refused_in_one_line(tmp_path: Path, content: str
 
 
 def test_a_later_format_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"format_version": 4, "segments": []}')
+    (tmp_path / "manifest.json").write_text('{"format_version": 5, "segments": []}')
     with pytest.raises(InputError, match="update dupmae-toolkit"):
         Manifest.load(tmp_path)
 

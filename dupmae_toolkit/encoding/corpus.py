@@ -12,6 +12,10 @@ objects or as structs, with nulls for none. It may also write: ``kind`` (``docum
 by default, the files ``part-*.parquet`` sorted by name), ``count``, ``complete`` (false while it is
 being written), ``precision`` (of the products: ``fp32`` or ``bf16``), and the tokens as
 ``vocabulary.json``.
+
+``passages`` (``size`` and ``overlap``, in tokens) says that each row is a passage. Its id is then
+the document's, ``#``, and the passage's number from 0 in five digits or more; its metadata have the
+passage's span in the text as ``$passage``, with the ``$`` doubled in JSON as in any key.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dupmae_toolkit.collection.passages import Passages
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import read_json, sha256_lines, wrong_contents
 from dupmae_toolkit.records import EncoderInfo, Representations
@@ -84,6 +89,14 @@ class EncodedCorpus:
     def kind(self) -> str:
         """``documents`` or ``queries``."""
         return self.manifest["kind"]
+
+    @property
+    def passages(self) -> Passages | None:
+        """How the documents were cut into passages, if each row is one; None if they were not."""
+        try:
+            return Passages.from_dict(self.manifest.get("passages"))
+        except ValueError as error:
+            raise InputError.at(self.folder / MANIFEST, None, str(error)) from error
 
     @property
     def precision(self) -> str:

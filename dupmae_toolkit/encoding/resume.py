@@ -40,12 +40,11 @@ def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
             f"made with the encoder {_described(theirs, ours)}, not with "
             f"{_described(ours, theirs)}; {WAY_OUT}",
         )
-    for key in ("kind", "precision", "dense_dtype", "part_size"):
-        if manifest.get(key) != wanted[key]:
+    for key in ("kind", "precision", "dense_dtype", "part_size", "passages"):
+        if manifest.get(key) != wanted.get(key):
             name = key.replace("_", " ")
-            raise InputError.at(
-                output, None, f"made with {name} {manifest.get(key)}, not {wanted[key]}; {WAY_OUT}"
-            )
+            found, asked = manifest.get(key), wanted.get(key)
+            raise InputError.at(output, None, f"made with {name} {found}, not {asked}; {WAY_OUT}")
     return manifest
 
 

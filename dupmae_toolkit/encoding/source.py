@@ -16,6 +16,7 @@ from dupmae_toolkit.collection.identifiers import check_id
 from dupmae_toolkit.collection.lines import check_text
 from dupmae_toolkit.collection.metadata import metadata_text
 from dupmae_toolkit.collection.opening import open_corpus
+from dupmae_toolkit.collection.passages import document_of
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, is_blank
@@ -187,6 +188,8 @@ def _refuse_duplicate(source: Source, place: int, name: str) -> None:
             where = f"in {path}" if line is None else f"on line {line}"
             if line is not None and path != place_of(source, place)[0]:
                 where += f" of {path}"
+            if getattr(source, "passages", None) is not None:
+                name = document_of(name)
             raise InputError.at(
                 *place_of(source, place),
                 f"the id {name!r} is already {where}; ids must be unique "

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dupmae_toolkit.collection.fields import Reading
+from dupmae_toolkit.collection.passages import Passages
 from dupmae_toolkit.encoding.corpus import (
     FORMAT_VERSION,
     KINDS,
@@ -30,6 +31,7 @@ from dupmae_toolkit.encoding.corpus import (
     EncodedCorpus,
 )
 from dupmae_toolkit.encoding.form import wrong_form
+from dupmae_toolkit.encoding.passages import PassageSource
 from dupmae_toolkit.encoding.resume import (
     is_written,
     precision_of,
@@ -70,6 +72,7 @@ def encode_corpus(
     dense_dtype: str = "float32",
     kind: str = "documents",
     plan: Plan | None = None,
+    passages: Passages | None = None,
     progress: Progress = silent,
 ) -> EncodedCorpus:
     """Encode a corpus into the folder ``output``; continue or reuse an earlier call's result there.
@@ -77,6 +80,8 @@ def encode_corpus(
     corpus: see ``as_source``; read twice, one part in memory at a time.
     dense_dtype: ``float32``, or ``float16`` for half the size at a relative error of 2^-11.
     kind: ``documents`` or ``queries``. plan: the result of ``survey`` on it, if already computed.
+    passages: how to cut documents, each passage a row; None: they are not cut, unless ``corpus`` is
+    a ``PassageSource``.
 
     Raises InputError for bad input (and then writes nothing), for a folder made from something
     else, and while another process writes there; DupMAEError if the disk is full.
@@ -84,7 +89,11 @@ def encode_corpus(
     output = Path(output)
     _check_options(part_size, dense_dtype, kind)
     source = as_source(corpus)
-    wanted = {
+    if passages is not None:
+        if kind != "documents":
+            raise InputError("queries have no passages; leave out --passages (passages=…)")
+        source = PassageSource(source, passages, encoder)
+    wanted: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
         "complete": False,
@@ -94,6 +103,8 @@ def encode_corpus(
         "part_size": part_size,
         "dense_dtype": dense_dtype,
     }
+    if isinstance(source, PassageSource):
+        wanted["passages"] = source.passages.to_dict()
     if output.exists():  # refuse a wrong folder before reading the whole source
         with exclusive(make_folder(output)):
             standing(output, wanted)

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.analysis import count_words
+from dupmae_toolkit.collection.passages import Passages
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
+from dupmae_toolkit.encoding.passages import PassageSource, check_spans, documents_in
 from dupmae_toolkit.encoding.source import Plan, Source, as_source
 from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 from dupmae_toolkit.errors import BusyError, EncoderMismatchError, InputError
@@ -35,6 +37,8 @@ from dupmae_toolkit.index.impacts import (
 )
 from dupmae_toolkit.index.layout import BUILDING_FOLDER, ENCODED_FOLDER
 from dupmae_toolkit.index.manifest import (
+    FORMAT_VERSION,
+    PASSAGES_VERSION,
     Manifest,
     SegmentEntry,
     checksum,
@@ -88,11 +92,14 @@ def index_corpus(
     encoder: Encoder,
     options: BuildOptions | None = None,
     *,
+    passages: Passages | None = None,
     part_size: int = PART_SIZE,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Manifest:
     """Encode ``corpus``, see ``as_source``, and build an index of it in the folder ``index``.
+
+    passages: index the passages of the documents, cut in this way; None: the documents as they are.
 
     The same call resumes both steps where it was interrupted. Encoded documents are kept in
     ``index/.building`` until the index is complete. If a different build was interrupted there,
@@ -103,6 +110,8 @@ def index_corpus(
     options.check(encoder.info.dense_dim)
     check_target(index, overwrite)
     source = as_source(corpus)
+    if passages is not None:
+        source = PassageSource(source, passages, encoder)
     with building_in(index):
         folder = index / BUILDING_FOLDER / ENCODED_FOLDER
 
@@ -179,6 +188,7 @@ def build_held(
 ) -> Manifest:
     """``build_index`` in a folder locked by ``building_in``, with arguments that were checked."""
     terms = lucene_terms(vocabulary)
+    documents = documents_in(encoded)
     staging = Staging.begin(index, encoded, asdict(options), overwrite)
     if staging.is_over() and staging.live:
         staging.tidy(staging.live)
@@ -202,6 +212,9 @@ def build_held(
         scale_source=ENCODER if encoded.info.largest_weight else FIRST_BUILD,
         precision={encoded.precision: len(encoded)},
         vocabulary_file=staging.vocabulary_file(encoded.info.vocabulary_sha256),
+        passages=encoded.passages,
+        whole=documents if encoded.passages else 0,
+        format_version=PASSAGES_VERSION if encoded.passages else FORMAT_VERSION,
     )
     path = index / manifest.vocabulary_file
     write_vocabulary(path, vocabulary)
@@ -254,6 +267,8 @@ def _build_segments(
                 largest_weight = encoded.info.largest_weight
                 scale = calibrate(rows.lexical, options.max_impact, largest_weight)
             folder = staging.segments / name
+            if encoded.passages is not None:
+                check_spans(encoded.folder, rows.ids, rows.texts, rows.metadata)
             rows = rows.sorted()
             length = 0
             if options.bm25:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dupmae_toolkit.collection.metadata import OWN_FIELDS, read_metadata_text
+from dupmae_toolkit.collection.passages import SPAN
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.fields import KINDS, arrow_type, columns_of, frequent_fields
 from dupmae_toolkit.records import Document
@@ -224,6 +225,35 @@ class TypedColumns:
                 raise ValueError("its footer names other columns than it has")
             self._names.setdefault(field, {})[kind] = name
         self._has_others = bool(json.loads(footer.get(_OTHERS, b"false")))
+
+
+class PassageColumns(TypedColumns):
+    """The columns of a segment of passages, as fields of the documents that they are of."""
+
+    def __init__(self, columns: TypedColumns) -> None:
+        self._rows = columns
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self._rows)
+
+    def kinds(self) -> Mapping[str, Sequence[str]]:
+        """See ``TypedColumns.kinds``."""
+        return {name: kinds for name, kinds in self._rows.kinds().items() if name != SPAN}
+
+    def columns(self, field: str) -> dict[str, Any]:
+        """See ``TypedColumns.columns``; InputError for the text, which no row has as a whole."""
+        if field == "text":
+            raise InputError(
+                "an index of passages has no whole texts, which a filter on 'text' would read; "
+                "filter by other fields"
+            )
+        found = self._rows.columns(field)
+        if field != "id":
+            return found
+        import pyarrow.compute as pc
+
+        return {"str": pc.replace_substring_regex(found["str"], "#[0-9]+$", "")}
 
 
 def _typed(number: int) -> str:

@@ -27,6 +27,7 @@ def index_info(index: str | Path) -> dict[str, Any]:
     Sizes are in bytes. ``source`` is that of the build; the sources of additions are not recorded.
     ``leftovers`` lists what is in the folder but not part of the index: the working files of a
     build or addition that is running or was interrupted, and segments that a later change removes.
+    With ``passages``, every count but ``documents`` is one of passages.
     """
     index = Path(index)
     manifest = Manifest.load(index)
@@ -41,8 +42,13 @@ def index_info(index: str | Path) -> dict[str, Any]:
         "index": str(index),
         "format_version": manifest.format_version,
         "generation": manifest.generation,
-        "documents": manifest.live,
+        "documents": manifest.documents,
         "deleted": manifest.dead,
+        "passages": (
+            None
+            if manifest.passages is None
+            else {**manifest.passages.to_dict(), "count": manifest.live}
+        ),
         "source": manifest.source,
         "reading": manifest.reading,
         "truncated": manifest.truncated,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.collection.passages import Passages
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.files import read_json, sha256_file, sha256_lines, write_json
 from dupmae_toolkit.index import stated
@@ -34,6 +35,8 @@ from dupmae_toolkit.records import EncoderInfo
 
 #: 2 added deletions: a reader of 1 would return deleted documents. 3 added words and frequencies.
 FORMAT_VERSION = 3
+#: Of indexes of passages alone: a reader of 3 would return passages as documents.
+PASSAGES_VERSION = 4
 REBUILD = "rebuild the index in its place (--overwrite, overwrite=True)"
 #: The remedy for losing something that an index holds only once.
 COPY = f"restore it from a copy, or {REBUILD}, from its texts or from the output of `dupmae encode`"
@@ -41,12 +44,16 @@ COPY = f"restore it from a copy, or {REBUILD}, from its texts or from the output
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What every part of a segment must hold: documents, tokens, dense dimensions, words."""
+    """What every part of a segment must hold: documents, tokens, dense dimensions, words.
+
+    passages: whether each of the documents is a passage.
+    """
 
     documents: int
     terms: int
     dimensions: int
     words: int = 0
+    passages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,10 @@ class Manifest:
     those that were cut (None: not known), and those encoded in each precision (``bf16``, ``fp32``
     or ``unknown``). A document counts once more in the precision in which a repair encoded it again
     with other results.
+
+    ``passages`` says how documents were cut, if each row of a segment is a passage: every other
+    count of documents, here and in ``segments``, is then one of passages. ``whole`` counts the
+    documents that they are of; 0 without passages.
     """
 
     encoder: EncoderInfo
@@ -120,6 +131,13 @@ class Manifest:
     scale_source: str = FIRST_BUILD
     precision: dict[str, int] = field(default_factory=dict)
     reading: dict[str, Any] = field(default_factory=dict)
+    passages: Passages | None = None
+    whole: int = 0
+
+    @property
+    def documents(self) -> int:
+        """The number of documents that can be found, however many passages they have."""
+        return self.live if self.passages is None else self.whole
 
     @property
     def count(self) -> int:
@@ -177,7 +195,8 @@ class Manifest:
     def shape(self, entry: SegmentEntry) -> Shape:
         """What every part of a segment must hold."""
         encoder = self.encoder
-        return Shape(entry.count, encoder.vocabulary_size, encoder.dense_dim, entry.words)
+        passages = self.passages is not None
+        return Shape(entry.count, encoder.vocabulary_size, encoder.dense_dim, entry.words, passages)
 
     def check_encoder(self, index: Path, encoder: EncoderInfo) -> None:
         """Raise EncoderMismatchError unless ``encoder`` gives the vectors that are in the index."""
@@ -217,6 +236,8 @@ class Manifest:
             "generation": self.generation,
             "checksums": self.checksums,
         }
+        if self.passages is not None:
+            values["passages"] = self.passages.to_dict() | {"documents": self.whole}
         if self.reading:
             values["reading"] = self.reading
         if self.scoring is not None:
@@ -242,15 +263,16 @@ class Manifest:
             raise InputError.at(path, None, error.fault, _way_out(path)) from error
         try:
             version = stated.integer(values, "format_version", 1)
-            if version > FORMAT_VERSION:
+            if version > PASSAGES_VERSION:
                 raise InputError.at(
                     path,
                     None,
                     f"format version {version}",
-                    f"this toolkit reads up to {FORMAT_VERSION}: update dupmae-toolkit",
+                    f"this toolkit reads up to {PASSAGES_VERSION}: update dupmae-toolkit",
                 )
             cls._check_digest(path, values)
             segments = _entries(values["segments"])
+            passages = Passages.from_dict(values.get("passages"))
             stored = sum(segment.count for segment in segments)
             return cls(
                 encoder=EncoderInfo.from_dict(values["encoder"]),
@@ -273,6 +295,8 @@ class Manifest:
                 vocabulary_file=stated.name(values["vocabulary"], "file", VOCABULARY_NAME),
                 checksums=stated.file_checksums(values["checksums"]),
                 format_version=version,
+                passages=passages,
+                whole=stated.integer(values["passages"], "documents") if passages else 0,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InputError):

@@ -13,7 +13,12 @@ import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.dense import DenseIndex, keeps_vectors, read_header, write_faiss
-from dupmae_toolkit.index.documents import SegmentDocuments, TypedColumns, write_documents
+from dupmae_toolkit.index.documents import (
+    PassageColumns,
+    SegmentDocuments,
+    TypedColumns,
+    write_documents,
+)
 from dupmae_toolkit.index.forward import (
     ForwardStore,
     check_columns,
@@ -212,11 +217,17 @@ class Segment:
 
     def matching(self, test: RowTest) -> np.ndarray:
         """The rows that pass a test of the documents' fields, bool [n]."""
-        return test(self.documents.fields)
+        return test(self._fields)
 
     def kinds(self) -> list[Mapping[str, Sequence[str]]]:
         """The fields of the documents, with the kinds of their values; see `fields.py`."""
-        return [self.documents.fields.kinds()]
+        return [self._fields.kinds()]
+
+    @property
+    def _fields(self) -> TypedColumns:
+        of_passages = self._shape is not None and self._shape.passages
+        fields = self.documents.fields
+        return PassageColumns(fields) if of_passages else fields
 
     def _compare(
         self, part: str, documents: int, terms: int | None = None, dimensions: int | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dupmae_toolkit.collection.metadata import metadata_text
+from dupmae_toolkit.collection.passages import document_of
 from dupmae_toolkit.files import atomic_folder, make_folder, remove_leftovers
 from dupmae_toolkit.index.deletions import read_deletions, write_deletions
 from dupmae_toolkit.index.integrity import Integrity
@@ -22,6 +23,7 @@ from dupmae_toolkit.index.layout import (
 )
 from dupmae_toolkit.index.manifest import (
     FORMAT_VERSION,
+    PASSAGES_VERSION,
     Manifest,
     SegmentEntry,
     checksum,
@@ -77,6 +79,26 @@ class State:
             if row < len(ids) and ids[row] == name and row not in self.dead(entry):
                 return number, row
         return None
+
+    def locations(self, name: str) -> list[Location]:
+        """Where the live document with this id is: of passages several places, or none."""
+        if self.manifest.passages is None:
+            found = self.find(name)
+            return [] if found is None else [found]
+        places = []
+        for number, entry in enumerate(self.manifest.segments):
+            ids = self.segment(entry).ids
+            # Those that begin with the id and #; "$" comes after "#".
+            for row in range(bisect_left(ids, f"{name}#"), bisect_left(ids, f"{name}$")):
+                if document_of(ids[row]) == name and row not in self.dead(entry):
+                    places.append((number, row))
+        return places
+
+    def documents_at(self, locations: Iterable[Location]) -> set[str]:
+        """The ids of the documents that have these rows."""
+        entries = self.manifest.segments
+        names = {self.segment(entries[number]).ids[row] for number, row in locations}
+        return names if self.manifest.passages is None else set(map(document_of, names))
 
     def matching(self, where: Where) -> list[Location]:
         """The live documents that a condition holds for."""
@@ -154,7 +176,8 @@ class State:
         """Apply all changes at once by writing the manifest; then remove what it does not name."""
         manifest = self.manifest
         manifest.generation += 1
-        manifest.format_version = FORMAT_VERSION  # an older toolkit may have built the index
+        # An older toolkit may have built the index.
+        manifest.format_version = FORMAT_VERSION if manifest.passages is None else PASSAGES_VERSION
         entries = [self._settled(entry) for entry in manifest.segments]
         # Drop segments without a live document, but keep one if there would be none.
         manifest.segments = [entry for entry in entries if entry.live] or entries[:1]

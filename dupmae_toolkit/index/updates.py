@@ -14,12 +14,15 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.collection.fields import ROW_NUMBERS, Reading
 from dupmae_toolkit.collection.identifiers import id_text
+from dupmae_toolkit.collection.passages import Passages, document_of
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
+from dupmae_toolkit.encoding.passages import PassageSource, check_spans, documents_in
 from dupmae_toolkit.encoding.source import Source, Window, as_source, place_of, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import DupMAEError, InputError
@@ -54,7 +57,8 @@ __all__ = [
 class Update:
     """What a change did, in numbers of documents.
 
-    missing: ids to delete that were not in the index. merged: documents rewritten by merging.
+    missing: ids to delete that were not in the index. merged: documents rewritten by merging; in an
+    index of passages, these are passages, and so are those counted in ``error`` and ``truncated``.
     documents: those that can be found after the change. generation: the number of the change, or of
     the last one if there was nothing to do. put_off: why a merge that was due was not done; the
     change itself was made. drift: how far the documents' mean length is now from BM25's, as a share
@@ -111,7 +115,8 @@ def add_corpus(
 ) -> Update:
     """Encode ``corpus``, see ``as_source``, and add it to the index in the folder ``index``.
 
-    replace: documents replace those with the same ids. Without it, an id that is already in the
+    An index of passages cuts them as it was built. replace: documents replace those with the same
+    ids. Without it, an id that is already in the
     index is refused before anything is encoded. Encoded documents are kept in ``index/.adding``
     until they are added, so that the same call resumes where it was killed.
 
@@ -119,15 +124,23 @@ def add_corpus(
     process changes the index; EncoderMismatchError unless the encoder is the index's.
     """
     index = Path(index)
-    Manifest.load(index).check_encoder(index, encoder.info)
+    manifest = Manifest.load(index)
+    manifest.check_encoder(index, encoder.info)
     source = as_source(corpus)
+    if manifest.passages is not None:
+        source = PassageSource(source, manifest.passages, encoder)
     plan = None
     if not replace:
         with changing(index, wait) as state:
 
             def refuse_known_ids(window: Window) -> None:
-                for place, name in zip(window.places, window.ids, strict=True):
-                    if state.find(name) is not None:
+                seen = ""
+                for place, row in zip(window.places, window.ids, strict=True):
+                    name = row if manifest.passages is None else document_of(row)
+                    if name == seen:  # another passage of it
+                        continue
+                    seen = name
+                    if state.locations(name):
                         raise InputError.at(
                             *place_of(source, place), _is_there(name, _numbered(source))
                         )
@@ -163,8 +176,10 @@ def add_encoded(
     """``add_corpus`` with the output of ``dupmae encode``."""
     index = Path(index)
     # The same encoder has the same vocabulary; the index's own is checked when it is read.
-    Manifest.load(index).check_encoder(index, encoded.info)
+    manifest = Manifest.load(index)
+    manifest.check_encoder(index, encoded.info)
     check_documents(encoded)
+    _check_passages(index, manifest.passages, encoded)
     from dupmae_toolkit.encoding.parquet import read_ids
 
     numbered = encoded.reading.get("ids") == ROW_NUMBERS
@@ -172,7 +187,9 @@ def add_encoded(
         if not replace:
             for path in encoded.files():
                 for row, name in enumerate(read_ids(path)):
-                    if state.find(name) is not None:
+                    if encoded.passages is not None:
+                        name = document_of(name)
+                    if state.locations(name):
                         fault = _is_there(name, numbered)
                         raise InputError(f"{path}: row {row} (from 0): {fault}")
         return _add(state, encoded, replace, progress)
@@ -196,9 +213,9 @@ def delete_documents(
     with changing(index, wait) as state:
         found, missing = [], 0
         for name in dict.fromkeys(map(_as_text, ids)):
-            location = state.find(name)
-            if location is not None:
-                found.append(location)
+            locations = state.locations(name)
+            if locations:
+                found += locations
             elif ignore_missing:
                 missing += 1
             else:
@@ -211,10 +228,13 @@ def delete_documents(
         found = list(dict.fromkeys(found))
         if not found:
             return _update(state, missing=missing)
+        deleted = len(state.documents_at(found))
         state.kill(found)
+        if state.manifest.passages is not None:
+            state.manifest.whole -= deleted
         state.commit()
         merged = _merge(state, silent)
-        return _update(state, merged, deleted=len(found), missing=missing)
+        return _update(state, merged, deleted=deleted, missing=missing)
 
 
 def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress = silent) -> Update:
@@ -242,27 +262,33 @@ def compact_index(index: str | Path, *, wait: float = WAIT, progress: Progress =
 def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress) -> Update:
     manifest = state.manifest
     pieces = -(-len(encoded) // manifest.segment_size)
-    replaced = 0
+    added, replaced = documents_in(encoded), 0
     made = []
     error = QuantizationError()
     for rows in regrouped(encoded.parts(), -(-len(encoded) // pieces)):
         rows = rows.sorted()
+        names = rows.ids
+        if manifest.passages is not None:
+            check_spans(encoded.folder, rows.ids, rows.texts, rows.metadata)
+            names = list(dict.fromkeys(map(document_of, rows.ids)))
         if replace:
-            old = [found for name in rows.ids if (found := state.find(name)) is not None]
-            replaced += len(old)
-            state.kill(old)
+            old = list(map(state.locations, names))
+            replaced += sum(map(bool, old))
+            state.kill(chain.from_iterable(old))
         if manifest.bm25 is not None:
             rows.count_words()
         errors = rows.quantize(manifest.scale, manifest.max_impact, manifest.bm25)
         error += errors.tokens
         made.append(state.write(rows, errors, progress))
     state.exchange([], made)
+    if manifest.passages is not None:
+        manifest.whole += added - replaced
     cut, before = encoded.manifest["truncated"], manifest.truncated
     manifest.truncated = None if cut is None or before is None else before + cut
     manifest.count_precision(encoded.precision, len(encoded))
     state.commit()
     merged = _merge(state, progress)
-    return _update(state, merged, added=len(encoded), replaced=replaced, error=error, truncated=cut)
+    return _update(state, merged, added=added, replaced=replaced, error=error, truncated=cut)
 
 
 def _merge(state: State, progress: Progress) -> tuple[int, str]:
@@ -316,11 +342,21 @@ def _update(state: State, merging: tuple[int, str] = (0, ""), **done: Any) -> Up
     return Update(
         **done,
         merged=merged,
-        documents=manifest.live,
+        documents=manifest.documents,
         generation=manifest.generation,
         put_off=put_off,
         drift=manifest.drift,
     )
+
+
+def _check_passages(index: Path, passages: Passages | None, encoded: EncodedCorpus) -> None:
+    """Raise InputError unless the documents are cut into passages as those of the index are."""
+    if passages != encoded.passages:
+        ours, theirs = passages or "whole documents", encoded.passages or "whole documents"
+        raise InputError(
+            f"{encoded.folder}: encoded as {theirs}, but {index} holds {ours}; encode it likewise, "
+            "or give its texts"
+        )
 
 
 def _as_text(name: Any) -> str:

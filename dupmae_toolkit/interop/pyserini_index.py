@@ -101,6 +101,7 @@ class PyseriniIndex(Searcher):
         among: Iterable[str] | None = None,
         offset: int | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> Request:
         """A checked request; a single index has one mode, and nothing to fuse."""
         if weights is not None:
@@ -109,6 +110,11 @@ class PyseriniIndex(Searcher):
             raise InputError(
                 f"{self.path}: Pyserini's indexes have no metadata and are searched whole; leave "
                 "out filter and among, or build an index with `dupmae index`"
+            )
+        if aggregate is not None:
+            raise InputError(
+                f"{self.path}: nothing says which documents its texts are passages of; leave out "
+                "aggregate"
             )
         if offset is not None:
             check_offset(offset)

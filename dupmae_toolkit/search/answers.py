@@ -20,6 +20,9 @@ PLAIN = PARTS[:2]
 WORDS = PARTS[2:]
 Mode = Literal["hybrid", "dense", "lexical", "bm25"]
 MODES: tuple[str, ...] = get_args(Mode)
+#: What a document scores by its passages: what the best one does, or the three best together.
+MAX, SUM3 = "max", "sum3"
+AGGREGATES = (MAX, SUM3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Request:
     empty: that of the mode, or the plain ones. idf_power: see ``Frequencies.factors``; 0 leaves
     the weights of a query's tokens as they are. filter, among: a condition, and the ids, of the
     documents that are searched; None: all. offset: how many better documents to leave out; None if
-    no pages are asked for, 0 for the first of them.
+    no pages are asked for, 0 for the first of them. aggregate: of an index of passages, one of
+    ``AGGREGATES``.
     """
 
     k: int = 10
@@ -75,6 +79,7 @@ class Request:
     filter: str | None = None
     among: frozenset[str] | None = None
     offset: int | None = None
+    aggregate: str = MAX
     #: How many documents are ranked, those before the offset included.
     until: int = field(default=0, init=False)
 

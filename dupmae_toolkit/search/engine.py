@@ -94,6 +94,11 @@ class Engine:
         return request.fusion.weigh(parts).astype(np.float32)
 
     @property
+    def searchable(self) -> int:
+        """How many documents can be found."""
+        return self._numbering.searchable
+
+    @property
     def legs(self) -> Mapping[str, Leg]:
         """The legs by the name of their part of the score."""
         return self._legs

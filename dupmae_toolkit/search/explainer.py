@@ -73,6 +73,7 @@ class Explainer:
                     {name: found[row] for name, found in ranks.items()},
                     additive,
                     *self._passages(document, terms),
+                    document.passage,
                 )
             )
         return explained

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document, Encoder, Hit, Query, Representations, is_blank
-from dupmae_toolkit.search.answers import Mode, Request
+from dupmae_toolkit.search.answers import MAX, Mode, Request
 from dupmae_toolkit.search.explainer import Explainer, matcher
 from dupmae_toolkit.search.explanation import Explanation
 from dupmae_toolkit.search.fusion import Fusion, Method
 from dupmae_toolkit.search.given import Weights, check_id
+from dupmae_toolkit.search.passage_ranks import document_ranks
 from dupmae_toolkit.search.queries import Queries
 from dupmae_toolkit.search.searcher import Searcher
 from dupmae_toolkit.search.snippets import LENGTH, Matcher, Offsets, Snippet
@@ -94,22 +96,37 @@ class Explaining(Searcher):
     ) -> list[Explanation]:
         """``explain`` with the vectors of one query, as ``vectors`` gives them, and a request."""
         snapshot = self._snapshot
-        if ids is None:
-            inputs = snapshot.inputs(vectors, request)
-            numbers = snapshot.engine(request.parts).search(inputs, request)[0].documents
+        if request.aggregate != MAX:
+            raise InputError(
+                f"aggregate {request.aggregate} adds up passages; only a score of one passage is "
+                f"explained: choose aggregate {MAX}"
+            )
+        inputs = snapshot.inputs(vectors, request)
+        engine = snapshot.engine(request.parts)
+        if ids is None and snapshot.by_document is not None:
+            found = snapshot.by_document.search(engine, engine, inputs, request)
+            numbers = found[0].documents
+        elif ids is None:
+            numbers = engine.search(inputs, request)[0].documents
         else:
             names = list(ids)
             for name in names:
                 check_id(name)
-            found = {name: snapshot.numbering.number(name) for name in names}
-            missing = [repr(name) for name, number in found.items() if number is None]
+            missing = [repr(name) for name in dict.fromkeys(names) if not snapshot.has(name)]
             if missing:
                 raise InputError(
                     f"{self.path}: has no document {', '.join(missing)}; give ids as a search "
                     "shows them"
                 )
-            numbers = np.array([found[name] for name in names], dtype=np.int64)
-        return Explainer(snapshot, vectors, request, self._token_offsets).explain(numbers)
+            if snapshot.by_document is not None:
+                numbers = snapshot.by_document.best_rows(engine, inputs, names, request)
+            else:
+                numbers = np.array(list(map(snapshot.numbering.number, names)), dtype=np.int64)
+        explained = Explainer(snapshot, vectors, request, self._token_offsets).explain(numbers)
+        if snapshot.passages is None:
+            return explained
+        ranks = document_ranks(snapshot, inputs, request, numbers)
+        return [replace(each, ranks=own) for each, own in zip(explained, ranks, strict=True)]
 
     def snippet(
         self, query: str | Representations, document: Document | Hit | str, length: int = LENGTH

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dupmae_toolkit.records import Passage
 from dupmae_toolkit.search.ranks import Rank
 from dupmae_toolkit.search.snippets import Snippet
 
@@ -73,6 +74,9 @@ class Explanation:
     found, proven, or for a fusion of ranks or norms of those that it ranks. additive: whether the
     score is a weighted sum, so that ``dense_share`` and the terms' shares sum to it.
     snippet: the passage with most of the terms' shares. title: the whole title.
+
+    passage: in an index of passages, the one that is explained, the document's best; the snippet
+    is of its text. Ranks are those of documents.
     """
 
     id: str
@@ -83,6 +87,7 @@ class Explanation:
     additive: bool
     title: Snippet
     snippet: Snippet
+    passage: Passage | None = None
 
     @property
     def dense_share(self) -> float:
@@ -92,8 +97,10 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """As ``dupmae explain --json`` prints it."""
+        where = {} if self.passage is None else {"passage": self.passage._asdict()}
         return {
             "id": self.id,
+            **where,
             "score": self.score,
             "dense_share": self.dense_share,
             "additive": self.additive,

@@ -15,11 +15,21 @@ import numpy as np
 
 from dupmae_toolkit.collection.corpora import Corpus
 from dupmae_toolkit.collection.metadata import OWN_FIELDS
+from dupmae_toolkit.collection.passages import passages_of
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Query, Representations
-from dupmae_toolkit.search.answers import PARTS, PLAIN, WORDS, Request, check_k, check_offset
+from dupmae_toolkit.search.answers import (
+    AGGREGATES,
+    MAX,
+    PARTS,
+    PLAIN,
+    WORDS,
+    Request,
+    check_k,
+    check_offset,
+)
 from dupmae_toolkit.search.engine import new_pool
 from dupmae_toolkit.search.explaining import Explaining
 from dupmae_toolkit.search.filters import parse_filter
@@ -160,6 +170,8 @@ class HybridIndex(Explaining):
         documents: Any,
         encoder: Encoder | str | os.PathLike[str],
         *,
+        passages: int | None = None,
+        overlap: int | None = None,
         faiss: str = "Flat",
         overwrite: bool = False,
         progress: Progress | bool = silent,
@@ -170,17 +182,26 @@ class HybridIndex(Explaining):
         documents: anything that ``open_corpus`` opens: Documents, dicts, texts, a mapping of ids to
         texts, a data frame, an Arrow table, or the name of a file or folder. Files and iterators
         are never all in memory. encoder: an encoder, ``builtin``, or the name or folder of another.
-        faiss: a FAISS factory string. progress: True shows a bar on stderr. settings: further
-        fields of ``BuildOptions`` (``max_impact``, ``segment_size``, ``bm25``, ``mean_length``). An
-        interrupted build is continued. If ``path`` holds an index, or an interrupted build of other
-        documents or settings, it is refused unless ``overwrite``.
+        passages, overlap: cut the documents into passages of at most so many tokens, with so many
+        shared (a quarter, if not given), and rank documents by these; None: index whole texts,
+        which the encoder cuts at its limit. faiss: a FAISS factory string. progress: True shows a
+        bar on stderr. settings: further fields of ``BuildOptions`` (``max_impact``,
+        ``segment_size``, ``bm25``, ``mean_length``). An interrupted build is continued. If ``path``
+        holds an index, or an interrupted build of other documents or settings, it is refused unless
+        ``overwrite``.
         """
         from dupmae_toolkit.index.build import BuildOptions, index_corpus
 
         options, progress = BuildOptions(faiss_spec=faiss, **settings), shown_by(progress)
         encoder = given_encoder(encoder)
         manifest = index_corpus(
-            path, documents, encoder, options, overwrite=overwrite, progress=progress
+            path,
+            documents,
+            encoder,
+            options,
+            passages=passages_of(passages, overlap),
+            overwrite=overwrite,
+            progress=progress,
         )
         return cls(Path(path), manifest, encoder)
 
@@ -322,6 +343,7 @@ class HybridIndex(Explaining):
         among: Iterable[str] | None = None,
         offset: int | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> Request:
         """A checked request; ``sum`` gets the index's weights, or the encoder's if ``plain``."""
         check_k(k)
@@ -371,7 +393,22 @@ class HybridIndex(Explaining):
         if filter is not None and not isinstance(filter, str):
             parse_filter(filter)  # says what is wrong
         ids = None if among is None else ids_among(among)
-        return Request(k, mode, fusion, depth, exact, parts, idf_power, filter, ids, offset)
+        if aggregate is not None:
+            self._check_aggregate(aggregate)
+        aggregate = aggregate or MAX
+        return Request(
+            k, mode, fusion, depth, exact, parts, idf_power, filter, ids, offset, aggregate
+        )
+
+    def _check_aggregate(self, aggregate: str) -> None:
+        """Raise InputError unless documents can be ranked by their passages in this way."""
+        if self.manifest.passages is None:
+            raise InputError(
+                f"{self.path}: holds whole documents, which have no passages to aggregate; build "
+                "it again with --passages (passages=…)"
+            )
+        if aggregate not in AGGREGATES:
+            raise InputError(f"aggregate {aggregate!r}; choose one of {', '.join(AGGREGATES)}")
 
     def _check_words(self, plain: bool) -> None:
         """Raise InputError unless the index can be searched by BM25."""
@@ -394,7 +431,12 @@ class HybridIndex(Explaining):
             selection = snapshot.selections.get(request.filter, request.among)
         vectors = self.vectors(queries, parts)
         inputs = snapshot.inputs(vectors, request)
-        answers = snapshot.engine(parts, selection).search(inputs, request, progress)
+        engine = snapshot.engine(parts, selection)
+        if snapshot.by_document is None:
+            answers = engine.search(inputs, request, progress)
+        else:
+            whole = snapshot.engine(parts)
+            answers = snapshot.by_document.search(engine, whole, inputs, request, progress)
         for answer in answers:
             answer.snapshot = snapshot
         return Answers(vectors.ids, answers, snapshot, vectors, selection)
@@ -425,6 +467,12 @@ class HybridIndex(Explaining):
         # The open state may be newer than the one that was searched.
         manifest = searched.manifest if isinstance(searched, Snapshot) else self.manifest
         described = metadata_of(request, self.path, len(searched), manifest.encoder)
+        if manifest.passages is not None:
+            described["passages"] = {
+                **manifest.passages.to_dict(),
+                "count": manifest.live,
+                "aggregate": request.aggregate,
+            }
         if self._lookup is not None:
             described["query_encoder"] = self._lookup.describe()
         if request.parts == WORDS:  # BM25 counts the words of whole texts; nothing is encoded
@@ -468,7 +516,7 @@ class HybridIndex(Explaining):
     def __contains__(self, name: object) -> bool:
         """Whether a document with this id can be found."""
         self._check_open()
-        return self._snapshot.numbering.number(check_id(name)) is not None
+        return self._snapshot.has(check_id(name))
 
     @overload
     def get(self, ids: str) -> Document | None: ...  # type: ignore[overload-overlap]
@@ -483,17 +531,22 @@ class HybridIndex(Explaining):
         """
         self._check_open()
         snapshot = self._snapshot
-        names = [ids] if isinstance(ids, str) else list(ids)
-        numbers = {
-            n for name in names if (n := snapshot.numbering.number(check_id(name))) is not None
-        }
+        names = list(map(check_id, [ids] if isinstance(ids, str) else ids))
+        if snapshot.passages is not None:
+            read = map(snapshot.whole, dict.fromkeys(names))
+            whole = {each.id: each for each in read if each is not None}
+            return whole.get(ids) if isinstance(ids, str) else whole
+        numbers = {n for name in names if (n := snapshot.numbering.number(name)) is not None}
         found = snapshot.documents(np.array(sorted(numbers), dtype=np.int64))
         if isinstance(ids, str):
             return found[0] if found else None
         return {document.id: document for document in found}
 
     def word_frequencies(self, words: Iterable[str]) -> dict[str, int] | None:
-        """How many documents have each word, as ``analysis.words`` gives it; None without BM25."""
+        """How many documents have each word, as ``analysis.words`` gives it; None without BM25.
+
+        Where rows are passages, how many of these.
+        """
         self._check_open()
         if self.manifest.bm25 is None:
             return None
@@ -535,7 +588,11 @@ class HybridIndex(Explaining):
         for row, (_, names) in enumerate(zip(vectors.ids, ids, strict=True)):
             if isinstance(names, str):
                 raise InputError(f"the ids of a query are a list of strings, not {names!r}")
-            found = {name: snapshot.numbering.number(check_id(name)) for name in names}
+            names = list(map(check_id, names))
+            if snapshot.by_document is not None:
+                results.append(snapshot.by_document.scored(engine, inputs, row, names, request))
+                continue
+            found = {name: snapshot.numbering.number(name) for name in names}
             numbers = {name: n for name, n in found.items() if n is not None}
             documents = np.array(list(numbers.values()), dtype=np.int64)
             scores = engine.score(inputs, row, documents, request)

@@ -50,7 +50,7 @@ def leg_ranks(leg: Leg, queries: Any, documents: np.ndarray) -> list[Rank]:
     def ranked(depth: int) -> np.ndarray:
         return leg.ask(queries).search(np.arange(1), depth, exact=True)[0].documents
 
-    return _searched(ranked, documents, held, LEG_DEPTHS)
+    return searched_ranks(ranked, documents, held, LEG_DEPTHS)
 
 
 def fused_ranks(
@@ -84,7 +84,7 @@ def fused_ranks(
         deeper = replace(request, k=depth, depth=max(depth, request.depth), exact=True)
         return engine.search(queries, deeper)[0].documents
 
-    return _searched(ranked, documents, np.ones(len(documents), bool), RANKING_DEPTHS)
+    return searched_ranks(ranked, documents, np.ones(len(documents), bool), RANKING_DEPTHS)
 
 
 def _all_scores(leg: Leg, queries: Any) -> tuple[np.ndarray, float]:
@@ -132,7 +132,7 @@ def _places(
     return ranks
 
 
-def _searched(
+def searched_ranks(
     ranked: Callable[[int], np.ndarray],
     documents: np.ndarray,
     held: np.ndarray,

@@ -87,6 +87,7 @@ class Searcher:
         among: Iterable[str] | None = None,
         offset: int | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> Request:
         """A checked request, with the defaults of this index."""
         raise NotImplementedError
@@ -118,6 +119,7 @@ class Searcher:
         among: Iterable[str] | None = None,
         offset: int | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -135,6 +137,7 @@ class Searcher:
         among: Iterable[str] | None = None,
         offset: int | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -151,6 +154,7 @@ class Searcher:
         among: Iterable[str] | None = None,
         offset: int | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The ``k`` best documents for a text, or for each of a list of texts.
 
@@ -175,6 +179,11 @@ class Searcher:
 
         weights: of the parts of a hybrid score, in their order (dense, lexical, bm25) or by name:
         ``{"dense": 40, "bm25": 1}`` leaves lexical out. None: as the index says.
+
+        aggregate: in an index of passages, what a document scores: ``max`` (the default) what its
+        best passage does, ``sum3`` the sum of its three best, or of as many as it has. A hit shows
+        the best passage. Fusions of ranks and norms fuse lists of passages, of which a document
+        takes the best score; ``depth`` counts passages.
         """
         if isinstance(query, str):
             if not query[:1].isalnum() and is_blank(query):
@@ -186,7 +195,18 @@ class Searcher:
             raise InputError("a search takes a text, or a list of texts")
         topics = [Query(str(number), text) for number, text in enumerate(texts)]
         request = self.request(
-            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset, weights
+            k,
+            mode,
+            fusion,
+            depth,
+            exact,
+            plain,
+            idf_power,
+            filter,
+            among,
+            offset,
+            weights,
+            aggregate,
         )
         found = self.answers(topics, request)
         if request.among is not None:
@@ -214,6 +234,7 @@ class Searcher:
         among: Iterable[str] | None = None,
         offset: int | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> Run:
         """A run: the ``k`` best documents for each of many queries. See ``search``.
 
@@ -223,7 +244,18 @@ class Searcher:
         and how many topics' rankings are proven.
         """
         request = self.request(
-            k, mode, fusion, depth, exact, plain, idf_power, filter, among, offset, weights
+            k,
+            mode,
+            fusion,
+            depth,
+            exact,
+            plain,
+            idf_power,
+            filter,
+            among,
+            offset,
+            weights,
+            aggregate,
         )
         found = self.answers(given_queries(queries), request, shown_by(progress))
         if request.among is not None:
@@ -294,6 +326,7 @@ class Searcher:
                     title=document.title,
                     text=document.text,
                     metadata=document.metadata,
+                    passage=document.passage,
                     **parts,
                 )
             )

@@ -24,11 +24,12 @@ from dupmae_toolkit.index.joined import Joined
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.search.answers import Answer, Request
 from dupmae_toolkit.search.dense import DenseShard
-from dupmae_toolkit.search.engine import Engine
+from dupmae_toolkit.search.engine import Candidates, Engine
 from dupmae_toolkit.search.filters import parse_filter
 from dupmae_toolkit.search.lexical import Postings
 from dupmae_toolkit.search.matching import leaves, matching, of_kinds, resolved, unread_kinds
 from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.passage_map import PassageMap
 from dupmae_toolkit.search.ranking import Leg
 
 #: The most documents that are copied, and the largest share of all where all would be scored.
@@ -44,21 +45,27 @@ class Selection:
 
     numbering: those of the snapshot, restricted. unknown: how many of the ids that were given are
     not in the index. unread: for fields of the filter, how many documents have a value there of a
-    kind that the filter says nothing of, such as a text where it names a number.
+    kind that the filter says nothing of, such as a text where it names a number. matching: how many
+    documents match; their rows may be passages.
     """
 
     def __init__(
-        self, numbering: Numbering, unknown: int = 0, unread: Mapping[str, int] | None = None
+        self,
+        numbering: Numbering,
+        unknown: int = 0,
+        unread: Mapping[str, int] | None = None,
+        matching: int = 0,
     ) -> None:
         self.numbering = numbering
         self.unknown = unknown
         self.unread = dict(unread or {})
+        self._matching = matching
         self.engines: dict[tuple[str, ...], Engine] = {}
         self._few: Few | None = None
 
     def __len__(self) -> int:
         """How many documents match."""
-        return self.numbering.searchable
+        return self._matching
 
     @property
     def nbytes(self) -> int:
@@ -72,7 +79,7 @@ class Selection:
         scores_all: whether a search of the whole would compute all scores. It is then not much
         faster to compute those of a good part of the documents.
         """
-        count = len(self)
+        count = self.numbering.searchable
         if count > FEW or (scores_all and count * SHARE > int(self.numbering.offsets[-1])):
             return None
         if self._few is None:
@@ -143,12 +150,19 @@ class FewEngine(Engine):
             answer.documents = self._documents[answer.documents]
         return answers
 
+    def candidates(self, queries: Mapping[str, Any], request: Request) -> Candidates:
+        found = super().candidates(queries, request)
+        found.documents = self._documents[found.documents]
+        return found
+
 
 class Selections:
     """The selections of a snapshot, made once; the most recently used ones are kept."""
 
-    def __init__(self, numbering: Numbering, parts: Parts) -> None:
-        self._numbering, self._parts = numbering, parts
+    def __init__(
+        self, numbering: Numbering, parts: Parts, passages: PassageMap | None = None
+    ) -> None:
+        self._numbering, self._parts, self._passages = numbering, parts, passages
         self._kept: OrderedDict[Any, Selection] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -173,9 +187,7 @@ class Selections:
         masks: list[np.ndarray] | None = None
         unknown, unread = 0, {}
         if among is not None:
-            found = [self._numbering.number(name) for name in among]
-            numbers = np.array([each for each in found if each is not None], np.int64)
-            unknown = len(found) - len(numbers)
+            numbers, unknown = self._numbers(among)
             everything = np.zeros(int(self._numbering.offsets[-1]), bool)
             everything[numbers] = True
             masks = np.split(everything, self._numbering.offsets[1:-1])
@@ -184,7 +196,18 @@ class Selections:
             unread = self._unread(filter)
             masks = own if masks is None else [a & b for a, b in zip(masks, own, strict=True)]
         assert masks is not None
-        return Selection(self._numbering.within(masks), unknown, unread)
+        numbering = self._numbering.within(masks)
+        return Selection(numbering, unknown, unread, self._count(numbering))
+
+    def _numbers(self, among: frozenset[str]) -> tuple[np.ndarray, int]:
+        """The numbers of documents, or of their passages, and how many ids are not known."""
+        if self._passages is not None:
+            rows = [self._passages.rows(name) for name in among]
+            none = np.zeros(0, np.int64)
+            return np.concatenate([none, *rows]), sum(not len(own) for own in rows)
+        found = [self._numbering.number(name) for name in among]
+        numbers = np.array([each for each in found if each is not None], np.int64)
+        return numbers, len(found) - len(numbers)
 
     def _unread(self, filter: str) -> dict[str, int]:
         kinds = kinds_in(self._parts)
@@ -193,11 +216,16 @@ class Selections:
             if unread := unread_kinds(test, kinds[test.field]):
                 others = partial(of_kinds, test.field, unread)
                 masks = [part.matching(others) for part in self._parts]
-                live = zip(masks, self._numbering.live, strict=True)
-                count = sum(int((mask if own is None else mask & own).sum()) for mask, own in live)
+                count = self._count(self._numbering.within(masks))
                 if count:
                     found[test.field] = max(count, found.get(test.field, 0))
         return found
+
+    def _count(self, numbering: Numbering) -> int:
+        """How many documents are left."""
+        if self._passages is None:
+            return numbering.searchable
+        return self._passages.count_of(numbering.numbers())
 
 
 def kinds_in(parts: Parts) -> dict[str, set[str]]:

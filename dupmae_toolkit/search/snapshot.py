@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from dupmae_toolkit.collection.passages import as_passage, whole
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.forward import check_columns
@@ -41,6 +42,8 @@ from dupmae_toolkit.search.lexical import (
     Postings,
 )
 from dupmae_toolkit.search.numbering import Numbering
+from dupmae_toolkit.search.passage_map import PassageMap
+from dupmae_toolkit.search.passages import DocumentSearch
 from dupmae_toolkit.search.ranking import Leg
 from dupmae_toolkit.search.selection import Few, FewEngine, Selection, Selections
 from dupmae_toolkit.search.words import WordLeg
@@ -108,8 +111,14 @@ class Snapshot:
             joined = Joined([self.segments[n] for n in small], [dead[n] for n in small])
             self.searched, dead_parts = [*self.searched, joined], [*dead_parts, None]
         self.numbering = Numbering([part.ids for part in self.searched], dead_parts)
+        #: The documents of the rows, where these are passages, and what ranks them; else None.
+        self.passages: PassageMap | None = None
+        self.by_document: DocumentSearch | None = None
+        if manifest.passages is not None:
+            self.passages = PassageMap([part.ids for part in self.searched], self.numbering)
+            self.by_document = DocumentSearch(self.passages, self.numbering)
         #: What filters leave of the documents.
-        self.selections = Selections(self.numbering, self.searched)
+        self.selections = Selections(self.numbering, self.searched, self.passages)
 
     @classmethod
     def newest(
@@ -135,11 +144,11 @@ class Snapshot:
 
     def __len__(self) -> int:
         """The number of documents that can be found."""
-        return self.numbering.searchable
+        return self.numbering.searchable if self.passages is None else self.passages.count
 
     def ids(self, numbers: np.ndarray) -> list[str]:
-        """The ids of documents by number."""
-        return self.numbering.ids(numbers)
+        """The ids of documents by number, or by the number of a passage."""
+        return self.numbering.ids(numbers) if self.passages is None else self.passages.ids(numbers)
 
     def engine(self, parts: tuple[str, ...], selection: Selection | None = None) -> Engine:
         """The engine for these parts of the score; one for the dense part starts no Java.
@@ -182,7 +191,7 @@ class Snapshot:
             for part, live in zip(self.searched, self.numbering.live, strict=True)
         ]
         tokens = self.manifest.encoder.vocabulary_size
-        return Frequencies(len(self), self.searched, gone, tokens)
+        return Frequencies(self.numbering.searchable, self.searched, gone, tokens)
 
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
         """What the legs take for these queries; see ``leg_inputs``."""
@@ -200,7 +209,11 @@ class Snapshot:
             shard.warm()
 
     def numbered(self) -> Iterator[tuple[int, Document]]:
-        """All living documents, each with its number, by number."""
+        """All living documents, each with its number, by number; whole, where rows are passages."""
+        if self.passages is not None:
+            for place, passages in self.passages.first_rows():
+                yield place, whole(self.documents(passages))
+            return
         for segment, live in enumerate(self.numbering.live):
             offset = int(self.numbering.offsets[segment])
             size = int(self.numbering.offsets[segment + 1]) - offset
@@ -210,12 +223,30 @@ class Snapshot:
                 yield from zip(numbers.tolist(), self.documents(numbers), strict=True)
 
     def documents(self, numbers: np.ndarray) -> list[Document]:
-        """The documents with these numbers, in the order of the numbers given."""
+        """The documents with these numbers, in the order of the numbers given.
+
+        Where rows are passages: those passages, as documents with their places in the text.
+        """
         found: dict[int, Document] = {}
         for segment, where, rows in self.numbering.by_segment(numbers):
             documents = self.searched[segment].documents.get(rows)
             found.update(zip(where.tolist(), documents, strict=True))
-        return list(map(found.__getitem__, range(len(numbers))))
+        ordered = map(found.__getitem__, range(len(numbers)))
+        return list(ordered) if self.passages is None else list(map(as_passage, ordered))
+
+    def has(self, name: str) -> bool:
+        """Whether a document with this id can be found."""
+        if self.passages is not None:
+            return len(self.passages.rows(name)) > 0
+        return self.numbering.number(name) is not None
+
+    def whole(self, name: str) -> Document | None:
+        """The document with this id, with its whole text; None if it is not there."""
+        if self.passages is not None:
+            rows = self.passages.rows(name)
+            return whole(self.documents(rows)) if len(rows) else None
+        number = self.numbering.number(name)
+        return None if number is None else self.documents(np.array([number]))[0]
 
     def release(self) -> None:
         """Unlock the segments, so that they can be removed; files that are open stay readable."""

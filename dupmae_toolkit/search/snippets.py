@@ -5,20 +5,17 @@ All offsets count code points, and point into the text as it is stored.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dupmae_toolkit.collection.passages import SENTENCE_END
 from dupmae_toolkit.errors import InputError
 
 #: Code points of a snippet, unless said otherwise.
 LENGTH = 160
 _JOINER = "\u200d"
-#: Where a sentence ends: after its sign, closing quotes and brackets, or at an empty line. What
-#: follows, white space included, belongs to the next; ideographic stops need no white space.
-_SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(?=\s)|[。！？｡][”’」』）]*|\n[ \t\r]*(?=\n)""")
 
 #: The tokens that stand in a text, each as (column, start, end); see ``TextEncoder.token_offsets``.
 Offsets = Callable[[str], Iterable[tuple[int, int, int]]]
@@ -171,7 +168,7 @@ def _good_start(text: str, start: int, least: int) -> int:
     """
     if not least and start <= LENGTH // 3:
         return 0
-    sentences = [match.end() for match in _SENTENCE_END.finditer(text, least, start)]
+    sentences = [match.end() for match in SENTENCE_END.finditer(text, least, start)]
     if sentences:
         return _skip_space(text, sentences[-1], start)
     third = start - (start - least) // 3
@@ -188,7 +185,7 @@ def _good_end(text: str, end: int, most: int) -> int:
     """Where to end, from ``end`` to ``most``: with a sentence in the last third, or with a word."""
     if most == len(text):
         return most
-    ends = [match.end() for match in _SENTENCE_END.finditer(text, end, most + 1)]
+    ends = [match.end() for match in SENTENCE_END.finditer(text, end, most + 1)]
     sentences = [place for place in ends if most - (most - end) // 3 <= place <= most]
     if sentences:
         return end + len(text[end : sentences[-1]].rstrip())
