@@ -22,6 +22,7 @@ from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.info import index_info
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.updates import add_encoded
+from dupmae_toolkit.search import passages
 from tests.brute import BruteForcePassages
 from tests.support import HashingEncoder
 
@@ -137,6 +138,18 @@ def test_rrf_equals_brute_force_over_all_passages(index, aggregate, weights):
         assert found == pytest.approx(expected, rel=1e-6)
         order = [(-hit.score, hit.id) for hit in hits]
         assert order == sorted(order)
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_ties_break_by_the_id_of_the_document(tmp_path, monkeypatch, aggregate):
+    # Of the rows, "a b#00000" is before "a#00000". The first search returns one row.
+    monkeypatch.setattr(passages, "_FIRST", dict.fromkeys(AGGREGATES, (1, 1)))
+    same = [Document(name, "", "word1 word2") for name in ("a b", "a", "b")]
+    with HybridIndex.build(tmp_path / "i", same, ENCODER, **CUT) as built:
+        for k in (1, 2, 3):
+            for mode in ("hybrid", "dense", "lexical", "bm25"):
+                hits = built.search("word1", k, mode, aggregate=aggregate)
+                assert [hit.id for hit in hits] == ["a", "a b", "b"][:k]
 
 
 def test_rrf_reads_deeper_until_there_are_enough_documents(tmp_path):
