@@ -350,8 +350,8 @@ def test_an_encoded_corpus_gives_the_same_index(index, tmp_path):
 
 def test_other_passages_are_refused(own, tmp_path):
     more = [Document("new", "", "word1 " * 30)]
-    for number, passages in enumerate((None, Passages(12, 3), Passages(11, 4))):
-        encoded = encode_corpus(more, ENCODER, tmp_path / str(number), passages=passages)
+    for number, other in enumerate((None, Passages(12, 3), Passages(11, 4))):
+        encoded = encode_corpus(more, ENCODER, tmp_path / str(number), passages=other)
         with pytest.raises(InputError, match=r"encoded as .* holds passages of 12 tokens that ov"):
             add_encoded(own.path, encoded)
     encoded = encode_corpus(more, ENCODER, tmp_path / "same", passages=Passages(12, 4))
