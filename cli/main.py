@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from dupmae_cli import console
 from dupmae_cli.beir import beir
 from dupmae_cli.choose import choose
+from dupmae_cli.compare import compare
 from dupmae_cli.demo import demo
 from dupmae_cli.diagnose import diagnose
 from dupmae_cli.doctor import doctor
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain,
     "fuse": fuse,
     "eval": evaluate,
+    "compare": compare,
     "beir": beir,
     "diagnose": diagnose,
     "choose": choose,
