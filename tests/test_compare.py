@@ -71,7 +71,8 @@ def test_randomisation_of_many_topics_is_near_scipy_and_repeatable():
 
 def test_without_a_spread():
     same, none = np.full(5, 0.25), np.zeros(5)
-    assert significance.paired_t(same) is None and significance.effect_size(same) is None
+    assert significance.paired_t(same) is None
+    assert significance.effect_size(same) is None
     assert significance.randomisation(same) == pytest.approx(2 / 32)
     assert significance.paired_t(none) == significance.randomisation(none) == 1.0
     assert significance.wilcoxon(none) == 1.0
@@ -87,8 +88,10 @@ def test_json(files, capsys):
     words = ("--qrels", files / "qrels", files / "base_1", files / "other", files / "short")
     code, out, err = run(capsys, "compare", *words, "--json", "--measures", "nDCG@10 AP@1000")
     document = json.loads(out)
-    assert code == 0 and document["baseline"] == str(files / "base_1")
-    assert len(document["runs"]) == 4 and "short: lacks 2 judged topics, counted as 0" in err
+    assert code == 0
+    assert document["baseline"] == str(files / "base_1")
+    assert len(document["runs"]) == 4
+    assert "short: lacks 2 judged topics, counted as 0" in err
     _, out, _ = run(capsys, "eval", *words, "--json", "--per-topic")
     measured = {each["run"]: each for each in json.loads(out)["runs"]}
     base = measured[str(files / "base_1")]["per_topic"]["nDCG@10"]
@@ -109,11 +112,14 @@ def test_forms(files, capsys):
     _, out, _ = run(capsys, *words, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["run"] for row in rows] == [str(files / "base_1"), str(files / "other")]
-    assert rows[0]["t"] == "" and 0 <= float(rows[1]["t"]) <= 1
+    assert rows[0]["t"] == ""
+    assert 0 <= float(rows[1]["t"]) <= 1
     _, out, _ = run(capsys, *words, "--format", "latex")
-    assert r"base\_1" in out and out.count("\\\\") == 3
+    assert r"base\_1" in out
+    assert out.count("\\\\") == 3
     _, out, _ = run(capsys, *words, "--format", "markdown")
-    assert len({line.count(" | ") for line in out.splitlines()}) == 1 and "| ---: |" in out
+    assert len({line.count(" | ") for line in out.splitlines()}) == 1
+    assert "| ---: |" in out
     _, out, _ = run(capsys, *words, "--topics", 2)
     assert sum(line.startswith(f"{files / 'other'}\tq") for line in out.splitlines()) == 4
 
@@ -122,7 +128,8 @@ def test_a_run_against_itself(files, capsys):
     base = files / "base_1"
     _, out, _ = run(capsys, "compare", "--qrels", files / "qrels", base, base, "--json")
     for row in json.loads(out)["runs"]:
-        assert row["difference"] == 0 and {t["p"] for t in row["tests"].values()} == {1.0}
+        assert row["difference"] == 0
+        assert {t["p"] for t in row["tests"].values()} == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -136,4 +143,7 @@ def test_a_run_against_itself(files, capsys):
 def test_refusals(files, capsys, more, fault):
     base = files / "base_1"
     code, out, err = run(capsys, "compare", "--qrels", files / "qrels", base, base, *more)
-    assert code == 2 and not out and fault in err and err.count("\n") == 1
+    assert code == 2
+    assert not out
+    assert fault in err
+    assert err.count("\n") == 1
