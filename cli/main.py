@@ -33,6 +33,7 @@ from dupmae_cli.recipes import recipes
 from dupmae_cli.search import search
 from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
+from dupmae_cli.tune import tune
 from dupmae_cli.updating import add, compact, delete
 from dupmae_cli.verify import verify
 from dupmae_toolkit import __version__
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fuse": fuse,
     "eval": evaluate,
     "compare": compare,
+    "tune": tune,
     "beir": beir,
     "diagnose": diagnose,
     "choose": choose,

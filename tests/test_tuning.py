@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.records import Ranking, Run
+from tests.cli_support import run as command
 
 GRID = 10_000
 
@@ -104,7 +107,7 @@ def test_three_parts_end_where_no_single_weight_gains():
 def test_cross_validation_keeps_a_topic_out_of_its_own_weights():
     qrels, runs = made(9, topics=4)
     topics = tuning.topics_of(qrels, runs)
-    found = tuning.cross_validate(topics, folds=4)
+    found = tuning.cross_validate({"none": topics}, folds=4)
     for name in topics:
         weights, _ = tuning.tune([topic for other, topic in topics.items() if other != name])
         assert found[name] == tuning.values_at([topics[name]], weights)[0]
@@ -126,4 +129,64 @@ def test_refusals():
     with pytest.raises(InputError, match="two or more runs"):
         tuning.tune(list(tuning.topics_of(qrels, runs[:1]).values()))
     with pytest.raises(InputError, match="folds"):
-        tuning.cross_validate(tuning.topics_of(qrels, runs), folds=7)
+        tuning.cross_validate({"none": tuning.topics_of(qrels, runs)}, folds=7)
+
+
+@pytest.fixture
+def files(tmp_path):
+    qrels, runs = made(3, topics=10)
+    lines = [f"{t} 0 {d} {g}" for t, judged in qrels.items() for d, g in judged.items()]
+    (tmp_path / "qrels").write_text("\n".join(lines) + "\n")
+    for name, run in zip("ab", runs, strict=True):
+        rows = [
+            f"{t} Q0 {d} {rank} {score} {name}"
+            for t, ranking in run.topics.items()
+            for rank, (d, score) in enumerate(zip(ranking.ids, ranking.scores, strict=True), 1)
+        ]
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_command_gives_weights_that_fuse_takes(files, capsys):
+    words = ("tune", files / "a", files / "b", "--qrels", files / "qrels")
+    code, out, _ = command(capsys, *words, "--json", "--training-figure")
+    found = json.loads(out)
+    assert code == 0
+    assert list(found["weights"]) == [str(files / "a"), str(files / "b")]
+    assert found["measure"] == "nDCG@10"
+    assert found["interval"][0] <= found["value"] <= found["interval"][1]
+    weights = ",".join(map(repr, found["weights"].values()))
+    more = ("--method", "linear", "--norm", found["norm"], "--weights", weights)
+    fused = files / "fused"
+    command(capsys, "fuse", files / "a", files / "b", *more, "--output", fused)
+    _, out, _ = command(capsys, "eval", fused, "--qrels", files / "qrels", "--json")
+    value = json.loads(out)["runs"][0]["measures"]["nDCG@10"]
+    assert value == pytest.approx(found["training_figure"], abs=1e-9)
+
+
+def test_command_keeps_the_training_figure_to_itself(files, capsys):
+    words = ("tune", files / "a", files / "b", "--qrels", files / "qrels", "--norm", "min-max")
+    _, out, _ = command(capsys, *words, "--json")
+    assert "training_figure" not in json.loads(out)
+    _, out, _ = command(capsys, *words)
+    assert "held out" in out
+    assert "training" not in out
+    assert command(capsys, *words, "--training-figure")[1].count("training figure") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [(["--measure", "AP"], "cannot be tuned"), (["--folds", "11"], "11 folds of 10 topics")],
+)
+def test_command_refuses(files, capsys, more, fault):
+    words = ("tune", files / "a", files / "b", "--qrels", files / "qrels", *more)
+    code, out, err = command(capsys, *words)
+    assert code == 2
+    assert not out
+    assert fault in err
+
+
+def test_command_refuses_one_run(files, capsys):
+    code, _, err = command(capsys, "tune", files / "a", "--qrels", files / "qrels")
+    assert code == 2
+    assert "two or more" in err

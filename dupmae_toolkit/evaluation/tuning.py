@@ -1,8 +1,8 @@
 """The best weights of a weighted sum of scores, exactly: no grid is searched.
 
-Documents are ranked by (1 − w) · a + w · b. Each pair of documents changes places at one w at most, so
-the rank of a document, and a measure that adds a value for the rank of each relevant document, is
-constant between such points. Only pairs with a relevant document count: others move no gain. (The
+Documents are ranked by (1 − w) · a + w · b. Each pair of documents changes places at one w at most,
+so the rank of a document, and a measure that adds a value for the rank of each relevant document,
+is constant between such points. Only pairs with a relevant document count: others move no gain. (The
 idea is the line search of Och, Minimum Error Rate Training, ACL 2003.)
 
 Equal scores are ordered by document id, ascending, as in every run that this toolkit makes; so a
@@ -209,17 +209,42 @@ def tune(
     return weights.tolist(), optimum
 
 
-def cross_validate(topics: dict[str, Topic], folds: int = 5, seed: int = 1) -> dict[str, float]:
-    """Each topic's value under weights that were tuned on the topics of the other folds."""
-    if not 2 <= folds <= len(topics):
-        raise InputError(f"{folds} folds of {len(topics)} topics: take from 2 to as many as topics")
-    names = np.array(list(topics), dtype=object)
-    np.random.default_rng(seed).shuffle(names)
+def tune_norm(by_norm: dict[str, dict[str, Topic]]) -> tuple[str, list[float], Optimum]:
+    """The norm whose best weights have the highest value, the first of several; and these weights.
+
+    by_norm: the same topics under each norm, see ``topics_of``.
+    """
+    best: tuple[str, list[float], Optimum] | None = None
+    for norm, topics in by_norm.items():
+        weights, optimum = tune(list(topics.values()))
+        if best is None or optimum.value > best[2].value + _EQUAL:
+            best = norm, weights, optimum
+    if best is None:
+        raise InputError("no norm to choose from")
+    return best
+
+
+def cross_validate(
+    by_norm: dict[str, dict[str, Topic]], folds: int = 5, seed: int = 1
+) -> dict[str, float]:
+    """Each topic's value under the norm and weights that were tuned on the other folds' topics.
+
+    Topics are dealt to the folds at random. Raises InputError where a fold would have none.
+    """
+    first = next(iter(by_norm.values()))
+    if not 2 <= folds <= len(first):
+        raise InputError(f"{folds} folds of {len(first)} topics: take from 2 to as many as topics")
+    dealt = np.random.default_rng(seed).permutation(len(first))
+    names = list(first)
     values: dict[str, float] = {}
     for fold in range(folds):
-        held = list(names[fold::folds])
+        held = [names[n] for n in dealt[fold::folds]]
         apart = set(held)
-        weights, _ = tune([topic for name, topic in topics.items() if name not in apart])
-        found = values_at([topics[name] for name in held], weights)
+        kept = {
+            norm: {name: topic for name, topic in topics.items() if name not in apart}
+            for norm, topics in by_norm.items()
+        }
+        norm, weights, _ = tune_norm(kept)
+        found = values_at([by_norm[norm][name] for name in held], weights)
         values |= dict(zip(held, found.tolist(), strict=True))
-    return {name: values[name] for name in topics}
+    return {name: values[name] for name in first}
