@@ -174,6 +174,8 @@ def _shown(name: str, cell: Any) -> str:
         return ""
     if not isinstance(cell, float):
         return str(cell)
+    if name in ("t", "randomisation", "wilcoxon") and 0 < cell < 0.0001:
+        return f"{cell:.0e}"
     return f"{cell:+.4f}" if name in ("difference", "low", "high") else f"{cell:.4f}"
 
 

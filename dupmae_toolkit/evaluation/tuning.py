@@ -1,8 +1,8 @@
 """The best weights of a weighted sum of scores, exactly: no grid is searched.
 
-Documents are ranked by (1 − w) · a + w · b. Each pair of documents changes places at one w at most,
-so the rank of a document, and a measure that adds a value for the rank of each relevant document,
-is constant between such points. Only pairs with a relevant document count: others move no gain. (The
+Documents are ranked by (1 − w) · a + w · b. Two documents change places at one w at most. So the
+rank of a document, and a measure that adds a value for the rank of each relevant document, is
+constant between such points. Only pairs with a relevant document count: others move no gain. (The
 idea is the line search of Och, Minimum Error Rate Training, ACL 2003.)
 
 Equal scores are ordered by document id, ascending, as in every run that this toolkit makes; so a
@@ -93,7 +93,7 @@ def _topic(
     return Topic(scores, np.array([place[each] for each in found], np.int64), gains, by_rank)
 
 
-def values_at(topics: Sequence[Topic], weights: Sequence[float]) -> np.ndarray:
+def values_at(topics: Sequence[Topic], weights: Sequence[float] | np.ndarray) -> np.ndarray:
     """The measure of each topic under Σ weight × score, float64 [topics]."""
     return np.array([_value(topic, np.asarray(weights, np.float64)) for topic in topics])
 
