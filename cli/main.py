@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from dupmae_cli import console
 from dupmae_cli.beir import beir
 from dupmae_cli.choose import choose
+from dupmae_cli.compare import compare
 from dupmae_cli.demo import demo
 from dupmae_cli.diagnose import diagnose
 from dupmae_cli.doctor import doctor
@@ -32,6 +33,7 @@ from dupmae_cli.recipes import recipes
 from dupmae_cli.search import search
 from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
+from dupmae_cli.tune import tune
 from dupmae_cli.updating import add, compact, delete
 from dupmae_cli.verify import verify
 from dupmae_toolkit import __version__
@@ -53,6 +55,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain,
     "fuse": fuse,
     "eval": evaluate,
+    "compare": compare,
+    "tune": tune,
     "beir": beir,
     "diagnose": diagnose,
     "choose": choose,

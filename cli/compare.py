@@ -1,0 +1,197 @@
+"""`dupmae compare`: whether runs are better than a baseline, with tests over topics."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dupmae_cli import console
+from dupmae_cli.formats import format_option, write_csv
+from dupmae_cli.options import MEASURES, JsonOption, MeasuresOption, split_option
+from dupmae_toolkit.errors import counted
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.measures import Scores
+    from dupmae_toolkit.evaluation.significance import Comparison
+
+
+class TableFormat(StrEnum):
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+    CSV = "csv"
+    JSON = "json"
+
+
+def compare(
+    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="The run to beat.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="TREC runs, plain, .gz or .xz; - for standard input."),
+    ],
+    qrels: Annotated[
+        str,
+        typer.Option(
+            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
+            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
+        ),
+    ],
+    measures: MeasuresOption = None,
+    split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
+    topics: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Also list so many topics with the largest gains, and with losses."
+        ),
+    ] = 0,
+    format: Annotated[
+        TableFormat | None,
+        format_option("table", "How results are written: a table, Markdown, LaTeX, CSV, or JSON."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare runs with a baseline, topic by topic, and test the differences.
+
+    Prints a row for each run and measure: the mean, its difference from the baseline
+    with a 95% bootstrap interval, two-sided p-values of the paired t-test, of Fisher's
+    randomisation and of Wilcoxon's signed-rank test, Cohen's d, and the topics gained
+    and lost. The p-values of tables and CSV are after Holm's correction over the runs
+    of a measure. Over all judged topics, as `dupmae eval`: one that a run lacks counts
+    as 0.
+
+    [bold]Examples:[/bold]
+
+      dupmae compare --qrels qrels.txt bm25.trec dense.trec hybrid.trec
+
+      dupmae compare --qrels scifact.zip --split test a.trec b.trec --format latex
+
+      dupmae compare --qrels qrels.txt a.trec b.trec --measures nDCG@10 --topics 5
+    """
+    from dupmae_toolkit.collection.opening import read_qrels
+    from dupmae_toolkit.collection.trec import read_run
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.evaluation import significance
+    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures, split_measures
+
+    if json and format not in (None, TableFormat.JSON):
+        raise InputError(f"--json and --format {format} do not go together; give one of them")
+    form = TableFormat.JSON if json else format or TableFormat.TABLE
+    names = split_measures(" ".join([MEASURES] if measures is None else measures))
+    names = [str(measure) for measure in parse_measures(names)]
+    judged = read_qrels(qrels, split)
+    found: list[tuple[str, Scores]] = []
+    for path in (baseline, *runs):
+        try:
+            scores = evaluate(judged, read_run(path, ties="trec_eval"), names)
+        except InputError as error:
+            raise InputError.at(path, None, str(error)) from error
+        found.append((str(path), scores))
+    rows = significance.compare(found[0][1], found[1:])
+    if form == TableFormat.JSON:
+        document = {"baseline": str(baseline), "runs": [_entry(row) for row in rows]}
+        console.print_json(document)
+    else:
+        _print(_table(str(baseline), found[0][1], rows), form)
+        if topics and form == TableFormat.TABLE:
+            _print_topics(rows, topics)
+    for label, scores in found:
+        _say_counted(label, scores)
+
+
+def _say_counted(label: str, scores: Scores) -> None:
+    if lacking := scores.judged - scores.returned:
+        console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, counted as 0")
+    if scores.unjudged:
+        console.say(f"{label}: {counted(scores.unjudged, 'topic')} without judgements ignored")
+
+
+def _entry(row: Comparison) -> dict[str, Any]:
+    return {
+        "run": row.run,
+        "measure": row.measure,
+        "mean": row.mean,
+        "difference": row.difference,
+        "interval": row.interval and list(row.interval),
+        "tests": {test: {"p": p, "holm": row.holm[test]} for test, p in row.p.items()},
+        "effect_size": row.effect,
+        "gains": row.gains,
+        "losses": row.losses,
+        "topics": len(row.differences),
+    }
+
+
+_NAMES = (
+    *("run", "measure", "mean", "difference", "low", "high"),
+    *("t", "randomisation", "wilcoxon", "d", "gains", "losses"),
+)
+
+
+def _table(baseline: str, scores: Scores, rows: list[Comparison]) -> list[list[Any]]:
+    """The rows below ``_NAMES``; None where there is no value."""
+    blank = [None] * (len(_NAMES) - 3)
+    table: list[list[Any]] = [
+        [baseline, name, value, *blank] for name, value in scores.means.items()
+    ]
+    for row in rows:
+        low, high = row.interval or (None, None)
+        numbers = [row.mean, row.difference, low, high, *row.holm.values(), row.effect]
+        table.append([row.run, row.measure, *numbers, row.gains, row.losses])
+    return table
+
+
+def _print(rows: list[list[Any]], form: TableFormat) -> None:
+    out = console.results()
+    if form == TableFormat.CSV:
+        write_csv(out, _NAMES, rows)
+        return
+    cells = [[_shown(name, cell) for name, cell in zip(_NAMES, row, strict=True)] for row in rows]
+    if form == TableFormat.TABLE:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for place, name in enumerate(_NAMES):
+            table.add_column(name, overflow="fold", justify="right" if place > 1 else "left")
+        for row in cells:
+            table.add_row(*row)
+        console.screen().print(table)
+    elif form == TableFormat.MARKDOWN:
+        aligned = ["---", "---", *["---:"] * (len(_NAMES) - 2)]
+        for row in (list(_NAMES), aligned, *cells):
+            print("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |", file=out)
+    else:
+        print(f"\\begin{{tabular}}{{ll{'r' * (len(_NAMES) - 2)}}}\n\\hline", file=out)
+        for place, row in enumerate([list(_NAMES), *cells]):
+            rule = " \\hline" if place == 0 else ""
+            print(" & ".join(map(_latex, row)) + " \\\\" + rule, file=out)
+        print("\\hline\n\\end{tabular}", file=out)
+
+
+def _shown(name: str, cell: Any) -> str:
+    if cell is None:
+        return ""
+    if not isinstance(cell, float):
+        return str(cell)
+    if name in ("t", "randomisation", "wilcoxon") and 0 < cell < 0.0001:
+        return f"{cell:.0e}"
+    return f"{cell:+.4f}" if name in ("difference", "low", "high") else f"{cell:.4f}"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(
+        _LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text
+    )
+
+
+def _print_topics(rows: list[Comparison], most: int) -> None:
+    for row in rows:
+        ranked = sorted(row.differences.items(), key=lambda item: (-item[1], item[0]))
+        gains = [item for item in ranked if item[1] > 0][:most]
+        losses = [item for item in ranked if item[1] < 0][-most:]
+        for topic, value in gains + losses:
+            print(f"{row.run}\t{topic}\t{row.measure}\t{value:+.4f}")

@@ -1,0 +1,114 @@
+"""`dupmae tune`: the best weights of a weighted sum of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dupmae_cli import console
+from dupmae_cli.options import JsonOption, Norm, split_option
+from dupmae_toolkit.errors import counted
+
+
+def tune(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="Two or more TREC runs, plain, .gz or .xz; - for standard input."
+        ),
+    ],
+    qrels: Annotated[
+        str,
+        typer.Option(
+            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
+            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
+        ),
+    ],
+    split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
+    measure: Annotated[str, typer.Option(help="nDCG@k, R@k or P@k.")] = "nDCG@10",
+    norm: Annotated[
+        Norm | None,
+        typer.Option(
+            help="How each list's scores are normalised.", show_default="the best is chosen"
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of dealing topics to the folds.")] = 1,
+    training_figure: Annotated[
+        bool,
+        typer.Option(
+            "--training-figure",
+            help="Also print the value on the topics that were tuned on, which is too high.",
+        ),
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Find the best weights of a weighted sum of runs.
+
+    With two runs the weights are the true optimum: every weight at which a relevant
+    document changes its rank is computed, no grid is searched. With more, one weight
+    after another is moved to its own optimum until none gains. A plateau is printed
+    as an interval, and its middle is taken. A document that a run lacks counts as 0
+    after --norm, as `dupmae fuse --method linear` has it; that command takes the
+    weights.
+
+    The value is measured on topics held out: each is ranked with the norm and weights
+    tuned on the other folds. Its interval is a 95% bootstrap interval over topics.
+
+    [bold]Examples:[/bold]
+
+      dupmae tune dense.trec lexical.trec --qrels qrels.txt
+
+      dupmae tune a.trec b.trec c.trec --qrels scifact.zip --split train --measure R@100 --json
+    """
+    from dupmae_toolkit.collection.opening import read_qrels
+    from dupmae_toolkit.collection.trec import read_run
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.evaluation import tuning
+    from dupmae_toolkit.evaluation.bootstrap import interval
+
+    if len(runs) < 2:
+        raise InputError("one run given; tuning takes two or more")
+    labels = [str(path) for path in runs]
+    if len(set(labels)) < len(labels):
+        raise InputError("a run is given twice; name each once")
+    judged = read_qrels(qrels, split)
+    found = [read_run(path) for path in runs]
+    if not any(topic in judged for run in found for topic in run.topics):
+        raise InputError(f"{qrels}: judges no topic of these runs; they belong to different sets")
+    norms = [norm.value] if norm else [each.value for each in Norm]
+    by_norm = {each: tuning.topics_of(judged, found, measure, each) for each in norms}
+    held_out = interval(list(tuning.cross_validate(by_norm, folds, seed).values()))
+    chosen, weights, optimum = tuning.tune_norm(by_norm)
+    for label, run in zip(labels, found, strict=True):
+        if lacking := sum(topic not in run.topics for topic in judged):
+            console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, with scores of 0")
+        if unjudged := sum(topic not in judged for topic in run.topics):
+            console.say(f"{label}: {counted(unjudged, 'topic')} without judgements ignored")
+    plateau = [optimum.low, optimum.high] if len(runs) == 2 else None
+    if json:
+        document: dict[str, Any] = {
+            "weights": dict(zip(labels, weights, strict=True)),
+            "measure": measure,
+            "value": held_out.mean,
+            "interval": None if held_out.low is None else [held_out.low, held_out.high],
+            "norm": chosen,
+            "plateau": plateau,
+            "folds": folds,
+            "topics": len(judged),
+        }
+        if training_figure:
+            document["training_figure"] = optimum.value
+        console.print_json(document)
+        return
+    for label, weight in zip(labels, weights, strict=True):
+        print(f"{weight:.6f}  {label}")
+    print(f"norm {chosen}")
+    if plateau:
+        print(f"as good: weights of {labels[1]} from {plateau[0]:.6f} to {plateau[1]:.6f}")
+    bounds = "" if held_out.low is None else f" ({held_out.low:.4f} to {held_out.high:.4f})"
+    print(f"{measure} {held_out.mean:.4f}{bounds}, held out in {folds} folds")
+    if training_figure:
+        print(f"{measure} {optimum.value:.4f}, training figure: on the topics tuned on")
