@@ -35,7 +35,7 @@ class PassageSource:
         if passages.size > info.max_length:
             raise InputError(
                 f"passages of {passages.size} tokens, of which encoder {info.name} would read "
-                f"{info.max_length}; give fewer, or a larger --max-length"
+                f"{info.max_length}; give fewer, or a larger --max-length (max_length=…)"
             )
         self._documents, self.passages, self._offsets = source, passages, offsets
         self.source = source.source
