@@ -89,7 +89,10 @@ def test_judgements_of_a_beir_folder_are_named_by_split(files, capsys):
         (["--qrels", "good.trec", "good.trec"], "good.trec:1: 6 columns; expected three"),
         (["--qrels", "empty", "good.trec"], "empty: no judgements in it"),
         (["--qrels", "qrels.tsv", "empty"], "empty: no lines in it: an empty run"),
-        (["--qrels", "qrels.tsv", "foreign.trec"], "foreign.trec: none of the run's 1 topics"),
+        (
+            ["--qrels", "qrels.tsv", "foreign.trec"],
+            "none of the run's 1 topic is judged",
+        ),
         (
             ["--qrels", "qrels.tsv", "good.trec", "--measures", "nDCG@0"],
             "cutoff must be a whole number from",

@@ -120,8 +120,9 @@ def test_a_second_training_needs_resume(home, recipe, command, capfd):
     code, out, err = run(capfd, *words, "--resume", "--set", "steps=6")
     assert code == 0
     assert err.splitlines()[0].startswith("steps    6 (2 to go) of 3 texts, ")
-    assert err.splitlines()[3] == "step 4/6  resumed 1"
-    assert err.splitlines()[4].startswith("step 6/6  loss ")
+    assert "the recipe changes after step 4: steps 4 → 6" in err.splitlines()[3]
+    assert err.splitlines()[4] == "step 4/6  resumed 1"
+    assert err.splitlines()[5].startswith("step 6/6  loss ")
 
 
 @both

@@ -162,7 +162,9 @@ def test_what_stops_one_process_stops_both_with_the_reason_in_one(two):
         assert item["uneven"].startswith(
             "InputError: batch_size 9 cannot be shared equally among 2"
         )
-        assert "the loss is not finite, or has blown up, at step 3; go on from" in item["nan"]
+        assert (
+            "the loss is not finite, or has blown up, at step 3; remove checkpoint-2" in item["nan"]
+        )
     assert "checkpoint-4: cannot be written ([Errno 28] No space left on device)" in told[0]["full"]
     assert told[1]["full"].startswith("StoppedElsewhereError")
     assert [path.name for path in whole_checkpoints(two / "full")] == ["checkpoint-2"]

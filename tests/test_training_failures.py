@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_stops_and_the_way_back_leads_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "forward", broken)
-        with pytest.raises(DupMAEError, match=f"the loss is {bad} at step 3; go on from ") as error:
+        with pytest.raises(DupMAEError, match=f"the loss is {bad} at step 4; go on from ") as error:
             train(kind, home, tmp_path / "out")
     assert "checkpoint-2 with --resume" in one_line(error)
     whole(tmp_path / "out", "checkpoint-2")

@@ -12,6 +12,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dupmae_toolkit.collection.identifiers import to_trec
 from dupmae_toolkit.collection.trec import (
     falling_scores,
     read_metadata,
@@ -139,7 +140,7 @@ def test_any_ranking_reaches_trec_eval_in_our_order(tmp_path_factory, scores):
     path = tmp_path_factory.mktemp("runs") / "a.trec"
     ours = Ranking.sorted(list(scores), np.array(list(scores.values())))
     write_run(Run({"q": ours}), path)
-    assert order_of_trec_eval(path) == {"q": ours.ids}
+    assert order_of_trec_eval(path) == {"q": list(map(to_trec, ours.ids))}
     assert read_run(path)["q"].ids == ours.ids
     assert read_run(path, ties="trec_eval")["q"].ids == ours.ids
 

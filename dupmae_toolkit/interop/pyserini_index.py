@@ -248,7 +248,7 @@ def open_searcher(
 def load_encoder(encoder: Encoder | str, **settings: Any) -> Encoder:
     """``encoder`` itself, or the encoder of that name, loaded."""
     if not isinstance(encoder, str):
-        check_encoder(encoder)
+        check_encoder(encoder, "encode_queries")
         return encoder
     from dupmae_toolkit.model import loading
 

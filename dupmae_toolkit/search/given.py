@@ -96,14 +96,14 @@ def given_encoder(encoder: Any) -> Encoder:
         from dupmae_toolkit.model import loading
 
         return loading.load_encoder(os.fspath(encoder))
-    check_encoder(encoder)
+    check_encoder(encoder, "encode_documents")
     loaded: Encoder = encoder
     return loaded
 
 
-def check_encoder(encoder: Any) -> None:
-    """Raise InputError unless ``encoder`` looks like an encoder."""
-    needed = ("info", "vocabulary", "encode_documents", "encode_queries")
+def check_encoder(encoder: Any, *methods: str) -> None:
+    """Raise InputError unless ``encoder`` looks like an encoder, with these methods."""
+    needed = ("info", "vocabulary", *methods)
     lacks = [name for name in needed if not hasattr(encoder, name)]
     if lacks:
         raise InputError(

@@ -158,7 +158,7 @@ class HybridIndex(Explaining):
         if isinstance(encoder, str):
             encoder = load_encoder(encoder, index.manifest.encoder, **settings)
         if encoder is not None:
-            check_encoder(encoder)
+            check_encoder(encoder, "encode_queries")
             index.manifest.check_encoder(index.path, encoder.info)
         index._encoder = encoder
         return index
