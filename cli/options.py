@@ -244,7 +244,7 @@ OverlapOption = Annotated[
     typer.Option(
         "--overlap",
         metavar="<int>",
-        help="The most tokens that a passage shares with the next.",
+        help="The most tokens that a passage may share with the next.",
         show_default="a quarter of --passages",
     ),
 ]
