@@ -47,7 +47,7 @@ def tune(
 ) -> None:
     """Find the best weights of a weighted sum of runs.
 
-    With two runs, these are the best of all weights from 0 to 1: every weight at which
+    With two runs, no weights from 0 to 1 are better: every weight at which
     a relevant document changes its rank is computed; no grid is searched. If a range of
     weights is equally good, it is printed, and its middle is taken. With more runs, one
     weight after another is moved to its best value until no move gains anything; the
