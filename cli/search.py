@@ -90,7 +90,10 @@ def search(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The run to write for --queries; - for standard output."
+            "--output",
+            "-o",
+            help="The file to write: the run for --queries, or the hits of a question with a "
+            "--format other than table; - for standard output.",
         ),
     ] = None,
     format: Annotated[
