@@ -44,7 +44,9 @@ def compare(
     topics: Annotated[
         int,
         typer.Option(
-            min=0, help="Also list so many topics with the largest gains, and with losses."
+            min=0,
+            help="In the table, also list up to this many topics with the largest gains, and with "
+            "the largest losses.",
         ),
     ] = 0,
     format: Annotated[
@@ -57,10 +59,10 @@ def compare(
 
     Prints a row for each run and measure: the mean, its difference from the baseline
     with a 95% bootstrap interval, two-sided p-values of the paired t-test, of Fisher's
-    randomisation and of Wilcoxon's signed-rank test, Cohen's d, and the topics gained
-    and lost. The p-values of tables and CSV are after Holm's correction over the runs
-    of a measure. Over all judged topics, as `dupmae eval`: one that a run lacks counts
-    as 0.
+    randomisation and of Wilcoxon's signed-rank test, Cohen's d, and how many topics are
+    better and worse. The p-values are after Holm's correction over the runs of a measure;
+    JSON also has those before it. Means are over all judged topics, as in `dupmae eval`: a
+    topic that a run lacks counts as 0.
 
     [bold]Examples:[/bold]
 

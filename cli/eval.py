@@ -40,8 +40,9 @@ def evaluate(
     """Measure runs against judgements, with the values that trec_eval gives.
 
     Prints a table with a row for each run. Means are over all judged topics, as with
-    `trec_eval -c`: a topic that a run lacks counts as 0. --json is --format json; csv
-    and jsonl have a row for each value, trec the columns of trec_eval, for one run.
+    `trec_eval -c`: a topic that a run lacks counts as 0. --json is --format json. csv
+    and jsonl have a row for each value; trec has the columns of trec_eval, and takes
+    only one run.
 
     [bold]Examples:[/bold]
 

@@ -1,4 +1,4 @@
-"""The forms of results: tables for people; JSON, JSON lines, CSV and TREC's columns for others."""
+"""The forms of results: tables for people; JSON, JSON lines, CSV, TREC's columns for programs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def check_run_form(output: Path, form: Format, as_json: bool) -> None:
 
 
 def write_found(run: Run, output: Path, form: Format) -> None:
-    """Write a run in a form. Only TREC's, in a file, gets its settings beside it."""
+    """Write a run in a form. Only a TREC run in a file gets its settings beside it."""
     from dupmae_toolkit.collection import trec
 
     if form == Format.TREC and output != STANDARD_OUTPUT:
@@ -107,7 +107,7 @@ def _write_run(run: Run, file: IO[str], form: Format) -> None:
 
 
 def write_hits(hits: Sequence[Hit], output: Path, form: Format, fields: Sequence[str]) -> None:
-    """Write the hits of a question as JSON lines or CSV. fields: of the metadata, for CSV."""
+    """Write the hits of a question as JSON lines or CSV. fields: further columns, for CSV."""
     from dupmae_cli.hits import field_of, written
     from dupmae_toolkit.search.answers import PARTS
 
@@ -155,7 +155,7 @@ def write_csv(file: IO[str], names: Sequence[str], rows: Iterable[Sequence[Any]]
 
 @contextlib.contextmanager
 def opened(output: Path) -> Iterator[IO[str]]:
-    """A file for text in UTF-8 that takes its name when all is written, or standard output."""
+    """A UTF-8 text file that gets its name once all is written; or standard output."""
     if output == STANDARD_OUTPUT:
         text = StringIO()
         yield text

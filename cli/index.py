@@ -96,8 +96,8 @@ def index(
     CORPUS is encoded first; ENCODED already is. The index is a folder: search it with
     `dupmae search`, change it with `dupmae add` and `dupmae delete`.
 
-    The model reads the beginning of a text, up to its limit. With --passages, all of a long text
-    can be found: each document is ranked by its best passage.
+    The model reads only the beginning of a text, up to its limit. With --passages, all of a long
+    text can be found: texts are cut into passages, and a document is ranked by its passages.
 
     If interrupted, run the same command to continue. With --overwrite, the existing index stays as
     it is until the new one is complete.

@@ -234,9 +234,9 @@ PassagesOption = Annotated[
     typer.Option(
         "--passages",
         metavar="<int>",
-        help="Cut texts into passages of at most so many of the model's tokens, at the ends of "
-        "sentences where these are near; documents are then found by their passages.",
-        show_default="texts are not cut into passages",
+        help="Cut texts into passages of at most this many of the model's tokens, at the end of a "
+        "sentence if one is near; a search then ranks documents by their passages.",
+        show_default="no passages",
     ),
 ]
 OverlapOption = Annotated[
@@ -244,7 +244,7 @@ OverlapOption = Annotated[
     typer.Option(
         "--overlap",
         metavar="<int>",
-        help="Tokens that a passage shares with the next.",
+        help="The most tokens that a passage may share with the next.",
         show_default="a quarter of --passages",
     ),
 ]
@@ -344,8 +344,8 @@ AggregateOption = Annotated[
     Aggregate | None,
     typer.Option(
         "--aggregate",
-        help="Where passages are indexed: a document scores what its best passage does, or its "
-        "three best together.",
+        help="For an index of passages: a document's score is that of its best passage (max), or "
+        "the sum of its three best (sum3).",
         show_default="max",
     ),
 ]
@@ -381,8 +381,8 @@ MeasuresOption = Annotated[
     list[str] | None,
     typer.Option(
         "--measures",
-        help="Measures, named as in ir_measures or trec_eval; several in one quoted string, or "
-        "with the option repeated.",
+        help="Measures, named as in ir_measures or trec_eval. For several, quote them in one "
+        "string or repeat the option.",
         show_default=MEASURES,
     ),
 ]

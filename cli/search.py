@@ -90,7 +90,10 @@ def search(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The run to write for --queries; - for standard output."
+            "--output",
+            "-o",
+            help="The file to write: the run for --queries, or the hits of a question with a "
+            "--format other than table; - for standard output.",
         ),
     ] = None,
     format: Annotated[
@@ -128,7 +131,9 @@ def search(
     aggregate: AggregateOption = None,
     fields: Annotated[
         str | None,
-        typer.Option("--fields", help="Fields to show in the table or CSV, too, as in year,dept."),
+        typer.Option(
+            "--fields", help="Further fields to show in the table or CSV, as in year,dept."
+        ),
     ] = None,
     tag: TagOption = None,
     model: IndexModelOption = None,
@@ -150,16 +155,16 @@ def search(
     precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
 ) -> None:
-    """Search an index: a question prints a table of hits, --queries writes a TREC run.
+    """Search an index: a question prints a table of hits; --queries writes a run.
 
     All parts of the score are searched: dense, lexical and bm25. If only some of
     them return a document, its other scores are computed from what is stored.
     Documents are ranked by the weighted sum of all parts, unless --mode or
     --fusion says otherwise. Ties break by document id.
 
-    With --queries, OUTPUT gets the run, and OUTPUT.json the settings that made it.
-    `dupmae eval` measures the run. For a question, --json is --format json; with
-    --queries, it prints a summary.
+    With --queries, the run is written to OUTPUT. Beside a file with a TREC run, OUTPUT.json
+    holds the settings that made it. `dupmae eval` measures a TREC run. For a question,
+    --json is --format json; with --queries, it prints a summary.
 
     [bold]Examples:[/bold]
 

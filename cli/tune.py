@@ -31,31 +31,34 @@ def tune(
     norm: Annotated[
         Norm | None,
         typer.Option(
-            help="How each list's scores are normalised.", show_default="the best is chosen"
+            help="How each run's scores are normalised.", show_default="the best is chosen"
         ),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Parts of the cross-validation.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of dealing topics to the folds.")] = 1,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds in the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for dealing topics to the folds.")] = 1,
     training_figure: Annotated[
         bool,
         typer.Option(
             "--training-figure",
-            help="Also print the value on the topics that were tuned on, which is too high.",
+            help="Also print the value on the topics tuned on, which tends to be too high.",
         ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Find the best weights of a weighted sum of runs.
 
-    With two runs the weights are the true optimum: every weight at which a relevant
-    document changes its rank is computed, no grid is searched. With more, one weight
-    after another is moved to its own optimum until none gains. A plateau is printed
-    as an interval, and its middle is taken. A document that a run lacks counts as 0
-    after --norm, as `dupmae fuse --method linear` has it; that command takes the
-    weights.
+    With two runs, no weights from 0 to 1 are better: every weight at which
+    a relevant document changes its rank is computed; no grid is searched. If a range of
+    weights is equally good, it is printed, and its middle is taken. With more runs, one
+    weight after another is moved to its best value until no move gains anything; the
+    result need not be the best of all.
+
+    A document that a run lacks scores 0 in it, after --norm, as in `dupmae fuse --method
+    linear`. Give the weights to that command, with the same --norm.
 
     The value is measured on topics held out: each is ranked with the norm and weights
-    tuned on the other folds. Its interval is a 95% bootstrap interval over topics.
+    tuned on the topics of the other folds. Its interval is a 95% bootstrap interval over
+    topics.
 
     [bold]Examples:[/bold]
 
