@@ -31,7 +31,7 @@ def tune(
     norm: Annotated[
         Norm | None,
         typer.Option(
-            help="How each run's scores are normalised.", show_default="the best is chosen"
+            help="How each list's scores are normalised.", show_default="the best is chosen"
         ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds in the cross-validation.")] = 5,

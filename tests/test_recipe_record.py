@@ -64,11 +64,26 @@ def test_what_cannot_be_read_is_told_and_written_anew(tmp_path):
     for damage in (b"", b"[1]", b"{", b"\xff"):
         (tmp_path / RECIPE).write_bytes(damage)
         (line,) = keep_recipe(tmp_path, {"seed": 2}, 3)
-        assert "recipe of the first 3 steps was cannot be read" in line
+        assert "recipe of the first 3 steps is not readable" in line
         assert json.loads((tmp_path / RECIPE).read_text()) == {"seed": 2}
-    for damage in ("", "[]", "{}", '{"changes": 3}'):
-        (tmp_path / CHANGES).write_text(damage)
-        assert len(keep_recipe(tmp_path, {"seed": 2}, 3)) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{}", '{"changes": [1], "recipe": {}}', '{"changes": [{}], "recipe": {}}']
+)
+def test_a_damaged_record_is_put_aside_and_the_change_recorded(tmp_path, damage):
+    keep_recipe(tmp_path, {"seed": 1}, None)
+    (tmp_path / CHANGES).write_text(damage)
+    lines = keep_recipe(tmp_path, {"seed": 2}, 3)
+    assert len(lines) == 2
+    assert "is not readable" in lines[0]
+    assert (tmp_path / f"{CHANGES}.damaged").read_text() == damage
+    assert changes(tmp_path) == [{"step": 3, "changed": {"seed": {"before": 1, "after": 2}}}]
+
+
+def test_a_field_of_a_later_version_is_no_change(tmp_path):
+    keep_recipe(tmp_path, {"seed": 1}, None)
+    assert keep_recipe(tmp_path, {"seed": 1, "new": 5}, 3) == []
 
 
 def test_a_training_that_goes_on_with_another_recipe_records_it(home, tmp_path):

@@ -190,3 +190,34 @@ def test_command_refuses_one_run(files, capsys):
     code, _, err = command(capsys, "tune", files / "a", "--qrels", files / "qrels")
     assert code == 2
     assert "two or more" in err
+
+
+def test_places_that_rounding_tells_apart_give_no_optimum_that_no_ranking_has():
+    topic = tuning.Topic(
+        np.array([[0.2, 0, 0.5, 0.3], [0.3, 0.7, 0.2, 0.4]]),
+        np.array([3]),
+        np.array([1.0]),
+        np.array([1.0]),
+    )
+    found = tuning.best_weight([topic], [topic.scores[0]], [topic.scores[1]])
+    assert found.value == 0.0  # it is never first
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 6])
+def test_the_optimum_is_what_its_weight_gives_and_no_other_weight_gives_more(decimals):
+    generator = np.random.default_rng(decimals)
+    for _ in range(60):
+        topics = []
+        for _ in range(generator.integers(1, 4)):
+            scores = np.round(generator.random((2, 6)), decimals)
+            relevant = np.flatnonzero(generator.random(6) < 0.4)
+            gains = generator.integers(1, 3, len(relevant)).astype(float)
+            topics.append(tuning.Topic(scores, relevant, gains, 1 / np.log2(np.arange(2, 5))))
+        found = tuning.best_weight(
+            topics, [t.scores[0] for t in topics], [t.scores[1] for t in topics]
+        )
+        there = tuning.values_at(topics, [1 - found.weight, found.weight]).mean()
+        assert found.value == pytest.approx(there, abs=1e-12)
+        # Between the weights at which scores are equal, there is no question of rounding.
+        for w in (np.arange(500) + 0.3719) / 500.731:
+            assert tuning.values_at(topics, [1 - w, w]).mean() <= found.value + 1e-12

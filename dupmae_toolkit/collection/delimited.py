@@ -69,13 +69,16 @@ class Delimited(FileRows):
 
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         if self._others is None:
-            self._others = {}
+            merged: dict[str, Column] = {}
             for file in self.family:
                 for name, column in file.counted().items():
-                    self._others.setdefault(name, Column()).update(column)
+                    merged.setdefault(name, Column()).update(column)
+            for file in self.family:
+                file._others = merged
+        columns = self._others or {}
         for number, row in self._records():
             if isinstance(row, Cells):
-                row.columns = self._others
+                row.columns = columns
             yield number, row
 
     @property

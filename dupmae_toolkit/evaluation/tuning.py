@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from dupmae_toolkit.search.fusion import normalise
 _NEVER = np.uint64(2**64 - 1)
 #: Sums of gains in another order differ by less.
 _EQUAL = 1e-12
+#: Places closer than this may be one, told apart by rounding.
+_SLIVER = 1e-9
+#: Optima of that kind that are tried before all are left out.
+_TRIES = 50
 _ROUNDS = 20
 
 
@@ -82,8 +86,9 @@ def _topic(
             row[[place[each] for each in ranking.ids]] = normalise(ranking.scores, norm)
     positive = {each: grade for each, grade in judged.items() if grade > 0}
     found = [each for each in positive if each in place]
-    ranks = np.arange(1, cutoff + 1)
-    by_rank = 1 / np.log2(ranks + 1) if kind == "nDCG" else np.ones(cutoff)
+    # No rank is beyond the last document.
+    ranks = np.arange(1, min(cutoff, max(len(ids), len(positive), 1)) + 1)
+    by_rank = 1 / np.log2(ranks + 1) if kind == "nDCG" else np.ones(len(ranks))
     if kind == "nDCG":
         best = np.sort(list(positive.values()))[::-1][:cutoff]
         whole = float(best @ by_rank[: len(best)])
@@ -101,7 +106,9 @@ def values_at(topics: Sequence[Topic], weights: Sequence[float] | np.ndarray) ->
 def _value(topic: Topic, weights: np.ndarray) -> float:
     if not len(topic.relevant):
         return 0.0
-    order = np.argsort(-(weights @ topic.scores), kind="stable")
+    # Not by a matrix product, which may round equal documents differently.
+    fused = (weights[:, None] * topic.scores).sum(axis=0)
+    order = np.argsort(-fused, kind="stable")
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
     return float(topic.gains @ _shares(topic, ranks[topic.relevant]))
@@ -135,12 +142,32 @@ def best_weight(
     levels = start + sums[np.append(first, len(merged))]
     points = np.ascontiguousarray(places >> np.uint64(1)).view(np.float64)
     lows, highs = np.append(0.0, points), np.append(points, 1.0)
-    good = levels >= levels.max() - _EQUAL * max(1, len(topics))
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], good.astype(np.int8), [0]])))
-    begins, ends = edges[::2], edges[1::2] - 1
-    widest = int(np.argmax(highs[ends] - lows[begins]))
-    low, high = float(lows[begins[widest]]), float(highs[ends[widest]])
-    return Optimum(float(levels.max()) / max(1, len(topics)), (low + high) / 2, low, high)
+    for tried in range(_TRIES):
+        if tried == _TRIES - 1:
+            levels[highs - lows < _SLIVER] = -np.inf
+        good = levels >= levels.max() - _EQUAL * max(1, len(topics))
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], good.astype(np.int8), [0]])))
+        begins, ends = edges[::2], edges[1::2] - 1
+        widest = int(np.argmax(highs[ends] - lows[begins]))
+        low, high = float(lows[begins[widest]]), float(highs[ends[widest]])
+        middle = (low + high) / 2
+        told, real = float(levels.max()), _sum_at(topics, one, other, middle)
+        # Places that are one may differ by rounding. Between them no ranking has the value told.
+        if high - low >= _SLIVER or abs(real - told) <= _EQUAL * max(1, len(topics)):
+            break
+        levels[begins[widest] : ends[widest] + 1] = -np.inf
+    return Optimum(real / max(1, len(topics)), middle, low, high)
+
+
+def _sum_at(
+    topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np.ndarray], w: float
+) -> float:
+    """The sum of the measure over topics under (1 − w) · one + w · other."""
+    shares = np.array([1 - w, w])
+    return sum(
+        _value(replace(topic, scores=np.stack([a, b])), shares)
+        for topic, a, b in zip(topics, one, other, strict=True)
+    )
 
 
 def _events(topic: Topic, a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

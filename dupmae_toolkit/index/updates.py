@@ -20,7 +20,7 @@ from typing import Any
 
 from dupmae_toolkit.collection.fields import ROW_NUMBERS, Reading
 from dupmae_toolkit.collection.identifiers import id_text
-from dupmae_toolkit.collection.passages import Passages, document_of
+from dupmae_toolkit.collection.passages import Passages, document_of, split_row_id
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.passages import PassageSource, check_spans, documents_in
 from dupmae_toolkit.encoding.source import Source, Window, as_source, place_of, survey
@@ -188,7 +188,7 @@ def add_encoded(
             for path in encoded.files():
                 for row, name in enumerate(read_ids(path)):
                     if encoded.passages is not None:
-                        name = document_of(name)
+                        name = split_row_id(name)[0]
                     if state.locations(name):
                         fault = _is_there(name, numbered)
                         raise InputError(f"{path}: row {row} (from 0): {fault}")

@@ -17,7 +17,7 @@ import numpy as np
 
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.search.answers import MAX, SUM3, Answer, Certificate, Request, page
-from dupmae_toolkit.search.engine import Engine
+from dupmae_toolkit.search.engine import BATCH, Engine
 from dupmae_toolkit.search.ranking import check_finite
 
 if TYPE_CHECKING:
@@ -122,18 +122,21 @@ class DocumentSearch:
         while len(pending):
             asked = min(asked, most)
             deeper = replace(request, k=asked, offset=None, depth=max(request.depth, asked))
-            some = (
-                inputs
-                if len(pending) == count
-                else {part: inputs[part][pending] for part in request.parts}
-            )
-            found = engine.search(some, deeper, progress if len(pending) == count else silent)
             unsettled = []
-            for row, answer in zip(pending.tolist(), found, strict=True):
-                rest = len(answer.documents) == asked < most  # rows that were not returned
-                answers[row] = self._grouped(whole, inputs, row, request, answer, rest)
-                if answers[row] is None:
-                    unsettled.append(row)
+            # The rows found for a batch are grouped before the next: together they fill the memory.
+            for start in range(0, len(pending), BATCH):
+                batch = pending[start : start + BATCH]
+                some = (
+                    inputs
+                    if len(batch) == count
+                    else {part: inputs[part][batch] for part in request.parts}
+                )
+                found = engine.search(some, deeper, progress if len(batch) == count else silent)
+                for row, answer in zip(batch.tolist(), found, strict=True):
+                    rest = len(answer.documents) == asked < most  # rows that were not returned
+                    answers[row] = self._grouped(whole, inputs, row, request, answer, rest)
+                    if answers[row] is None:
+                        unsettled.append(row)
             pending = np.array(unsettled, dtype=np.int64)
             asked *= 4
         return [answer for answer in answers if answer is not None]

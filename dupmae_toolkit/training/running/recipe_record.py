@@ -32,34 +32,58 @@ def keep_recipe(folder: Path, recipe: dict[str, Any], step: int | None) -> list[
         write_json(folder / RECIPE, recipe)
         return []
     # The record is one file, so that a kill leaves it whole; recipe.json repeats a part of it.
-    record = _read(folder / CHANGES) if (folder / CHANGES).exists() else {"changes": []}
-    changes = record.get("changes") if isinstance(record, dict) else None
-    before = record.get("recipe", _read(folder / RECIPE)) if isinstance(record, dict) else None
-    if not isinstance(before, dict) or not isinstance(changes, list):
-        (folder / CHANGES).unlink(missing_ok=True)
+    told = []
+    record: Any = {"changes": [], "recipe": _read(folder / RECIPE)}
+    if (folder / CHANGES).exists():
+        record = _read(folder / CHANGES)
+        if not _is_record(record):
+            damaged = folder / f"{CHANGES}.damaged"
+            (folder / CHANGES).rename(damaged)
+            told.append(f"{damaged}: which recipes the first {step:,} steps ran by is not readable")
+            record = {"changes": [], "recipe": _read(folder / RECIPE)}
+    changes, before = record["changes"], record["recipe"]
+    if not isinstance(before, dict):
         write_json(folder / RECIPE, recipe)
-        return [f"{folder}: what the recipe of the first {step:,} steps was cannot be read there"]
+        fault = f"{folder / RECIPE}: the recipe of the first {step:,} steps is not readable"
+        return [*told, fault]
     kept = [change for change in changes if change["step"] < step]
     for change in reversed(changes[len(kept) :]):
         before |= {name: values["before"] for name, values in change["changed"].items()}
-    names = [name for name in recipe if name not in _NO_CHANGE]
+    # A field that the recipe did not have is one of a later version, with its default.
+    names = [name for name in recipe if name in before and name not in _NO_CHANGE]
     changed = {
-        name: {"before": before.get(name), "after": recipe[name]}
+        name: {"before": before[name], "after": recipe[name]}
         for name in names
-        if before.get(name) != recipe[name]
+        if before[name] != recipe[name]
     }
     if changed:
         kept.append({"step": step, "changed": changed})
     if changes or kept:
         write_json(folder / CHANGES, {"changes": kept, "recipe": recipe})
     write_json(folder / RECIPE, recipe)
-    if not changed:
-        return []
-    told = ", ".join(
-        f"{name} {_shown(values['before'])} → {_shown(values['after'])}"
-        for name, values in changed.items()
+    if changed:
+        each = ", ".join(
+            f"{name} {_shown(values['before'])} → {_shown(values['after'])}"
+            for name, values in changed.items()
+        )
+        told.append(
+            f"the recipe changes after step {step:,}: {each}; recorded in {folder / CHANGES}"
+        )
+    return told
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value is what ``keep_recipe`` writes into ``CHANGES``."""
+    if not (isinstance(value, dict) and isinstance(value.get("recipe"), dict)):
+        return False
+    changes = value.get("changes")
+    return isinstance(changes, list) and all(
+        isinstance(change, dict)
+        and isinstance(change.get("step"), int)
+        and isinstance(change.get("changed"), dict)
+        and all(isinstance(each, dict) and "before" in each for each in change["changed"].values())
+        for change in changes
     )
-    return [f"the recipe changes after step {step:,}: {told}; recorded in {folder / CHANGES}"]
 
 
 def _read(path: Path) -> Any:
