@@ -10,7 +10,6 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.options import (
-    MEASURES,
     DeviceOption,
     ExactOption,
     FaissOption,
@@ -28,6 +27,7 @@ from dupmae_cli.options import (
     QueryLengthOption,
     SkipInvalidOption,
     SplitOption,
+    measure_names,
 )
 from dupmae_toolkit.errors import counted
 
@@ -91,7 +91,6 @@ def beir(
         open_checked,
         run_beir,
     )
-    from dupmae_toolkit.evaluation.measures import split_measures
     from dupmae_toolkit.files import make_folder
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
@@ -104,7 +103,7 @@ def beir(
         fusion=Fusion(fusion.value, parse_weights(weights)),
         exact=exact,
         faiss=faiss,
-        measures=tuple(split_measures(" ".join(measures or [MEASURES]))),
+        measures=tuple(measure_names(measures)),
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
     make_folder(output)

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.formats import format_option, write_csv
-from dupmae_cli.options import MEASURES, JsonOption, MeasuresOption, split_option
+from dupmae_cli.formats import form_of, format_option, write_csv
+from dupmae_cli.options import (
+    JsonOption,
+    MeasuresOption,
+    QrelsOption,
+    RunsArgument,
+    measure_names,
+    split_option,
+)
+from dupmae_cli.runs import say_unjudged
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
@@ -28,17 +36,8 @@ class TableFormat(StrEnum):
 
 def compare(
     baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="The run to beat.")],
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN", help="TREC runs, plain, .gz or .xz; - for standard input."),
-    ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
-            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
-        ),
-    ],
+    runs: RunsArgument,
+    qrels: QrelsOption,
     measures: MeasuresOption = None,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     topics: Annotated[
@@ -76,12 +75,10 @@ def compare(
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation import significance
-    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures, split_measures
+    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
 
-    if json and format not in (None, TableFormat.JSON):
-        raise InputError(f"--json and --format {format} do not go together; give one of them")
-    form = TableFormat.JSON if json else format or TableFormat.TABLE
-    names = split_measures(" ".join([MEASURES] if measures is None else measures))
+    form = form_of(format, json, TableFormat.TABLE)
+    names = measure_names(measures)
     names = [str(measure) for measure in parse_measures(names)]
     judged = read_qrels(qrels, split)
     found: list[tuple[str, Scores]] = []
@@ -106,8 +103,7 @@ def compare(
 def _say_counted(label: str, scores: Scores) -> None:
     if lacking := scores.judged - scores.returned:
         console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, counted as 0")
-    if scores.unjudged:
-        console.say(f"{label}: {counted(scores.unjudged, 'topic')} without judgements ignored")
+    say_unjudged(label, scores.unjudged)
 
 
 def _entry(row: Comparison) -> dict[str, Any]:

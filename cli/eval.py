@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dupmae_cli import console
 from dupmae_cli.formats import Format, FormatOption, form_of, write_csv, write_line
-from dupmae_cli.options import MEASURES, JsonOption, MeasuresOption, split_option
+from dupmae_cli.options import (
+    JsonOption,
+    MeasuresOption,
+    QrelsOption,
+    RunsArgument,
+    measure_names,
+    split_option,
+)
+from dupmae_cli.runs import say_unjudged
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
@@ -18,17 +25,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN", help="TREC runs, plain, .gz or .xz; - for standard input."),
-    ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
-            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
-        ),
-    ],
+    runs: RunsArgument,
+    qrels: QrelsOption,
     measures: MeasuresOption = None,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     per_topic: Annotated[
@@ -57,7 +55,7 @@ def evaluate(
     from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures, split_measures
+    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
     from dupmae_toolkit.evaluation.missed import missed_by
 
     form = form_of(format, json, Format.TABLE)
@@ -66,7 +64,7 @@ def evaluate(
             f"--format trec has no column for the run; give one of the {len(runs)}, or choose "
             "--format csv"
         )
-    names = split_measures(" ".join([MEASURES] if measures is None else measures))
+    names = measure_names(measures)
     names = [str(measure) for measure in parse_measures(names)]
     judged = read_qrels(qrels, split)
     found: dict[str, Scores] = {}
@@ -132,8 +130,7 @@ def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> No
 
 def _say_ignored(path: str, scores: Scores, missed: Missed) -> None:
     """Say what does not count: topics without judgements, relevant documents that were missed."""
-    if scores.unjudged:
-        console.say(f"{path}: {counted(scores.unjudged, 'topic')} without judgements ignored")
+    say_unjudged(path, scores.unjudged)
     if missed.ids is not None:
         relevant, held = missed.ids
         console.say(

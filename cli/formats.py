@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: The name that stands for standard output.
 STANDARD_OUTPUT = Path("-")
+
+
+Form = TypeVar("Form", bound=StrEnum)
 
 
 class Format(StrEnum):
@@ -47,13 +50,16 @@ RunFormatOption = Annotated[
 ]
 
 
-def form_of(form: Format | None, as_json: bool, default: Format) -> Format:
+def form_of(form: Form | None, as_json: bool, default: Form) -> Form:
     """The form of what goes to stdout; ``--json`` is ``--format json``."""
     from dupmae_toolkit.errors import InputError
 
-    if as_json and form not in (None, Format.JSON):
+    if not as_json:
+        return form or default
+    json_form = type(default)("json")
+    if form not in (None, json_form):
         raise InputError(f"--json and --format {form} do not go together; give one of them")
-    return Format.JSON if as_json else form or default
+    return json_form
 
 
 def check_run_form(output: Path, form: Format, as_json: bool) -> None:

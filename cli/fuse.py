@@ -16,18 +16,14 @@ from dupmae_cli.options import (
     NormOption,
     RrfOption,
     RunWeightsOption,
+    SeveralRunsArgument,
     TagOption,
 )
 from dupmae_cli.runs import check_run, report_run
 
 
 def fuse(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN", help="Two or more TREC runs, plain, .gz or .xz; - for standard input."
-        ),
-    ],
+    runs: SeveralRunsArgument,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="The run to write; - for standard output."),

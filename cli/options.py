@@ -376,6 +376,18 @@ MarginRatioOption = Annotated[
 
 # Results.
 
+QrelsOption = Annotated[
+    str,
+    typer.Option(
+        help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
+        "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
+    ),
+]
+_RUNS = "TREC runs, plain, .gz or .xz; - for standard input."
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help=_RUNS)]
+SeveralRunsArgument = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help=f"Two or more {_RUNS}")
+]
 MEASURES = "nDCG@10 R@100 RR@10 AP@1000"
 MeasuresOption = Annotated[
     list[str] | None,
@@ -389,3 +401,10 @@ MeasuresOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
 ]
+
+
+def measure_names(measures: list[str] | None) -> list[str]:
+    """The names that ``--measures`` gives, however often it is repeated; None: ``MEASURES``."""
+    from dupmae_toolkit.evaluation.measures import split_measures
+
+    return split_measures(" ".join(measures or [MEASURES]))

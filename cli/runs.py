@@ -24,6 +24,12 @@ def check_run(path: Path, tag: str | None) -> None:
         check_file_output(path, "the run")
 
 
+def say_unjudged(label: object, topics: int) -> None:
+    """Say how many topics of a run do not count, if any."""
+    if topics:
+        console.say(f"{label}: {counted(topics, 'topic')} without judgements ignored")
+
+
 def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:
     """Report what was written to ``path``, in a line or as JSON. ``how``: the mode or method."""
     hits = sum(len(ranking) for ranking in run.topics.values())

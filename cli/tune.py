@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.options import JsonOption, Norm, split_option
+from dupmae_cli.options import (
+    JsonOption,
+    Norm,
+    QrelsOption,
+    SeveralRunsArgument,
+    split_option,
+)
+from dupmae_cli.runs import say_unjudged
 from dupmae_toolkit.errors import counted
 
 
 def tune(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN", help="Two or more TREC runs, plain, .gz or .xz; - for standard input."
-        ),
-    ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
-            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
-        ),
-    ],
+    runs: SeveralRunsArgument,
+    qrels: QrelsOption,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     measure: Annotated[str, typer.Option(help="nDCG@k, R@k or P@k.")] = "nDCG@10",
     norm: Annotated[
@@ -88,8 +83,7 @@ def tune(
     for label, run in zip(labels, found, strict=True):
         if lacking := sum(topic not in run.topics for topic in judged):
             console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, with scores of 0")
-        if unjudged := sum(topic not in judged for topic in run.topics):
-            console.say(f"{label}: {counted(unjudged, 'topic')} without judgements ignored")
+        say_unjudged(label, sum(topic not in judged for topic in run.topics))
     plateau = [optimum.low, optimum.high] if len(runs) == 2 else None
     if json:
         document: dict[str, Any] = {

@@ -227,6 +227,15 @@ def read_json(path: Path) -> Any:
         raise InputError.at(path, None, f"not readable as JSON ({error})") from error
 
 
+def manifest_in(folder: Path) -> dict[str, Any]:
+    """The manifest in a folder, of whatever kind; empty if there is none or it is broken."""
+    try:
+        values = read_json(folder / "manifest.json")
+    except InputError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from dupmae_toolkit.collection.rows import Row, Rows, Shards
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.tables import ParquetRows
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import manifest_in
 
 TEXT_SUFFIXES = (".md", ".markdown", ".txt")
 #: Files of records; of several kinds in a folder, the first that is there is read.
@@ -161,11 +161,8 @@ def _check_no_result(place: Path, names: Sequence[str]) -> None:
     """
     if "manifest.json" not in names:
         return
-    try:
-        manifest = json.loads((place / "manifest.json").read_bytes())
-    except (OSError, ValueError):
-        return
-    if isinstance(manifest, dict) and "encoder" in manifest:
+    manifest = manifest_in(place)
+    if "encoder" in manifest:
         what = "an index" if "segments" in manifest else "encoded texts"
         raise InputError.at(
             place,

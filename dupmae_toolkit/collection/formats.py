@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from dupmae_toolkit.collection.rows import Rows, TextLines
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.tables import HUB_PREFIX, DatasetRows, ParquetRows, is_saved
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import manifest_in
 
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 TSV_SUFFIXES = (".tsv",)
@@ -109,7 +109,7 @@ def _folder(path: Path, how: How) -> tuple[Rows, str]:
         return DatasetRows(str(path), **how.table()), name
     if how.part == "queries" and not any(path.glob("*.parquet")):
         raise InputError.at(path, None, "no queries.jsonl in it; name a file or a BEIR data set")
-    if _is_index(path):
+    if "segments" in manifest_in(path):
         raise InputError.at(
             path, None, "an index, not a corpus; name the texts that it was built from"
         )
@@ -121,12 +121,3 @@ def _folder(path: Path, how: How) -> tuple[Rows, str]:
 def _has_parts(path: Path) -> bool:
     """Whether a folder is an encoded corpus, whose parts repeat the texts."""
     return (path / "manifest.json").is_file() and any(path.glob("part-*.parquet"))
-
-
-def _is_index(path: Path) -> bool:
-    """Whether a folder is an index, whose manifest lists segments."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and "segments" in manifest

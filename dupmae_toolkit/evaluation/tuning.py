@@ -201,9 +201,7 @@ def _events(topic: Topic, a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarr
     return float(topic.gains @ worth[:, 0]), keys[counted] >> np.uint64(1), steps[counted]
 
 
-def tune(
-    topics: Sequence[Topic], start: Sequence[float] | None = None
-) -> tuple[list[float], Optimum]:
+def tune(topics: Sequence[Topic]) -> tuple[list[float], Optimum]:
     """The best weights, which sum to 1, and the optimum of the last part's weight.
 
     With two parts this is the true optimum. With more, one weight after another is moved to its own
@@ -213,7 +211,7 @@ def tune(
     if not topics or len(topics[0].scores) < 2:
         raise InputError("tuning takes judged topics and two or more runs")
     parts = len(topics[0].scores)
-    weights = np.asarray(start if start is not None else np.full(parts, 1 / parts), np.float64)
+    weights = np.full(parts, 1 / parts)
     reached = float(values_at(topics, weights).mean())
     optimum = Optimum(reached, float(weights[-1]), float(weights[-1]), float(weights[-1]))
     for _ in range(_ROUNDS if parts > 2 else 1):

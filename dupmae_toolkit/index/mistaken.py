@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import read_json
+from dupmae_toolkit.files import manifest_in
 from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE, MANIFEST_FILE, SEGMENTS_FOLDER
 
 _MOST_NAMED = 3  # indexes in a folder of several
@@ -29,7 +27,7 @@ def mistaken(folder: Path) -> tuple[str, str] | None:
 
 
 def _by_manifest(folder: Path) -> tuple[str, str] | None:
-    values = _manifest(folder)
+    values = manifest_in(folder)
     if values.get("kind") == "bm25":
         return (
             "the BM25 baseline of `dupmae beir` or `dupmae mine`",
@@ -45,7 +43,7 @@ def _by_manifest(folder: Path) -> tuple[str, str] | None:
 def _inside(path: Path) -> tuple[str, str] | None:
     """``path`` as a part of an index."""
     for above in path.absolute().parents[:_DEPTH]:
-        if "segments" in _manifest(above) and (above / SEGMENTS_FOLDER).is_dir():
+        if "segments" in manifest_in(above) and (above / SEGMENTS_FOLDER).is_dir():
             return "a part of one", f"name the index itself, {above}"
     return None
 
@@ -78,12 +76,3 @@ def _around(folder: Path) -> tuple[str, str] | None:
         return None
     named = ", ".join(found[:_MOST_NAMED]) + (" …" if len(found) > _MOST_NAMED else "")
     return f"a folder that holds {len(found):,}", f"name one: {named}"
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """The manifest in a folder, of whatever kind; empty if there is none or it is broken."""
-    try:
-        values = read_json(folder / MANIFEST_FILE)
-    except InputError:
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -134,16 +134,9 @@ def add_corpus(
         with changing(index, wait) as state:
 
             def refuse_known_ids(window: Window) -> None:
-                seen = ""
-                for place, row in zip(window.places, window.ids, strict=True):
-                    name = row if manifest.passages is None else document_of(row)
-                    if name == seen:  # another passage of it
-                        continue
-                    seen = name
-                    if state.locations(name):
-                        raise InputError.at(
-                            *place_of(source, place), _is_there(name, _numbered(source))
-                        )
+                for place, name in _known(state, zip(window.places, window.ids, strict=True)):
+                    fault = _is_there(name, _numbered(source))
+                    raise InputError.at(*place_of(source, place), fault)
 
             plan = survey(source, part_size, progress, refuse_known_ids)
     # Encoding takes long: the index is not locked, so others may change it meanwhile. The folder is
@@ -186,12 +179,9 @@ def add_encoded(
     with changing(index, wait) as state:
         if not replace:
             for path in encoded.files():
-                for row, name in enumerate(read_ids(path)):
-                    if encoded.passages is not None:
-                        name = split_row_id(name)[0]
-                    if state.locations(name):
-                        fault = _is_there(name, numbered)
-                        raise InputError(f"{path}: row {row} (from 0): {fault}")
+                for row, name in _known(state, enumerate(read_ids(path))):
+                    fault = _is_there(name, numbered)
+                    raise InputError(f"{path}: row {row} (from 0): {fault}")
         return _add(state, encoded, replace, progress)
 
 
@@ -371,6 +361,16 @@ def adding_folder(index: Path, source: Source) -> Path:
     """Where ``add_corpus`` keeps encoded documents until they are added."""
     digest = hashlib.sha256(str(source.source).encode("utf-8", "surrogatepass")).hexdigest()
     return index / ADDING_FOLDER / digest[:12]
+
+
+def _known(state: State, rows: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Those documents of some rows, by place and id, that the index has already."""
+    seen = ""
+    for place, row in rows:
+        name = row if state.manifest.passages is None else split_row_id(row)[0]
+        if name != seen and state.locations(name):  # once for all passages of a document
+            yield place, name
+        seen = name
 
 
 def _numbered(source: Source) -> bool:

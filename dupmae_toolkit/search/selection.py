@@ -25,7 +25,7 @@ from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.search.answers import Answer, Request
 from dupmae_toolkit.search.dense import DenseShard
 from dupmae_toolkit.search.engine import Candidates, Engine
-from dupmae_toolkit.search.filters import parse_filter
+from dupmae_toolkit.search.filters import Node, parse_filter
 from dupmae_toolkit.search.lexical import Postings
 from dupmae_toolkit.search.matching import leaves, matching, of_kinds, resolved, unread_kinds
 from dupmae_toolkit.search.numbering import Numbering
@@ -192,8 +192,10 @@ class Selections:
             everything[numbers] = True
             masks = np.split(everything, self._numbering.offsets[1:-1])
         if filter is not None:
-            own = masks_of(filter, self._parts)
-            unread = self._unread(filter)
+            kinds = kinds_in(self._parts)
+            node = resolved(parse_filter(filter), kinds)
+            own = _masks(node, self._parts)
+            unread = self._unread(node, kinds)
             masks = own if masks is None else [a & b for a, b in zip(masks, own, strict=True)]
         assert masks is not None
         numbering = self._numbering.within(masks)
@@ -209,10 +211,10 @@ class Selections:
         numbers = np.array([each for each in found if each is not None], np.int64)
         return numbers, len(found) - len(numbers)
 
-    def _unread(self, filter: str) -> dict[str, int]:
-        kinds = kinds_in(self._parts)
+    def _unread(self, node: Node, kinds: Mapping[str, set[str]]) -> dict[str, int]:
+        """For each field of a filter, how many documents have values there that it passes over."""
         found: dict[str, int] = {}
-        for test in leaves(resolved(parse_filter(filter), kinds)):
+        for test in leaves(node):
             if unread := unread_kinds(test, kinds[test.field]):
                 others = partial(of_kinds, test.field, unread)
                 masks = [part.matching(others) for part in self._parts]
@@ -244,6 +246,10 @@ def masks_of(filter: str, parts: Parts) -> list[np.ndarray]:
     Raises InputError for text that is no filter, for a field that no document has, and for a test
     that no value of its field allows.
     """
-    node = resolved(parse_filter(filter), kinds_in(parts))
+    return _masks(resolved(parse_filter(filter), kinds_in(parts)), parts)
+
+
+def _masks(node: Node, parts: Parts) -> list[np.ndarray]:
+    """``masks_of`` a filter that is resolved."""
     test: Callable[[Any], np.ndarray] = partial(matching, node)
     return [part.matching(test) for part in parts]
