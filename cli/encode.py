@@ -166,7 +166,7 @@ def _report(encoded: EncodedCorpus, seconds: float, limit: int) -> str:
         )
     cut = encoded.manifest["truncated"]
     more = cut and words == "texts"
-    said = f"{done}; {cut:,} were cut at {limit} tokens"
+    said = f"{done}; {cut:,} cut at {limit} tokens"
     return f"{said} ({console.UNCUT})" if more else said
 
 

@@ -27,7 +27,7 @@ from dupmae_cli.options import (
     QueryLengthOption,
     RrfOption,
 )
-from dupmae_cli.search import check_fuses, one_question
+from dupmae_cli.questions import check_fuses, one_question
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -64,9 +64,9 @@ class Missing(StrEnum):
 # Input.
 
 CORPORA = (
-    "JSON, CSV, TSV, text (a document per line) or Parquet, also .gz and .xz; a folder of such "
-    "files, or of .txt and .md files; a BEIR folder or zip; an ir_datasets id; hf:NAME; - for "
-    "standard input"
+    "JSON, CSV, TSV, text (a document per line) or Parquet, also compressed (.gz, .bz2, .xz, "
+    ".zst); a folder of such files, or of .txt and .md files; a BEIR folder or zip; an "
+    "ir_datasets id; hf:NAME; - for standard input"
 )
 CorpusArgument = Annotated[str, typer.Argument(metavar="CORPUS", help=f"{CORPORA}.")]
 TextsArgument = Annotated[
@@ -383,7 +383,7 @@ QrelsOption = Annotated[
         "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
     ),
 ]
-_RUNS = "TREC runs, plain, .gz or .xz; - for standard input."
+_RUNS = "TREC runs, plain or compressed (.gz, .bz2, .xz, .zst); - for standard input."
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help=_RUNS)]
 SeveralRunsArgument = Annotated[
     list[Path], typer.Argument(metavar="RUN", help=f"Two or more {_RUNS}")

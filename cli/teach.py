@@ -42,7 +42,7 @@ def teach(
     examples: Annotated[
         Path,
         typer.Argument(
-            metavar="EXAMPLES", help="What `dupmae mine` wrote: JSON lines (.jsonl, .gz, .xz)."
+            metavar="EXAMPLES", help="What `dupmae mine` wrote: JSON lines, plain or compressed."
         ),
     ],
     output: Annotated[

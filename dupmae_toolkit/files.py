@@ -93,18 +93,34 @@ def check_file_output(path: Path, what: str) -> None:
 
 @contextlib.contextmanager
 def open_packed(temporary: Path, path: Path) -> Iterator[BinaryIO]:
-    """Open ``temporary`` for writing bytes; gzip them if ``path``, its final name, ends in ``.gz``.
+    """Open ``temporary`` for writing bytes, compressed as the suffix of ``path`` says.
 
-    The gzip header gets no name and no time, so the same contents give the same bytes.
+    ``path`` is its final name; ``.gz``, ``.bz2``, ``.xz`` and ``.zst`` are compressions. The same
+    contents give the same bytes: the gzip header gets no name and no time.
     """
-    with temporary.open("wb") as file:
-        if path.suffix.lower() != ".gz":
-            yield file
-            return
-        import gzip
+    suffix = path.suffix.lower()
+    with contextlib.ExitStack() as stack:
+        file: Any
+        if suffix == ".zst":
+            import pyarrow
 
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            yield cast(BinaryIO, packed)
+            sink = stack.enter_context(pyarrow.OSFile(str(temporary), "wb"))
+            file = stack.enter_context(pyarrow.CompressedOutputStream(sink, "zstd"))
+        else:
+            file = stack.enter_context(temporary.open("wb"))
+        if suffix == ".gz":
+            import gzip
+
+            file = stack.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0))
+        elif suffix == ".bz2":
+            import bz2
+
+            file = stack.enter_context(bz2.BZ2File(file, "wb"))
+        elif suffix == ".xz":
+            import lzma
+
+            file = stack.enter_context(lzma.LZMAFile(file, "wb"))
+        yield cast(BinaryIO, file)
 
 
 @contextlib.contextmanager

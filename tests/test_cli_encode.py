@@ -81,7 +81,7 @@ def test_a_corpus_becomes_a_folder_and_a_line_says_so(dupmae, corpus, tmp_path):
     assert out == ""
     assert err.count("\n") == 1
     assert f"{output}: 30 texts encoded in " in err
-    assert "a second; 0 were cut at " in err
+    assert "a second; 0 cut at " in err
     encoded = EncodedCorpus.open(output)
     assert encoded.representations().ids == [d["_id"] for d in DOCUMENTS]
     assert Path(encoded.info.name).name == "tiny"
@@ -154,7 +154,7 @@ def test_texts_that_are_cut_are_counted_at_the_limit_asked_for(dupmae, corpus, t
     # Title, words, and two special tokens.
     expected = sum(1 + len(d["text"].split()) + 2 > 10 for d in DOCUMENTS)
     assert json.loads(out)["truncated"] == expected > 0
-    assert f"{expected} were cut at 10 tokens" in err
+    assert f"{expected} cut at 10 tokens" in err
     assert EncodedCorpus.open(output).info.max_length == 10
     code, _, err = dupmae(corpus, "--output", output, "--max-length", 11)
     assert code == 2

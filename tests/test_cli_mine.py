@@ -145,7 +145,6 @@ def test_the_library_refuses_what_names_too_little(tmp_path, trec):
     ("words", "message"),
     [
         (["SET", "--output", "o.txt"], "o.txt: examples are written as .jsonl"),
-        (["SET", "--output", "o.jsonl.xz"], ".jsonl or .jsonl.gz"),
         (["SET", "--output", "."], "is a folder"),
         (["--output", "o.jsonl"], "name a CORPUS"),
         (["SET", "--output", "o.jsonl", "--pairs", "--split", "dev"], "--pairs makes the queries"),

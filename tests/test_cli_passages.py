@@ -137,7 +137,7 @@ def test_what_is_cut_without_passages_names_the_way_out(corpus, model, tmp_path,
     _, _, err = run(capsys, "index", corpus, "--index", tmp_path / "index", *words)
     assert "texts cut at 20 tokens (--passages indexes all of a long text)" in err
     _, _, err = run(capsys, "encode", corpus, "--output", tmp_path / "encoded", *words)
-    assert "were cut at 20 tokens (--passages indexes all of a long text)" in err
+    assert "cut at 20 tokens (--passages indexes all of a long text)" in err
 
 
 @pytest.mark.parametrize(

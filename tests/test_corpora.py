@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
 import re
 import zipfile
 from pathlib import Path
@@ -16,6 +14,7 @@ from dupmae_toolkit.collection.opening import open_corpus, read_queries
 from dupmae_toolkit.encoding.source import Memory
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document
+from tests.packing import PACKERS
 
 LINES = [
     {"_id": "001", "title": "One", "text": "first"},
@@ -36,11 +35,7 @@ def as_jsonl(records: list[dict]) -> str:
 def write(path: Path, data: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = data.encode("utf-8") if isinstance(data, str) else data
-    if path.suffix == ".gz":
-        raw = gzip.compress(raw)
-    elif path.suffix == ".xz":
-        raw = lzma.compress(raw)
-    path.write_bytes(raw)
+    path.write_bytes(PACKERS.get(path.suffix, bytes)(raw))
     return path
 
 
@@ -59,12 +54,13 @@ def refusal(path: Path | str) -> str:
     return message
 
 
-@pytest.mark.parametrize("name", ["c.jsonl", "c.json", "c.jsonl.gz", "c.jsonl.xz", "C.JSONL.GZ"])
+@pytest.mark.parametrize(
+    "name", ["c.jsonl", "c.json", "C.JSONL.GZ", *(f"c.jsonl{end}" for end in PACKERS)]
+)
 def test_json_lines_are_read_plain_and_compressed(tmp_path, name):
     path = tmp_path / name
     raw = as_jsonl(LINES).encode()
-    packed = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix.lower(), bytes)(raw)
-    path.write_bytes(packed)
+    path.write_bytes(PACKERS.get(path.suffix.lower(), bytes)(raw))
     corpus = open_corpus(path)
     assert list(corpus) == DOCUMENTS
     assert list(corpus) == DOCUMENTS, "a corpus can be read again"
@@ -281,15 +277,15 @@ def test_binary_files_are_refused_by_what_they_are(tmp_path):
     assert "NUL byte" in refusal(write(tmp_path / "a.jsonl", good + b"\x00\x01\x02\n"))
     assert ":4: not UTF-8 text (byte 1 " in refusal(write(tmp_path / "b.jsonl", good + b"\xff\n"))
     assert "UTF-16" in refusal(write(tmp_path / "c.jsonl", as_jsonl(LINES).encode("utf-16")))
-    assert "gzip" in refusal(write(tmp_path / "d.jsonl", gzip.compress(good)))
-    assert "xz" in refusal(write(tmp_path / "e.jsonl", lzma.compress(good)))
+    for ending, pack in PACKERS.items():
+        assert f"({ending}) file; rename it" in refusal(write(tmp_path / "e.jsonl", pack(good)))
     zipped = write_zip(tmp_path / "f.zip", {"corpus.jsonl": good}).read_bytes()
     assert "zip" in refusal(write(tmp_path / "f.jsonl", zipped))
     overlong = b'{"_id": "a", "text": "\xc0\xaf"}\n'
     assert "not UTF-8" in refusal(write(tmp_path / "g.jsonl", overlong))
 
 
-@pytest.mark.parametrize("ending", [".gz", ".xz"])
+@pytest.mark.parametrize("ending", PACKERS)
 def test_a_compressed_file_that_was_cut_off_is_refused(tmp_path, ending):
     whole = write(tmp_path / f"c.jsonl{ending}", as_jsonl(LINES * 500))
     data = whole.read_bytes()
@@ -344,7 +340,7 @@ def test_names_that_lead_out_of_a_zip_are_never_looked_at(tmp_path):
     assert sorted(tmp_path.iterdir()) == [*before, path], "nothing is unpacked to the disk"
 
 
-@pytest.mark.parametrize("ending", [".gz", ".xz", ".zip"])
+@pytest.mark.parametrize("ending", [*PACKERS, ".zip"])
 def test_a_file_that_unpacks_beyond_reason_is_refused_early(tmp_path, monkeypatch, ending):
     monkeypatch.setattr(sources, "BOMB_FLOOR_BYTES", 1 << 16)
     line = as_jsonl(LINES[:1])

@@ -24,6 +24,7 @@ from dupmae_toolkit.collection.opening import open_corpus, read_queries, read_te
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document, Query, is_blank
+from tests.packing import PACKERS
 
 RECORDS = [
     {"id": "a b", "title": "One", "text": "first", "year": 2020, "tags": ["x"]},
@@ -40,8 +41,7 @@ LINES = "".join(json.dumps(record) + "\n" for record in RECORDS)
 def write(path: Path, text: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = text.encode() if isinstance(text, str) else text
-    pack = {".gz": gzip.compress, ".xz": lzma.compress}.get(path.suffix, bytes)
-    path.write_bytes(pack(raw))
+    path.write_bytes(PACKERS.get(path.suffix, bytes)(raw))
     return path
 
 
@@ -67,6 +67,7 @@ JSON = {
     "lines.ndjson.gz": LINES,
     "array.json": json.dumps(RECORDS),
     "pretty.json.xz": json.dumps(RECORDS, indent=2),
+    "pretty.json.zst": json.dumps(RECORDS, indent=2),
     "array.jsonl": json.dumps(RECORDS),
     "by-id.json": json.dumps(by_id(RECORDS)),
     "by-id-pretty.json": json.dumps(by_id(RECORDS), indent=1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import lzma
 import os
 import resource
 import stat
@@ -19,6 +18,7 @@ from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
+from tests.packing import PACKERS
 
 CORPUS = b'{"_id": "d", "text": "the good one"}\n'
 EVIL = b'{"_id": "evil", "text": "the evil one"}\n'
@@ -93,11 +93,9 @@ def test_a_file_that_swells_beyond_reason_is_refused_before_it_is_read_to_its_en
     monkeypatch.setattr(sources, "BOMB_FLOOR_BYTES", 1 << 20)
     line = b'{"_id": "%d", "text": "' + b"x" * 10_000 + b'"}\n'
     swollen = b"".join(line % n for n in range(1000))  # 10 MB, of it some kB when packed
-    for name, data in (
-        ("c.jsonl.gz", gzip.compress(swollen)),
-        ("c.jsonl.xz", lzma.compress(swollen)),
-    ):
-        (tmp_path / name).write_bytes(data)
+    for ending, pack in PACKERS.items():
+        name = f"c.jsonl{ending}"
+        (tmp_path / name).write_bytes(pack(swollen))
         with pytest.raises(InputError, match="unpacks to more than 200 times its size") as caught:
             list(open_corpus(tmp_path / name))
         assert int(str(caught.value).split(":")[1]) < 1000
@@ -151,11 +149,10 @@ def test_an_encrypted_member_is_told_from_a_damaged_one(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
-@pytest.mark.parametrize("kind", ["gz", "xz", "zip"])
+@pytest.mark.parametrize("kind", [*PACKERS, ".zip"])
 def test_an_archive_that_was_cut_off_is_refused(tmp_path, kind, share):
-    path = tmp_path / ("x.zip" if kind == "zip" else f"c.jsonl.{kind}")
-    packers = {"gz": gzip.compress, "xz": lzma.compress}
-    data = beir(path).read_bytes() if kind == "zip" else packers[kind](CORPUS * 500)
+    path = tmp_path / ("x.zip" if kind == ".zip" else f"c.jsonl{kind}")
+    data = beir(path).read_bytes() if kind == ".zip" else PACKERS[kind](CORPUS * 500)
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError):
         list(open_corpus(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import lzma
 import random
 import zipfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from dupmae_toolkit.collection.beir import open_beir
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
+from tests.packing import PACKERS
 
 NAMES = ["c.jsonl", "c.tsv", "c.jsonl.gz", "c.tsv.xz", "c.zip", "c.trec", "c.txt"]
 RECORDS = [b'{"_id": "a", "text": "x"}', b"a\tb", b"a\tb\t1", b"a 0 b 1", b"q Q0 d 1 1.0 t"]
@@ -73,10 +73,8 @@ def packed(kind: str, path: Path) -> bytes:
     lines = b"".join(
         json.dumps({"_id": str(n), "text": f"text {n}"}).encode() + b"\n" for n in range(50)
     )
-    if kind == "gz":
-        return gzip.compress(lines)
-    if kind == "xz":
-        return lzma.compress(lines)
+    if kind in PACKERS:
+        return PACKERS[kind](lines)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("toy/corpus.jsonl", lines)
         archive.writestr("toy/queries.jsonl.gz", gzip.compress(lines))
@@ -84,10 +82,10 @@ def packed(kind: str, path: Path) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["gz", "xz", "zip"])
+@pytest.mark.parametrize("kind", [*PACKERS, ".zip"])
 def test_damaged_archives(tmp_path, kind):
     draw = random.Random(5)
-    path = tmp_path / ("c.zip" if kind == "zip" else f"c.jsonl.{kind}")
+    path = tmp_path / ("c.zip" if kind == ".zip" else f"c.jsonl{kind}")
     whole = packed(kind, path)
     for _ in range(150):
         data = bytearray(whole)

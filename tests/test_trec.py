@@ -22,6 +22,7 @@ from dupmae_toolkit.collection.trec import (
 )
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Ranking, Run
+from tests.packing import PACKERS
 
 
 def ranking(*pairs: tuple[str, float]) -> Ranking:
@@ -70,7 +71,7 @@ def test_a_run_has_six_columns_and_ranks_from_one(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["a.trec", "a.trec.gz"])
+@pytest.mark.parametrize("name", ["a.trec", *(f"a.trec{ending}" for ending in PACKERS)])
 def test_what_is_written_is_read_again_with_its_metadata(tmp_path, name):
     scores = np.array([3.25, 0.1, 1e-20, -7.5e10], np.float32)
     run = Run(
@@ -84,7 +85,9 @@ def test_what_is_written_is_read_again_with_its_metadata(tmp_path, name):
     np.testing.assert_array_equal(again["b"].scores.astype(np.float32), scores)
     assert again.tag == "mine"
     assert again.metadata == run.metadata
-    if name.endswith(".gz"):
+    if name != "a.trec":
+        magic = PACKERS[(tmp_path / name).suffix](b"")[:3]
+        assert (tmp_path / name).read_bytes().startswith(magic)
         first = (tmp_path / name).read_bytes()
         write_run(run, tmp_path / name)
         assert (tmp_path / name).read_bytes() == first, "no time stamp in the header"

@@ -23,8 +23,8 @@ from dupmae_toolkit.files import manifest_in
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 TSV_SUFFIXES = (".tsv",)
 FORMATS = (
-    "JSON (.jsonl, .ndjson, .json), .csv, .tsv or .txt, plain, .gz or .xz; .parquet; .md in a "
-    "folder"
+    "JSON (.jsonl, .ndjson, .json), .csv, .tsv or .txt, plain, .gz, .bz2, .xz or .zst; .parquet; "
+    ".md in a folder"
 )
 
 

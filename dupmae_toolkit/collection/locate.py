@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from dupmae_toolkit.collection.corpora import file_safe
 from dupmae_toolkit.collection.irds import is_registered
-from dupmae_toolkit.collection.sources import TextSource, list_members
+from dupmae_toolkit.collection.sources import COMPRESSED, TextSource, list_members
 from dupmae_toolkit.errors import InputError
 
 IRDS_PREFIX = "irds:"
-_ENDINGS = ("", ".gz", ".xz")
+_ENDINGS = ("", *COMPRESSED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ def open_corpus(
     - ``hf:NAME:CONFIG@SPLIT``, a data set of the hub, or a folder that ``datasets`` saved;
     - ``-``: standard input; JSON, TSV or CSV, by its first line.
 
-    Text files may be ``.gz`` or ``.xz``. ``source`` may also be what ``given_rows`` takes: a data
-    frame, an Arrow table, dicts, texts, a mapping of ids to either.
+    Text files may be compressed (``sources.COMPRESSED``). ``source`` may also be what
+    ``given_rows`` takes: a data frame, an Arrow table, dicts, texts, a mapping of ids to either.
 
     columns: the names of the fields with id, title and text; by default the first of the usual
     names, see ``fields``. Records without any id get their row's number, from 0; the corpus's
@@ -116,7 +116,7 @@ def read_topics(source: Any, split: str | None = None, columns: Columns = ANY_CO
 def read_qrels(source: Any, split: str | None = None) -> Qrels:
     """The judgements that ``source`` names.
 
-    ``source`` is a file, plain, ``.gz`` or ``.xz``:
+    ``source`` is a file, plain or compressed:
 
     - BEIR's three columns (topic, document, grade; with or without a header), separated by tabs, so
       that ids may hold spaces, or by white space;

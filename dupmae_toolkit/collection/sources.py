@@ -1,4 +1,4 @@
-"""Lines of text from plain, gzip, xz and zip files, with limits that stop hostile ones.
+"""Lines of plain, compressed and zipped text files, with limits that stop hostile ones.
 
 Nothing is unpacked to disk, so a name in an archive cannot point outside it. No file is held in
 memory as a whole.
@@ -6,15 +6,17 @@ memory as a whole.
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
+import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from dupmae_toolkit.errors import InputError
 
@@ -26,10 +28,19 @@ MAX_LINE_BYTES = 64 * 2**20
 BOMB_RATIO = 200
 BOMB_FLOOR_BYTES = 256 * 2**20
 
-_COMPRESSED_SUFFIXES = (".gz", ".xz")
+#: How a compressed file is opened, by its suffix.
+_OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda stream: gzip.GzipFile(fileobj=stream),
+    ".bz2": lambda stream: bz2.BZ2File(stream),
+    ".xz": lambda stream: lzma.LZMAFile(stream),  # noqa: SIM115  `_open` closes it
+    ".zst": lambda stream: _zstd(stream),
+}
+COMPRESSED = tuple(_OPENERS)
 _MAGIC = {
     b"\x1f\x8b": "gzip (.gz)",
     b"\xfd7zXZ\x00": "xz (.xz)",
+    b"BZh": "bzip2 (.bz2)",
+    b"\x28\xb5\x2f\xfd": "Zstandard (.zst)",
     b"PK\x03\x04": "zip (.zip)",
     b"PAR1\x15": "Parquet (.parquet)",
 }
@@ -37,7 +48,7 @@ _MAGIC = {
 
 @dataclass(frozen=True, slots=True)
 class TextSource:
-    """A UTF-8 text file (plain, ``.gz``, ``.xz``), or such a file inside a zip."""
+    """A UTF-8 text file, plain or compressed (``COMPRESSED``), or such a file inside a zip."""
 
     path: Path
     member: str | None = None
@@ -53,9 +64,9 @@ class TextSource:
 
     @property
     def suffix(self) -> str:
-        """The suffix that gives the format, in lower case, ignoring ``.gz`` and ``.xz``."""
+        """The suffix that gives the format, in lower case, ignoring that of a compression."""
         name = PurePosixPath(self.file_name.lower())
-        if name.suffix in _COMPRESSED_SUFFIXES:
+        if name.suffix in COMPRESSED:
             name = name.with_suffix("")
         return name.suffix
 
@@ -63,7 +74,7 @@ class TextSource:
     def stem(self) -> str:
         """The file's name without its suffixes."""
         name = PurePosixPath(self.file_name)
-        if name.suffix.lower() in _COMPRESSED_SUFFIXES:
+        if name.suffix.lower() in COMPRESSED:
             name = name.with_suffix("")
         return name.stem
 
@@ -157,7 +168,7 @@ class TextSource:
                     block = stream.read(size)
                     if lines and block[-1:] != b"\n":
                         block += stream.readline(MAX_LINE_BYTES + 1)
-                except (EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
+                except (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
                     raise InputError.at(
                         self, None, f"the file is damaged or cut off ({_brief(error)})"
                     ) from error
@@ -169,7 +180,7 @@ class TextSource:
 
     def is_plain(self) -> bool:
         """Whether the file is neither compressed nor inside a zip."""
-        return self.member is None and self.path.suffix.lower() not in _COMPRESSED_SUFFIXES
+        return self.member is None and self.path.suffix.lower() not in COMPRESSED
 
     def _without_mark(self, raw: bytes) -> bytes:
         """The first line without a byte order mark; raises InputError for known binary formats."""
@@ -185,11 +196,9 @@ class TextSource:
         """The decompressed stream, and the compressed size."""
         with contextlib.ExitStack() as stack:
             stream, size = stack.enter_context(self._open_raw())
-            name = self.file_name.lower()
-            if name.endswith(".gz"):
-                stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=stream)))
-            elif name.endswith(".xz"):
-                stream = cast(BinaryIO, stack.enter_context(lzma.LZMAFile(stream)))
+            opened = _OPENERS.get(PurePosixPath(self.file_name.lower()).suffix)
+            if opened is not None:
+                stream = cast(BinaryIO, stack.enter_context(opened(stream)))
             yield stream, size
 
     @contextlib.contextmanager
@@ -233,6 +242,14 @@ class TextSource:
         except OSError as error:
             reason = error.strerror or str(error)
             raise InputError.at(self, None, f"cannot be read ({reason})") from error
+
+
+def _zstd(stream: BinaryIO) -> BinaryIO:
+    """The decompressed bytes of Zstandard's frames."""
+    import pyarrow
+
+    packed = pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), "zstd")
+    return cast(BinaryIO, io.BufferedReader(packed))
 
 
 def _brief(error: Exception) -> str:

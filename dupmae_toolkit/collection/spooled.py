@@ -16,6 +16,8 @@ from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import cannot_write
 
+#: The suffix of a compression, by the first two bytes of what it gives.
+_SUFFIXES = {b"\x1f\x8b": ".gz", b"BZ": ".bz2", b"\xfd7": ".xz", b"\x28\xb5": ".zst"}
 #: The name that stands for standard input.
 STANDARD_INPUT = "-"
 
@@ -23,7 +25,7 @@ STANDARD_INPUT = "-"
 class Spooled(TextSource):
     """A copy of a stream in a file without a name; nothing is left of it when the process ends.
 
-    The format and a compression (gzip, xz) are known by the first bytes alone.
+    The format and a compression are known by the first bytes alone.
     """
 
     name: str
@@ -49,7 +51,7 @@ class Spooled(TextSource):
 
     @property
     def file_name(self) -> str:
-        return {b"\x1f\x8b": "stdin.gz", b"\xfd7": "stdin.xz"}.get(self._head(), "stdin")
+        return "stdin" + _SUFFIXES.get(self._head(), "")
 
     def is_plain(self) -> bool:
         return False

@@ -43,7 +43,8 @@ def write_run(run: Run, path: str | Path) -> None:
     reads scores as float32, ignores ranks, and breaks ties by *descending* document id. So a score
     that is not below the one before it, as a float32, is written as the next smaller float32, and
     trec_eval sees our order. White space in an id is escaped, see ``identifiers``. Topics without
-    hits have no lines; the metadata lists them. If ``PATH`` ends in ``.gz``, the run is compressed.
+    hits have no lines; the metadata lists them. If ``PATH`` ends in ``.gz``, ``.bz2``, ``.xz`` or
+    ``.zst``, the run is compressed.
     Raises InputError if ``PATH`` cannot be written, and DupMAEError if a ranking cannot: rising or
     infinite scores, an id that is none, a document twice in a topic.
     """
@@ -96,7 +97,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 
 
 def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
-    """Read a TREC run, plain, ``.gz`` or ``.xz``; topics in the order of their first lines.
+    """Read a TREC run, plain or compressed; topics in the order of their first lines.
 
     Topics, documents and the tag are never parsed, but white space in ids is restored, see
     ``identifiers.from_trec``. Ranks are ignored, as in trec_eval: documents are ordered by

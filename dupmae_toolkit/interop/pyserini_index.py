@@ -25,6 +25,7 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Encoder, Representations, Run
 from dupmae_toolkit.search.answers import Request, check_offset
 from dupmae_toolkit.search.dense import DenseLeg, dense_shard
+from dupmae_toolkit.search.described import metadata_of
 from dupmae_toolkit.search.engine import Engine, new_pool
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.given import Weights, check_encoder
@@ -34,7 +35,7 @@ from dupmae_toolkit.search.lexical import LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.queries import Queries, check_query_length, query_vectors
 from dupmae_toolkit.search.ranking import Leg
-from dupmae_toolkit.search.searcher import Answers, Searcher, metadata_of
+from dupmae_toolkit.search.searcher import Answers, Searcher
 
 
 class PyseriniIndex(Searcher):

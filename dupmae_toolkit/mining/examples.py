@@ -82,13 +82,13 @@ class Example:
 
 
 def read_examples(path: str | Path) -> Iterator[tuple[int, Example]]:
-    """The examples of a file (plain, ``.gz`` or ``.xz``) with their line numbers, streamed.
+    """The examples of a file (plain or compressed) with their line numbers, streamed.
 
     Raises InputError with file and line for a line that is not an example, and for an empty file.
     """
     file = TextSource(Path(path))
     if file.suffix not in JSON_SUFFIXES:
-        raise InputError.at(file, None, "examples are JSON lines (.jsonl, plain, .gz or .xz)")
+        raise InputError.at(file, None, "examples are JSON lines (.jsonl, plain or compressed)")
     number = 0
     for number, text in file.lines():
         yield number, _example(JsonLine(text, file, number))
@@ -99,7 +99,7 @@ def read_examples(path: str | Path) -> Iterator[tuple[int, Example]]:
 def check_output(path: Path) -> None:
     """Refuse an output that cannot be written, or whose suffix examples are not written with."""
     check_file_output(path, "the examples")
-    if TextSource(path).suffix not in JSON_SUFFIXES or path.suffix.lower() == ".xz":
+    if TextSource(path).suffix not in JSON_SUFFIXES:
         raise InputError.at(
             path, None, "examples are written as .jsonl or .jsonl.gz; name such a file"
         )

@@ -14,7 +14,6 @@ from dupmae_toolkit.errors import InputError, counted
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import (
     Document,
-    EncoderInfo,
     Hit,
     Query,
     Ranking,
@@ -22,8 +21,9 @@ from dupmae_toolkit.records import (
     Run,
     is_blank,
 )
-from dupmae_toolkit.search.answers import PARTS, Answer, Mode, Request
-from dupmae_toolkit.search.fusion import TIES, Fusion, Method
+from dupmae_toolkit.search.answers import Answer, Mode, Request
+from dupmae_toolkit.search.described import proof
+from dupmae_toolkit.search.fusion import Fusion, Method
 from dupmae_toolkit.search.given import Weights, given_queries, shown_by
 from dupmae_toolkit.search.queries import Queries, said_cut
 from dupmae_toolkit.search.snippets import Matcher
@@ -297,7 +297,7 @@ class Searcher:
                 about["unread"] = found.selection.unread
         if request.among is not None and found.selection is not None:
             about["among"] = {"ids": len(request.among), "unknown": found.selection.unknown}
-        return about | {"certificate": proof(found)}
+        return about | {"certificate": proof(found.topics, found.answers)}
 
     def answer(self, text: str, request: Request) -> Answer:
         """The answer to one text as documents by number, with its certificate."""
@@ -342,49 +342,3 @@ def _warn_unknown(among: Sized, found: Answers) -> None:
         warnings.warn(
             f"{unknown:,} of {ids} in among {verb} not in the index", UserWarning, stacklevel=3
         )
-
-
-def metadata_of(
-    request: Request, index: Path, documents: int, encoder: EncoderInfo | None
-) -> dict[str, Any]:
-    """The beginning of every run's metadata. Filter and offset are there only if they were given.
-
-    truncated: how many queries and documents were cut, and at how many tokens; precision: that of
-    their encoding. None: not known, or nothing was encoded.
-    """
-    given = {"filter": request.filter, "offset": request.offset}
-    return {
-        "mode": request.mode,
-        "k": request.k,
-        **{name: value for name, value in given.items() if value is not None},
-        "index": str(index),
-        "documents": documents,
-        "encoder": encoder.to_dict() if encoder else None,
-        "exact": request.exact,
-        "ties": TIES,
-        "truncated": {
-            "queries": None,
-            "query_max_length": None,
-            "documents": None,
-            "max_length": None,
-        },
-        "precision": {"queries": None, "documents": None},
-    }
-
-
-def proof(found: Answers) -> dict[str, Any]:
-    """How many rankings are proven, how deep the legs had to go, and which are not proven."""
-    certificates = [answer.certificate for answer in found.answers]
-    deepest = {
-        f"deepest_{part}": max(
-            (c.depths[part] for c in certificates if part in c.depths), default=None
-        )
-        for part in PARTS
-    }
-    unproven = [
-        topic
-        for topic, certificate in zip(found.topics, certificates, strict=True)
-        if not certificate.certified
-    ]
-    counts = {"certified": len(certificates) - len(unproven), "topics": len(certificates)}
-    return counts | deepest | {"not_certified": unproven}

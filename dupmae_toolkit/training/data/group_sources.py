@@ -13,7 +13,7 @@ from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
 from dupmae_toolkit.collection.formats import JSON_SUFFIXES, TSV_SUFFIXES
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries
 from dupmae_toolkit.collection.qrels import Qrels
-from dupmae_toolkit.collection.sources import TextSource
+from dupmae_toolkit.collection.sources import COMPRESSED, TextSource
 from dupmae_toolkit.collection.store import DocumentStore
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
@@ -60,8 +60,8 @@ class GroupSource:
             raise InputError.at(
                 file,
                 None,
-                f"data of kind {self.source.kind!r} comes as {' or '.join(suffixes)}, plain, .gz "
-                "or .xz",
+                f"data of kind {self.source.kind!r} comes as {' or '.join(suffixes)}, plain or "
+                f"compressed ({', '.join(COMPRESSED)})",
             )
         self.packed = not file.is_plain()
         return LineFile(file)
