@@ -27,9 +27,11 @@ from dupmae_cli.options import (
     TextFieldOption,
     TextsArgument,
     TitleFieldOption,
+    VectorsOption,
     model_option,
     reading_of,
 )
+from dupmae_cli.vectors import say_unused, texts_of
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
@@ -69,15 +71,7 @@ def index(
     ] = None,
     max_length: MaxLengthOption = None,
     dense: DenseOption = None,
-    vectors: Annotated[
-        Path | None,
-        typer.Option(
-            "--vectors",
-            help="Vectors of the documents, by id: NAME.npy with NAME.ids, Parquet (id, dense, "
-            "terms, weights), or JSON lines (id, vector). --model names the model that made them, "
-            "which then encodes queries; without it, searches need --query-vectors.",
-        ),
-    ] = None,
+    vectors: VectorsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     id_field: IdFieldOption = None,
@@ -98,6 +92,9 @@ def index(
 
     The model reads only the beginning of a text, up to its limit. With --passages, all of a long
     text can be found: texts are cut into passages, and a document is ranked by its passages.
+
+    With --vectors, nothing is encoded. --model then names the model that made the vectors, to
+    encode queries; without it, searches need --query-vectors.
 
     If interrupted, run the same command to continue. With --overwrite, the existing index stays as
     it is until the new one is complete.
@@ -205,14 +202,13 @@ def _from_corpus(
         encoder = load_encoder(model or "builtin", **loading)
         console.say_remarks(encoder)
     else:
-        from dupmae_toolkit.encoding.vectors import StoredVectors, TextsAlone
+        from dupmae_toolkit.encoding.vectors import StoredVectors
 
         made_by = load_encoder(model, **loading) if model else None
         encoder = StoredVectors(
             vectors, made_by.info if made_by else None, made_by.vocabulary if made_by else ()
         )
-        if Path(source) == vectors:
-            corpus = TextsAlone(corpus)  # type: ignore[assignment]
+        corpus = texts_of(corpus, source, vectors)
     manifest = index_corpus(
         index,
         corpus,
@@ -223,8 +219,8 @@ def _from_corpus(
         progress=console.bar,
     )
     console.say_notes(corpus)
-    if vectors is not None and len(encoder) > manifest.count:  # type: ignore[arg-type]
-        console.say(f"{vectors}: {counted(len(encoder) - manifest.count, 'vector')} of no document")  # type: ignore[arg-type]
+    if vectors is not None:
+        say_unused(encoder, manifest.count)  # type: ignore[arg-type]
     return manifest
 
 

@@ -63,6 +63,14 @@ class Missing(StrEnum):
 
 # Input.
 
+VectorsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--vectors",
+        help="Vectors of the documents, by id: NAME.npy with NAME.ids, Parquet (id, dense, "
+        "terms, weights), or JSON lines (id, vector).",
+    ),
+]
 CORPORA = (
     "JSON, CSV, TSV, text (a document per line) or Parquet, also compressed (.gz, .bz2, .xz, "
     ".zst); a folder of such files, or of .txt and .md files; a BEIR folder or zip; an "

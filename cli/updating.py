@@ -24,9 +24,11 @@ from dupmae_cli.options import (
     TextFieldOption,
     TextsArgument,
     TitleFieldOption,
+    VectorsOption,
     WaitOption,
     reading_of,
 )
+from dupmae_cli.vectors import say_unused, texts_of
 from dupmae_toolkit.errors import counted
 
 #: The drift of the mean length beyond which a change says so.
@@ -34,6 +36,7 @@ DRIFT = 0.1
 
 if TYPE_CHECKING:
     from dupmae_toolkit.index.updates import Update
+    from dupmae_toolkit.records import Encoder
 
 
 def add(
@@ -43,6 +46,7 @@ def add(
         bool, typer.Option("--replace", help="Replace documents that have the same ids.")
     ] = False,
     model: IndexModelOption = None,
+    vectors: VectorsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     id_field: IdFieldOption = None,
@@ -57,8 +61,9 @@ def add(
     """Add documents to an index, all of them in one step.
 
     CORPUS is encoded by the index's encoder; ENCODED must come from the same one. An id that is
-    already in the index is refused unless --replace is given. Searchers that are open keep the
-    state that they opened. An interrupted run has added nothing: run the same command to continue.
+    already in the index is refused unless --replace is given. With --vectors, nothing is encoded:
+    the vectors must be those of the index's encoder. Searchers that are open keep the state that
+    they opened. An interrupted run has added nothing: run the same command to continue.
 
     [bold]Examples:[/bold]
 
@@ -73,14 +78,15 @@ def add(
     from dupmae_toolkit.index.manifest import Manifest
     from dupmae_toolkit.index.updates import add_corpus, add_encoded, adding_folder
 
-    info = Manifest.load(index).encoder
+    manifest = Manifest.load(index)
+    info = manifest.encoder
     reading = reading_of(id_field, title, text, header, duplicates, skip_invalid)
     tell_if_interrupted(index)
     if EncodedCorpus.is_one(source):
-        if reading != reading_of() or model:
+        if reading != reading_of() or model or vectors:
             raise InputError(
-                f"{source}: is encoded already; leave out --model, --skip-invalid, --duplicates, "
-                "--id, --title, --text, --header"
+                f"{source}: is encoded already; leave out --model, --vectors, --skip-invalid, "
+                "--duplicates, --id, --title, --text, --header"
             )
         encoded = EncodedCorpus.open(source)
         done = add_encoded(index, encoded, replace=replace, wait=wait, progress=console.bar)
@@ -91,18 +97,30 @@ def add(
         corpus = open_corpus(source, **reading)
         tell_if_interrupted(index, adding_folder(index, corpus))
         read_beginning(corpus)
-        # Imported late, because it takes seconds: errors in the corpus are reported first.
-        from dupmae_toolkit.search.queries import load_encoder
+        if vectors is not None:
+            if model or device or precision != Precision.AUTO:
+                raise InputError(
+                    "--vectors encodes nothing; leave out --model, --device, --precision"
+                )
+            from dupmae_toolkit.encoding.vectors import StoredVectors
 
-        encoder = load_encoder(
-            model or info.name,
-            info,
-            remembered=model is None,
-            device=device,
-            precision=precision.value,
-        )
+            encoder: Encoder = StoredVectors(vectors, info, manifest.vocabulary(index))
+            corpus = texts_of(corpus, source, vectors)
+        else:
+            # Imported late, because it takes seconds: errors in the corpus are reported first.
+            from dupmae_toolkit.search.queries import load_encoder
+
+            encoder = load_encoder(
+                model or info.name,
+                info,
+                remembered=model is None,
+                device=device,
+                precision=precision.value,
+            )
         done = add_corpus(index, corpus, encoder, replace=replace, wait=wait, progress=console.bar)
         console.say_notes(corpus)
+        if vectors is not None:
+            say_unused(encoder, done.added)  # type: ignore[arg-type]
     _report(index, done, json)
 
 

@@ -14,6 +14,8 @@ from dupmae_toolkit import Document, HybridIndex, Query
 from dupmae_toolkit.collection.passages import Passages, cut
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.parquet import read_ids
+from dupmae_toolkit.encoding.passages import PassageSource
+from dupmae_toolkit.encoding.source import as_source
 from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.build import build_index
@@ -157,6 +159,22 @@ def test_rrf_reads_deeper_until_there_are_enough_documents(tmp_path):
     documents += [Document(f"d{n}", "", f"word{n + 3}") for n in range(9)]
     with HybridIndex.build(tmp_path / "i", documents, ENCODER, passages=3, overlap=0) as built:
         assert len(built.search("word1 word2", 10, fusion="rrf", depth=10)) == 10
+
+
+@pytest.mark.parametrize("fusion", ["rrf", "combsum"])
+def test_explanations_read_lists_as_deep_as_the_search_did(tmp_path, fusion):
+    long = Document("long", "", " ".join(["word1 word2"] * 200))
+    rest = [Document(f"d{n}", "", f"word1 word{n + 3}") for n in range(12)]
+    with HybridIndex.build(tmp_path / "index", [long, *rest], ENCODER, **CUT) as built:
+        how = {"fusion": fusion, "depth": 10}
+        hits = built.search("word1 word2", 10, **how)
+        explained = built.explain("word1 word2", [hit.id for hit in hits], **how)
+        for rank, (hit, each) in enumerate(zip(hits, explained, strict=True), 1):
+            assert each.score == pytest.approx(hit.score, rel=1e-6)
+            assert each.ranks["fused"].rank == rank
+        assert [each.id for each in built.explain("word1 word2", None, **how)] == [
+            hit.id for hit in hits
+        ]
 
 
 def test_scores_of_given_documents_are_those_of_a_search(index):
@@ -392,6 +410,27 @@ def test_rows_of_another_engine_that_are_no_passages_are_refused(tmp_path):
     assert read_ids(encoded.files()[0])[0] == "d0#00000"
     with pytest.raises(InputError, match="'d0#00000' do not give the span"):
         build_index(tmp_path / "index", encoded, vocabulary=ENCODER.vocabulary)
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("lost", ["last", "first", "inner"])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_document_that_lacks_some_of_its_passages_is_refused(tmp_path, lost, shuffled):
+    class Losing(PassageSource):
+        def numbered(self):
+            rows = list(super().numbered())
+            assert len(rows) > 4
+            del rows[{"last": -1, "first": 0, "inner": 2}[lost]]
+            if shuffled:
+                random.Random(3).shuffle(rows)
+            return iter(rows)
+
+    text = " ".join(f"word{n}." for n in range(60))
+    source = Losing(as_source([Document("d", "", text)]), Passages(12, 4), ENCODER)
+    encoded = encode_corpus(source, ENCODER, tmp_path / "enc")
+    with pytest.raises(InputError, match=r"the text of 'd' from character [0-9]+ is in no row"):
+        build_index(tmp_path / "index", encoded, vocabulary=ENCODER.vocabulary)
+    assert not (tmp_path / "index").exists()
 
 
 # What is stated, and refused.

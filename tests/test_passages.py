@@ -18,10 +18,14 @@ from dupmae_toolkit.collection.passages import (
     split_row_id,
     whole,
 )
+from dupmae_toolkit.encoding.passages import PassageSource
+from dupmae_toolkit.encoding.source import as_source
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.model.config import DupMAEConfig
+from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.tokens import token_offsets
 from dupmae_toolkit.records import Document, Passage
-from tests.tiny import tiny_tokenizer
+from tests.tiny import tiny_lm, tiny_tokenizer
 
 
 def words(text: str) -> list[tuple[int, int, int]]:
@@ -162,7 +166,10 @@ def test_broken_settings_are_refused(values):
         Passages.from_dict(values)
 
 
-@pytest.mark.parametrize("span", [None, [0], [0, 3], [-1, 1], [0.0, 2.0], "ab", [True, 3]])
+@pytest.mark.parametrize(
+    "span",
+    [None, [0], [0, 2], [0, 3, 3], [-1, 1, 2], [0.0, 2.0, 2], "abc", [True, 3, 3], [0, 2, 1]],
+)
 def test_a_row_with_a_wrong_span_is_refused(span):
     with pytest.raises(InputError, match="has no span"):
         as_passage(Document("d#00000", "", "ab", {"$passage": span}))
@@ -175,3 +182,18 @@ def test_a_gap_in_the_text_is_refused():
     ]
     with pytest.raises(InputError, match="from 2 to 3 is in no passage"):
         whole(rows)
+
+
+def test_passages_leave_room_for_the_title():
+    config = DupMAEConfig(max_length=40)
+    encoder = DupMAEEncoder(tiny_lm(), tiny_tokenizer(), config, "tiny", "fp32")
+    text = " ".join(f"w{n % 50}" for n in range(150))
+    for words_in_title, is_cut in ((0, False), (8, False), (20, False), (36, True)):
+        title = " ".join(["w7"] * words_in_title)
+        source = PassageSource(as_source([Document("d", title, text)]), Passages(30, 8), encoder)
+        rows = [row for _, row in source.numbered()]
+        encoded = encoder.encode_documents([row.contents for row in rows])
+        assert (encoded.truncated > 0) == is_cut, title
+        assert whole(map(as_passage, rows)).text == text
+        longest = max(len(list(encoder.token_offsets(row.text))) for row in rows)
+        assert longest == min(30, 40 - 2 - words_in_title) or is_cut

@@ -11,14 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from dupmae_toolkit import HybridIndex
+from dupmae_toolkit.collection.opening import open_corpus
 from dupmae_toolkit.collection.trec import read_run
+from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.encoding.vectors import StoredVectors
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import EncoderInfo
 from tests.cli_support import run
 
 DENSE = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 TERMS = [{f"t{i}": 1.0 + i, "every": 0.5} for i in range(6)]
 IDS = [f"d{i}" for i in range(6)]
+#: As a model states it whose vectors lie in files.
+INFO = EncoderInfo("model", "0" * 64, "1" * 64, 1, 5, lexical_head="none")
 
 
 def lines(path: Path, rows: list) -> Path:
@@ -161,3 +166,81 @@ def test_a_document_without_a_vector_is_named(tmp_path: Path, corpus: Path, caps
     code, _, err = run(capsys, *words)
     assert code == 2
     assert "'d1'" in err
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "dense", "lexical"])
+def test_an_index_that_grows_by_vectors_is_the_one_built_at_once(
+    tmp_path: Path, corpus: Path, capsys, kind: str
+):
+    path = stored(tmp_path, kind)
+    lines = corpus.read_text().splitlines(keepends=True)
+    (tmp_path / "first.jsonl").write_text("".join(lines[:6]))  # so that all terms are known
+    common = ("--index", tmp_path / "grown", "--vectors", path)
+    assert run(capsys, "index", tmp_path / "first.jsonl", *common, "--no-bm25")[0] == 0
+    assert run(capsys, "delete", "d4", "d5", "--index", tmp_path / "grown")[0] == 0
+    (tmp_path / "rest.jsonl").write_text("".join(lines[4:]))
+    code, _, err = run(capsys, "add", tmp_path / "rest.jsonl", *common)
+    assert code == 0, err
+    assert f"{path}: 4 vectors of no document" in err
+    code, _, err = run(capsys, "add", tmp_path / "rest.jsonl", *common)
+    assert code == 2
+    assert "the id 'd4' is in the index already" in err
+    code, _, err = run(capsys, "add", tmp_path / "rest.jsonl", *common, "--replace")
+    assert code == 0, err
+    whole = ("--index", tmp_path / "whole", "--vectors", path)
+    assert run(capsys, "index", corpus, *whole, "--no-bm25")[0] == 0
+    asked = lines_of_queries(tmp_path, kind)
+    found = []
+    for name in ("grown", "whole"):
+        words = ("search", "--index", tmp_path / name, "--queries", tmp_path / "q.tsv")
+        output = tmp_path / f"{name}.trec"
+        code, _, err = run(
+            capsys, *words, "--query-vectors", asked, "--output", output, "--idf-power", "0"
+        )
+        assert code == 0, err
+        found.append(output.read_text())
+    assert found[0] == found[1] != ""
+
+
+def lines_of_queries(tmp_path: Path, kind: str) -> Path:
+    (tmp_path / "q.tsv").write_text("q0\tfirst\nq1\tsecond\n")
+    vectors = [{"t1": 1.0, "every": 1.0}, {"t5": 2.0}] if kind == "lexical" else DENSE[2:4].tolist()
+    if kind == "parquet":
+        rows = {"id": ["q0", "q1"], "dense": vectors, "terms": [["t1"], ["t5"]]}
+        pq.write_table(pa.table(rows | {"weights": [[1.0], [2.0]]}), tmp_path / "q.parquet")
+        return tmp_path / "q.parquet"
+    return lines(
+        tmp_path / "qv.jsonl", [{"id": f"q{i}", "vector": v} for i, v in enumerate(vectors)]
+    )
+
+
+def test_vectors_that_are_not_the_indexs_are_not_added(tmp_path: Path, corpus: Path, capsys):
+    index = tmp_path / "index"
+    made = run(capsys, "index", corpus, "--index", index, "--vectors", stored(tmp_path, "lexical"))
+    assert made[0] == 0
+    more = lines(tmp_path / "more.jsonl", [{"id": "n", "text": "new"}])
+    before = sorted(path.name for path in index.rglob("*"))
+    for vector, said in (
+        ({"never-seen": 1.0}, "the term 'never-seen' of 'n' is not in the vocabulary"),
+        ([0.5, 1.0], "those of 'vectors' are lexical, of 0"),
+    ):
+        path = lines(tmp_path / "n.jsonl", [{"id": "n", "vector": vector}])
+        code, _, err = run(capsys, "add", more, "--index", index, "--vectors", path)
+        assert code == 2
+        assert said in err
+    code, _, err = run(capsys, "add", more, "--index", index, "--vectors", path, "--model", "m")
+    assert code == 2
+    assert "leave out --model" in err
+    assert sorted(path.name for path in index.rglob("*")) == before
+
+
+def test_interrupted_work_on_other_vectors_is_not_continued(tmp_path: Path, corpus: Path):
+    folders = []
+    for scale in (1.0, 2.0):
+        rows = [{"id": i, "vector": (scale * DENSE[n]).tolist()} for n, i in enumerate(IDS)]
+        vectors = StoredVectors(lines(tmp_path / f"{scale}.jsonl", rows), INFO, ["[none]"])
+        folders.append(vectors)
+    first, second = folders
+    encode_corpus(open_corpus(corpus), first, tmp_path / "out")
+    with pytest.raises(InputError, match="delete the folder or name another output"):
+        encode_corpus(open_corpus(corpus), second, tmp_path / "out")

@@ -16,7 +16,8 @@ from typing import Any
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document, Passage, is_blank
 
-#: The field of a row's metadata that holds the passage's span: [start, end), in code points.
+#: The field of a row's metadata that holds the passage's span, [start, end), and the length of the
+#: document's text, all in code points.
 SPAN = "$passage"
 #: Where a sentence ends: after its sign, closing quotes and brackets, or at an empty line. What
 #: follows, white space included, belongs to the next; ideographic stops need no white space.
@@ -168,13 +169,13 @@ def as_passage(row: Document) -> Document:
     if not is_span(span, row.text):
         raise InputError(f"the row {row.id!r} has no span of a passage; run `dupmae verify`")
     rest = {key: value for key, value in row.metadata.items() if key != SPAN}
-    return Document(name, row.title, row.text, rest, Passage(number, *span))
+    return Document(name, row.title, row.text, rest, Passage(number, span[0], span[1]))
 
 
 def is_span(span: Any, text: str) -> bool:
     """Whether metadata hold the span of a passage with this text."""
-    fine = isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)
-    return fine and span[0] >= 0 and span[1] - span[0] == len(text)
+    fine = isinstance(span, list) and len(span) == 3 and all(type(end) is int for end in span)
+    return fine and span[0] >= 0 and span[1] - span[0] == len(text) and span[1] <= span[2]
 
 
 def whole(passages: Iterable[Document]) -> Document:

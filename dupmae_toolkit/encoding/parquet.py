@@ -133,6 +133,17 @@ def read_ids(path: Path) -> list[str]:
     return ids
 
 
+def read_texts(path: Path) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """The ids, texts and metadata of one file, as a ``Part`` has them, in pieces."""
+    with _open(path) as file:
+        held = [name for name in ("id", "text", METADATA) if name in file.schema_arrow.names]
+        first = 0
+        for batch in _batches(path, file, held):
+            rows = _Rows(path, first, batch)
+            yield rows.ids(), rows.strings("text"), rows.metadata()
+            first += batch.num_rows
+
+
 def read_parts(path: Path, dense_dim: int, vocabulary_size: int) -> Iterator[Part]:
     """Read one file in pieces of at most ``MAX_ROWS`` rows, checking every value.
 

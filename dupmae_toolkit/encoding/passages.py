@@ -26,6 +26,7 @@ class PassageSource:
     def __init__(self, source: Source, passages: Passages, encoder: Encoder) -> None:
         """Raises InputError for an encoder that cannot find its tokens, or reads fewer of them."""
         offsets: _Offsets | None = getattr(encoder, "token_offsets", None)
+        self._room: Callable[[str], int] | None = getattr(encoder, "room_beside", None)
         info = encoder.info
         if offsets is None:
             raise InputError(
@@ -56,41 +57,81 @@ class PassageSource:
                 where = place_of(self._documents, place)
                 raise InputError.at(*where, f"{SPAN!r} names no field of yours; rename it")
             self.documents += 1
-            text = document.text
-            for number, span in enumerate(cut(text, self._offsets(text), self.passages)):
+            text, passages = document.text, self._fitting(document.title)
+            for number, span in enumerate(cut(text, self._offsets(text), passages)):
                 yield (
                     place,
                     Document(
                         row_id(document.id, number),
                         document.title,
                         text[slice(*span)],
-                        {**document.metadata, SPAN: list(span)},
+                        {**document.metadata, SPAN: [*span, len(text)]},
                     ),
                 )
 
+    def _fitting(self, title: str) -> Passages:
+        """Shorter passages where a long title would push their ends over the encoder's limit.
+
+        They are not shorter than a quarter: a title that leaves less room is a fault of its own,
+        and what it costs is counted as cut.
+        """
+        asked = self.passages
+        if self._room is None or self._room(title) >= asked.size:
+            return asked
+        size = max(self._room(title), asked.size // 4, 1)
+        return Passages(size, asked.overlap * size // asked.size)
+
 
 def documents_in(encoded: EncodedCorpus) -> int:
-    """How many documents an encoded corpus holds; InputError for ids that name no passage."""
-    from dupmae_toolkit.encoding.parquet import read_ids
+    """How many documents an encoded corpus holds.
+
+    Raises InputError if its rows are passages, but their ids or spans are not those of passages, or
+    if a part of a document's text is in no row.
+    """
+    from dupmae_toolkit.encoding.parquet import read_texts
 
     if encoded.passages is None:
         return len(encoded)
-    found: set[str] = set()
+    texts: dict[str, _Covered] = {}
     for path in encoded.files():
-        try:
-            found.update(split_row_id(name)[0] for name in read_ids(path))
-        except InputError as error:
-            raise InputError.at(path, None, str(error)) from error
-    return len(found)
+        for ids, pieces, metadata in read_texts(path):
+            for name, text, written in zip(ids, pieces, metadata, strict=True):
+                try:
+                    document = split_row_id(name)[0]
+                except InputError as error:
+                    raise InputError.at(path, None, str(error)) from error
+                span: Any = read_metadata_text(written).get(SPAN)
+                if not is_span(span, text):
+                    fault = f"do not give the span of its passage as {SPAN!r}"
+                    raise _wrong(path, f"the metadata of {name!r} {fault}")
+                texts.setdefault(document, _Covered()).add(*span)
+    for document, covered in texts.items():
+        if covered.end < covered.length:
+            where = f"the text of {document!r} from character {covered.end:,}"
+            raise _wrong(encoded.folder, f"{where} is in no row")
+    return len(texts)
 
 
-def check_spans(source: object, ids: Iterable[str], texts: Iterable[str], metadata: Any) -> None:
-    """Raise InputError unless each row's metadata, as JSON, hold the span of its passage."""
-    for name, text, written in zip(ids, texts, metadata, strict=True):
-        if not is_span(read_metadata_text(written).get(SPAN), text):
-            raise InputError.at(
-                source,
-                None,
-                f"the metadata of {name!r} do not give the span of its passage as {SPAN!r}; encode "
-                "again into a new folder",
-            )
+class _Covered:
+    """How far the passages of a text cover it from its beginning, without a gap."""
+
+    __slots__ = ("beyond", "end", "length")
+
+    def __init__(self) -> None:
+        self.end = self.length = 0
+        self.beyond: list[tuple[int, int]] = []  #: spans that begin behind a gap
+
+    def add(self, start: int, end: int, length: int) -> None:
+        self.length = max(self.length, length)
+        if start > self.end:
+            self.beyond.append((start, end))
+            return
+        self.end = max(self.end, end)
+        while self.beyond and min(self.beyond)[0] <= self.end:
+            nearest = min(self.beyond)
+            self.beyond.remove(nearest)
+            self.end = max(self.end, nearest[1])
+
+
+def _wrong(path: object, fault: str) -> InputError:
+    return InputError.at(path, None, f"{fault}; encode again into a new folder")

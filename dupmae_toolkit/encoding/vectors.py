@@ -84,6 +84,8 @@ class StoredVectors:
                     f"those of {info.name!r} are {' and '.join(info.sides)}, of {info.dense_dim}",
                 )
         self.info = info
+        #: In the place of a precision: work on other vectors of the same encoder is not continued.
+        self.arithmetic = f"{GIVEN} {sha256_file(self.path)[:16]}"
         self.lexical, self.dropped = self._lexical(terms, strict=not queries)
 
     def __len__(self) -> int:

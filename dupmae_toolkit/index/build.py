@@ -21,7 +21,7 @@ from typing import Any
 from dupmae_toolkit.analysis import count_words
 from dupmae_toolkit.collection.passages import Passages
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
-from dupmae_toolkit.encoding.passages import PassageSource, check_spans, documents_in
+from dupmae_toolkit.encoding.passages import PassageSource, documents_in
 from dupmae_toolkit.encoding.source import Plan, Source, as_source
 from dupmae_toolkit.encoding.stream import PART_SIZE, encode_corpus
 from dupmae_toolkit.errors import BusyError, EncoderMismatchError, InputError
@@ -267,8 +267,6 @@ def _build_segments(
                 largest_weight = encoded.info.largest_weight
                 scale = calibrate(rows.lexical, options.max_impact, largest_weight)
             folder = staging.segments / name
-            if encoded.passages is not None:
-                check_spans(encoded.folder, rows.ids, rows.texts, rows.metadata)
             rows = rows.sorted()
             length = 0
             if options.bm25:

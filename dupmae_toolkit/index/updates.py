@@ -22,7 +22,7 @@ from dupmae_toolkit.collection.fields import ROW_NUMBERS, Reading
 from dupmae_toolkit.collection.identifiers import id_text
 from dupmae_toolkit.collection.passages import Passages, document_of, split_row_id
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
-from dupmae_toolkit.encoding.passages import PassageSource, check_spans, documents_in
+from dupmae_toolkit.encoding.passages import PassageSource, documents_in
 from dupmae_toolkit.encoding.source import Source, Window, as_source, place_of, survey
 from dupmae_toolkit.encoding.stream import PART_SIZE
 from dupmae_toolkit.errors import DupMAEError, InputError
@@ -259,7 +259,6 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
         rows = rows.sorted()
         names = rows.ids
         if manifest.passages is not None:
-            check_spans(encoded.folder, rows.ids, rows.texts, rows.metadata)
             names = list(dict.fromkeys(map(document_of, rows.ids)))
         if replace:
             old = list(map(state.locations, names))

@@ -21,6 +21,7 @@ from dupmae_toolkit.model.config import DupMAEConfig
 from dupmae_toolkit.model.heads import EncoderOutput, sparse_top_k
 from dupmae_toolkit.model.precision import takes_bf16
 from dupmae_toolkit.model.tokens import (
+    NO_LIMIT,
     batches,
     pad,
     token_offsets,
@@ -144,6 +145,11 @@ class TextEncoder:
         The whole text is read, also beyond the length that is encoded, and no prefix is added.
         """
         return token_offsets(self.tokenizer, text)
+
+    def room_beside(self, title: str) -> int:
+        """How many tokens of a text are encoded after this title; below 1: none."""
+        (ids,) = tokenize(self.tokenizer, [self.config.prefix + title], NO_LIMIT).ids
+        return self.config.max_length - len(ids)
 
     def _encode(
         self,

@@ -27,7 +27,7 @@ CHARACTERS_PER_TOKEN = 24
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 #: Characters that ``token_offsets`` tokenises at once, and a number of tokens that none has.
 _BLOCK = 1 << 16
-_NO_LIMIT = (1 << 31) - 1
+NO_LIMIT = (1 << 31) - 1
 # A fast tokenizer stores its length limit, so two threads cannot use different ones at once.
 _TOKENIZER = threading.Lock()
 
@@ -89,7 +89,7 @@ def token_offsets(tokenizer: Any, text: str) -> Iterator[tuple[int, int, int]]:
     start = 0
     while start < len(clean):
         end = _block_end(clean, start)
-        (encoding,) = _encode(tokenizer, [clean[start:end]], _NO_LIMIT)
+        (encoding,) = _encode(tokenizer, [clean[start:end]], NO_LIMIT)
         added = encoding.special_tokens_mask
         for number, (first, last), extra in zip(encoding.ids, encoding.offsets, added, strict=True):
             if last > first and not extra:

@@ -103,6 +103,8 @@ class Explaining(Searcher):
             )
         inputs = snapshot.inputs(vectors, request)
         engine = snapshot.engine(request.parts)
+        if snapshot.by_document is not None:
+            request = snapshot.by_document.deepened(engine, inputs, request)
         if ids is None and snapshot.by_document is not None:
             found = snapshot.by_document.search(engine, engine, inputs, request)
             numbers = found[0].documents

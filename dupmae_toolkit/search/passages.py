@@ -63,6 +63,13 @@ class DocumentSearch:
             answers = self._summed(engine, whole, inputs, count, request, progress)
         return page(answers, request.offset) if request.offset else answers
 
+    def deepened(self, engine: Engine, inputs: Mapping[str, Any], request: Request) -> Request:
+        """The request with the depth to which ``search`` reads the lists of the only query."""
+        if len(request.parts) == 1 or request.fusion.is_sum:
+            return request
+        depths = self._fused(engine, engine, inputs, 0, request).certificate.depths
+        return replace(request, depth=max(depths.values()))
+
     def scored(
         self,
         whole: Engine,
