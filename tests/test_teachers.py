@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -14,6 +17,7 @@ from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 from dupmae_toolkit.training.data.groups import Pair
 from dupmae_toolkit.training.data.pair_collator import PairCollator
+from dupmae_toolkit.training.joined_vectors import JoinedVectors
 from dupmae_toolkit.training.pair_model import ask_teachers
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.sources import DataSource, TeacherSource
@@ -21,6 +25,7 @@ from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint
 
 QUERIES = ["river", "the star and the moon"]
+WORDS = ["river", "water", "star", "moon", "war", "the", "and"]
 DOCUMENTS = ["war of the star and the moon", "river river water", "moon"]
 
 
@@ -185,3 +190,99 @@ def test_a_teacher_of_the_students_vocabulary_reads_the_students_tokens(folder, 
 def test_wrong_teachers_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         TeacherSource(**settings)
+
+
+def test_joined_vectors_have_the_inner_products_of_the_centred_teachers():
+    draw = torch.Generator().manual_seed(3)
+    common = torch.randn(8, generator=draw) * 3  # as E5's vectors have
+    texts, new = 200, 30
+    pairs = [
+        (torch.randn(n, 6, generator=draw), torch.randn(n, 8, generator=draw) + common)
+        for n in (texts, new)
+    ]
+    student = torch.nn.functional.normalize(torch.randn(texts, 14, generator=draw), dim=-1)
+    joined = JoinedVectors([6, 8], [1.0, 0.5], 14)  # no dimension is lost
+    assert joined.fit(pairs[0], student) == pytest.approx(1.0)
+    one, other = (normalised(new - old.mean(0)) for old, new in zip(*pairs, strict=True))
+    wanted = (one @ one.T + 0.5 * other @ other.T) / 1.5
+    found = joined(pairs[1])
+    assert torch.allclose(found.norm(dim=-1), torch.ones(new))
+    assert torch.allclose(found @ found.T, wanted, atol=1e-5)
+    # No turn brings them nearer to the student's vectors.
+    known = joined(pairs[0])
+    nearness = (known * student).sum()
+    for _ in range(200):
+        turn, _ = torch.linalg.qr(torch.eye(14) + 0.2 * torch.randn(14, 14, generator=draw))
+        assert (known @ turn * student).sum() <= nearness + 1e-4
+
+
+def normalised(rows: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def test_the_projection_keeps_as_much_as_principal_axes_do():
+    draw = torch.Generator().manual_seed(4)
+    scales = torch.linspace(3, 0.1, 10)
+    vectors = [torch.randn(300, 10, generator=draw) * scales, torch.randn(300, 5, generator=draw)]
+    joined = JoinedVectors([10, 5], [1.0, 1.0], 4)
+    kept = joined.fit(vectors, torch.randn(300, 4, generator=draw))
+    rows = torch.cat([normalised(own - own.mean(0)) for own in vectors], dim=-1)
+    values = np.linalg.svd(rows.numpy(), compute_uv=False) ** 2
+    assert kept == pytest.approx(values[:4].sum() / values.sum(), rel=1e-4)
+    assert torch.allclose(joined.projection.T @ joined.projection, torch.eye(4), atol=1e-5)
+
+
+def test_joined_vectors_are_saved_and_only_loaded_where_they_fit(tmp_path):
+    draw = torch.Generator().manual_seed(5)
+    vectors = [torch.randn(50, 6, generator=draw), torch.randn(50, 8, generator=draw)]
+    joined, again = (JoinedVectors([6, 8], [1.0, 0.5], 5) for _ in range(2))
+    joined.fit(vectors, torch.randn(50, 5, generator=draw))
+    joined.save(tmp_path)
+    again.load(tmp_path)
+    assert torch.equal(again(vectors), joined(vectors))
+    with pytest.raises(ValueError, match="other teachers"):
+        JoinedVectors([6, 9], [1.0, 0.5], 5).load(tmp_path)
+    with pytest.raises(InputError, match="have 14 dimensions together and the model's 15"):
+        JoinedVectors([6, 8], [1.0, 0.5], 15)
+
+
+def test_teachers_join_what_each_of_them_gives_alone(folder, tmp_path):
+    other = save_checkpoint(tmp_path, seed=6)
+    encoder = DupMAEEncoder.from_pretrained(folder)
+    sources = [
+        TeacherSource("dense", str(folder), vector=1.0),
+        TeacherSource("dense", str(other), "cls", vector=0.5, prefix="river "),
+    ]
+    teachers = Teachers(sources, encoder)
+    texts = [" ".join(random.Random(n).choices(WORDS, k=6)) for n in range(80)]
+    assert 0 < teachers.fit_joined(encoder, texts, 20) <= 1.0 + 1e-6
+    apart = []
+    for source in sources:
+        alone = Teachers([dataclasses.replace(source, vector=0.0)], encoder)
+        own = {
+            n: tokens.sides([QUERIES, DOCUMENTS], [20, 20])
+            for n, tokens in alone.own_tokens.items()
+        }
+        taught = alone(side(encoder, QUERIES), side(encoder, DOCUMENTS), own)
+        apart.append((taught.query, taught.document))
+    own = {
+        n: tokens.sides([QUERIES, DOCUMENTS], [20, 20]) for n, tokens in teachers.own_tokens.items()
+    }
+    taught = teachers(side(encoder, QUERIES), side(encoder, DOCUMENTS), own)
+    for found, place in ((taught.query, 0), (taught.document, 1)):
+        wanted = teachers.joined([each[place] for each in apart])
+        assert torch.allclose(found, wanted, atol=1e-5)
+    # Without the loss on vectors there is nothing to join.
+    assert Teachers(sources, encoder, vectors=False).joined is None
+
+
+def asked(teachers: Teachers, encoder: DupMAEEncoder):
+    both = [QUERIES, DOCUMENTS]
+    own = {n: tokens.sides(both, [20, 20]) for n, tokens in teachers.own_tokens.items()}
+    return teachers(side(encoder, QUERIES), side(encoder, DOCUMENTS), own)
+
+
+@pytest.mark.parametrize("kind", ["bm25", "lexical"])
+def test_only_a_dense_teacher_has_a_vector(kind):
+    with pytest.raises(InputError, match="has no dense vector to imitate"):
+        TeacherSource(kind, "m" if kind == "lexical" else "", vector=1.0)

@@ -30,6 +30,7 @@ from dupmae_toolkit.training.finetune_checks import (
     warnings,
 )
 from dupmae_toolkit.training.fitted_score import ENCODED_TEXTS, FittedScore, saved_words
+from dupmae_toolkit.training.joined_vectors import JOINED_TEXTS
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut, untouched
@@ -185,8 +186,10 @@ def finetune(
     if any(source.kind == "bm25" for source in sources):
         frequencies = sample.frequencies(encoder, checkpoint)
     if sources:
-        teachers = Teachers(sources, encoder, frequencies)
+        vectors = "teacher_vector" in recipe.used_losses
+        teachers = Teachers(sources, encoder, frequencies, vectors=vectors)
         teachers.to(encoder.device)
+    joined = teachers.joined if teachers else None
     fitted = None
     if recipe.score_weights:
         fitted = FittedScore(recipe, encoder.vocabulary_size, sample.words(checkpoint))
@@ -215,6 +218,8 @@ def finetune(
         encoder.load_state_dict(saved.state_dict())
         if fitted is not None:
             fitted.load(folder)
+        if joined is not None:
+            joined.load(folder)
 
     def save(folder: Path) -> None:
         weigh_as_trained(encoder, recipe, module.dense_scale, fitted)
@@ -225,6 +230,14 @@ def finetune(
             frequencies.save(folder, sample.about)
         if fitted is not None:
             fitted.save(folder, sample.about)
+        if joined is not None:
+            joined.save(folder)
+
+    def join() -> None:
+        assert teachers is not None
+        texts = list(dict.fromkeys(sample.texts(JOINED_TEXTS)))
+        kept = teachers.fit_joined(encoder, texts, recipe.document_length)
+        listen({"step": 0, "joined_kept": kept})
 
     def prepare() -> None:
         if recipe.active_terms or recipe.unigram_prior:
@@ -239,6 +252,9 @@ def finetune(
         if fitted is not None:  # the other processes get the factors with the weights
             with untouched(module):
                 only_main(lambda: fitted.count(encoder, sample.to_encode()))
+        if joined is not None:
+            with untouched(module):
+                only_main(join)
 
     watch = Evaluation(
         recipe,

@@ -87,6 +87,9 @@ class PairModel(nn.Module):
                     f"dense_sizes: {size} is not below the full {encoder.dense_dim}; give less"
                 )
         imitated = teachers.dense if teachers and "teacher_vector" in used else None
+        joined = teachers.joined if teachers else None
+        if joined is not None:
+            imitated = None
         if imitated and imitated.width != encoder.dense_dim:
             raise InputError(
                 f"the dense teacher's vectors have {imitated.width} dimensions and the model's "
@@ -95,6 +98,8 @@ class PairModel(nn.Module):
         self.encoder = encoder
         self.recipe = recipe
         self.teachers = teachers
+        # Here, so that it moves to the device and to other processes with the rest.
+        self.joined = joined
         self.fitted = fitted
         self.dense_scale = recipe.dense_scale or (COSINE_SCALE if encoder.config.normalize else 1.0)
 

@@ -275,14 +275,15 @@ class FinetuneRecipe(Recipe):
     def used_teachers(self) -> list[TeacherSource]:
         """The teachers that a loss uses, in their order; the others need not run.
 
-        ``teacher_vector`` uses the first dense one. The losses on scores use all whose ``scale``
-        is not 0.
+        ``teacher_vector`` uses those with a share in the ``vector``, or else the first dense one.
+        The losses on scores use all whose ``scale`` is not 0.
         """
         kinds = {LOSSES[name].kind for name in self.used_losses}
         scored = "teacher" in kinds
         first = next((t for t in self.teachers if t.kind == "dense"), None)
-        imitated = first if "vector" in kinds else None
-        return [t for t in self.teachers if t is imitated or (scored and t.scale)]
+        joined = [t for t in self.teachers if t.vector]
+        imitated = (joined or [first]) if "vector" in kinds else []
+        return [t for t in self.teachers if any(t is i for i in imitated) or (scored and t.scale)]
 
     @property
     def needs_scores(self) -> list[str]:

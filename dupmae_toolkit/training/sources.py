@@ -75,6 +75,8 @@ class TeacherSource:
     model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
     query_prefix, prefix: what a dense teacher reads before a query and before a document.
     scale: factor of its scores in the sum of all teachers' scores.
+    vector: a dense teacher's share in the vector that the loss ``teacher_vector`` imitates, see
+        ``joined_vectors``; if no teacher has one, the first dense teacher's own vector is imitated.
     """
 
     kind: str = "dense"
@@ -83,14 +85,17 @@ class TeacherSource:
     scale: float = 20.0
     query_prefix: str = ""
     prefix: str = ""
+    vector: float = 0.0
 
     def __post_init__(self) -> None:
         one_of(self, "kind", TEACHER_KINDS)
         one_of(self, "pooling", TEACHER_POOLINGS)
-        at_least(self, 0, "scale")
+        at_least(self, 0, "scale", "vector")
         if bool(self.model) != (self.kind != "bm25"):
             raise InputError(
                 f"a teacher of kind {self.kind!r} {'takes no' if self.model else 'needs a'} model"
             )
         if self.kind != "dense" and (self.query_prefix or self.prefix):
             raise InputError(f"a teacher of kind {self.kind!r} takes no prefixes")
+        if self.kind != "dense" and self.vector:
+            raise InputError(f"a teacher of kind {self.kind!r} has no dense vector to imitate")

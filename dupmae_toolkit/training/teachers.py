@@ -20,17 +20,23 @@ from dupmae_toolkit.model import backbones
 from dupmae_toolkit.model.checkpoints import load_masked_lm
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import activate, pooled_logits
+from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training.data.bm25 import K1, B
 from dupmae_toolkit.training.data.frequencies import TermFrequencies
 from dupmae_toolkit.training.data.own_tokens import OwnTokens, Side
+from dupmae_toolkit.training.joined_vectors import JoinedVectors
 from dupmae_toolkit.training.sources import TeacherSource
+
+#: Texts that are encoded together for the joined vectors.
+_TEXTS = 32
 
 
 class Teaching(NamedTuple):
     """The teachers' outputs for a batch.
 
     logits: float32 [Q, D], of the distribution over the documents. query, document: float32 [B, H],
-    the first dense teacher's vectors, of length one; None without a dense teacher.
+    the vectors to imitate, of length one: those of the first dense teacher, or joined ones; None
+    without a dense teacher.
     """
 
     logits: Tensor
@@ -129,8 +135,11 @@ class Teachers(nn.ModuleList):
         sources: Sequence[TeacherSource],
         encoder: DupMAEEncoder,
         frequencies: TermFrequencies | None = None,
+        *,
+        vectors: bool = True,
     ) -> None:
-        """frequencies: of terms in the training documents; only BM25 needs them."""
+        """frequencies: of terms in the training documents; only BM25 needs them. vectors: whether
+        vectors are imitated."""
         made: list[nn.Module] = []
         for source in sources:
             if source.kind == "dense":
@@ -143,11 +152,45 @@ class Teachers(nn.ModuleList):
                 made.append(BatchBm25(frequencies, encoder.ordinary))
         super().__init__(made)
         self.scales = [source.scale for source in sources]
+        #: The numbers of the teachers whose vectors are joined.
+        self._joining = [n for n, source in enumerate(sources) if vectors and source.vector]
+        self._joined = []
+        if self._joining:
+            widths = [made[n].width for n in self._joining]
+            shares = [sources[n].vector for n in self._joining]
+            self._joined = [JoinedVectors(widths, shares, encoder.dense_dim)]
 
     @property
     def dense(self) -> DenseTeacher | None:
         """The first dense teacher, whose vectors the student may imitate."""
         return next((t for t in self if isinstance(t, DenseTeacher)), None)
+
+    @property
+    def joined(self) -> JoinedVectors | None:
+        """What joins the vectors to imitate; None if they are the first dense teacher's."""
+        # In a list, because everything else in this one is a teacher.
+        return self._joined[0] if self._joined else None
+
+    def fit_joined(self, encoder: DupMAEEncoder, texts: Sequence[str], length: int) -> float:
+        """Fit ``joined`` on texts of at most ``length`` tokens; see ``JoinedVectors.fit``."""
+        assert self.joined is not None
+        teachers = [self[number] for number in self._joining]
+        vectors: list[list[Tensor]] = [[] for _ in teachers]
+        with encoder.autocast():
+            for start in range(0, len(texts), _TEXTS):
+                some = list(texts[start : start + _TEXTS])
+                ids = tokenize(encoder.tokenizer, some, length).ids
+                read = Side(*(each.to(encoder.device) for each in pad(ids, encoder.pad_id)))
+                for teacher, made in zip(teachers, vectors, strict=True):
+                    assert isinstance(teacher, DenseTeacher)
+                    if teacher.own_tokens is not None:
+                        _, own = teacher.own_tokens.sides([[], some], [length, length])
+                        read_here = Side(*(each.to(encoder.device) for each in own))
+                    else:
+                        read_here = read
+                    made.append(teacher(read_here).float())
+        student = torch.from_numpy(encoder.encode_documents(list(texts)).dense)
+        return self.joined.fit([torch.cat(made).cpu() for made in vectors], student)
 
     @property
     def own_tokens(self) -> dict[int, OwnTokens]:
@@ -163,6 +206,7 @@ class Teachers(nn.ModuleList):
         own: queries and documents for each of ``own_tokens``.
         """
         total, vectors = torch.zeros(()), None
+        to_join: list[tuple[Tensor, Tensor]] = []
         for number, (scale, teacher) in enumerate(zip(self.scales, self, strict=True)):
             if isinstance(teacher, BatchBm25):
                 scores = teacher(query, document)
@@ -170,9 +214,15 @@ class Teachers(nn.ModuleList):
                 sides = (own or {}).get(number, (query, document))
                 of_queries, of_documents = map(teacher, sides)
                 scores = _products(of_queries, of_documents)
+                if number in self._joining:
+                    to_join.append((of_queries, of_documents))
                 if teacher is self.dense:
                     vectors = of_queries, of_documents
             total = total.to(scores.device) + scale * scores
+        if self.joined is not None:
+            with torch.autocast(total.device.type, enabled=False):
+                queries, documents = map(self.joined, zip(*to_join, strict=True))
+            vectors = queries, documents
         return Teaching(total, *(vectors or (None, None)))
 
 

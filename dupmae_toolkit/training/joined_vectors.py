@@ -1,0 +1,92 @@
+"""One target vector out of those of several dense teachers, for the loss ``teacher_vector``.
+
+Each teacher's vector, less its mean and of length one, times the root of its share; all in a row.
+So the inner product of two such rows is the sum of the teachers' centred cosines, each times its
+share. The rows are projected onto as many of their principal axes (uncentred) as the student has
+dimensions, and turned onto the student's own vectors (the orthogonal Procrustes problem: Schönemann
+1966, Psychometrika 31), since a student that knows one teacher already should not have to learn its
+axes anew. A turn changes no inner product.
+
+The means matter: E5's cosines lie between .7 and 1, because its vectors have a large common part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dupmae_toolkit.errors import InputError
+
+FILE = "joined.safetensors"
+#: Training texts that means and axes are computed from.
+JOINED_TEXTS = 2048
+
+
+class JoinedVectors(nn.Module):
+    """Joins and projects vectors; all zero until ``fit`` or ``load``.
+
+    means: float32 [H], of all teachers' vectors in a row. projection: float32 [H, d].
+    """
+
+    means: Tensor
+    projection: Tensor
+
+    def __init__(self, widths: Sequence[int], shares: Sequence[float], size: int) -> None:
+        """widths, shares: of each teacher. size: the student's dimensions.
+
+        Raises InputError if the teachers' vectors have fewer dimensions together.
+        """
+        super().__init__()
+        if sum(widths) < size:
+            raise InputError(
+                f"the dense teachers' vectors have {sum(widths)} dimensions together and the "
+                f"model's {size}; the loss 'teacher_vector' needs at least as many"
+            )
+        self.widths = list(widths)
+        self._roots = [share**0.5 for share in shares]
+        self.register_buffer("means", torch.zeros(sum(widths)))
+        self.register_buffer("projection", torch.zeros(sum(widths), size))
+
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The targets, float32 [B, d], of length one. vectors: of each teacher, [B, H_t]."""
+        return nn.functional.normalize(self._rows(vectors) @ self.projection, dim=-1)
+
+    def fit(self, vectors: Sequence[Tensor], student: Tensor) -> float:
+        """Set means and projection; vectors: of each teacher for some texts; student: [n, d].
+
+        Returns the share of the rows' squared length that the projection keeps.
+        """
+        self.means.copy_(torch.cat([own.double().mean(0) for own in vectors]))
+        rows = self._rows(vectors).double()
+        values, axes = torch.linalg.eigh(rows.T @ rows)
+        axes = axes.flip(1)[:, : self.projection.shape[1]]
+        left, _, right = torch.linalg.svd((rows @ axes).T @ student.double())
+        self.projection.copy_(axes @ left @ right)
+        return float(values.flip(0)[: axes.shape[1]].sum() / values.sum())
+
+    def _rows(self, vectors: Sequence[Tensor]) -> Tensor:
+        rows, means = [], self.means.split(self.widths)
+        for own, mean, root in zip(vectors, means, self._roots, strict=True):
+            rows.append(root * nn.functional.normalize(own.float() - mean, dim=-1))
+        return torch.cat(rows, dim=-1)
+
+    def save(self, folder: Path) -> None:
+        """Write means and projection into a checkpoint, for a resume."""
+        arrays = {"means": self.means.cpu(), "projection": self.projection.cpu().contiguous()}
+        save_file(arrays, folder / FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read them from a checkpoint.
+
+        Raises OSError, SafetensorError or ValueError for a file that is damaged or does not fit.
+        """
+        found = load_file(folder / FILE)
+        for name in ("means", "projection"):
+            own = getattr(self, name)
+            if name not in found or found[name].shape != own.shape:
+                raise ValueError(f"{FILE} is of other teachers")
+            own.copy_(found[name])
