@@ -184,7 +184,7 @@ class Teachers(nn.ModuleList):
                 for teacher, made in zip(teachers, vectors, strict=True):
                     assert isinstance(teacher, DenseTeacher)
                     if teacher.own_tokens is not None:
-                        _, own = teacher.own_tokens.sides([[], some], [length, length])
+                        _, own = teacher.own_tokens.sides([some[:1], some], [length, length])
                         read_here = Side(*(each.to(encoder.device) for each in own))
                     else:
                         read_here = read
