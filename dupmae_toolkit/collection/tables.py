@@ -19,6 +19,7 @@ from dupmae_toolkit.collection.fields import (
 )
 from dupmae_toolkit.collection.rows import Row, Rows
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.hub import quietly, why_not
 
 HUB_PREFIX = "hf:"
 _HUB_NAME = re.compile(
@@ -218,12 +219,15 @@ class DatasetRows(Table):
     def __iter__(self) -> Iterator[tuple[int, Row]]:
         datasets = self._library()
         try:
-            yield from enumerate(self._narrowed(self._load(datasets)), 1)
+            with quietly():
+                loaded = self._narrowed(self._load(datasets))
+            yield from enumerate(loaded, 1)
         except InputError:
             raise
         except Exception as error:
-            reason = _brief(error) or type(error).__name__
-            raise InputError(f"{self.source}: cannot be read as a data set ({reason})") from error
+            raise InputError(
+                f"{self.source}: cannot be read as a data set ({why_not(error)})"
+            ) from error
 
     def _load(self, datasets: Any) -> Any:
         match = _HUB_NAME.fullmatch(self.source)

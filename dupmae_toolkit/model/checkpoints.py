@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.hub import quietly, why_not
 from dupmae_toolkit.model.modules import MODULES, read_modules
 from dupmae_toolkit.model.plausible import check_config
 
@@ -209,11 +210,12 @@ def _hub_folder(name: str) -> Path:
         if _has_vocabulary(text_model):
             return cached
     try:
-        return Path(snapshot_download(name, **options))
+        with quietly():
+            return Path(snapshot_download(name, **options))
     except Exception as error:
         raise InputError(
-            f"{name}: no such folder, not in the hub's cache on this machine, and the download "
-            f"failed ({first_line(error)}); name a checkpoint's folder"
+            f"{name}: no such folder, not in the hub's cache on this machine, and not downloaded "
+            f"({why_not(error)}); name a checkpoint's folder"
         ) from error
 
 
