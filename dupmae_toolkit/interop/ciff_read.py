@@ -201,7 +201,7 @@ class _Reader:
             if number in (*_LIST, 4) and kind != (_LIST | {4: BYTES})[number]:
                 raise WireError(f"byte {place:,}: a field of a postings list has the wrong type")
             if number == 4:
-                posting = self.message(*value, _PAIR, "a posting")
+                posting = self.message(value[0], value[1], _PAIR, "a posting")
                 for each in (1, 2):
                     if not -(2**31) <= posting[each] < 2**31:
                         raise WireError(f"byte {place:,}: an integer of more than 32 bits")

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError, counted
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_file, check_file_output
 from dupmae_toolkit.index.build import says_why
 from dupmae_toolkit.index.vocabulary import escape, word_terms
@@ -72,7 +72,7 @@ def write_ciff(
     if terms not in KINDS:
         raise InputError(f"terms {terms!r}: choose one of {', '.join(KINDS)}")
     check_file_output(path, "the index as CIFF")
-    with IndexRows(index) as rows, says_why(path), atomic_file(path) as temporary:
+    with IndexRows.opened(index) as rows, says_why(path), atomic_file(path) as temporary:
         table = _Table(rows, terms)
         with temporary.open("wb") as file, progress("writing postings", table.postings) as advance:
             file.write(delimited(table.header()))
@@ -190,7 +190,7 @@ def _write_lists(
     gaps = np.diff(numbers, prepend=0)
     gaps[ends - df] = numbers[ends - df]
     data, places = encode_postings(gaps, impacts)
-    written = memoryview(data)
+    written = memoryview(data.tobytes())
     starts = [0, *places[ends - 1].tolist()]
     counts = zip(names, df.tolist(), cf.tolist(), starts[:-1], starts[1:], strict=True)
     for name, documents, total, start, end in counts:
@@ -220,11 +220,3 @@ def encode_postings(gaps: np.ndarray, impacts: np.ndarray) -> tuple[np.ndarray, 
     out[ends - sizes - 1] = 2 << 3
     put_varints(out, ends - sizes, impacts, sizes)
     return out, ends
-
-
-def summary(written: Written) -> str:
-    """What was written, in words."""
-    return (
-        f"{counted(written.documents, 'document')}, {counted(written.terms, 'term')}, "
-        f"{counted(written.postings, 'posting')}"
-    )

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_folder, write_json
 from dupmae_toolkit.index.build import says_why
+from dupmae_toolkit.index.layout import SEGMENTS_FOLDER
 from dupmae_toolkit.interop.hub_layout import (
     RECORD_FILE,
     HubName,
@@ -28,6 +29,7 @@ from dupmae_toolkit.interop.hub_layout import (
     pack,
     read_record,
 )
+from dupmae_toolkit.interop.live_rows import held
 from dupmae_toolkit.interop.vector_writing import check_new_folder
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model.checkpoints import first_line
@@ -36,6 +38,9 @@ from dupmae_toolkit.model.checkpoints import first_line
 REPOSITORY_TYPES = {"encoder": "model", "index": "dataset", "run": "dataset"}
 #: What an index leaves behind in a repository when it changes.
 _STALE = ["segments/*", "deletions/*", "vocabulary*.json"]
+
+#: Bytes; files up to this size are copied.
+_SMALL = 1 << 20
 
 Result = TypeVar("Result")
 
@@ -62,33 +67,60 @@ def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True
     where = HubName.parse(name)
     if where.revision is not None:
         raise InputError(f"{name}: an upload goes to the main branch; leave out @{where.revision}")
-    package, folder = pack(Path(path))
-    kind = REPOSITORY_TYPES[package.kind]
-    import huggingface_hub
-
-    api = huggingface_hub.HfApi()
-    with tempfile.TemporaryDirectory(prefix="dupmae-") as made, _bars(bars):
-        staged = Path(made)
+    path = Path(path)
+    with contextlib.ExitStack() as stack:
+        if (path / SEGMENTS_FOLDER).is_dir():
+            stack.enter_context(held(path))
+        package, folder = pack(path)
+        staged = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-")))
         for file in package.files:
             (staged / file).parent.mkdir(parents=True, exist_ok=True)
             _stand_in(folder / file, staged / file)
         write_json(staged / RECORD_FILE, package.to_dict())
-        repository = {"repo_id": where.repository, "repo_type": kind}
-        _ask(where, "upload", api.create_repo, **repository, private=not public, exist_ok=True)
-        done = _ask(
-            where,
-            "upload",
-            api.upload_folder,
-            **repository,
-            folder_path=str(staged),
-            commit_message=f"dupmae export: {package.kind}",
-            delete_patterns=_STALE if package.kind == "index" else None,
-        )
-    return Exchanged(package, where, getattr(done, "oid", None))
+        stack.enter_context(_bars(bars))
+        where, commit = _upload(package, where, staged, public)
+    return Exchanged(package, where, commit)
+
+
+def _upload(
+    package: Package, where: HubName, staged: Path, public: bool
+) -> tuple[HubName, str | None]:
+    """Upload the folder ``staged``; returns where it is then, with the owner, and the commit."""
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi()
+    kind = REPOSITORY_TYPES[package.kind]
+    made = _ask(
+        where,
+        "upload",
+        api.create_repo,
+        repo_id=where.repository,
+        repo_type=kind,
+        private=not public,
+        exist_ok=True,
+    )
+    where = HubName(made.repo_id)  # with the owner, if only NAME was given
+    done = _ask(
+        where,
+        "upload",
+        api.upload_folder,
+        repo_id=where.repository,
+        repo_type=kind,
+        folder_path=str(staged),
+        commit_message=f"dupmae export: {package.kind}",
+        delete_patterns=_STALE if package.kind == "index" else None,
+    )
+    return where, getattr(done, "oid", None)
 
 
 def _stand_in(path: Path, place: Path) -> None:
-    """A link to a file, or a copy where there are no links."""
+    """A link to a file, or a copy of a small one and where there are no links.
+
+    The small files of an index can be replaced meanwhile; its segments are held.
+    """
+    if path.stat().st_size <= _SMALL:
+        shutil.copyfile(path, place)
+        return
     try:
         os.symlink(path.resolve(), place)
     except OSError:
@@ -154,14 +186,13 @@ def _find(where: HubName) -> tuple[str, str | None]:
 
     api = huggingface_hub.HfApi()
     for kind in sorted(set(REPOSITORY_TYPES.values())):
-        repository = {"repo_id": where.repository, "repo_type": kind}
         try:
-            found = api.repo_info(**repository, revision=where.revision)
+            found = api.repo_info(where.repository, repo_type=kind, revision=where.revision)
         except RepositoryNotFoundError:
             continue
         except Exception as error:
             raise _failed(where, "download", error) from error
-        names = {each.rfilename for each in found.siblings or ()}
+        names = {each.rfilename for each in getattr(found, "siblings", None) or ()}
         if RECORD_FILE in names:
             return kind, found.sha
     raise InputError(

@@ -30,7 +30,7 @@ _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 #: The files of each kind, by their path in the repository.
 _FILES = {
     "encoder": re.compile(
-        rf"([0-9]+_[A-Za-z0-9_]+/)?{_PLAIN}\.(json|txt|model|safetensors)", re.ASCII
+        rf"README\.md|([0-9]+_[A-Za-z0-9_]+/)?{_PLAIN}\.(json|txt|model|safetensors)", re.ASCII
     ),
     "index": re.compile(
         r"manifest\.json|vocabulary[0-9a-f-]{0,64}\.json|deletions/[0-9]{1,12}-[0-9]{1,18}\.npy|"

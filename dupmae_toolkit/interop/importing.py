@@ -91,12 +91,13 @@ def import_index(
         try:
             encoded = _write_encoded(folder, source, vectors, info, progress)
             check_documents(encoded)
-        except BaseException:
+            made = build_held(index, encoded, vectors.tokens, options, overwrite, progress)
+        except InputError:  # the same input would be refused again
             shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()
             raise
-        made = build_held(index, encoded, vectors.tokens, options, overwrite, progress)
+        finally:
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()  # if nothing is in it
     return made, vectors.notes
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -26,66 +26,56 @@ _ROWS = 65_536
 _ATTEMPTS = 20
 
 
+@contextlib.contextmanager
+def held(index: Path) -> Iterator[Manifest]:
+    """The manifest of an index, whose segments no process can remove until the block ends.
+
+    Raises InputError for what is no index.
+    """
+    with contextlib.ExitStack() as stack:
+        for _ in range(_ATTEMPTS):
+            manifest = Manifest.load(index)
+            locks = [share(index / entry.path) for entry in manifest.segments]
+            for lock in locks:
+                if lock is not None:
+                    stack.callback(os.close, lock)
+            if None not in locks:
+                break
+            stack.close()
+            if Manifest.load(index) == manifest:
+                raise InputError.at(
+                    index, None, "a segment of it is missing", "run `dupmae verify` on it"
+                )
+        else:
+            raise InputError.at(index, None, "changes all the time; wait until it is still")
+        yield manifest
+
+
 class IndexRows:
-    """One state of an index, held against removal until ``close``. Use it as a context manager.
+    """One state of an index, see ``held``.
 
     ids: of all live documents, sorted. terms: of the tokens, as Lucene has them.
     """
 
-    def __init__(self, index: str | Path) -> None:
-        """Raises InputError for what is no index, and for a damaged one."""
-        self.index = Path(index)
-        self._held: list[int] = []
-        try:
-            for attempt in range(_ATTEMPTS):
-                self.manifest = Manifest.load(self.index)
-                if self._hold():
-                    break
-                if attempt == _ATTEMPTS - 1 or Manifest.load(self.index) == self.manifest:
-                    raise InputError.at(
-                        self.index,
-                        None,
-                        "a segment is missing, or the index changes all the time",
-                        "run `dupmae verify` on it",
-                    )
-            self._integrity = Integrity(self.index, self.manifest.checksums)
-            self._integrity.read(self.manifest.vocabulary_file)
-            self.terms: list[str] = self.manifest.terms(self.index)
-            self.segments = [self._open(entry) for entry in self.manifest.segments]
-            self._number()
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, index: Path, manifest: Manifest) -> None:
+        """Raises InputError for a damaged index."""
+        self.index, self.manifest = index, manifest
+        self._integrity = Integrity(index, manifest.checksums)
+        self._integrity.read(manifest.vocabulary_file)
+        self.terms: list[str] = manifest.terms(index)
+        self.segments = [self._open(entry) for entry in manifest.segments]
+        self._number()
 
-    def __enter__(self) -> IndexRows:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the segments be removed."""
-        while self._held:
-            os.close(self._held.pop())
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, index: str | Path) -> Iterator[IndexRows]:
+        """The documents of an index, which stay as they are until the block ends."""
+        with held(Path(index)) as manifest:
+            yield cls(Path(index), manifest)
 
     def __len__(self) -> int:
         """The number of live documents."""
         return len(self.ids)
-
-    def _hold(self) -> bool:
-        """Lock all segments against removal; False, with none locked, if one is gone."""
-        for entry in self.manifest.segments:
-            held = share(self.index / entry.path)
-            if held is None:
-                self.close()
-                return False
-            self._held.append(held)
-        return True
 
     def _open(self, entry: SegmentEntry) -> Segment:
         self._integrity.opened(entry.path)

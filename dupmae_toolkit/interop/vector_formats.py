@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,14 @@ from dupmae_toolkit.interop.vector_layout import (
     DOCUMENTS,
     IDS,
     LEXICAL_LINES,
-    PART,
+    PARTS,
     VOCABULARY_FILE,
     array_file,
 )
 from dupmae_toolkit.records import EncoderInfo
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(path: Path) -> Generator[tuple[int | None, dict[str, Any]], None, None]:
     """The objects in a file of JSON lines, with their lines' numbers."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -87,10 +87,12 @@ def read_lines(folder: Path, terms: list[str], record: dict[str, Any]) -> Iterat
     with contextlib.ExitStack() as stack:
 
         def vectors(name: str) -> Callable[[str], Any]:
-            lines = stack.enter_context(contextlib.closing(_lines(folder / name)))
+            lines = _lines(folder / name)
+            stack.callback(lines.close)
+            ended: tuple[int | None, dict[str, Any]] = (None, {})
 
-            def following(wanted: str) -> tuple[int, Any]:
-                number, item = next(lines, (None, {}))  # type: ignore[arg-type]
+            def following(wanted: str) -> tuple[int | None, Any]:
+                number, item = next(lines, ended)
                 if item.get("id") != wanted:
                     fault = f"not the vector of {wanted!r}, whose document is next"
                     raise InputError.at(folder / name, number, fault)
@@ -186,8 +188,8 @@ def read_parquet(folder: Path, terms: list[str], record: dict[str, Any]) -> Iter
     known = pa.array(terms, pa.string())
     names = ("id", "title", "text", "metadata", "dense", "terms", "weights")
     total = 0
-    for number in range(-(-record["count"] // BATCH)):
-        path = folder / PART.format(number)
+    parts = [name for name in record["files"] if PARTS.fullmatch(name)]
+    for path in (folder / name for name in sorted(parts, key=lambda name: (len(name), name))):
         try:
             table = pq.read_table(path, columns=list(names), partitioning=None)
             table = table.combine_chunks()

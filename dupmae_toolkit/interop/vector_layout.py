@@ -25,6 +25,7 @@ corpus has weights that were never rounded; they stand in the place of impacts i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,7 @@ IDS = "ids.txt"
 DENSE_ARRAY = "dense.npy"
 ARRAYS = ("indptr", "indices", "data", "shape")
 PART = "part-{:05d}.parquet"
+PARTS = re.compile(r"part-[0-9]{5,}\.parquet")
 #: Documents that are read or written together.
 BATCH = 2048
 

@@ -75,7 +75,7 @@ def opened(source: str | Path) -> Iterator[Vectors]:
     if EncodedCorpus.is_one(source):
         yield _of_corpus(EncodedCorpus.open(source))
         return
-    with IndexRows(source) as rows:
+    with IndexRows.opened(source) as rows:
         yield _of_index(rows)
 
 
