@@ -106,7 +106,7 @@ def import_(
     for note in notes:
         console.say(note)
     seconds = time.perf_counter() - began
-    parts = " and ".join(made.parts)
+    parts = ", ".join(made.parts)
     documents = counted(made.documents, "document")
     console.say(f"{output}: {documents} with {parts}, indexed in {seconds:,.1f} s")
     if json:

@@ -11,6 +11,7 @@ import pytest
 from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.interop import ciff_read, ciff_write
 from dupmae_toolkit.interop.ciff_read import read_ciff
 from dupmae_toolkit.interop.ciff_write import encode_postings, write_ciff
 from dupmae_toolkit.interop.importing import import_index
@@ -245,13 +246,14 @@ def test_an_index_that_lacks_such_terms_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_varints_of_an_array_are_those_of_single_numbers():
+def test_varints_of_an_array_are_those_of_single_numbers(monkeypatch):
     edges = [0, 1, 127, 128, 2**14 - 1, 2**14, 2**21, 2**28 - 1, 2**28, 2**31 - 1]
     rng = np.random.default_rng(3)
     values = np.array([*edges, *(2 ** rng.uniform(0, 31, 500)).astype(np.int64)], np.int64)
     assert varint_sizes(values).tolist() == [len(plain.number(v)) for v in values.tolist()]
     assert b"".join(map(varint, values.tolist())) == b"".join(map(plain.number, values.tolist()))
     gaps, impacts = np.maximum(values[::-1], 0), np.maximum(values, 1)
+    monkeypatch.setattr(ciff_write, "_PIECE", 7)
     data, ends = encode_postings(gaps, impacts)
     wanted = [
         plain.field(4, (plain.field(1, gap) if gap else b"") + plain.field(2, tf))
@@ -303,14 +305,19 @@ def test_unusual_forms_of_messages_are_read(tmp_path):
     assert found.other_totals == 1
 
 
-def test_both_ways_of_reading_postings_agree(tmp_path):
-    """A fixed field that no reader knows sends a list the slow way."""
+@pytest.mark.parametrize("piece", [40, 41, 1 << 22])
+def test_both_ways_of_reading_postings_agree(tmp_path, monkeypatch, piece):
+    """A field that no reader knows sends a list the slow way."""
+    monkeypatch.setattr(ciff_read, "_PIECE", piece)
     rng = np.random.default_rng(5)
     docids = np.flatnonzero(rng.random(5000) < 0.3)
+    docids = docids if piece % 2 else np.append(0, docids[docids > 0])
     gaps, impacts = np.diff(docids, prepend=0), rng.integers(1, 65535, len(docids))
     pairs = list(zip(gaps.tolist(), impacts.tolist(), strict=True))
     records = b"".join(plain.record(n, f"{n}".encode()) for n in range(5000))
     plainly = plain.postings(b"t", *pairs)
+    written = b"".join(plain.posting(*pair) for pair in pairs)
+    assert ciff_read._quick(np.frombuffer(written, np.uint8)) is not None
     stream = plain.Stream(plainly)
     slow = plain.message(stream.take(stream.number()), plain.field(20, 1))
     for name, one in (("quick", plainly), ("slow", slow)):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -206,6 +209,8 @@ def test_arrays_are_plain(index, tmp_path):
 def test_what_cannot_be_exported_is_refused_in_one_line(index, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").write_text("")
+    encode_corpus(documents_of(5), ENCODER, tmp_path / "e")
+    write_vectors(tmp_path / "e", tmp_path / "out", "npy")
     cases = [
         (("export", index), "give either --format"),
         (("export", index, "--format", "npy"), "name it"),
@@ -228,13 +233,16 @@ def test_what_cannot_be_exported_is_refused_in_one_line(index, tmp_path, capsys)
         (("import", index, "--output", tmp_path / "n"), "no export"),
         (("import", tmp_path / "full/x", "--output", tmp_path / "n", "--device", "cpu"), "--model"),
         (("import", tmp_path / "full/x", "--output", tmp_path / "n"), "empty"),
+        (("import", tmp_path / "e", "--output", tmp_path / "n"), "no export but encoded texts"),
+        (("index", tmp_path / "out", "--index", tmp_path / "n"), "`dupmae import`"),
+        (("search", "--index", tmp_path / "out", "q"), "`dupmae import"),
         (("import", "hf:a/b", "--output", tmp_path / "n", "--scale", "2"), "leave out --scale"),
     ]
     for words, said in cases:
         code, out, err = run(capsys, *words)
         assert (code, out, len(err.splitlines())) == (2, "", 1), words
         assert said in err, words
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e", "full", "out"]
 
 
 def test_an_index_whose_documents_are_all_deleted_has_nothing_to_export(tmp_path):
@@ -446,6 +454,41 @@ def test_an_export_that_is_interrupted_leaves_nothing(index, tmp_path, format, m
     with pytest.raises(DupMAEError, match="the disk is full"):
         export()
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from dupmae_toolkit import files
+from dupmae_toolkit.interop.ciff_write import write_ciff
+from dupmae_toolkit.interop.vector_writing import write_vectors
+
+index, format, output, last = sys.argv[1:]
+flush, calls = files.fsync_path, []
+
+def stop(path):
+    calls.append(path)
+    if len(calls) == int(last):
+        os.kill(os.getpid(), 9)
+    flush(path)
+
+files.fsync_path = stop
+write = write_ciff if format == "ciff" else write_vectors
+write(index, output, "tokens" if format == "ciff" else format)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal")
+@pytest.mark.parametrize(("format", "last"), [("ciff", 1), ("npy", 1), ("parquet", 7)])
+def test_an_export_that_is_killed_leaves_no_half_file(index, tmp_path, format, last):
+    words = [sys.executable, "-c", KILLED, index, format, tmp_path / "out", str(last)]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert not (tmp_path / "out").exists()
+    words[-1] = "0"
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").exists()
 
 
 def test_an_import_that_is_interrupted_starts_over(index, tmp_path, monkeypatch):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _POSTING = 4 << 3 | BYTES
+#: Bytes of postings that are read together.
+_PIECE = 1 << 22
 _DOCID, _TF = 1 << 3 | VARINT, 2 << 3 | VARINT
 
 
@@ -57,7 +59,7 @@ class _Lists:
 
 
 def read_ciff(path: str | Path, progress: Progress = silent) -> Ciff:
-    """Read a whole file; its postings are held in memory, about 12 bytes each.
+    """Read a whole file; its postings are held in memory, about 20 bytes each.
 
     Raises InputError, of one line, for a file that is cut off, contradicts itself, or holds what no
     index can: an impact below 1 or above 65,535, a term or an id that comes twice.
@@ -248,26 +250,36 @@ _IMPACT = "has the impact {value:,}; an index takes 1 to 65,535"
 
 
 def _quick(data: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The gaps and impacts of postings in the usual form, or None.
+    """The gaps and impacts of postings in the usual form, int64, or None.
 
     That is: each posting has its document and then its impact, each in as many bytes as needed, and
     nothing else; the first may leave out a document of number 0.
     """
-    found = read_varints(data) if len(data) else None
-    if found is None:
-        return None
-    values, ends = found
-    short = len(values) % 6 == 4 and values[2] == _TF
-    if short:  # as if the document stood there
-        values = np.concatenate([values[:2], [_DOCID, 0], values[2:]])
-        ends = np.concatenate([ends[:2], [ends[1], ends[1]], ends[2:]])
-    if len(values) % 6:
-        return None
-    rows, places = values.reshape(-1, 6), ends.reshape(-1, 6)
-    usual = (rows[:, 0] == _POSTING) & (rows[:, 2] == _DOCID) & (rows[:, 4] == _TF)
-    usual &= rows[:, 1] == places[:, 5] - places[:, 1]
-    usual &= (rows[:, 3] < 2**31) & (rows[:, 5] < 2**31)
-    return (rows[:, 3], rows[:, 5]) if usual.all() else None
+    gaps, impacts = [], []
+    place = 0
+    while place < len(data):
+        piece = data[place : place + _PIECE]
+        found = read_varints(piece)
+        if found is None or len(found[0]) < 4:
+            return None
+        values, ends = found
+        if not place and values[2] == _TF:  # as if the document stood there
+            values = np.concatenate([values[:2], [_DOCID, 0], values[2:]])
+            ends = np.concatenate([ends[:2], [ends[1], ends[1]], ends[2:]])
+        whole = len(values) // 6 * 6
+        if not whole:
+            return None
+        rows, places = values[:whole].reshape(-1, 6), ends[:whole].reshape(-1, 6)
+        usual = (rows[:, 0] == _POSTING) & (rows[:, 2] == _DOCID) & (rows[:, 4] == _TF)
+        usual &= rows[:, 1] == places[:, 5] - places[:, 1]
+        usual &= (rows[:, 3] < 2**31) & (rows[:, 5] < 2**31)
+        if not usual.all():
+            return None
+        # Copies, so that the rest of the piece can go.
+        gaps.append(rows[:, 3].copy())
+        impacts.append(rows[:, 5].copy())
+        place += int(places[-1, 5])
+    return (np.concatenate(gaps), np.concatenate(impacts)) if gaps else None
 
 
 def _matrix(found: _Lists, documents: int) -> csr_matrix:

@@ -36,8 +36,9 @@ from dupmae_toolkit.progress import Progress, silent
 #: Which columns of the impacts are written.
 KINDS = ("tokens", "words", "both")
 _VERSION = 1
-#: Postings that are held in memory at a time.
-_BLOCK = 1 << 24
+#: Postings that are held in memory at a time, and those that are encoded together.
+_BLOCK = 1 << 23
+_PIECE = 1 << 18
 _DOCIDS = 2**31
 
 
@@ -116,7 +117,7 @@ class _Table:
         for place in places:
             own = np.arange(tokens) if kind != "words" else np.full(tokens, -1)
             others = first_word + place if kind != "tokens" else np.full(len(place), -1)
-            self._columns.append(np.concatenate([own, others]).astype(np.int64))
+            self._columns.append(np.concatenate([own, others]).astype(np.int32))
         df, cf = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
         self.lengths = np.zeros(len(rows), np.int64)
         for columns, numbers, impacts in self._entries():
@@ -128,7 +129,7 @@ class _Table:
         self.names = [names[column] for column in used]
         self.df, self.cf = df[used], cf[used]
         self.postings = int(self.df.sum())
-        ranks = np.full(len(names) + 1, -1, np.int64)  # the last: of the column -1
+        ranks = np.full(len(names) + 1, -1, np.int32)  # the last: of the column -1
         ranks[used] = np.arange(len(used))
         self._columns = [ranks[columns] for columns in self._columns]
         scale = f"{manifest.scale!r} for tokens" if kind != "words" else ""
@@ -187,7 +188,7 @@ def _write_lists(
 ) -> int:
     """Write the lists of terms whose postings stand one after the other; returns how many."""
     ends = np.cumsum(df)
-    gaps = np.diff(numbers, prepend=0)
+    gaps = np.diff(numbers, prepend=np.int32(0))
     gaps[ends - df] = numbers[ends - df]
     data, places = encode_postings(gaps, impacts)
     written = memoryview(data.tobytes())
@@ -205,12 +206,24 @@ def encode_postings(gaps: np.ndarray, impacts: np.ndarray) -> tuple[np.ndarray, 
 
     gaps, impacts: integers [n]; a gap of 0 is left out, impacts are above 0.
     """
+    pieces, ends = [], []
+    size = 0
+    for start in range(0, len(gaps), _PIECE):
+        span = slice(start, start + _PIECE)
+        piece, places = _encoded(gaps[span], impacts[span])
+        pieces.append(piece)
+        ends.append(places + size)
+        size += len(piece)
+    return np.concatenate(pieces), np.concatenate(ends)
+
+
+def _encoded(gaps: np.ndarray, impacts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     gaps, impacts = gaps.astype(np.int64), impacts.astype(np.int64)
     gap_sizes = np.where(gaps > 0, varint_sizes(gaps), 0)
     sizes = varint_sizes(impacts)
     bodies = gap_sizes + (gap_sizes > 0) + 1 + sizes
     ends = np.cumsum(bodies + 2)
-    out = np.zeros(int(ends[-1]) if len(ends) else 0, np.uint8)
+    out = np.zeros(int(ends[-1]), np.uint8)
     starts = ends - bodies - 2
     out[starts] = 4 << 3 | 2
     out[starts + 1] = bodies  # at most 12

@@ -139,13 +139,17 @@ def pull(name: str, folder: str | Path, *, bars: bool = True) -> Exchanged:
     stage = folder.parent / f".importing-{folder.name}"
     with says_why(folder):
         stage.mkdir(parents=True, exist_ok=True)
-        with exclusive(stage), _bars(bars):
-            package, commit = _download(where, stage)
-            with atomic_folder(folder) as temporary:
-                for file in package.files:
-                    (temporary / file).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(stage / file, temporary / file)
-            shutil.rmtree(stage, ignore_errors=True)
+        try:
+            with exclusive(stage), _bars(bars):
+                package, commit = _download(where, stage)
+                with atomic_folder(folder) as temporary:
+                    for file in package.files:
+                        (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+                        os.replace(stage / file, temporary / file)
+                shutil.rmtree(stage, ignore_errors=True)
+        finally:
+            with contextlib.suppress(OSError):
+                stage.rmdir()  # if nothing has come
     return Exchanged(package, where, commit)
 
 

@@ -26,6 +26,7 @@ from dupmae_toolkit.index.build import BuildOptions, build_held, building_in, ch
 from dupmae_toolkit.index.impacts import MAX_IMPACT, calibrate
 from dupmae_toolkit.index.layout import BUILDING_FOLDER, ENCODED_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
+from dupmae_toolkit.index.mistaken import mistaken
 from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.index.staging import check_target
 from dupmae_toolkit.index.vocabulary import lucene_terms
@@ -70,9 +71,10 @@ def import_index(
         vectors = read_vectors(source)
     elif source.is_dir() or not source.exists():
         what = "holds no export of this toolkit" if source.is_dir() else "no such file or folder"
-        raise InputError.at(
-            source, None, what, "name a file of CIFF or a folder that `dupmae export` wrote"
-        )
+        remedy = "name a file of CIFF or a folder that `dupmae export` wrote"
+        if source.is_dir() and (found := mistaken(source)):
+            what, remedy = f"no export but {found[0]}", found[1]
+        raise InputError.at(source, None, what, remedy)
     else:
         vectors = _of_ciff(source, read_ciff(source, progress), encoder, scale)
     info, options = _settings(vectors, faiss_spec)

@@ -145,13 +145,13 @@ class IndexRows:
     ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
         """All impacts, some rows at a time: their columns, then their documents and values.
 
-        columns: for each segment, what stands for each of its columns; below 0: left out. All three
-        arrays are int64 [postings].
+        columns: for each segment, int32, what stands for each of its columns; below 0: left out.
+        The arrays are int32, int32, and uint8 or uint16, each [postings].
         """
         for owner, (segment, names) in enumerate(zip(self.segments, columns, strict=True)):
             segment.reads(FORWARD_FOLDER)
             numbers = np.flatnonzero(self._owners == owner)
-            rows = self._places[numbers]
+            rows, numbers = self._places[numbers], numbers.astype(np.int32)
             for start in range(0, len(rows), _ROWS):
                 span = slice(start, start + _ROWS)
                 found = segment.forward.impacts[rows[span]]
@@ -159,5 +159,4 @@ class IndexRows:
                 named = names[found.indices]
                 owned = np.repeat(numbers[span], np.diff(found.indptr))
                 kept = named >= 0
-                values = found.data[kept].astype(np.int64)
-                yield named[kept], (owned[kept], values)
+                yield named[kept], (owned[kept], found.data[kept])

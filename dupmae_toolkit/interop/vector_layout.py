@@ -31,10 +31,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dupmae_toolkit.encoding.parquet import Part
+from dupmae_toolkit.index.mistaken import EXPORT_FILE
 from dupmae_toolkit.index.rows import Rows
 
 FORMATS = ("jsonl", "npy", "parquet")
-RECORD_FILE = "_export.json"
+RECORD_FILE = EXPORT_FILE
 VOCABULARY_FILE = "_vocabulary.json"
 RECORD_VERSION = 1
 DOCUMENTS = "documents.jsonl"

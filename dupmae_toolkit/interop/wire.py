@@ -78,13 +78,13 @@ def put_varints(out: np.ndarray, places: np.ndarray, values: np.ndarray, sizes: 
 
 
 def read_varints(data: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """All varints of ``data``, uint8, one after the other: their values and ends, int64 [n].
+    """The whole varints of ``data``, uint8, one after the other: their values and ends, int64 [n].
 
-    An end is the place after the last byte. None if one of them has more than 35 bits or is cut
-    off: then the slow way says what is wrong.
+    An end is the place after the last byte; the last varint may be cut off, and is left out then.
+    None if there is none, or if one has more than 35 bits.
     """
     ends = np.flatnonzero(data < 0x80) + 1
-    if not len(ends) or ends[-1] != len(data):
+    if not len(ends):
         return None
     starts = np.concatenate([[0], ends[:-1]])
     sizes = ends - starts
