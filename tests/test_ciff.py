@@ -11,9 +11,10 @@ import pytest
 from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.interop import ciff_read, ciff_write
+from dupmae_toolkit.interop import ciff_postings
+from dupmae_toolkit.interop.ciff_postings import decode_postings, encode_postings
 from dupmae_toolkit.interop.ciff_read import read_ciff
-from dupmae_toolkit.interop.ciff_write import encode_postings, write_ciff
+from dupmae_toolkit.interop.ciff_write import write_ciff
 from dupmae_toolkit.interop.importing import import_index
 from dupmae_toolkit.interop.wire import read_varints, varint, varint_sizes
 from tests import ciff_support as plain
@@ -253,7 +254,7 @@ def test_varints_of_an_array_are_those_of_single_numbers(monkeypatch):
     assert varint_sizes(values).tolist() == [len(plain.number(v)) for v in values.tolist()]
     assert b"".join(map(varint, values.tolist())) == b"".join(map(plain.number, values.tolist()))
     gaps, impacts = np.maximum(values[::-1], 0), np.maximum(values, 1)
-    monkeypatch.setattr(ciff_write, "_PIECE", 7)
+    monkeypatch.setattr(ciff_postings, "_PIECE", 7)
     data, ends = encode_postings(gaps, impacts)
     wanted = [
         plain.field(4, (plain.field(1, gap) if gap else b"") + plain.field(2, tf))
@@ -283,6 +284,28 @@ def test_a_file_of_another_program_is_read(tmp_path):
     assert (found.description, found.other_totals) == ("x", 0)
 
 
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_files_may_be_compressed(index, exported, tmp_path, suffix):
+    path = tmp_path / f"c.ciff{suffix}"
+    write_ciff(index, path)
+    assert path.stat().st_size < exported["tokens"].stat().st_size
+    packed, plainly = read_ciff(path), read_ciff(exported["tokens"])
+    assert (packed.ids, packed.terms) == (plainly.ids, plainly.terms)
+    assert (packed.impacts != plainly.impacts).nnz == 0
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"c\.ciff"):
+        read_ciff(path)
+    path.write_bytes(exported["tokens"].read_bytes())
+    with pytest.raises(InputError, match=r"c\.ciff"):
+        read_ciff(path)
+
+
+def test_other_files_of_vectors_are_sent_elsewhere(tmp_path):
+    (tmp_path / "v.jsonl").write_text('{"id": "a", "vector": {"t": 1}}\n')
+    with pytest.raises(InputError, match=r"`dupmae index CORPUS --vectors .*v.jsonl` takes"):
+        read_ciff(tmp_path / "v.jsonl")
+
+
 def test_terms_with_control_characters_can_be_searched(tmp_path):
     (tmp_path / "f").write_bytes(b"".join(GOOD))
     made, _ = import_index(tmp_path / "f", tmp_path / "i")
@@ -308,7 +331,7 @@ def test_unusual_forms_of_messages_are_read(tmp_path):
 @pytest.mark.parametrize("piece", [40, 41, 1 << 22])
 def test_both_ways_of_reading_postings_agree(tmp_path, monkeypatch, piece):
     """A field that no reader knows sends a list the slow way."""
-    monkeypatch.setattr(ciff_read, "_PIECE", piece)
+    monkeypatch.setattr(ciff_postings, "_BYTES", piece)
     rng = np.random.default_rng(5)
     docids = np.flatnonzero(rng.random(5000) < 0.3)
     docids = docids if piece % 2 else np.append(0, docids[docids > 0])
@@ -317,7 +340,7 @@ def test_both_ways_of_reading_postings_agree(tmp_path, monkeypatch, piece):
     records = b"".join(plain.record(n, f"{n}".encode()) for n in range(5000))
     plainly = plain.postings(b"t", *pairs)
     written = b"".join(plain.posting(*pair) for pair in pairs)
-    assert ciff_read._quick(np.frombuffer(written, np.uint8)) is not None
+    assert decode_postings(np.frombuffer(written, np.uint8)) is not None
     stream = plain.Stream(plainly)
     slow = plain.message(stream.take(stream.number()), plain.field(20, 1))
     for name, one in (("quick", plainly), ("slow", slow)):
@@ -333,7 +356,7 @@ def changed(place: int, *new: bytes) -> bytes:
 
 HOSTILE = {
     "empty": (b"", "empty"),
-    "gzip": (b"\x1f\x8b\x08" + b"".join(GOOD), "unpack it"),
+    "gzip": (b"\x1f\x8b\x08" + b"".join(GOOD), "the suffix .gz"),
     "text": (b"not a file of CIFF at all, but text\n", "not a whole file"),
     "version": (changed(0, plain.header(2, 3, version=2)), "version 2"),
     "negative count": (changed(0, plain.header(-1, 3)), "states -1 postings lists"),

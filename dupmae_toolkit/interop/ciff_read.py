@@ -5,23 +5,28 @@ Nothing is allocated by a size that the file states, only by bytes that it has.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
 from dupmae_toolkit.collection.identifiers import check_id
+from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.files import cannot_write
 from dupmae_toolkit.index.impacts import LARGEST_MAX_IMPACT
+from dupmae_toolkit.interop.ciff_postings import decode_postings
 from dupmae_toolkit.interop.wire import (
     BYTES,
     VARINT,
     WireError,
     read_fields,
     read_length,
-    read_varints,
     signed,
 )
 from dupmae_toolkit.progress import Progress, silent
@@ -29,10 +34,10 @@ from dupmae_toolkit.progress import Progress, silent
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_POSTING = 4 << 3 | BYTES
-#: Bytes of postings that are read together.
-_PIECE = 1 << 22
-_DOCID, _TF = 1 << 3 | VARINT, 2 << 3 | VARINT
+#: Suffixes of other files of vectors.
+_OTHERS = (".jsonl", ".json", ".npy", ".parquet")
+#: Bytes that are unpacked together.
+_BLOCK = 1 << 22
 
 
 @dataclass(slots=True)
@@ -61,14 +66,17 @@ class _Lists:
 def read_ciff(path: str | Path, progress: Progress = silent) -> Ciff:
     """Read a whole file; its postings are held in memory, about 20 bytes each.
 
+    path: plain, or compressed as its suffix says (``sources.COMPRESSED``); then it is unpacked to a
+    temporary file without a name.
+
     Raises InputError, of one line, for a file that is cut off, contradicts itself, or holds what no
     index can: an impact below 1 or above 65,535, a term or an id that comes twice.
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with _plain(path) as file:
             if file.read(2) == b"\x1f\x8b":
-                raise InputError.at(path, None, "packed by gzip; unpack it first")
+                raise InputError.at(path, None, "packed by gzip", "give its name the suffix .gz")
             size = file.seek(0, 2)
             if not size:
                 raise InputError.at(path, None, "empty; name a file of CIFF")
@@ -78,9 +86,29 @@ def read_ciff(path: str | Path, progress: Progress = silent) -> Ciff:
     except OSError as error:
         raise InputError.at(path, None, f"cannot be read ({error.strerror})") from error
     except WireError as error:
-        raise InputError.at(
-            path, None, f"not a whole file of CIFF ({error})", "get or write it again"
-        ) from error
+        remedy = "get or write it again"
+        if path.suffix in _OTHERS:
+            remedy = f"`dupmae index CORPUS --vectors {path}` takes vectors of this kind"
+        raise InputError.at(path, None, f"not a whole file of CIFF ({error})", remedy) from error
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[BinaryIO]:
+    """A file, unpacked."""
+    source = TextSource(path)
+    with contextlib.ExitStack() as stack:
+        if source.is_plain():
+            yield stack.enter_context(path.open("rb"))
+            return
+        file = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))
+        try:
+            for block in source.blocks(_BLOCK, lines=False):
+                file.write(block)
+            file.flush()
+        except OSError as error:
+            raise cannot_write(tempfile.gettempdir(), error) from error
+        file.seek(0)
+        yield file
 
 
 class _Reader:
@@ -194,7 +222,7 @@ class _Reader:
         start: of the first posting. Lists as most programs write them are read at once. ``head``
         gets fields that stand after the postings.
         """
-        quick = _quick(np.frombuffer(self.data[start:end], np.uint8))
+        quick = decode_postings(np.frombuffer(self.data[start:end], np.uint8))
         if quick is not None:
             return quick
         gaps, impacts = [], []
@@ -247,39 +275,6 @@ _RECORD = {1: VARINT, 2: BYTES, 3: VARINT}
 _FALLS = "has the gap {value:,}; documents must come in rising order, each once"
 _BEYOND = "is of document {{value:,}}; the file has {documents:,}, counted from 0"
 _IMPACT = "has the impact {value:,}; an index takes 1 to 65,535"
-
-
-def _quick(data: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The gaps and impacts of postings in the usual form, int64, or None.
-
-    That is: each posting has its document and then its impact, each in as many bytes as needed, and
-    nothing else; the first may leave out a document of number 0.
-    """
-    gaps, impacts = [], []
-    place = 0
-    while place < len(data):
-        piece = data[place : place + _PIECE]
-        found = read_varints(piece)
-        if found is None or len(found[0]) < 4:
-            return None
-        values, ends = found
-        if not place and values[2] == _TF:  # as if the document stood there
-            values = np.concatenate([values[:2], [_DOCID, 0], values[2:]])
-            ends = np.concatenate([ends[:2], [ends[1], ends[1]], ends[2:]])
-        whole = len(values) // 6 * 6
-        if not whole:
-            return None
-        rows, places = values[:whole].reshape(-1, 6), ends[:whole].reshape(-1, 6)
-        usual = (rows[:, 0] == _POSTING) & (rows[:, 2] == _DOCID) & (rows[:, 4] == _TF)
-        usual &= rows[:, 1] == places[:, 5] - places[:, 1]
-        usual &= (rows[:, 3] < 2**31) & (rows[:, 5] < 2**31)
-        if not usual.all():
-            return None
-        # Copies, so that the rest of the piece can go.
-        gaps.append(rows[:, 3].copy())
-        impacts.append(rows[:, 5].copy())
-        place += int(places[-1, 5])
-    return (np.concatenate(gaps), np.concatenate(impacts)) if gaps else None
 
 
 def _matrix(found: _Lists, documents: int) -> csr_matrix:

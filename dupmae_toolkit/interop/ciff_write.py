@@ -17,28 +17,26 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import atomic_file, check_file_output
+from dupmae_toolkit.files import atomic_file, check_file_output, open_packed
 from dupmae_toolkit.index.build import says_why
 from dupmae_toolkit.index.vocabulary import escape, word_terms
 from dupmae_toolkit.index.words import united
+from dupmae_toolkit.interop.ciff_postings import encode_postings
 from dupmae_toolkit.interop.live_rows import IndexRows
 from dupmae_toolkit.interop.wire import (
     bytes_field,
     delimited,
     double_field,
     integer_field,
-    put_varints,
     varint,
-    varint_sizes,
 )
 from dupmae_toolkit.progress import Progress, silent
 
 #: Which columns of the impacts are written.
 KINDS = ("tokens", "words", "both")
 _VERSION = 1
-#: Postings that are held in memory at a time, and those that are encoded together.
+#: Postings that are held in memory at a time.
 _BLOCK = 1 << 23
-_PIECE = 1 << 18
 _DOCIDS = 2**31
 
 
@@ -62,6 +60,7 @@ def write_ciff(
 ) -> Written:
     """Write the impacts of an index's live documents into the file ``path``.
 
+    A suffix that stands for a compression compresses it, see ``files.open_packed``.
     terms: ``tokens``, as Lucene's terms; ``words``, as BM25 counts them; or ``both``, where a word
     has its term in Lucene, which no token has. Documents are numbered in the order of their ids,
     terms sorted by code points. A document's length is the sum of its impacts. Only the rows of one
@@ -75,7 +74,10 @@ def write_ciff(
     check_file_output(path, "the index as CIFF")
     with IndexRows.opened(index) as rows, says_why(path), atomic_file(path) as temporary:
         table = _Table(rows, terms)
-        with temporary.open("wb") as file, progress("writing postings", table.postings) as advance:
+        with (
+            open_packed(temporary, path) as file,
+            progress("writing postings", table.postings) as advance,
+        ):
             file.write(delimited(table.header()))
             for block_of in table.blocks(block):
                 advance(_write_lists(file, *block_of))
@@ -199,37 +201,3 @@ def _write_lists(
         file.write(varint(len(head) + end - start) + head)
         file.write(written[start:end])
     return len(numbers)
-
-
-def encode_postings(gaps: np.ndarray, impacts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The field ``postings`` of each posting, all together as uint8, and where each ends, int64.
-
-    gaps, impacts: integers [n]; a gap of 0 is left out, impacts are above 0.
-    """
-    pieces, ends = [], []
-    size = 0
-    for start in range(0, len(gaps), _PIECE):
-        span = slice(start, start + _PIECE)
-        piece, places = _encoded(gaps[span], impacts[span])
-        pieces.append(piece)
-        ends.append(places + size)
-        size += len(piece)
-    return np.concatenate(pieces), np.concatenate(ends)
-
-
-def _encoded(gaps: np.ndarray, impacts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    gaps, impacts = gaps.astype(np.int64), impacts.astype(np.int64)
-    gap_sizes = np.where(gaps > 0, varint_sizes(gaps), 0)
-    sizes = varint_sizes(impacts)
-    bodies = gap_sizes + (gap_sizes > 0) + 1 + sizes
-    ends = np.cumsum(bodies + 2)
-    out = np.zeros(int(ends[-1]), np.uint8)
-    starts = ends - bodies - 2
-    out[starts] = 4 << 3 | 2
-    out[starts + 1] = bodies  # at most 12
-    has_gap = gap_sizes > 0
-    out[starts[has_gap] + 2] = 1 << 3
-    put_varints(out, starts + 3, gaps, gap_sizes)
-    out[ends - sizes - 1] = 2 << 3
-    put_varints(out, ends - sizes, impacts, sizes)
-    return out, ends
