@@ -106,3 +106,12 @@ def postings(term: bytes, *pairs: tuple[int, int], df: int | None = None) -> byt
 
 def record(docid: int, name: bytes, length: int = 1) -> bytes:
     return message(field(1, docid), field(2, name), field(3, length))
+
+
+#: A small file, by its messages.
+GOOD = (
+    header(2, 3),
+    postings(b"one", (0, 2), (2, 1)),
+    postings("zwölf\n\x00 ␛".encode(), (1, 300)),
+    *(record(n, name) for n, name in enumerate([b"a", b"b c", "é".encode()])),
+)
