@@ -42,6 +42,11 @@ def bar(description: str, total: int | None = None) -> Iterator[Advance]:
         yield advance
 
 
+def shows_bars() -> bool:
+    """Whether a library may show progress bars of its own: there is a terminal, no ``--quiet``."""
+    return not _quiet and sys.stderr.isatty()
+
+
 def say(message: str) -> None:
     """Print a note for people, on stderr; nothing with ``--quiet``."""
     if not _quiet:

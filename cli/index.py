@@ -117,6 +117,7 @@ def index(
     from dupmae_toolkit.index.build import BuildOptions
     from dupmae_toolkit.index.info import index_info
     from dupmae_toolkit.index.layout import BUILDING_FOLDER, MANIFEST_FILE
+    from dupmae_toolkit.index.mistaken import EXPORT_FILE
     from dupmae_toolkit.index.staging import check_target
 
     began = time.perf_counter()
@@ -140,6 +141,10 @@ def index(
                 "--duplicates, --id, --title, --text, --header, --dense, --vectors, --passages"
             )
         manifest = _from_encoded(source, index, model, options, overwrite)
+    elif (Path(source) / EXPORT_FILE).is_file():
+        raise InputError(
+            f"{source}: holds exported vectors; `dupmae import` builds an index of them"
+        )
     else:
         _check_vectors(vectors, max_length, cutting)
         loading = {"max_length": max_length, "device": device, "precision": precision.value}

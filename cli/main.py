@@ -24,7 +24,9 @@ from dupmae_cli.doctor import doctor
 from dupmae_cli.encode import encode
 from dupmae_cli.eval import evaluate
 from dupmae_cli.explain import explain
+from dupmae_cli.export import export
 from dupmae_cli.fuse import fuse
+from dupmae_cli.import_ import import_
 from dupmae_cli.index import index
 from dupmae_cli.info import info
 from dupmae_cli.lookup import derive_lookup
@@ -51,6 +53,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "delete": delete,
     "compact": compact,
     "verify": verify,
+    "export": export,
+    "import": import_,
     "search": search,
     "explain": explain,
     "fuse": fuse,

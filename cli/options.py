@@ -231,12 +231,15 @@ QueryLengthOption = Annotated[
 
 # The index.
 
-FaissOption = Annotated[
-    str,
-    typer.Option(
-        "--faiss", help="A FAISS factory string: Flat (exact), HNSW32, IVF1024,Flat, PQ64 …"
-    ),
-]
+_FAISS = "A FAISS factory string: Flat (exact), HNSW32, IVF1024,Flat, PQ64 …"
+FaissOption = Annotated[str, typer.Option("--faiss", help=_FAISS)]
+
+
+def faiss_option(default: str) -> Any:
+    """``--faiss`` where the default may be another index's."""
+    return typer.Option("--faiss", help=_FAISS, show_default=default)
+
+
 PassagesOption = Annotated[
     int | None,
     typer.Option(

@@ -22,6 +22,7 @@ from dupmae_toolkit.interop.pyserini import (
     LexicalQueryEncoder,
     PyseriniIndex,
 )
+from dupmae_toolkit.interop.vector_writing import write_vectors
 from tests.cli_support import run
 from tests.support import HashingEncoder
 
@@ -335,3 +336,18 @@ def test_weights_too_large_for_java_are_refused():
     with pytest.raises(InputError, match="smaller scale"):
         LexicalQueryEncoder(Heavy(), scale=2**24).encode("word1")
     assert all(isinstance(w, int) for w in LexicalQueryEncoder(Heavy()).encode("a").values())
+
+
+def test_stock_pyserini_indexes_our_exports(ours, tmp_path):
+    """Its own indexers take the folders of `dupmae export --format jsonl` as they are."""
+    write_vectors(ours.path, tmp_path / "out", "jsonl")
+    index_stock_lucene(tmp_path / "out/lexical", tmp_path / "lucene")
+    words = ["--input", str(tmp_path / "out/dense"), "--output", str(tmp_path / "faiss")]
+    run_stock("pyserini.index.faiss", [*words, "--dim", "16", "--threads", "1"])
+    for mode, scale in (("lexical", ours.manifest.scale), ("dense", 1.0)):
+        folder = tmp_path / ("lucene" if mode == "lexical" else "faiss")
+        found = PyseriniIndex.open(folder, ENCODER).search_batch(TOPICS, k=50)
+        wanted = ours.search_batch(TOPICS, k=50, mode=mode, plain=True)
+        for topic in wanted:
+            assert found[topic].ids == wanted[topic].ids
+            assert found[topic].scores == pytest.approx(wanted[topic].scores * scale, rel=1e-5)

@@ -7,6 +7,8 @@ from pathlib import Path
 from dupmae_toolkit.files import manifest_in
 from dupmae_toolkit.index.layout import FAISS_FILE, IDS_FILE, MANIFEST_FILE, SEGMENTS_FOLDER
 
+#: Only `dupmae export` writes a file of this name.
+EXPORT_FILE = "_export.json"
 _MOST_NAMED = 3  # indexes in a folder of several
 _MODEL_FILES = ("config.json", "modules.json")
 #: How deep the folders of an index are nested: segments/000001/lucene.
@@ -57,6 +59,11 @@ def _by_files(folder: Path) -> tuple[str, str] | None:
         return (
             "a model",
             f"`dupmae index CORPUS --model {folder} --index DIR` builds an index by it",
+        )
+    elif (folder / EXPORT_FILE).is_file():
+        return (
+            "exported vectors",
+            f"`dupmae import {folder} --output DIR` builds an index of them",
         )
     elif (folder / "corpus.jsonl").is_file():
         return "a data set", f"`dupmae index {folder} --index DIR` builds an index of it"

@@ -1,0 +1,233 @@
+"""Uploads encoders, indexes and runs to the Hugging Face hub, and downloads them, checked.
+
+An upload is one commit: others see the repository as it was before or as it is after. Files that
+the hub has already, also of an upload that was interrupted, are not sent again. A download goes to
+``.importing-NAME`` beside its place, where an interrupted one continues; it gets its name when
+every file has the size and SHA-256 that the uploader stated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.files import atomic_folder, write_json
+from dupmae_toolkit.index.build import says_why
+from dupmae_toolkit.index.layout import SEGMENTS_FOLDER
+from dupmae_toolkit.interop.hub_layout import (
+    RECORD_FILE,
+    HubName,
+    Package,
+    check_downloaded,
+    pack,
+    read_record,
+)
+from dupmae_toolkit.interop.live_rows import held
+from dupmae_toolkit.interop.vector_writing import check_new_folder
+from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.model.checkpoints import first_line
+
+#: The type of a repository: encoders are models, which the hub's own tools can load.
+REPOSITORY_TYPES = {"encoder": "model", "index": "dataset", "run": "dataset"}
+#: What an index leaves behind in a repository when it changes.
+_STALE = ["segments/*", "deletions/*", "vocabulary*.json"]
+
+#: Bytes; files up to this size are copied.
+_SMALL = 1 << 20
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What was exchanged, where it lies on the hub, and the commit, if the hub names it."""
+
+    package: Package
+    where: HubName
+    commit: str | None
+
+
+def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True) -> Exchanged:
+    """Upload an index, an encoder's folder or a run's file to the repository ``hf:OWNER/NAME``.
+
+    The repository is made if there is none, private unless ``public``. The token is the one that
+    huggingface_hub finds: ``HF_TOKEN`` or that of ``hf auth login``. bars: whether the hub's
+    library shows progress.
+
+    Raises InputError for what is none of the three, and for a damaged index, before the network is
+    used; DupMAEError if the upload fails.
+    """
+    where = HubName.parse(name)
+    if where.revision is not None:
+        raise InputError(f"{name}: an upload goes to the main branch; leave out @{where.revision}")
+    path = Path(path)
+    with contextlib.ExitStack() as stack:
+        if (path / SEGMENTS_FOLDER).is_dir():
+            stack.enter_context(held(path))
+        package, folder = pack(path)
+        staged = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-")))
+        for file in package.files:
+            (staged / file).parent.mkdir(parents=True, exist_ok=True)
+            _stand_in(folder / file, staged / file)
+        write_json(staged / RECORD_FILE, package.to_dict())
+        stack.enter_context(_bars(bars))
+        where, commit = _upload(package, where, staged, public)
+    return Exchanged(package, where, commit)
+
+
+def _upload(
+    package: Package, where: HubName, staged: Path, public: bool
+) -> tuple[HubName, str | None]:
+    """Upload the folder ``staged``; returns where it is then, with the owner, and the commit."""
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi()
+    kind = REPOSITORY_TYPES[package.kind]
+    made = _ask(
+        where,
+        "upload",
+        api.create_repo,
+        repo_id=where.repository,
+        repo_type=kind,
+        private=not public,
+        exist_ok=True,
+    )
+    where = HubName(made.repo_id)  # with the owner, if only NAME was given
+    done = _ask(
+        where,
+        "upload",
+        api.upload_folder,
+        repo_id=where.repository,
+        repo_type=kind,
+        folder_path=str(staged),
+        commit_message=f"dupmae export: {package.kind}",
+        delete_patterns=_STALE if package.kind == "index" else None,
+    )
+    return where, getattr(done, "oid", None)
+
+
+def _stand_in(path: Path, place: Path) -> None:
+    """A link to a file, or a copy of a small one and where there are no links.
+
+    The small files of an index can be replaced meanwhile; its segments are held.
+    """
+    if path.stat().st_size <= _SMALL:
+        shutil.copyfile(path, place)
+        return
+    try:
+        os.symlink(path.resolve(), place)
+    except OSError:
+        shutil.copyfile(path, place)
+
+
+def pull(name: str, folder: str | Path, *, bars: bool = True) -> Exchanged:
+    """Download what ``push`` uploaded to ``hf:OWNER/NAME``, perhaps ``@REVISION``, into ``folder``.
+
+    folder: new or empty. An interrupted download continues when it is called again. Raises
+    InputError if the repository holds nothing of the kind or a file is not the one that was
+    uploaded; DupMAEError if the download fails.
+    """
+    where, folder = HubName.parse(name), Path(folder)
+    check_new_folder(folder, "what is downloaded")
+    stage = folder.parent / f".importing-{folder.name}"
+    with says_why(folder):
+        stage.mkdir(parents=True, exist_ok=True)
+        try:
+            with exclusive(stage), _bars(bars):
+                package, commit = _download(where, stage)
+                with atomic_folder(folder) as temporary:
+                    for file in package.files:
+                        (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+                        os.replace(stage / file, temporary / file)
+                shutil.rmtree(stage, ignore_errors=True)
+        finally:
+            with contextlib.suppress(OSError):
+                stage.rmdir()  # if nothing has come
+    return Exchanged(package, where, commit)
+
+
+def _download(where: HubName, stage: Path) -> tuple[Package, str | None]:
+    """The files of a package in the folder ``stage``, checked, and their commit."""
+    import huggingface_hub
+
+    kind, commit = _find(where)
+    repository: dict[str, Any] = {
+        "repo_id": where.repository,
+        "repo_type": kind,
+        "revision": commit,
+        "local_dir": str(stage),
+    }
+    _ask(where, "download", huggingface_hub.hf_hub_download, filename=RECORD_FILE, **repository)
+    package = read_record(stage / RECORD_FILE, where)
+    _ask(
+        where,
+        "download",
+        huggingface_hub.snapshot_download,
+        allow_patterns=sorted(package.files),
+        **repository,
+    )
+    again = f"run the same command again, which downloads it anew; else {where} is damaged"
+    try:
+        package.check(stage, again)
+        check_downloaded(package, stage)
+    except InputError:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    return package, commit
+
+
+def _find(where: HubName) -> tuple[str, str | None]:
+    """The type of the repository that holds a package, and the commit to download."""
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    api = huggingface_hub.HfApi()
+    for kind in sorted(set(REPOSITORY_TYPES.values())):
+        try:
+            found = api.repo_info(where.repository, repo_type=kind, revision=where.revision)
+        except RepositoryNotFoundError:
+            continue
+        except Exception as error:
+            raise _failed(where, "download", error) from error
+        names = {each.rfilename for each in getattr(found, "siblings", None) or ()}
+        if RECORD_FILE in names:
+            return kind, found.sha
+    raise InputError(
+        f"{where}: no repository that `dupmae export` filled, or it is private and HF_TOKEN is not "
+        "set; --model takes other encoders by their hub id (encoder=…, model=…)"
+    )
+
+
+def _ask(where: HubName, what: str, call: Callable[..., Result], **arguments: Any) -> Result:
+    """Call the hub; its errors become one line."""
+    try:
+        return call(**arguments)
+    except Exception as error:
+        raise _failed(where, what, error) from error
+
+
+def _failed(where: HubName, what: str, error: Exception) -> DupMAEError:
+    return DupMAEError(
+        f"{where}: the {what} failed ({first_line(error)}); run the same command again to continue"
+    )
+
+
+@contextlib.contextmanager
+def _bars(wanted: bool) -> Iterator[None]:
+    from huggingface_hub import utils
+
+    shown = not utils.are_progress_bars_disabled()
+    if shown and not wanted:
+        utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown and not wanted:
+            utils.enable_progress_bars()
