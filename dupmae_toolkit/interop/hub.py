@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_folder, write_json
-from dupmae_toolkit.hub import why_not
 from dupmae_toolkit.index.build import says_why
 from dupmae_toolkit.index.layout import SEGMENTS_FOLDER
 from dupmae_toolkit.interop.hub_layout import (
@@ -33,6 +32,7 @@ from dupmae_toolkit.interop.hub_layout import (
 from dupmae_toolkit.interop.live_rows import held
 from dupmae_toolkit.interop.vector_writing import check_new_folder
 from dupmae_toolkit.locks import exclusive
+from dupmae_toolkit.model.checkpoints import first_line
 
 #: The type of a repository: encoders are models, which the hub's own tools can load.
 REPOSITORY_TYPES = {"encoder": "model", "index": "dataset", "run": "dataset"}
@@ -215,7 +215,7 @@ def _ask(where: HubName, what: str, call: Callable[..., Result], **arguments: An
 
 def _failed(where: HubName, what: str, error: Exception) -> DupMAEError:
     return DupMAEError(
-        f"{where}: the {what} failed ({why_not(error)}); run the same command again to continue"
+        f"{where}: the {what} failed ({first_line(error)}); run the same command again to continue"
     )
 
 
