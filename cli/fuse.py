@@ -11,10 +11,10 @@ from dupmae_cli.formats import Format, RunFormatOption, check_run_form, write_fo
 from dupmae_cli.options import (
     JsonOption,
     KOption,
-    Method,
     Missing,
-    NormOption,
     RrfOption,
+    RunMethod,
+    RunNormOption,
     RunWeightsOption,
     SeveralRunsArgument,
     TagOption,
@@ -28,18 +28,29 @@ def fuse(
         Path,
         typer.Option("--output", "-o", help="The run to write; - for standard output."),
     ],
-    method: Annotated[Method, typer.Option(help="How the runs are fused.")] = Method.RRF,
+    method: Annotated[RunMethod, typer.Option(help="How the runs are fused.")] = RunMethod.RRF,
     weights: RunWeightsOption = None,
-    norm: NormOption = None,
-    missing: Annotated[
-        Missing,
+    norm: RunNormOption = None,
+    low: Annotated[
+        str | None,
         typer.Option(
-            help="The score, after --norm, that a run gives to a document it lacks: 0, or the "
-            "run's smallest score for the query."
+            help="For --norm theoretical: the lowest score that each run can give, as in 0,-1, or "
+            "one number for all."
         ),
-    ] = Missing.ZERO,
+    ] = None,
+    missing: Annotated[
+        Missing | None,
+        typer.Option(
+            help="The score, after --norm, that a run gives to a document it lacks: 0, the run's "
+            "smallest score for the query, or none: the run does not count for this document.",
+            show_default="zero; leave-out for combmin, combmax and combmed",
+        ),
+    ] = None,
     k: KOption = 1000,
     rrf_k: RrfOption = 60.0,
+    persistence: Annotated[
+        float, typer.Option(help="The p of rbc, between 0 and 1: how likely a reader goes on.")
+    ] = 0.8,
     tag: TagOption = None,
     format: RunFormatOption = None,
     json: JsonOption = False,
@@ -49,11 +60,22 @@ def fuse(
     OUTPUT gets the fused run, and OUTPUT.json the settings that made it. `dupmae
     eval` measures the run.
 
-    A document's fused score, by --method. rrf: Σ weight / (60 + rank), where ranks
-    start at 1. sum: Σ weight × score. linear: Σ weight × normalised score.
-    combsum: Σ normalised score. combmnz: combsum times the number of runs that
-    hold the document. linear, combsum and combmnz normalise by min-max unless
-    --norm says otherwise. Ties are broken by document id.
+    A document's fused score, by --method; N is the number of runs that hold it, and
+    ranks start at 1.
+
+    By ranks. rrf: Σ weight / (k + rank). isr: N × Σ 1 / rank². log-isr: log N in place
+    of N. logn-isr: log (N + 0.01). rbc: Σ weight × (1 − p) × p^(rank − 1). borda: Σ
+    weight × points, the number of all documents for the first, 1 less for the next.
+    condorcet: how many documents it beats in most runs, less how many beat it.
+
+    By scores. sum: Σ weight × score. linear: Σ weight × normalised score. dbsf: the
+    same, where 0 to 1 is the run's mean ± 3 standard deviations. combsum: Σ normalised
+    score. combmnz: that × N. combanz: that / N. combmin, combmax, combmed: the least,
+    the highest, the median normalised score. linear and the combs normalise by min-max
+    unless --norm says otherwise.
+
+    Runs are read as trec_eval reads them: equal scores are ordered by document id,
+    descending. Equal fused scores are, too.
 
     [bold]Examples:[/bold]
 
@@ -62,19 +84,32 @@ def fuse(
       dupmae fuse a.trec b.trec c.trec --output fused.trec --method linear --weights 0.5,0.3,0.2
 
       dupmae fuse a.trec b.trec.gz --output fused.trec --method combmnz --missing min -k 100
+
+      dupmae fuse bm25.trec dense.trec -o fused.trec --method linear --norm theoretical --low 0,-1
     """
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.search.fusion import Fusion, fuse_runs, parse_weights
+    from dupmae_toolkit.fusing.fuse import fuse as fuse_runs
+    from dupmae_toolkit.fusing.fusion import Fusion
+    from dupmae_toolkit.search.fusion import parse_weights
 
-    numbers = parse_weights(weights, "0.3,0.7")
-    how = Fusion(method.value, numbers, norm.value if norm else None, missing.value, rrf_k)
+    how = Fusion(
+        method.value,
+        parse_weights(weights, "0.3,0.7"),
+        norm.value if norm else None,
+        missing.value if missing else None,
+        rrf_k,
+        persistence,
+        parse_weights(low, "0,-1", "low"),
+    )
     form = format or Format.TREC
     check_run_form(output, form, json)
     check_run(output, tag)
     if output.exists() and any(path.exists() and path.samefile(output) for path in runs):
         raise InputError(f"{output}: is one of the runs to be fused; name another output")
-    how.describe(len(runs), completed=False)  # refuses a wrong number of weights before reading
+    # Refuse a wrong number of weights before reading.
+    how.describe(len(runs), completed=False)
+    how.lowest_for(len(runs))
     fused = fuse_runs([read_run(path) for path in runs], how, k, tag)
     fused.metadata["runs"] = [str(path) for path in runs]
     write_found(fused, output, form)
