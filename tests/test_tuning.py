@@ -80,8 +80,12 @@ def test_a_single_point_counts():
     # At w = 1/2 all are equal and c, the relevant one, comes first by its id; nowhere else.
     qrels = {"q": {"c": 1}}
     runs = [
-        Run(tag="x", topics={"q": Ranking.as_trec_eval(["c", "b", "a"], np.array([2.0, 3.0, 1.0]))}),
-        Run(tag="y", topics={"q": Ranking.as_trec_eval(["c", "b", "a"], np.array([2.0, 1.0, 3.0]))}),
+        Run(
+            tag="x", topics={"q": Ranking.as_trec_eval(["c", "b", "a"], np.array([2.0, 3.0, 1.0]))}
+        ),
+        Run(
+            tag="y", topics={"q": Ranking.as_trec_eval(["c", "b", "a"], np.array([2.0, 1.0, 3.0]))}
+        ),
     ]
     topics = list(tuning.topics_of(qrels, runs, "P@1").values())
     assert tuning.tune(topics)[1] == tuning.Optimum(1.0, 0.5, 0.5, 0.5)

@@ -19,7 +19,7 @@ def fuse(
 
     fusion: a ``Fusion``, or the name of its method. tag: None: that name. Ranks are the positions
     in each run's lists. The fused scores are float32; equal ones are ordered by document id
-    descending, as in trec_eval. Raises InputError for fewer than two runs, for wrong settings, and
+    descending, as in trec_eval, unless they are only too small for float32 to tell apart. Raises InputError for fewer than two runs, for wrong settings, and
     for scores that are infinite or too large.
     """
     if isinstance(fusion, str):
@@ -68,9 +68,15 @@ def _fuse_rankings(lists: Sequence[Ranking], fusion: Fusion, k: int) -> Ranking:
             columns = np.fromiter(map(column.__getitem__, ranking.ids), np.int64, count)
         scores[row, columns] = ranking.scores
         ranks[row, columns] = np.arange(1, count + 1)
-    with np.errstate(over="ignore"):
-        final = fusion.fuse(scores, ranks).astype(np.float32)
+    exact = fusion.fuse(scores, ranks)
+    with np.errstate(over="ignore", under="ignore"):
+        final = exact.astype(np.float32)
     if not np.isfinite(final).all():
         raise InputError("the fused scores are too large for float32; use norm min-max")
-    order = falling_order(ids, final, ids_ascend=False)[:k]
+    compared = final
+    if (np.abs(exact[exact != 0]) < np.finfo(np.float32).tiny).any():
+        # Too small for float32, as rbc's far down a long list; rounded alike, without its limits.
+        mantissa, exponent = np.frexp(exact)
+        compared = np.ldexp(np.rint(np.ldexp(mantissa, 24)), exponent - 24)
+    order = falling_order(ids, compared, ids_ascend=False)[:k]
     return Ranking(list(map(ids.__getitem__, order.tolist())), final[order])
