@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -171,8 +172,7 @@ class Run:
             raise InputError(f"{place} is there twice, as a number and as text")
         names = [frames.id_of(each, place, "document") for each in ids]
         if len(set(names)) < len(names):
-            seen: set[str] = set()
-            twice = next(each for each in names if each in seen or seen.add(each))
+            twice, _ = Counter(names).most_common(1)[0]
             raise InputError(f"{place} ranks {twice} a second time")
         values = frames.numbers_of(scores, place, "score")
         self.topics[name] = Ranking.as_trec_eval(names, values)

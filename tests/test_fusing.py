@@ -228,7 +228,7 @@ def test_theoretical_lows_belong_to_their_runs():
     assert fuse(runs, how).to_dict()["q"] == pytest.approx({"x": 0.875, "y": 0.625})
     both = Fusion("combsum", norm="theoretical", low=(0.0,))
     assert fuse(runs, both).to_dict()["q"] == pytest.approx({"x": 1.5, "y": 1.25})
-    with pytest.raises(InputError, match="score 0.5 is below 0.6"):
+    with pytest.raises(InputError, match=r"score 0\.5 is below 0\.6"):
         fuse(runs, Fusion("linear", norm="theoretical", low=(0.0, 0.6)))
     with pytest.raises(InputError, match="3 given for 2"):
         fuse(runs, Fusion("linear", norm="theoretical", low=(0.0, 0.0, 0.0)))
@@ -308,7 +308,7 @@ def test_fusing_needs_neither_torch_nor_faiss_nor_java():
     import sys
 
     code = (
-        "import sys\nfrom dupmae_toolkit import Fusion, Run, fuse, read_run, read_qrels, write_run\n"
+        "import sys\nfrom dupmae_toolkit import Run, fuse, read_qrels, read_run, write_run\n"
         "fuse([Run.from_dict({'q': {'x': 1}})] * 2, 'borda')\n"
         "assert not {'torch', 'faiss', 'jnius', 'transformers'} & set(sys.modules)"
     )

@@ -12,7 +12,8 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dupmae_toolkit import Fusion, Run, evaluate, fuse, read_run, write_run
+from dupmae_toolkit import Fusion, HybridIndex, Run, evaluate, fuse, read_run, write_run
+from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.comparing import compare
 from dupmae_toolkit.fusing.registry import METHODS
@@ -20,6 +21,7 @@ from dupmae_toolkit.mining.candidates import RunCandidates
 from dupmae_toolkit.mining.topics import Topic
 from dupmae_toolkit.records import Query, Ranking
 from tests.cli_support import run as command
+from tests.support import HashingEncoder
 
 MEASURES = ("RR", "AP", "nDCG@10")
 NAMES = ("recip_rank", "map", "ndcg_cut_10")
@@ -174,6 +176,44 @@ def test_mining_takes_the_best_documents_of_a_tied_run(tmp_path):
     assert run["q"].ids[:2] == ["d9", "d2"]
     [found] = RunCandidates(run, 2)([Topic(Query("q", "text"), (), frozenset())])
     assert found.ranking.ids == ["d9", "d2"]
+
+
+@pytest.mark.java
+def test_a_search_by_ranks_differs_from_fuse_only_in_the_order_of_equal_scores(tmp_path):
+    texts = ["sea sky", "sky sea", "sea sea sky", "sky", "sea", "stone sea", "sky stone", "stone"]
+    documents = {f"d{n}": text for n, text in enumerate(texts * 2)}
+    with HybridIndex.build(tmp_path / "index", documents, HashingEncoder()) as index:
+        queries = {"q": "sea", "p": "sky stone"}
+        searched = index.search_batch(queries, k=50, fusion="rrf", plain=True)
+        legs = [index.search_batch(queries, k=50, mode=mode) for mode in ("dense", "lexical")]
+        fused = fuse(legs, "rrf", k=50)
+    assert "ascending" in searched.metadata["fusion"]["ties"]
+    assert "descending" in fused.metadata["fusion"]["ties"]
+    ties = 0
+    for topic in queries:
+        assert searched.to_dict()[topic] == fused.to_dict()[topic]
+        pairs = list(zip(searched[topic].scores.tolist(), searched[topic].ids, strict=True))
+        assert pairs == sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
+        pairs = list(zip(fused[topic].scores.tolist(), fused[topic].ids, strict=True))
+        assert pairs == sorted(pairs, reverse=True)
+        ties += len(pairs) - len({score for score, _ in pairs})
+    assert ties > 0
+
+
+@pytest.mark.java
+@pytest.mark.parametrize(
+    ("fusion", "words"),
+    [
+        (Fusion("borda"), "no fusion borda; choose one of sum, linear, rrf"),
+        (Fusion("linear", norm="rank"), "no norm rank; choose one of none"),
+    ],
+)
+def test_a_search_refuses_what_only_runs_take(tmp_path, fusion, words):
+    with (
+        HybridIndex.build(tmp_path / "index", {"d": "sea"}, HashingEncoder()) as index,
+        pytest.raises(InputError, match=words),
+    ):
+        index.search("sea", fusion=fusion)
 
 
 def test_compare_in_python_is_the_command(dupmae, tmp_path):

@@ -19,8 +19,9 @@ def fuse(
 
     fusion: a ``Fusion``, or the name of its method. tag: None: that name. Ranks are the positions
     in each run's lists. The fused scores are float32; equal ones are ordered by document id
-    descending, as in trec_eval, unless they are only too small for float32 to tell apart. Raises InputError for fewer than two runs, for wrong settings, and
-    for scores that are infinite or too large.
+    descending, as in trec_eval, unless they are only too small for float32 to tell apart. Raises
+    InputError for fewer than two runs, for wrong settings, and for scores that are infinite or too
+    large.
     """
     if isinstance(fusion, str):
         fusion = Fusion(fusion)
