@@ -280,6 +280,8 @@ def test_a_long_list_is_counted_in_pieces():
     found = fuse(runs, "condorcet", k=3000)["q"]
     assert found.ids == names
     assert found.scores.tolist() == list(range(2999, -3000, -2))
+    weighted = fuse(runs, Fusion("condorcet", (1, 2)), k=3000)["q"]
+    assert weighted.scores.tolist() == found.scores.tolist()
 
 
 # Settings.

@@ -29,7 +29,7 @@ import numpy as np
 from dupmae_toolkit.fusing.method import Method, Parameters
 
 #: Comparisons held in memory at once.
-_AT_ONCE = 2_000_000
+_AT_ONCE = 500_000
 #: Votes that differ by a smaller share of all are tied; sums of weights may be rounded.
 _TIED = 1e-12
 
@@ -49,14 +49,22 @@ def _wins_less_defeats(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Copeland's count, float64 [n]. Takes n² comparisons for each list."""
     count = places.shape[1]
     found = np.zeros(count)
-    ordered = places.astype(np.int32)
+    ordered = places.astype(np.int16 if count < 2**15 - 1 else np.int32)
+    # Without weights, votes are counted in small integers, several times as fast.
+    equal = len(weights) < 2**7 and (weights == weights[0]).all()
+    kind = np.int8 if equal else np.float64
+    least = 0 if equal else _TIED * weights.sum()
     step = max(1, _AT_ONCE // max(1, count))
-    least = _TIED * weights.sum()
     for start in range(0, count, step):
-        votes = np.zeros((min(step, count - start), count))
-        for row, weight in zip(ordered, weights, strict=True):
-            votes += weight * np.sign(row[None, :] - row[start : start + step, None])
-        found[start : start + step] = (votes > least).sum(axis=1) - (votes < -least).sum(axis=1)
+        some = ordered[:, start : start + step, None]
+        votes = np.zeros((some.shape[1], count), kind)
+        for all_places, own, weight in zip(ordered, some, weights, strict=True):
+            lead = np.greater(all_places, own).view(np.int8)
+            lead -= np.less(all_places, own).view(np.int8)
+            votes += lead if equal else weight * lead
+        wins = votes > least
+        found[start : start + step] += wins.sum(axis=1)
+        found -= wins.sum(axis=0)
     return found
 
 
