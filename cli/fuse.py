@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dupmae_cli import console
 from dupmae_cli.formats import Format, RunFormatOption, check_run_form, write_found
 from dupmae_cli.options import (
     JsonOption,
@@ -102,6 +103,13 @@ def fuse(
         persistence,
         parse_weights(low, "0,-1", "low"),
     )
+    unread = {
+        "--missing": missing is not None and not how.reads_scores,
+        "--rrf-k": rrf_k != 60.0 and method != RunMethod.RRF,
+        "--persistence": persistence != 0.8 and method != RunMethod.RBC,
+    }
+    for option in (name for name, given in unread.items() if given):
+        console.say(f"{option}: {method.value} does not read it")
     form = format or Format.TREC
     check_run_form(output, form, json)
     check_run(output, tag)

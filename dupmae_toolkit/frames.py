@@ -19,8 +19,9 @@ TOPICS = (
     *("query-id", "query_id", "queryid", "q_id", "qid"),
     *("topic_id", "topic", "query"),
 )
+# In PyTerrier's tables, docno is the id and docid a number inside the index.
 DOCUMENTS = (
-    *("corpus-id", "corpus_id", "doc_id", "docid", "docno", "document", "doc", "pid", "id"),
+    *("corpus-id", "corpus_id", "doc_id", "docno", "docid", "document", "doc", "pid", "id"),
 )
 SCORES = ("score", "sim", "similarity")
 
@@ -49,7 +50,10 @@ def columns_of(
             expected = f"named {given!r}" if given is not None else f"of {what}s"
             remedy = f"it has {', '.join(present) or 'none'}; name it with {what}=…"
             raise InputError(f"{source}: no column {expected}; {remedy}")
-        lists.append(_listed(table[present[name]]))
+        column = table[present[name]]
+        if hasattr(column, "columns"):  # pandas gives all columns of one name
+            raise InputError(f"{source}: two columns are named {name!r}; rename one")
+        lists.append(_listed(column))
     if len(set(map(len, lists))) > 1:
         raise InputError(f"{source}: columns of different lengths")
     return lists

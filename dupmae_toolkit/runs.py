@@ -178,6 +178,17 @@ class Run:
         self.topics[name] = Ranking.as_trec_eval(names, values)
 
 
+def given_runs(runs: Mapping[str, Run] | Sequence[Run]) -> list[Run]:
+    """The runs of a list, or of a mapping of names; InputError for anything else."""
+    found: list[Any] = list(runs.values() if isinstance(runs, Mapping) else runs)
+    for run in found:
+        if not isinstance(run, Run):
+            raise InputError(
+                f"the runs given: {type_of(run)}; read_run reads a file, Run.from_dict a dict"
+            )
+    return found
+
+
 def falling_order(ids: list[str], scores: np.ndarray, ids_ascend: bool = True) -> np.ndarray:
     """Positions by score descending, then by id ascending or descending (code points).
 

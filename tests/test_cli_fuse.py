@@ -170,6 +170,15 @@ def test_the_choices_are_those_of_the_registry():
     assert tuple(Missing) == MISSING
 
 
+def test_options_that_a_method_does_not_read_are_named(dupmae, runs):
+    options = ("--missing", "min", "--rrf-k", 5, "--persistence", 0.5)
+    code, _, err = dupmae(*runs, "-o", "a.trec", "--method", "borda", *options)
+    assert code == 0
+    for option in ("--missing", "--rrf-k", "--persistence"):
+        assert f"{option}: borda does not read it" in err
+    assert "does not read" not in dupmae(*runs, "-o", "a.trec", "--rrf-k", 5)[2]
+
+
 def test_what_a_method_reads_stands_beside_the_run(dupmae, runs):
     assert dupmae(*runs, "-o", "a.trec", "--method", "rbc", "--persistence", 0.5)[0] == 0
     fusion = json.loads(Path("a.trec.json").read_text())["fusion"]

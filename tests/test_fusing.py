@@ -11,7 +11,7 @@ import statistics
 import numpy as np
 import pytest
 
-from dupmae_toolkit import Fusion, Run, fuse
+from dupmae_toolkit import Fusion, Run, compare, fuse, tune
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.fusing.norms import normalise
 from dupmae_toolkit.fusing.registry import METHODS
@@ -287,12 +287,36 @@ def test_a_long_list_is_counted_in_pieces():
 # Settings.
 
 
+def test_weights_may_be_a_list_or_an_array():
+    for weights in ([0.25, 2], np.array([0.25, 2])):
+        assert Fusion("linear", weights) == Fusion("linear", (0.25, 2.0))
+        assert Fusion("linear", norm="theoretical", low=weights).low == (0.25, 2.0)
+
+
 def test_a_name_alone_is_a_fusion_and_its_tag():
     runs = [Run.from_dict({"q": {"x": 2}}), Run.from_dict({"q": {"y": 2}})]
     assert fuse(runs).tag == "rrf"
     assert fuse(runs, "isr", tag="mine").tag == "mine"
     with pytest.raises(InputError, match="did you mean condorcet"):
         fuse(runs, "condorcett")
+
+
+def test_what_is_no_run_is_refused_in_a_line():
+    run = Run.from_dict({"q": {"x": 2}})
+    assert fuse({"a": run, "b": run}).to_dict() == fuse([run, run]).to_dict()
+    for call in (
+        lambda: fuse([run, {"q": {"x": 1}}]),
+        lambda: fuse(["a.trec", "b.trec"]),
+        lambda: tune({"q": {"x": 1}}, [run, None]),
+        lambda: compare({"q": {"x": 1}}, "a.trec", [run]),
+        lambda: compare({"q": {"x": 1}}, run, {"b": "b.trec"}),
+    ):
+        with pytest.raises(InputError, match="read_run reads a file"):
+            call()
+    with pytest.raises(InputError, match="same tag"):
+        compare({"q": {"x": 1}}, run, [run, run])
+    with pytest.raises(InputError, match="no runs to compare"):
+        compare({"q": {"x": 1}}, run, [])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -83,6 +83,13 @@ def test_frames_of_ranx_and_of_ir_measures_are_read_and_ir_measures_reads_ours()
     assert found["q1"]["recip_rank"] == 0.5
 
 
+def test_of_pyterriers_columns_docno_is_the_id():
+    frame = pd.DataFrame(
+        {"qid": ["1"], "docid": [77], "docno": ["d"], "score": [2.5], "query": ["sea"]}
+    )
+    assert Run.from_frame(frame).to_dict() == {"1": {"d": 2.5}}
+
+
 def test_a_frame_has_a_row_for_each_hit_and_comes_back():
     run = Run.from_dict({"q2": {"b": 1, "a": 1, "c": 4}, "none": {}, "q1": {"x": 0.5}})
     frame = run.to_frame()
@@ -139,6 +146,10 @@ def test_what_is_no_run_is_refused_in_a_line(given, words):
         (pd.DataFrame({"qid": [1.0], "docid": ["d"], "score": [1]}), "topic 1.0 is a float"),
         (pd.DataFrame({"qid": ["q"], "docid": ["d"], "score": ["1"]}), "score '1'"),
         ({"qid": ["q", "q"], "docid": ["d"], "score": [1]}, "different lengths"),
+        (
+            pd.DataFrame([["q", "d", "e", 1.0]], columns=["qid", "docid", "docid", "score"]),
+            "two columns are named 'docid'",
+        ),
     ],
 )
 def test_what_is_no_frame_of_a_run_is_refused_in_a_line(frame, words):

@@ -9,7 +9,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import significance
 from dupmae_toolkit.evaluation.measures import DEFAULT_MEASURES, evaluate
 from dupmae_toolkit.evaluation.significance import Comparison
-from dupmae_toolkit.records import Run
+from dupmae_toolkit.runs import Run, given_runs
 
 
 def compare(
@@ -25,7 +25,9 @@ def compare(
     three tests before and after Holm's correction over the runs, and effect sizes. Raises
     InputError as ``evaluate`` does, and for two runs of one name.
     """
-    named = runs if isinstance(runs, Mapping) else {run.tag: run for run in runs}
+    listed = given_runs(runs)
+    given_runs([baseline])
+    named = runs if isinstance(runs, Mapping) else {run.tag: run for run in listed}
     if len(named) < len(runs):
         raise InputError(
             "two runs have the same tag; give a mapping of names to runs, or another tag"

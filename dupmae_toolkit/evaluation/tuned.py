@@ -11,7 +11,7 @@ from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
 from dupmae_toolkit.fusing.fuse import check_scores
 from dupmae_toolkit.fusing.fusion import Fusion
-from dupmae_toolkit.records import Run
+from dupmae_toolkit.runs import Run, given_runs
 
 #: The norms that are tried.
 NORMS = ("none", "min-max", "z-score")
@@ -56,7 +56,7 @@ def tune(
     for another measure or norm, for more folds than topics, for runs without a judged topic, and
     for scores that are infinite.
     """
-    listed = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
+    listed = given_runs(runs)
     if len(listed) < 2:
         raise InputError("one run given; tuning takes two or more")
     if norm is not None and norm not in NORMS:

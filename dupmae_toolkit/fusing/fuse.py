@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.fusing.fusion import Fusion
-from dupmae_toolkit.runs import Ranking, Run, falling_order
+from dupmae_toolkit.runs import Ranking, Run, falling_order, given_runs
 
 
 def fuse(
-    runs: Sequence[Run], fusion: Fusion | str = "rrf", k: int = 1000, tag: str | None = None
+    runs: Sequence[Run] | Mapping[str, Run],
+    fusion: Fusion | str = "rrf",
+    k: int = 1000,
+    tag: str | None = None,
 ) -> Run:
     """Several runs as one, at most ``k`` documents a topic; topics in the order they first appear.
 
@@ -27,6 +30,7 @@ def fuse(
         fusion = Fusion(fusion)
     if k < 1:
         raise InputError(f"k is {k}; it must be at least 1")
+    runs = given_runs(runs)
     if len(runs) < 2:
         raise InputError(f"{len(runs)} runs given; fusing takes two or more")
     described = fusion.describe(len(runs), completed=False)

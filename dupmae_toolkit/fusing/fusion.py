@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class Fusion:
             choose("norm", self.norm, NORMS)
             self._check_norm(self.norm)
         if self.weights is not None:
+            object.__setattr__(self, "weights", _numbers("weights", self.weights))
             self._check_weights(self.weights)
         if not (math.isfinite(self.rrf_k) and self.rrf_k > 0):
             raise InputError(f"rrf's k is {self.rrf_k}; it must be more than 0")
@@ -69,8 +71,10 @@ class Fusion:
                 "norm theoretical needs the lowest score that each list can give (--low 0,-1, "
                 "low=…); other norms take none"
             )
-        if self.low is not None and not (self.low and all(map(math.isfinite, self.low))):
-            raise InputError(f"low {_list(self.low)}: give finite numbers, one for each list")
+        if self.low is not None:
+            object.__setattr__(self, "low", _numbers("low", self.low))
+            if not self.low or not all(map(math.isfinite, self.low)):
+                raise InputError(f"low {_list(self.low)}: give finite numbers, one for each list")
 
     def _check_norm(self, norm: str) -> None:
         norms = METHODS[self.method].norms
@@ -230,6 +234,14 @@ class Fusion:
         if missing == "min" and not completed:
             part[~known] = part[known].min()
         return part
+
+
+def _numbers(what: str, values: Any) -> tuple[float, ...]:
+    """Several numbers as a tuple of floats; InputError for anything else."""
+    fine = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+    if not fine or not all(isinstance(value, Real) for value in values):
+        raise InputError(f"{what} {values!r}: give a number for each list, as in (0.3, 0.7)")
+    return tuple(map(float, values))
 
 
 def _list(values: Sequence[float]) -> str:
