@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,47 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.formats import Format, RunFormatOption, check_run_form, write_found
 from dupmae_cli.options import (
+    NORM,
     JsonOption,
     KOption,
     Missing,
     RrfOption,
-    RunMethod,
-    RunNormOption,
     RunWeightsOption,
     SeveralRunsArgument,
     TagOption,
 )
 from dupmae_cli.runs import check_run, report_run
+
+
+class RunMethod(StrEnum):
+    """Those of ``fusing.registry``, which is not imported for the help."""
+
+    RRF = "rrf"
+    SUM = "sum"
+    LINEAR = "linear"
+    COMBSUM = "combsum"
+    COMBMNZ = "combmnz"
+    COMBANZ = "combanz"
+    COMBMIN = "combmin"
+    COMBMAX = "combmax"
+    COMBMED = "combmed"
+    ISR = "isr"
+    LOG_ISR = "log-isr"
+    LOGN_ISR = "logn-isr"
+    RBC = "rbc"
+    BORDA = "borda"
+    CONDORCET = "condorcet"
+    DBSF = "dbsf"
+
+
+class RunNorm(StrEnum):
+    NONE = "none"
+    MIN_MAX = "min-max"
+    THEORETICAL = "theoretical"
+    Z_SCORE = "z-score"
+    RANK = "rank"
+    SUM = "sum"
+    DBSF = "dbsf"
 
 
 def fuse(
@@ -31,7 +62,7 @@ def fuse(
     ],
     method: Annotated[RunMethod, typer.Option(help="How the runs are fused.")] = RunMethod.RRF,
     weights: RunWeightsOption = None,
-    norm: RunNormOption = None,
+    norm: Annotated[RunNorm | None, NORM] = None,
     low: Annotated[
         str | None,
         typer.Option(

@@ -56,37 +56,6 @@ class Norm(StrEnum):
     Z_SCORE = "z-score"
 
 
-class RunMethod(StrEnum):
-    """Those of ``fusing.registry``, which is not imported for the help."""
-
-    RRF = "rrf"
-    SUM = "sum"
-    LINEAR = "linear"
-    COMBSUM = "combsum"
-    COMBMNZ = "combmnz"
-    COMBANZ = "combanz"
-    COMBMIN = "combmin"
-    COMBMAX = "combmax"
-    COMBMED = "combmed"
-    ISR = "isr"
-    LOG_ISR = "log-isr"
-    LOGN_ISR = "logn-isr"
-    RBC = "rbc"
-    BORDA = "borda"
-    CONDORCET = "condorcet"
-    DBSF = "dbsf"
-
-
-class RunNorm(StrEnum):
-    NONE = "none"
-    MIN_MAX = "min-max"
-    THEORETICAL = "theoretical"
-    Z_SCORE = "z-score"
-    RANK = "rank"
-    SUM = "sum"
-    DBSF = "dbsf"
-
-
 class Missing(StrEnum):
     ZERO = "zero"
     MIN = "min"
@@ -342,11 +311,10 @@ RunWeightsOption = Annotated[
     str | None,
     typer.Option("--weights", help="A weight for each run, as in 0.3,0.7.", show_default="equal"),
 ]
-_NORM = typer.Option(
+NORM = typer.Option(
     "--norm", help="How each list's scores are normalised.", show_default="the method's"
 )
-NormOption = Annotated[Norm | None, _NORM]
-RunNormOption = Annotated[RunNorm | None, _NORM]
+NormOption = Annotated[Norm | None, NORM]
 RrfOption = Annotated[float, typer.Option("--rrf-k", help="The k in rrf's 1 / (k + rank).")]
 ExactOption = Annotated[
     bool,

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dupmae_cli.fuse import fuse
-from dupmae_cli.options import Missing, RunMethod, RunNorm
+from dupmae_cli.fuse import RunMethod, RunNorm, fuse
+from dupmae_cli.options import Missing
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.fusing.method import MISSING, NORMS
 from dupmae_toolkit.fusing.registry import METHODS
