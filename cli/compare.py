@@ -84,7 +84,7 @@ def compare(
     found: list[tuple[str, Scores]] = []
     for path in (baseline, *runs):
         try:
-            scores = evaluate(judged, read_run(path), names)
+            scores = evaluate(judged, read_run(path, ties="trec_eval"), names)
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
         found.append((str(path), scores))

@@ -70,7 +70,7 @@ def evaluate(
     found: dict[str, Scores] = {}
     missed: dict[str, Missed] = {}
     for path in runs:
-        run = read_run(path)
+        run = read_run(path, ties="trec_eval")
         try:
             found[str(path)] = evaluate(judged, run, names)
         except InputError as error:
