@@ -26,7 +26,7 @@ DOCUMENTS = (
 SCORES = ("score", "sim", "similarity")
 
 
-def columns_of(
+def table_columns(
     table: Any, source: str, wanted: Mapping[str, tuple[str | None, Sequence[str]]]
 ) -> list[list[Any]]:
     """Some columns of a table, as lists of equal length.

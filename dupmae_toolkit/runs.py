@@ -130,7 +130,7 @@ class Run:
             "score": (score, frames.SCORES),
         }
         rows: dict[Any, tuple[list[Any], list[Any]]] = {}
-        for name, held, value in zip(*frames.columns_of(frame, _GIVEN, wanted), strict=True):
+        for name, held, value in zip(*frames.table_columns(frame, _GIVEN, wanted), strict=True):
             ids, scores = rows.setdefault(name, ([], []))
             ids.append(held)
             scores.append(value)

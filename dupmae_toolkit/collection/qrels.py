@@ -16,7 +16,7 @@ from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError, type_of
 from dupmae_toolkit.frames import DOCUMENTS as _DOCUMENTS
 from dupmae_toolkit.frames import TOPICS as _TOPICS
-from dupmae_toolkit.frames import columns_of, data_frame, id_of
+from dupmae_toolkit.frames import data_frame, id_of, table_columns
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
@@ -246,7 +246,7 @@ class Qrels(dict[str, dict[str, int]]):
             "document": (document, _DOCUMENTS),
             "grade": (grade, _GRADES),
         }
-        rows = zip(*columns_of(frame, _GIVEN, wanted), strict=True)
+        rows = zip(*table_columns(frame, _GIVEN, wanted), strict=True)
         judgements = (
             (row, id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document"), given)
             for row, (topic, document, given) in enumerate(rows)
