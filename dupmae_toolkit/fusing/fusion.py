@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.fusing.method import MISSING, NORMS, Parameters
 from dupmae_toolkit.fusing.norms import normalise
-from dupmae_toolkit.fusing.registry import METHODS, choose
+from dupmae_toolkit.fusing.registry import METHODS, unknown
 
 #: How equal fused scores are ordered: where runs are fused, and in a search of an index.
 TIES = "document id descending, by code points, as in trec_eval"
@@ -53,15 +52,14 @@ class Fusion:
     low: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        choose("fusion", self.method, METHODS)
-        if self.missing is not None:
-            choose("missing", self.missing, MISSING)
+        if self.method not in METHODS:
+            raise unknown("fusion", self.method, METHODS)
+        if self.missing is not None and self.missing not in MISSING:
+            raise unknown("missing", self.missing, MISSING)
         if self.norm is not None:
-            choose("norm", self.norm, NORMS)
             self._check_norm(self.norm)
         if self.weights is not None:
-            object.__setattr__(self, "weights", _numbers("weights", self.weights))
-            self._check_weights(self.weights)
+            self._check_weights()
         if not (math.isfinite(self.rrf_k) and self.rrf_k > 0):
             raise InputError(f"rrf's k is {self.rrf_k}; it must be more than 0")
         if not 0 < self.persistence < 1:
@@ -77,9 +75,10 @@ class Fusion:
                 raise InputError(f"low {_list(self.low)}: give finite numbers, one for each list")
 
     def _check_norm(self, norm: str) -> None:
-        norms = METHODS[self.method].norms
-        if norm in norms:
+        if norm in METHODS[self.method].norms:
             return
+        if norm not in NORMS:
+            raise unknown("norm", norm, NORMS)
         if self.method == "combmnz":
             raise InputError(
                 f"combmnz multiplies by the number of lists, which would punish {norm}s below "
@@ -89,7 +88,9 @@ class Fusion:
             raise InputError("fusion dbsf is a norm of its own; use linear for another")
         raise InputError(f"fusion {self.method} normalises nothing; use linear for norm {norm}")
 
-    def _check_weights(self, weights: tuple[float, ...]) -> None:
+    def _check_weights(self) -> None:
+        weights = _numbers("weights", self.weights)
+        object.__setattr__(self, "weights", weights)
         if not METHODS[self.method].weighted:
             raise InputError(f"fusion {self.method} takes no weights; use linear")
         good = all(map(math.isfinite, weights)) and min(weights, default=0) >= 0
@@ -238,10 +239,13 @@ class Fusion:
 
 def _numbers(what: str, values: Any) -> tuple[float, ...]:
     """Several numbers as a tuple of floats; InputError for anything else."""
-    fine = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
-    if not fine or not all(isinstance(value, Real) for value in values):
-        raise InputError(f"{what} {values!r}: give a number for each list, as in (0.3, 0.7)")
-    return tuple(map(float, values))
+    try:
+        all(map(math.isfinite, values))  # takes no strings, as float would
+        return tuple(map(float, values))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"{what} {values!r}: give a number for each list, as in (0.3, 0.7)"
+        ) from error
 
 
 def _list(values: Sequence[float]) -> str:

@@ -22,12 +22,10 @@ METHODS: dict[str, Method] = {
 }
 
 
-def choose(what: str, value: str, choices: Collection[str]) -> None:
-    """Raise InputError unless ``value`` is one of ``choices``; it suggests the closest."""
-    if value in choices:
-        return
+def unknown(what: str, value: str, choices: Collection[str]) -> InputError:
+    """The error for a value that is none of ``choices``; it suggests the closest."""
     import difflib
 
     close = difflib.get_close_matches(str(value).casefold(), choices, 1)
     meant = f"did you mean {close[0]}? " if close else ""
-    raise InputError(f"there is no {what} {value!r}; {meant}choose one of {', '.join(choices)}")
+    return InputError(f"there is no {what} {value!r}; {meant}choose one of {', '.join(choices)}")
