@@ -18,8 +18,9 @@ from benchmarks.rows import Row, Sizes, against, in_turns, peer_import, timed
 from dupmae_toolkit.collection.opening import read_qrels
 from dupmae_toolkit.collection.trec import read_run, write_run
 from dupmae_toolkit.evaluation.measures import DEFAULT_MEASURES, evaluate
+from dupmae_toolkit.fusing.fuse import fuse
+from dupmae_toolkit.fusing.fusion import Fusion
 from dupmae_toolkit.records import Ranking, Run
-from dupmae_toolkit.search.fusion import Fusion, fuse_runs
 
 DEPTH = 1000
 RRF_K = 60
@@ -161,7 +162,7 @@ def _fusing(
 
     def ours() -> Run:
         mine = [read_run(path) for path in paths] if reading else runs
-        fused = fuse_runs(mine, fusion, k=2 * DEPTH, tag="fused")
+        fused = fuse(mine, fusion, k=2 * DEPTH, tag="fused")
         write_run(fused, folder / "ours.trec")
         return fused
 
@@ -201,7 +202,7 @@ def _measuring(work: str, run: Run, path: Path, reading: bool) -> Row:
 
     def ours() -> dict[str, float]:
         if reading:
-            return evaluate(read_qrels(qrels_path), read_run(path, ties="trec_eval")).means
+            return evaluate(read_qrels(qrels_path), read_run(path)).means
         return evaluate(judged, run).means
 
     def theirs() -> dict[str, float]:

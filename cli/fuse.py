@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dupmae_cli import console
 from dupmae_cli.formats import Format, RunFormatOption, check_run_form, write_found
 from dupmae_cli.options import (
+    NORM,
     JsonOption,
     KOption,
-    Method,
     Missing,
-    NormOption,
     RrfOption,
     RunWeightsOption,
     SeveralRunsArgument,
@@ -22,24 +23,66 @@ from dupmae_cli.options import (
 from dupmae_cli.runs import check_run, report_run
 
 
+class RunMethod(StrEnum):
+    """Those of ``fusing.registry``, which is not imported for the help."""
+
+    RRF = "rrf"
+    SUM = "sum"
+    LINEAR = "linear"
+    COMBSUM = "combsum"
+    COMBMNZ = "combmnz"
+    COMBANZ = "combanz"
+    COMBMIN = "combmin"
+    COMBMAX = "combmax"
+    COMBMED = "combmed"
+    ISR = "isr"
+    LOG_ISR = "log-isr"
+    LOGN_ISR = "logn-isr"
+    RBC = "rbc"
+    BORDA = "borda"
+    CONDORCET = "condorcet"
+    DBSF = "dbsf"
+
+
+class RunNorm(StrEnum):
+    NONE = "none"
+    MIN_MAX = "min-max"
+    THEORETICAL = "theoretical"
+    Z_SCORE = "z-score"
+    RANK = "rank"
+    SUM = "sum"
+    DBSF = "dbsf"
+
+
 def fuse(
     runs: SeveralRunsArgument,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="The run to write; - for standard output."),
     ],
-    method: Annotated[Method, typer.Option(help="How the runs are fused.")] = Method.RRF,
+    method: Annotated[RunMethod, typer.Option(help="How the runs are fused.")] = RunMethod.RRF,
     weights: RunWeightsOption = None,
-    norm: NormOption = None,
-    missing: Annotated[
-        Missing,
+    norm: Annotated[RunNorm | None, NORM] = None,
+    low: Annotated[
+        str | None,
         typer.Option(
-            help="The score, after --norm, that a run gives to a document it lacks: 0, or the "
-            "run's smallest score for the query."
+            help="For --norm theoretical: the lowest score that each run can give, as in 0,-1, or "
+            "one number for all."
         ),
-    ] = Missing.ZERO,
+    ] = None,
+    missing: Annotated[
+        Missing | None,
+        typer.Option(
+            help="The score, after --norm, that a run gives to a document it lacks: 0, the run's "
+            "smallest score for the query, or none: the run does not count for this document.",
+            show_default="zero; leave-out for combmin, combmax and combmed",
+        ),
+    ] = None,
     k: KOption = 1000,
     rrf_k: RrfOption = 60.0,
+    persistence: Annotated[
+        float, typer.Option(help="The p of rbc, between 0 and 1: how likely a reader goes on.")
+    ] = 0.8,
     tag: TagOption = None,
     format: RunFormatOption = None,
     json: JsonOption = False,
@@ -49,11 +92,22 @@ def fuse(
     OUTPUT gets the fused run, and OUTPUT.json the settings that made it. `dupmae
     eval` measures the run.
 
-    A document's fused score, by --method. rrf: Σ weight / (60 + rank), where ranks
-    start at 1. sum: Σ weight × score. linear: Σ weight × normalised score.
-    combsum: Σ normalised score. combmnz: combsum times the number of runs that
-    hold the document. linear, combsum and combmnz normalise by min-max unless
-    --norm says otherwise. Ties are broken by document id.
+    A document's fused score, by --method; N is the number of runs that hold it, and
+    ranks start at 1.
+
+    By ranks. rrf: Σ weight / (k + rank). isr: N × Σ 1 / rank². log-isr: log N in place
+    of N. logn-isr: log (N + 0.01). rbc: Σ weight × (1 − p) × p^(rank − 1). borda: Σ
+    weight × points, the number of all documents for the first, 1 less for the next.
+    condorcet: how many documents it beats in most runs, less how many beat it.
+
+    By scores. sum: Σ weight × score. linear: Σ weight × normalised score. dbsf: the
+    same, where 0 to 1 is the run's mean ± 3 standard deviations. combsum: Σ normalised
+    score. combmnz: that × N. combanz: that / N. combmin, combmax, combmed: the least,
+    the highest, the median normalised score. linear and the combs normalise by min-max
+    unless --norm says otherwise.
+
+    Runs are read as trec_eval reads them: equal scores are ordered by document id,
+    descending. Equal fused scores are, too.
 
     [bold]Examples:[/bold]
 
@@ -62,19 +116,39 @@ def fuse(
       dupmae fuse a.trec b.trec c.trec --output fused.trec --method linear --weights 0.5,0.3,0.2
 
       dupmae fuse a.trec b.trec.gz --output fused.trec --method combmnz --missing min -k 100
+
+      dupmae fuse bm25.trec dense.trec -o fused.trec --method linear --norm theoretical --low 0,-1
     """
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.search.fusion import Fusion, fuse_runs, parse_weights
+    from dupmae_toolkit.fusing.fuse import fuse as fuse_runs
+    from dupmae_toolkit.fusing.fusion import Fusion
+    from dupmae_toolkit.search.fusion import parse_weights
 
-    numbers = parse_weights(weights, "0.3,0.7")
-    how = Fusion(method.value, numbers, norm.value if norm else None, missing.value, rrf_k)
+    how = Fusion(
+        method.value,
+        parse_weights(weights, "0.3,0.7"),
+        norm.value if norm else None,
+        missing.value if missing else None,
+        rrf_k,
+        persistence,
+        parse_weights(low, "0,-1", "low"),
+    )
+    unread = {
+        "--missing": missing is not None and not how.reads_scores,
+        "--rrf-k": rrf_k != 60.0 and method != RunMethod.RRF,
+        "--persistence": persistence != 0.8 and method != RunMethod.RBC,
+    }
+    for option in (name for name, given in unread.items() if given):
+        console.say(f"{option}: {method.value} does not read it")
     form = format or Format.TREC
     check_run_form(output, form, json)
     check_run(output, tag)
     if output.exists() and any(path.exists() and path.samefile(output) for path in runs):
         raise InputError(f"{output}: is one of the runs to be fused; name another output")
-    how.describe(len(runs), completed=False)  # refuses a wrong number of weights before reading
+    # Refuse a wrong number of weights before reading.
+    how.describe(len(runs), completed=False)
+    how.lowest_for(len(runs))
     fused = fuse_runs([read_run(path) for path in runs], how, k, tag)
     fused.metadata["runs"] = [str(path) for path in runs]
     write_found(fused, output, form)

@@ -228,12 +228,22 @@ def _run(
             fault = error.format_message().rstrip()
             if type(error).__name__ == "MissingParameter" and "'--index'" in fault:
                 hint = f" Name the index with --index {_first_folder(words) or 'DIR'}."
+            if unknown := re.search(r"'([^']*)' is not one of (.*)", fault, re.DOTALL):
+                hint = _meant(unknown[1], re.findall(r"'([^']*)'", unknown[2])) or hint
             stop = "" if fault.endswith((".", "!", "?")) else "."
             return _refuse(f"{fault}{stop}{hint} See `{command} --help`.", 2)
         if debug:
             raise
         text = " ".join(str(error).split()) or "no message"
         return _refuse(f"{type(error).__name__}: {text} (--debug shows where)", 1)
+
+
+def _meant(value: str, choices: Sequence[str]) -> str:
+    """A hint at the choice of an option that is closest to ``value``; "" if none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(value.casefold(), choices, 1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def _first_folder(words: list[str]) -> str | None:

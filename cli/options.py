@@ -59,6 +59,7 @@ class Norm(StrEnum):
 class Missing(StrEnum):
     ZERO = "zero"
     MIN = "min"
+    LEAVE_OUT = "leave-out"
 
 
 # Input.
@@ -313,12 +314,10 @@ RunWeightsOption = Annotated[
     str | None,
     typer.Option("--weights", help="A weight for each run, as in 0.3,0.7.", show_default="equal"),
 ]
-NormOption = Annotated[
-    Norm | None,
-    typer.Option(
-        "--norm", help="How each list's scores are normalised.", show_default="the method's"
-    ),
-]
+NORM = typer.Option(
+    "--norm", help="How each list's scores are normalised.", show_default="the method's"
+)
+NormOption = Annotated[Norm | None, NORM]
 RrfOption = Annotated[float, typer.Option("--rrf-k", help="The k in rrf's 1 / (k + rank).")]
 ExactOption = Annotated[
     bool,

@@ -49,7 +49,8 @@ def tune(
     result need not be the best of all.
 
     A document that a run lacks scores 0 in it, after --norm, as in `dupmae fuse --method
-    linear`. Give the weights to that command, with the same --norm.
+    linear`. Give the weights to that command, with the same --norm. Equal sums are ordered
+    by document id, descending, as there and in trec_eval.
 
     The value is measured on topics held out: each is ranked with the norm and weights
     tuned on the topics of the other folds. Its interval is a 95% bootstrap interval over
@@ -64,8 +65,7 @@ def tune(
     from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.evaluation import tuning
-    from dupmae_toolkit.evaluation.bootstrap import interval
+    from dupmae_toolkit.evaluation.tuned import tune
 
     if len(runs) < 2:
         raise InputError("one run given; tuning takes two or more")
@@ -76,36 +76,34 @@ def tune(
     found = [read_run(path) for path in runs]
     if not any(topic in judged for run in found for topic in run.topics):
         raise InputError(f"{qrels}: judges no topic of these runs; they belong to different sets")
-    norms = [norm.value] if norm else [each.value for each in Norm]
-    by_norm = {each: tuning.topics_of(judged, found, measure, each) for each in norms}
-    held_out = interval(list(tuning.cross_validate(by_norm, folds, seed).values()))
-    chosen, weights, optimum = tuning.tune_norm(by_norm)
+    tuned = tune(judged, found, measure, norm.value if norm else None, folds, seed)
+    weights, held_out = tuned.weights, tuned.held_out
     for label, run in zip(labels, found, strict=True):
         if lacking := sum(topic not in run.topics for topic in judged):
             console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, with scores of 0")
         say_unjudged(label, sum(topic not in judged for topic in run.topics))
-    plateau = [optimum.low, optimum.high] if len(runs) == 2 else None
     if json:
         document: dict[str, Any] = {
             "weights": dict(zip(labels, weights, strict=True)),
             "measure": measure,
             "value": held_out.mean,
             "interval": None if held_out.low is None else [held_out.low, held_out.high],
-            "norm": chosen,
-            "plateau": plateau,
+            "norm": tuned.norm,
+            "plateau": tuned.plateau and list(tuned.plateau),
             "folds": folds,
             "topics": len(judged),
         }
         if training_figure:
-            document["training_figure"] = optimum.value
+            document["training_figure"] = tuned.training_figure
         console.print_json(document)
         return
     for label, weight in zip(labels, weights, strict=True):
         print(f"{weight:.6f}  {label}")
-    print(f"norm {chosen}")
-    if plateau:
-        print(f"as good: weights of {labels[1]} from {plateau[0]:.6f} to {plateau[1]:.6f}")
+    print(f"norm {tuned.norm}")
+    if tuned.plateau:
+        low, high = tuned.plateau
+        print(f"as good: weights of {labels[1]} from {low:.6f} to {high:.6f}")
     bounds = "" if held_out.low is None else f" ({held_out.low:.4f} to {held_out.high:.4f})"
     print(f"{measure} {held_out.mean:.4f}{bounds}, held out in {folds} folds")
     if training_figure:
-        print(f"{measure} {optimum.value:.4f}, training figure: on the topics tuned on")
+        print(f"{measure} {tuned.training_figure:.4f}, training figure: on the topics tuned on")

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import operator
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
+from dupmae_toolkit.runs import Ranking, Run, falling_order
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+
+__all__ = [
+    "Document",
+    "Encoder",
+    "EncoderInfo",
+    "Hit",
+    "Passage",
+    "Query",
+    "Ranking",
+    "Representations",
+    "Run",
+    "as_json",
+    "falling_order",
+    "is_blank",
+]
 
 
 class Passage(NamedTuple):
@@ -232,50 +247,6 @@ class Hit:
         return values if passage is None else values | {"passage": passage._asdict()}
 
 
-@dataclass(slots=True)
-class Ranking:
-    """The ranked list of one topic: ids and scores, best first, ties by id ascending.
-
-    offset: how many better documents come before it, on earlier pages.
-    """
-
-    ids: list[str]
-    scores: np.ndarray  # float32 or float64 [n]
-    offset: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @classmethod
-    def sorted(cls, ids: list[str], scores: np.ndarray) -> Ranking:
-        """Order by score descending, then by id ascending (code points)."""
-        scores = np.asarray(scores)
-        order = falling_order(ids, scores)
-        return cls([ids[i] for i in order.tolist()], scores[order])
-
-
-@dataclass(slots=True)
-class Run:
-    """Rankings by topic id, in the order of the topics; a topic without hits has an empty one.
-
-    ``metadata`` says how the run was made (mode, fusion, normalisation, the value of a missing
-    score, how ties break, encoder, index); it is written beside the TREC file as JSON.
-    """
-
-    topics: dict[str, Ranking] = field(default_factory=dict)
-    tag: str = "dupmae"
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.topics)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.topics)
-
-    def __getitem__(self, topic: str) -> Ranking:
-        return self.topics[topic]
-
-
 def is_blank(text: str) -> bool:
     """Whether a text has nothing to read: only white space, format and control characters.
 
@@ -286,33 +257,3 @@ def is_blank(text: str) -> bool:
         return False
     blank = ("Cc", "Cf", "Zs", "Zl", "Zp")
     return all(unicodedata.category(character) in blank for character in rest)
-
-
-def falling_order(ids: list[str], scores: np.ndarray) -> np.ndarray:
-    """Positions by score descending, then by id ascending (code points).
-
-    scores: finite floats [n]. Only ids with equal scores are compared.
-    """
-    order = np.argsort(-scores, kind="stable")
-    falling = scores[order]
-    same = falling[1:] == falling[:-1]
-    if not same.any():
-        return order
-    # Most ties are between two documents, as when ranks of two lists are fused: swap these by a
-    # comparison, which is faster than sorting.
-    in_pair = same.copy()
-    in_pair[1:] &= ~same[:-1]
-    in_pair[:-1] &= ~same[1:]
-    firsts = np.flatnonzero(in_pair)
-    pairs = order[firsts], order[firsts + 1]
-    names = [map(ids.__getitem__, side.tolist()) for side in pairs]
-    swapped = firsts[np.fromiter(map(operator.gt, *names), bool, len(firsts))]
-    order[swapped], order[swapped + 1] = order[swapped + 1], order[swapped]
-    more = np.flatnonzero(same & ~in_pair)
-    if len(more):
-        tied = np.zeros(len(ids), bool)
-        tied[more] = tied[more + 1] = True
-        # Redistribute larger groups of ties over the same positions: sort by id, then by score.
-        by_id = np.array(sorted(order[tied].tolist(), key=ids.__getitem__))
-        order[tied] = by_id[np.argsort(-scores[by_id], kind="stable")]
-    return order

@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dupmae_cli.fuse import RunMethod, RunNorm, fuse
+from dupmae_cli.options import Missing
 from dupmae_toolkit.collection.trec import read_run
+from dupmae_toolkit.fusing.method import MISSING, NORMS
+from dupmae_toolkit.fusing.registry import METHODS
 from tests.cli_support import run
 
 
@@ -53,6 +57,21 @@ EXPECTED = {
         "d": 0.075,
     },
     ("--method", "sum", "--missing", "min"): {"NA": 9.6, "007": 4.5, "c": 2.9, "d": 2.1},
+    ("--method", "combmax", "--norm", "none"): {"NA": 9.5, "007": 4.0, "c": 2.0, "d": 0.1},
+    ("--method", "combmin", "--norm", "none", "--missing", "zero"): {
+        "NA": 0,
+        "007": 0.5,
+        "c": 0.9,
+        "d": 0,
+    },
+    ("--method", "rbc", "--persistence", 0.5): {"NA": 0.5, "007": 0.5, "c": 0.625, "d": 0.125},
+    ("--method", "borda"): {"NA": 5, "007": 6, "c": 6, "d": 3},
+    ("--method", "linear", "--norm", "theoretical", "--low", "0,-0.1"): {
+        "NA": 0.5,
+        "007": 2 / 9.5 + 0.3,
+        "c": 1 / 9.5 + 0.5,
+        "d": 0.1,
+    },
 }
 
 
@@ -82,7 +101,7 @@ def test_the_policies_stand_beside_the_run(dupmae, runs):
     assert json.loads(Path("out.trec.json").read_text())["fusion"] == story["fusion"]
     assert story["fusion"]["normalisation"] == "min-max"
     assert "smallest" in story["fusion"]["missing"]
-    assert "ascending" in story["fusion"]["ties"]
+    assert "descending" in story["fusion"]["ties"]
     assert story["runs"] == [str(path) for path in runs]
     assert story["hits"] == 4
 
@@ -96,7 +115,14 @@ def test_three_runs_are_fused_as_well_as_two(dupmae, runs):
     ("settings", "message"),
     [
         (("-k", 0), "k is 0"),
-        (("--method", "borda"), "rrf"),
+        (("--method", "bordo"), "Did you mean borda?"),
+        (("--method", "nothing"), "'condorcet'"),
+        (("--norm", "rank"), "use linear"),
+        (("--method", "linear", "--norm", "theoretical"), "--low"),
+        (("--method", "linear", "--norm", "theoretical", "--low", "1,2,3"), "3 given for 2"),
+        (("--method", "linear", "--norm", "theoretical", "--low", "x"), "low 'x'"),
+        (("--method", "linear", "--norm", "theoretical", "--low", "5"), "below 5"),
+        (("--method", "rbc", "--persistence", 0), "between 0 and 1"),
         (("--method", "linear", "--weights", "1,2,3"), "3 given for 2"),
         (("--method", "combsum", "--weights", "1,2"), "use linear"),
         (("--weights", "1,x"), "such as"),
@@ -126,7 +152,39 @@ def test_one_run_alone_and_an_output_among_the_runs_are_refused(dupmae, runs):
     assert runs[0].read_bytes() == before
 
 
-def test_the_help_has_examples(capsys):
+def test_the_help_has_examples_and_explains_every_method(capsys):
     code, out, _ = run(capsys, "fuse", "--help")
     assert code == 0
     assert "Examples:" in out
+    for name in METHODS:
+        assert f"{name}:" in fuse.__doc__.replace("combmin, combmax, combmed:", NAMES)
+        assert name in out
+
+
+NAMES = "combmin: combmax: combmed:"
+
+
+def test_the_choices_are_those_of_the_registry():
+    assert set(RunMethod) == set(METHODS)
+    assert tuple(RunNorm) == NORMS
+    assert tuple(Missing) == MISSING
+
+
+def test_options_that_a_method_does_not_read_are_named(dupmae, runs):
+    options = ("--missing", "min", "--rrf-k", 5, "--persistence", 0.5)
+    code, _, err = dupmae(*runs, "-o", "a.trec", "--method", "borda", *options)
+    assert code == 0
+    for option in ("--missing", "--rrf-k", "--persistence"):
+        assert f"{option}: borda does not read it" in err
+    assert "does not read" not in dupmae(*runs, "-o", "a.trec", "--rrf-k", 5)[2]
+
+
+def test_what_a_method_reads_stands_beside_the_run(dupmae, runs):
+    assert dupmae(*runs, "-o", "a.trec", "--method", "rbc", "--persistence", 0.5)[0] == 0
+    fusion = json.loads(Path("a.trec.json").read_text())["fusion"]
+    assert (fusion["persistence"], fusion["missing"]) == (0.5, "adds 0")
+    options = ("--method", "combmin", "--norm", "theoretical", "--low", "-1")
+    assert dupmae(*runs, "-o", "b.trec", *options)[0] == 0
+    fusion = json.loads(Path("b.trec.json").read_text())["fusion"]
+    assert fusion["low"] == [-1, -1]
+    assert "left out" in fusion["missing"]

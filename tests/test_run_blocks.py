@@ -211,3 +211,5 @@ def test_the_falling_order_is_that_of_a_sort_by_score_and_id(pairs):
     scores = np.array([score for _, score in pairs], np.float64)
     expected = sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))
     assert falling_order(ids, scores).tolist() == expected
+    expected = sorted(range(len(ids)), key=lambda i: (scores[i], ids[i]), reverse=True)
+    assert falling_order(ids, scores, ids_ascend=False).tolist() == expected

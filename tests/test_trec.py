@@ -145,7 +145,7 @@ def test_any_ranking_reaches_trec_eval_in_our_order(tmp_path_factory, scores):
     write_run(Run({"q": ours}), path)
     assert order_of_trec_eval(path) == {"q": list(map(to_trec, ours.ids))}
     assert read_run(path)["q"].ids == ours.ids
-    assert read_run(path, ties="trec_eval")["q"].ids == ours.ids
+    assert read_run(path, ties="id")["q"].ids == ours.ids
 
 
 def test_scores_that_fall_are_written_as_they_are():
@@ -204,11 +204,11 @@ def test_ranks_are_ignored_and_ties_break_by_id_or_as_trec_eval_breaks_them(tmp_
         "q Q0 b 0 1.0 t\nq Q0 c 7 2 t\r\n\nq Q0 a 9 1e0 t\nr Q0 x 1 -3 t\nq Q0 d 1 1.000000001 t\n"
     )
     path.write_text(text, "utf-8")
-    assert as_lists(read_run(path)) == {"q": ["c", "d", "a", "b"], "r": ["x"]}
-    assert as_lists(read_run(path, ties="trec_eval")) == {"q": ["c", "d", "b", "a"], "r": ["x"]}
+    assert as_lists(read_run(path, ties="id")) == {"q": ["c", "d", "a", "b"], "r": ["x"]}
+    assert as_lists(read_run(path)) == {"q": ["c", "d", "b", "a"], "r": ["x"]}
     packed = tmp_path / "b.trec.gz"
     packed.write_bytes(gzip.compress(text.encode()))
-    assert as_lists(read_run(packed)) == {"q": ["c", "d", "a", "b"], "r": ["x"]}
+    assert as_lists(read_run(packed)) == {"q": ["c", "d", "b", "a"], "r": ["x"]}
 
 
 @pytest.mark.parametrize(

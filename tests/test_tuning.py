@@ -29,7 +29,7 @@ def made(seed, topics=6, documents=25, parts=2, largest=8):
         run = Run(tag=str(part))
         for topic in qrels:
             held = list(dice.choice(ids, documents - 4, replace=False))
-            run.topics[topic] = Ranking.sorted(
+            run.topics[topic] = Ranking.as_trec_eval(
                 held, dice.integers(0, largest, len(held)).astype(np.float64)
             )
         runs.append(run)
@@ -45,7 +45,7 @@ def ranked(qrels, runs, numbers):
             ranking = each.topics[topic]
             for name, score in zip(ranking.ids, ranking.scores.tolist(), strict=True):
                 sums[name] = sums.get(name, 0) + number * int(score)
-        ids = sorted(sums, key=lambda name: (-sums[name], name))
+        ids = sorted(sums, key=lambda name: (sums[name], name), reverse=True)
         run.topics[topic] = Ranking(ids, np.arange(len(ids), 0, -1.0))
     return run
 
@@ -77,11 +77,15 @@ def test_never_below_a_grid(seed):
 
 
 def test_a_single_point_counts():
-    # At w = 1/2 all are equal and a, the relevant one, comes first by its id; nowhere else.
-    qrels = {"q": {"a": 1}}
+    # At w = 1/2 all are equal and c, the relevant one, comes first by its id; nowhere else.
+    qrels = {"q": {"c": 1}}
     runs = [
-        Run(tag="x", topics={"q": Ranking.sorted(["a", "b", "c"], np.array([2.0, 3.0, 1.0]))}),
-        Run(tag="y", topics={"q": Ranking.sorted(["a", "b", "c"], np.array([2.0, 1.0, 3.0]))}),
+        Run(
+            tag="x", topics={"q": Ranking.as_trec_eval(["c", "b", "a"], np.array([2.0, 3.0, 1.0]))}
+        ),
+        Run(
+            tag="y", topics={"q": Ranking.as_trec_eval(["c", "b", "a"], np.array([2.0, 1.0, 3.0]))}
+        ),
     ]
     topics = list(tuning.topics_of(qrels, runs, "P@1").values())
     assert tuning.tune(topics)[1] == tuning.Optimum(1.0, 0.5, 0.5, 0.5)

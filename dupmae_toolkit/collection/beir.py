@@ -92,7 +92,7 @@ class IrdsDataset:
         from dupmae_toolkit.collection.irds import irds_qrels
 
         check_split(split, self)
-        return irds_qrels(self._parts[split])
+        return Qrels(irds_qrels(self._parts[split]))
 
     def queries(self, split: str) -> list[Query]:
         from dupmae_toolkit.collection.irds import irds_queries

@@ -135,7 +135,7 @@ def read_qrels(source: Any, split: str | None = None) -> Qrels:
     if not isinstance(source, str | Path):
         return qrels_of(given_rows(source, "the judgements given", names=QRELS_NAMES))
     if str(source).startswith(IRDS_PREFIX):
-        return irds_qrels(str(source).removeprefix(IRDS_PREFIX))
+        return Qrels(irds_qrels(str(source).removeprefix(IRDS_PREFIX)))
     if str(source) == STANDARD_INPUT:
         return read_qrels_file(standard_input())
     path = Path(source)

@@ -13,16 +13,14 @@ from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, member
 from dupmae_toolkit.collection.lines import kind_of
 from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.collection.sources import TextSource
-from dupmae_toolkit.errors import InputError
-
-#: From topic to document to grade.
-Qrels = dict[str, dict[str, int]]
+from dupmae_toolkit.errors import InputError, type_of
+from dupmae_toolkit.frames import DOCUMENTS as _DOCUMENTS
+from dupmae_toolkit.frames import TOPICS as _TOPICS
+from dupmae_toolkit.frames import data_frame, id_of, table_columns
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
 _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
 _GRADES = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
-_TOPICS = ("query-id", "query_id", "queryid", "qid", "topic_id", "topic", "query")
-_DOCUMENTS = ("corpus-id", "corpus_id", "doc_id", "docid", "docno", "document", "doc", "pid", "id")
 #: The usual names of the three columns, where they have names.
 QRELS_NAMES = Names(_TOPICS, _DOCUMENTS, _GRADES, "judgement")
 #: trec_eval counts documents by grade in an array of this length.
@@ -81,7 +79,7 @@ def qrels_of(rows: Rows) -> Qrels:
 
 def _judged(source: object, where: Where, judgements: Iterator[_Judgement]) -> Qrels:
     """source: of the judgements, for messages; where: the file and line of one by its number."""
-    qrels: Qrels = {}
+    qrels = Qrels()
     lines: dict[tuple[str, str], int] = {}
     for number, topic, document, given in judgements:
         path, line = where(number)
@@ -196,3 +194,74 @@ def _grade(value: Any, path: object, line: int | None) -> int:
     if len(whole) > 8 or abs(int(whole)) > MAX_GRADE:
         raise InputError.at(path, line, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
     return int(whole)
+
+
+_GIVEN = "the judgements given"
+
+
+class Qrels(dict[str, dict[str, int]]):
+    """Judgements: from topic to document to grade. A plain dict of that shape serves as well."""
+
+    @classmethod
+    def from_dict(cls, grades: Mapping[Any, Mapping[Any, Any]]) -> Qrels:
+        """Checked judgements: ``{topic: {document: grade}}``, as in pytrec_eval and ranx.
+
+        Ids that are integers become strings. Raises InputError as ``read_qrels_file`` does.
+        """
+        if not isinstance(grades, Mapping):
+            raise InputError(f"{_GIVEN}: {type_of(grades)}; give {{topic: {{document: grade}}}}")
+
+        def found() -> Iterator[_Judgement]:
+            for place, (topic, judged) in enumerate(grades.items()):
+                if not isinstance(judged, Mapping):
+                    raise InputError(
+                        f"{_GIVEN}: topic {topic!r} has {type_of(judged)}; give {{document: grade}}"
+                    )
+                for document, grade in judged.items():
+                    names = id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document")
+                    yield place, *names, grade
+
+        return _judged(_GIVEN, lambda place: (_GIVEN, None), found())
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        """``{topic: {document: grade}}`` as plain dicts."""
+        return {topic: dict(judged) for topic, judged in self.items()}
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        topic: str | None = None,
+        document: str | None = None,
+        grade: str | None = None,
+    ) -> Qrels:
+        """The judgements in a table with a row for each: of pandas, polars or Arrow.
+
+        topic, document, grade: the names of the columns; None: the first with a usual name, as in
+        ``read_qrels``. Raises InputError as ``read_qrels_file`` does, and for a missing column.
+        """
+        wanted = {
+            "topic": (topic, _TOPICS),
+            "document": (document, _DOCUMENTS),
+            "grade": (grade, _GRADES),
+        }
+        rows = zip(*table_columns(frame, _GIVEN, wanted), strict=True)
+        judgements = (
+            (row, id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document"), given)
+            for row, (topic, document, given) in enumerate(rows)
+        )
+        return _judged(_GIVEN, lambda row: (f"{_GIVEN}: row {row} (from 0)", None), judgements)
+
+    def to_frame(self) -> Any:
+        """A data frame of pandas: query_id, doc_id, relevance; ir_measures takes it as it is.
+
+        Raises InputError if pandas is not installed.
+        """
+        rows = [
+            (topic, document, grade)
+            for topic, judged in self.items()
+            for document, grade in judged.items()
+        ]
+        names = ("query_id", "doc_id", "relevance")
+        return data_frame({name: [row[place] for row in rows] for place, name in enumerate(names)})

@@ -96,14 +96,13 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     return None
 
 
-def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
+def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "trec_eval") -> Run:
     """Read a TREC run, plain or compressed; topics in the order of their first lines.
 
     Topics, documents and the tag are never parsed, but white space in ids is restored, see
-    ``identifiers.from_trec``. Ranks are ignored, as in trec_eval: documents are ordered by
-    descending score. ``ties`` says how equal scores are ordered: ``"id"``, by id
-    ascending, as everywhere in this toolkit; or ``"trec_eval"``, which compares scores as float32
-    and orders equal ones by id descending. Metadata comes from ``PATH.json``.
+    ``identifiers.from_trec``. Ranks are ignored: documents are ordered as trec_eval orders them,
+    see ``Ranking.as_trec_eval``, so every command reads the same ranking. With ``ties="id"`` equal
+    scores are ordered by id ascending, as in a search. Metadata comes from ``PATH.json``.
 
     ``-`` is standard input, without metadata.
 
@@ -115,8 +114,9 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "id") -> Run:
     stored = {} if str(path) == STANDARD_INPUT else read_metadata(path) or {}
     metadata = {key: value for key, value in stored.items() if key not in _OWN_KEYS}
     run = Run(tag=tag, metadata=metadata)
+    order = Ranking.sorted if ties == "id" else Ranking.as_trec_eval
     for topic, (ids, scores) in found.items():
-        run.topics[topic] = _ordered(ids, scores, ties)
+        run.topics[topic] = order(ids, scores)
     empty = stored.get("topics_without_hits")
     for topic in empty if isinstance(empty, list) else ():
         run.topics.setdefault(str(topic), Ranking([], np.empty(0)))
@@ -246,15 +246,6 @@ def _topic_lines(topic: str, ids: list[str], scores: np.ndarray, tag: str, offse
         f"{topic} Q0 {to_trec(check_id(document, 'run', None))} {rank} {score} {tag}\n"
         for rank, (document, score) in enumerate(zip(ids, texts, strict=True), offset + 1)
     )
-
-
-def _ordered(ids: list[str], values: np.ndarray, ties: str) -> Ranking:
-    if ties == "id":
-        return Ranking.sorted(ids, values)
-    with np.errstate(over="ignore"):
-        compared = values.astype(np.float32)
-    order = sorted(range(len(ids)), key=lambda i: (compared[i], ids[i]), reverse=True)
-    return Ranking([ids[i] for i in order], compared[order])
 
 
 def _score(text: str, file: TextSource, number: int) -> float:

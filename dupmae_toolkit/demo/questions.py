@@ -64,4 +64,5 @@ def load_questions(known: Container[str], limit: int | None = None) -> Questions
     dropped = [query.text for query in queries if not qrels[query.id]]
     if limit is not None and limit < len(kept):
         kept = [kept[number * len(kept) // limit] for number in range(limit)]
-    return Questions(kept, {query.id: qrels[query.id] for query in kept}, sorted(missing), dropped)
+    found = Qrels({query.id: qrels[query.id] for query in kept})
+    return Questions(kept, found, sorted(missing), dropped)

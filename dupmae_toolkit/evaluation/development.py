@@ -107,7 +107,7 @@ def beir_topics(
         dataset.source,
         (),
         queries,
-        {query.id: qrels[query.id] for query in queries},
+        Qrels({query.id: qrels[query.id] for query in queries}),
         drops_self_matches(dataset.name),
     )
     made.corpus, made.left_out = dataset.corpus, len(qrels) - len(queries)
@@ -154,7 +154,7 @@ def pair_topics(path: str | Path, name: str) -> MemoryDataset:
     file = TextSource(Path(path))
     documents: dict[str, Document] = {}
     topics: dict[str, Query] = {}
-    qrels: Qrels = {}
+    qrels = Qrels()
     for number, line in file.lines():
         values = JsonLine(line, file, number)
         title = values.get_text(("title",), required=False).strip()
@@ -181,7 +181,7 @@ def sampled(dataset: MemoryDataset, count: int, seed: int) -> MemoryDataset:
         dataset.source,
         (),
         kept,
-        {query.id: qrels[query.id] for query in kept},
+        Qrels({query.id: qrels[query.id] for query in kept}),
         dataset.drops_self_matches,
     )
     few.corpus, few.left_out = dataset.corpus, dataset.left_out

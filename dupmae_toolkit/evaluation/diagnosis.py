@@ -161,7 +161,7 @@ def diagnose(
     vectors = index.vectors(judged)
     if vectors.texts is None:
         raise InputError("the queries have vectors but no texts; give Representations.texts")
-    wanted = {topic: qrels[topic] for topic in vectors.ids}
+    wanted = Qrels({topic: qrels[topic] for topic in vectors.ids})
     ranked = rank_by_parts(
         index, vectors, wanted, request, refit=refit, drop_self=drop_self, progress=progress
     )

@@ -166,7 +166,7 @@ def _check(qrels: Qrels, run: Run) -> None:
         )
 
 
-def _safe(qrels: Qrels) -> Qrels:
+def _safe(qrels: Qrels) -> dict[str, dict[str, int]]:
     """Qrels without negative grades, which trec_eval treats as unjudged.
 
     For these, pytrec_eval writes outside its memory. A topic with only negative grades gets a

@@ -5,7 +5,7 @@ rank of a document, and a measure that adds a value for the rank of each relevan
 constant between such points. Only pairs with a relevant document count: others move no gain. (The
 idea is the line search of Och, Minimum Error Rate Training, ACL 2003.)
 
-Equal scores are ordered by document id, ascending, as in every run that this toolkit makes; so a
+Equal scores are ordered by document id, descending, as trec_eval and ``fuse`` order them; so a
 single point can rank otherwise than both its sides, and counts as a place of its own.
 """
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.fusing.norms import normalise
 from dupmae_toolkit.records import Run
-from dupmae_toolkit.search.fusion import normalise
 
 _NEVER = np.uint64(2**64 - 1)
 #: Sums of gains in another order differ by less.
@@ -34,7 +34,7 @@ _ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """The candidates of a topic, sorted by id ascending by code points.
+    """The candidates of a topic, sorted by id descending by code points.
 
     scores: float64 [parts, n]. relevant: int [r], the places of candidates with a gain. gains:
     float64 [r], what each adds at rank 1. by_rank: float64 [cutoff], the share of that at each
@@ -78,7 +78,8 @@ def _topic(
     name: str, judged: dict[str, int], runs: Sequence[Run], kind: str, cutoff: int, norm: str
 ) -> Topic:
     lists = [run.topics.get(name) for run in runs]
-    ids = sorted({each for ranking in lists if ranking is not None for each in ranking.ids})
+    held = {each for ranking in lists if ranking is not None for each in ranking.ids}
+    ids = sorted(held, reverse=True)
     place = {each: n for n, each in enumerate(ids)}
     scores = np.zeros((len(runs), len(ids)))
     for row, ranking in zip(scores, lists, strict=True):

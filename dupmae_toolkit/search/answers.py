@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from dupmae_toolkit.errors import InputError, counted
-from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.fusion import METHODS, NORMS, Fusion, not_searched
 
 #: The parts of a score, in the order in which they are weighted and added up.
 PARTS = ("dense", "lexical", "bm25")
@@ -100,7 +100,7 @@ class Request:
             )
         if self.mode != "hybrid":
             return
-        self._check_weights()
+        self._check_fusion()
         if self.exact and not self.fusion.is_sum:
             raise InputError(
                 f"fusion {self.fusion.method} with norm {self.fusion.normalisation} depends on "
@@ -108,7 +108,9 @@ class Request:
                 "combsum with norm none"
             )
 
-    def _check_weights(self) -> None:
+    def _check_fusion(self) -> None:
+        if self.fusion.method not in METHODS or self.fusion.norm not in (None, *NORMS):
+            raise not_searched(self.fusion)
         weights, parts = self.fusion.weights, self.parts
         if weights is not None and len(weights) != len(parts):
             raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class RunsTeacher:
         if missing not in MISSING:
             raise InputError(f"missing {missing!r}: choose one of {', '.join(MISSING)}")
         chosen = fusion or Fusion("linear" if len(paths) > 1 else "sum")
-        self.fusion = Fusion(chosen.method, chosen.weights, chosen.norm, "min", chosen.rrf_k)
+        self.fusion = replace(chosen, missing="min")
         self.missing = missing
         self.paths = [Path(path) for path in paths]
         described = self.fusion.describe(len(paths), completed=False)  # refuses wrong weights

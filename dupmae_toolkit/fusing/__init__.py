@@ -1,0 +1,1 @@
+"""Fusing ranked lists: norms, methods with their sources, and what a missing score counts as."""
