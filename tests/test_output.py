@@ -128,8 +128,8 @@ class TestSearch:
         ("words", "fault"),
         [
             (("x", "--json", "-f", "csv"), "--json and --format csv do not go together"),
-            (("x", "-o", "out"), "takes --output with another --format"),
-            (("x", "-f", "csv", "--tag", "t"), "--tag with --format trec"),
+            (("x", "-o", "out"), "a question's hits with --format json"),
+            (("x", "-f", "csv", "--tag", "t"), "choose --format trec too"),
             (("x", "-f", "jsonl", "--fields", "year"), "JSON has all metadata"),
             (("--queries", "queries.tsv"), "or - for standard output"),
             (("--queries", "queries.tsv", "-o", "out", "-f", "table"), "a run is no table"),
