@@ -280,9 +280,9 @@ class FinetuneRecipe(Recipe):
         """
         kinds = {LOSSES[name].kind for name in self.used_losses}
         scored = "teacher" in kinds
-        first = next((t for t in self.teachers if t.kind == "dense"), None)
-        joined = [t for t in self.teachers if t.vector]
-        imitated = (joined or [first]) if "vector" in kinds else []
+        dense = [t for t in self.teachers if t.kind == "dense"]
+        joined = [t for t in dense if t.vector]
+        imitated = (joined or dense[:1]) if "vector" in kinds else []
         return [t for t in self.teachers if any(t is i for i in imitated) or (scored and t.scale)]
 
     @property

@@ -156,7 +156,7 @@ class Teachers(nn.ModuleList):
         self._joining = [n for n, source in enumerate(sources) if vectors and source.vector]
         self._joined = []
         if self._joining:
-            widths = [made[n].width for n in self._joining]
+            widths = [int(made[n].width) for n in self._joining]  # type: ignore[arg-type]
             shares = [sources[n].vector for n in self._joining]
             self._joined = [JoinedVectors(widths, shares, encoder.dense_dim)]
 
