@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dupmae_toolkit import DupMAEEncoder
+from dupmae_toolkit.training import finetune as finetuning
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.recipe_files import load_recipe
@@ -96,12 +97,14 @@ def texts(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(
-    "name", ["builtin-finetune", "builtin-distil", "builtin-near", "builtin-fitted"]
-)
+BUILTIN = ["finetune", "distil", "near", "fitted", "joined"]
+
+
+@pytest.mark.parametrize("name", [f"builtin-{name}" for name in BUILTIN])
 def test_each_recipe_of_the_builtin_encoder_makes_a_step_from_every_kind_of_source(
-    home, texts, tmp_path, name
+    home, texts, tmp_path, monkeypatch, name
 ):
+    monkeypatch.setattr(finetuning, "JOINED_TEXTS", 400)  # at least the dimensions
     path = RECIPES / f"{name}.yaml"
     changes = one_step(home, tmp_path / "out", frozen_layers="0")
     plain = load_recipe(path, FinetuneRecipe, changes, str(texts))
@@ -116,10 +119,12 @@ def test_each_recipe_of_the_builtin_encoder_makes_a_step_from_every_kind_of_sour
         assert entry["loss"] > 0
 
 
-def test_the_training_for_the_fitted_score_leaves_the_claims_that_choose_out():
-    recipe = load_recipe(RECIPES / "builtin-fitted.yaml", FinetuneRecipe, data="/texts")
+@pytest.mark.parametrize("name", ["builtin-fitted", "builtin-joined"])
+def test_the_training_for_the_fitted_score_leaves_the_claims_that_choose_out(name):
+    recipe = load_recipe(RECIPES / f"{name}.yaml", FinetuneRecipe, data="/texts")
     assert recipe.score_weights
-    assert recipe.learn_weights
+    # Where they are not learned, the weights of a search are stated.
+    assert bool(recipe.learn_weights) != ("fitted_weights" in recipe.encoder)
     assert not [source for source in recipe.data if source.kind == "beir"]
     assert {source.path.split("/")[2].split("-")[0] for source in recipe.data} == {
         "arxiv",
