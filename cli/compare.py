@@ -22,8 +22,12 @@ from dupmae_cli.runs import say_unjudged
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dupmae_toolkit.collection.qrels import Qrels
     from dupmae_toolkit.evaluation.measures import Scores
     from dupmae_toolkit.evaluation.significance import Comparison
+    from dupmae_toolkit.records import Run
 
 
 class TableFormat(StrEnum):
@@ -48,6 +52,14 @@ def compare(
             "the largest losses.",
         ),
     ] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            help="Also draw the first measure into this SVG file: intervals, the differences of "
+            "all topics, precision by recall.",
+        ),
+    ] = None,
     format: Annotated[
         TableFormat | None,
         format_option("table", "How results are written: a table, Markdown, LaTeX, CSV, or JSON."),
@@ -70,25 +82,38 @@ def compare(
       dupmae compare --qrels scifact.zip --split test a.trec b.trec --format latex
 
       dupmae compare --qrels qrels.txt a.trec b.trec --measures nDCG@10 --topics 5
+
+      dupmae compare --qrels qrels.txt bm25.trec hybrid.trec --plot hybrid.svg
     """
     from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation import significance
     from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
+    from dupmae_toolkit.files import check_file_output
 
     form = form_of(format, json, TableFormat.TABLE)
+    if plot is not None:
+        if plot.suffix.lower() != ".svg":
+            raise InputError(f"--plot {plot}: a plot is SVG; name a file that ends in .svg")
+        check_file_output(plot, "the plot")
     names = measure_names(measures)
     names = [str(measure) for measure in parse_measures(names)]
     judged = read_qrels(qrels, split)
     found: list[tuple[str, Scores]] = []
+    read: list[Run] = []
     for path in (baseline, *runs):
+        run = read_run(path, ties="trec_eval")
+        if plot is not None:
+            read.append(run)
         try:
-            scores = evaluate(judged, read_run(path, ties="trec_eval"), names)
+            scores = evaluate(judged, run, names)
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
         found.append((str(path), scores))
     rows = significance.compare(found[0][1], found[1:])
+    if plot is not None:
+        _draw(plot, judged, [baseline, *runs], read, [scores for _, scores in found])
     if form == TableFormat.JSON:
         document = {"baseline": str(baseline), "runs": [_entry(row) for row in rows]}
         console.print_json(document)
@@ -98,6 +123,22 @@ def compare(
             _print_topics(rows, topics)
     for label, scores in found:
         _say_counted(label, scores)
+
+
+def _draw(
+    plot: Path, judged: Qrels, paths: Sequence[Path], runs: Sequence[Run], scores: Sequence[Scores]
+) -> None:
+    """Draw the runs under short names, the baseline first."""
+    from dupmae_toolkit.evaluation.report.comparing import drawn, measured
+    from dupmae_toolkit.evaluation.report.folder import labels_of
+    from dupmae_toolkit.files import atomic_file
+
+    labels = labels_of(paths)
+    by_label = dict(zip(labels, scores, strict=True))
+    drawing = drawn(measured(dict(zip(labels, runs, strict=True)), by_label), judged)
+    with atomic_file(plot) as temporary:
+        temporary.write_text(drawing, "utf-8")
+    console.say(f"wrote {plot}")
 
 
 def _say_counted(label: str, scores: Scores) -> None:
@@ -121,60 +162,46 @@ def _entry(row: Comparison) -> dict[str, Any]:
     }
 
 
-_NAMES = (
-    *("run", "measure", "mean", "difference", "low", "high"),
-    *("t", "randomisation", "wilcoxon", "d", "gains", "losses"),
-)
-
-
 def _table(baseline: str, scores: Scores, rows: list[Comparison]) -> list[list[Any]]:
-    """The rows below ``_NAMES``; None where there is no value."""
-    blank = [None] * (len(_NAMES) - 3)
-    table: list[list[Any]] = [
-        [baseline, name, value, *blank] for name, value in scores.means.items()
+    """The rows below ``significance.COLUMNS``; None where there is no value."""
+    from dupmae_toolkit.evaluation.significance import COLUMNS, row_of
+
+    blank = [None] * (len(COLUMNS) - 3)
+    return [
+        *([baseline, name, value, *blank] for name, value in scores.means.items()),
+        *map(row_of, rows),
     ]
-    for row in rows:
-        low, high = row.interval or (None, None)
-        numbers = [row.mean, row.difference, low, high, *row.holm.values(), row.effect]
-        table.append([row.run, row.measure, *numbers, row.gains, row.losses])
-    return table
 
 
 def _print(rows: list[list[Any]], form: TableFormat) -> None:
+    from dupmae_toolkit.evaluation.significance import COLUMNS, cell_text
+
     out = console.results()
     if form == TableFormat.CSV:
-        write_csv(out, _NAMES, rows)
+        write_csv(out, COLUMNS, rows)
         return
-    cells = [[_shown(name, cell) for name, cell in zip(_NAMES, row, strict=True)] for row in rows]
+    cells = [
+        [cell_text(name, cell) for name, cell in zip(COLUMNS, row, strict=True)] for row in rows
+    ]
     if form == TableFormat.TABLE:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        for place, name in enumerate(_NAMES):
+        for place, name in enumerate(COLUMNS):
             table.add_column(name, overflow="fold", justify="right" if place > 1 else "left")
         for row in cells:
             table.add_row(*row)
         console.screen().print(table)
     elif form == TableFormat.MARKDOWN:
-        aligned = ["---", "---", *["---:"] * (len(_NAMES) - 2)]
-        for row in (list(_NAMES), aligned, *cells):
+        aligned = ["---", "---", *["---:"] * (len(COLUMNS) - 2)]
+        for row in (list(COLUMNS), aligned, *cells):
             print("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |", file=out)
     else:
-        print(f"\\begin{{tabular}}{{ll{'r' * (len(_NAMES) - 2)}}}\n\\hline", file=out)
-        for place, row in enumerate([list(_NAMES), *cells]):
+        print(f"\\begin{{tabular}}{{ll{'r' * (len(COLUMNS) - 2)}}}\n\\hline", file=out)
+        for place, row in enumerate([list(COLUMNS), *cells]):
             rule = " \\hline" if place == 0 else ""
             print(" & ".join(map(_latex, row)) + " \\\\" + rule, file=out)
         print("\\hline\n\\end{tabular}", file=out)
-
-
-def _shown(name: str, cell: Any) -> str:
-    if cell is None:
-        return ""
-    if not isinstance(cell, float):
-        return str(cell)
-    if name in ("t", "randomisation", "wilcoxon") and 0 < cell < 0.0001:
-        return f"{cell:.0e}"
-    return f"{cell:+.4f}" if name in ("difference", "low", "high") else f"{cell:.4f}"
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

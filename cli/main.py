@@ -32,6 +32,7 @@ from dupmae_cli.info import info
 from dupmae_cli.lookup import derive_lookup
 from dupmae_cli.mine import mine
 from dupmae_cli.recipes import recipes
+from dupmae_cli.report import report
 from dupmae_cli.search import search
 from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
@@ -62,6 +63,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "tune": tune,
     "beir": beir,
+    "report": report,
     "diagnose": diagnose,
     "choose": choose,
     "pretrain": pretrain,

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,11 @@ from dupmae_toolkit.evaluation.measures import Scores
 #: The tests in the order in which they are shown.
 TESTS = ("t", "randomisation", "wilcoxon")
 SEED, SAMPLES = 1, 10_000
+#: The columns of a table of comparisons.
+COLUMNS = (
+    *("run", "measure", "mean", "difference", "low", "high"),
+    *(*TESTS, "d", "gains", "losses"),
+)
 #: Up to so many topics that differ, every assignment of signs is tried: 2 ** 16 of them.
 _EXACT = 16
 #: How many signs are drawn at once.
@@ -80,6 +86,24 @@ def compare(baseline: Scores, runs: Sequence[tuple[str, Scores]]) -> list[Compar
             for row, value in zip(family, corrected, strict=True):
                 row.holm[test] = value
     return rows
+
+
+def row_of(row: Comparison) -> list[Any]:
+    """A comparison as a row below ``COLUMNS``; None where there is no value."""
+    low, high = row.interval or (None, None)
+    numbers = [row.mean, row.difference, low, high, *row.holm.values(), row.effect]
+    return [row.run, row.measure, *numbers, row.gains, row.losses]
+
+
+def cell_text(name: str, cell: Any) -> str:
+    """A cell of the column ``name`` for people: differences have a sign, None is empty."""
+    if cell is None:
+        return ""
+    if not isinstance(cell, float):
+        return str(cell)
+    if name in TESTS and 0 < cell < 0.0001:
+        return f"{cell:.0e}"
+    return f"{cell:+.4f}" if name in ("difference", "low", "high") else f"{cell:.4f}"
 
 
 def _compared(

@@ -1,0 +1,120 @@
+"""`dupmae report`: one page of HTML about a folder of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dupmae_cli import console
+from dupmae_cli.options import JsonOption, MeasuresOption, measure_names, split_option
+from dupmae_toolkit.errors import counted
+
+#: The file in the folder of runs, unless another is named.
+_PAGE = "report.html"
+
+
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="A folder with TREC runs (.trec or .run, also .gz and .xz), such as `dupmae beir` "
+            "writes; or a folder of such folders.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The page to write.", show_default=f"DIR/{_PAGE}"
+        ),
+    ] = None,
+    qrels: Annotated[
+        str | None,
+        typer.Option(
+            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
+            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets.",
+            show_default="what `dupmae beir` left in DIR, or its only file that ends in .qrels",
+        ),
+    ] = None,
+    split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
+    measures: MeasuresOption = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="The run to compare with, by its name in the page.",
+            show_default="lucene-bm25 or bm25, else the first by name",
+        ),
+    ] = None,
+    topics: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Show up to this many topics with the largest gains, and with the largest losses.",
+        ),
+    ] = 3,
+    title: Annotated[
+        str | None, typer.Option(help="The title of the page.", show_default="named after DIR")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a page about a folder of runs: tables, plots, significance, examples.
+
+    The page is one file of HTML without scripts or outside addresses, and shows light or
+    dark as the reader's system does. The plots and the examples of topics are of the first
+    measure. Where runs of the single parts lie beside a hybrid, it shows the topics that
+    each part wins. Where the index of the runs is still there, it explains the scores of
+    the examples. The same runs give the same page.
+
+    [bold]Examples:[/bold]
+
+      dupmae report runs/scifact
+
+      dupmae report runs --qrels qrels.txt --output paper.html --baseline bm25
+
+      dupmae report runs --qrels scifact.zip --split test --measures "nDCG@10 P@5"
+    """
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.evaluation.measures import parse_measures
+    from dupmae_toolkit.evaluation.report.examples import examples_of
+    from dupmae_toolkit.evaluation.report.explained import explain
+    from dupmae_toolkit.evaluation.report.folder import read_sections
+    from dupmae_toolkit.evaluation.report.page import page
+    from dupmae_toolkit.files import atomic_file, check_file_output
+
+    if split is not None and qrels is None:
+        raise InputError("--split goes with --qrels, which names the data set")
+    names = [str(measure) for measure in parse_measures(measure_names(measures))]
+    place = folder / _PAGE if output is None else output
+    if place.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--output {place}: a page is HTML; name a file that ends in .html")
+    sections = read_sections(folder, qrels, split, names, baseline)
+    check_file_output(place, "the page")
+    chosen = []
+    for section in sections:
+        examples = examples_of(section, topics)
+        explain(section, examples)
+        chosen.append((section, examples))
+    written = page(chosen, title or f"Runs of {folder.resolve().name}")
+    with atomic_file(place) as temporary:
+        temporary.write_text(written, "utf-8")
+    if json:
+        sets: list[dict[str, Any]] = [
+            {
+                "name": section.name,
+                "baseline": section.measured.baseline,
+                "topics": len(section.qrels),
+                "runs": {label: s.means for label, s in section.measured.scores.items()},
+                "notes": section.notes,
+            }
+            for section in sections
+        ]
+        console.print_json({"output": str(place), "sets": sets})
+        return
+    for section in sections:
+        for note in section.notes:
+            console.say(f"{section.name}: {note}")
+    runs = sum(len(section.measured.runs) for section in sections)
+    topics_read = sum(len(section.qrels) for section in sections)
+    console.say(f"wrote {place}: {counted(runs, 'run')}, {counted(topics_read, 'topic')}")

@@ -1,0 +1,129 @@
+"""Explanations of examples, by the index that a run was made with, if it is still there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupmae_toolkit.errors import DupMAEError
+from dupmae_toolkit.evaluation.part_rankings import take
+from dupmae_toolkit.evaluation.report.examples import Example, shown_ids, wanted
+from dupmae_toolkit.evaluation.report.folder import Section, queries_folder
+from dupmae_toolkit.index.layout import MANIFEST_FILE
+from dupmae_toolkit.records import Query, Representations
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.search.answers import Request
+    from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+#: How far an explained score may be from the run's, which is rounded to float32.
+_TOLERANCE = 1e-4
+_FITTED = {"linear", "rrf", "sum"}
+
+
+def explain(section: Section, examples: Sequence[Example]) -> None:
+    """Fill ``explained`` and ``titles`` of the examples, or say in a note why they stay empty.
+
+    Nothing is explained by an index whose scores are not those of the run. The network is not
+    touched: an encoder is loaded only if it is the built-in one or a folder.
+    """
+    if not examples:
+        return
+    subject = examples[0].subject
+    about = section.measured.runs[subject].metadata
+    place = _index_of(section, about)
+    if place is None:
+        section.notes.append("Nothing is explained: the index of the run is not here.")
+        return
+    try:
+        _explain(section, examples, place, about)
+    except (DupMAEError, LookupError, TypeError, ValueError, AttributeError) as error:
+        # Whatever is wrong with a sidecar or an index, the rest of the report stands.
+        for example in examples:
+            example.explained.clear()
+            example.titles.clear()
+        section.notes.append(f"Nothing is explained: {error}")
+
+
+def _index_of(section: Section, about: dict[str, Any]) -> Path | None:
+    stated = about.get("index")
+    places = [section.folder / "index", *([Path(stated)] if isinstance(stated, str) else [])]
+    return next((place for place in places if (place / MANIFEST_FILE).is_file()), None)
+
+
+def _explain(
+    section: Section, examples: Sequence[Example], place: Path, about: dict[str, Any]
+) -> None:
+    from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+    subject = examples[0].subject
+    with closing(HybridIndex.open(place)) as index:
+        request = _request(index, about)
+        stored = _stored(section)
+        for example in examples:
+            vectors = _vectors(index, request, example, stored)
+            found = index.explanations(vectors, request, wanted(example))
+            ranking = section.measured.runs[subject].topics[example.topic]
+            scores = dict(zip(ranking.ids, ranking.scores.tolist(), strict=True))
+            for each in found:
+                score = math.nan if each.score is None else each.score
+                if not math.isclose(score, scores[each.id], rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
+                    raise DupMAEError(
+                        f"{place} gives {each.id} {score:.4f} in topic {example.topic}, the run "
+                        f"{scores[each.id]:.4f}; it has changed since, or it is another one."
+                    )
+            example.explained = list(found)
+        documents = index.get(shown_ids(examples))
+        for example in examples:
+            example.titles = {name: each.title for name, each in documents.items() if each.title}
+
+
+def _request(index: HybridIndex, about: dict[str, Any]) -> Request:
+    """The request that a run's metadata describes."""
+    from dupmae_toolkit.search.fusion import Fusion
+
+    mode = about["mode"]
+    frequencies = (about.get("lexical") or {}).get("frequencies") or {}
+    power = float(frequencies.get("power", 0.0))
+    if mode == "bm25":
+        return index.request(10, mode)
+    if mode != "hybrid":
+        return index.request(10, mode, idf_power=power if mode == "lexical" else None)
+    described = about["fusion"]
+    method, norm = described["method"], described["normalisation"]
+    fusion = Fusion(
+        method,
+        tuple(described["weights"]) if method in _FITTED else None,
+        norm if method not in ("sum", "rrf") else None,
+        rrf_k=described.get("rrf_k", 60.0),
+    )
+    plain = "bm25" not in described["lists"]
+    return index.request(10, mode, fusion, about.get("depth"), plain=plain, idf_power=power)
+
+
+def _stored(section: Section) -> Representations | None:
+    """The topics' vectors that ``dupmae beir`` left in the folder."""
+    folder = queries_folder(section)
+    if folder is None:
+        return None
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+
+    return EncodedCorpus.open(folder).representations()
+
+
+def _vectors(
+    index: HybridIndex, request: Request, example: Example, stored: Representations | None
+) -> Representations:
+    if stored is not None:
+        one = take(stored, [stored.ids.index(example.topic)])
+        assert isinstance(one, Representations)
+        return index.vectors(one, request.parts)
+    if not example.text:
+        raise DupMAEError("the topics' texts are not here.")
+    name = index.manifest.encoder.name
+    if request.parts != ("bm25",) and name != "builtin" and not Path(name).is_dir():
+        raise DupMAEError(f"the encoder {name} is not on this machine as a folder.")
+    return index.vectors([Query(example.topic, example.text)], request.parts)

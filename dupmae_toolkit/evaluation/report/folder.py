@@ -1,0 +1,209 @@
+"""The runs of a folder, with the judgements and the topics' texts that belong to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dupmae_toolkit.collection.opening import read_qrels, read_topics
+from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.collection.trec import read_run
+from dupmae_toolkit.errors import DupMAEError, InputError, counted
+from dupmae_toolkit.evaluation.beir import METRICS_FILE
+from dupmae_toolkit.evaluation.experiment import BASELINE
+from dupmae_toolkit.evaluation.measures import evaluate
+from dupmae_toolkit.evaluation.report.comparing import Measured, measured
+from dupmae_toolkit.files import read_json
+from dupmae_toolkit.records import Run
+
+#: The ends of the names of files that are taken for runs.
+RUN_ENDINGS = tuple(name + packed for name in (".trec", ".run") for packed in ("", ".gz", ".xz"))
+#: The ends of the names of files that are taken for judgements.
+_QRELS_ENDINGS = tuple(f".qrels{packed}" for packed in ("", ".gz", ".xz"))
+#: The runs that are the baseline unless another is named, the first that is there.
+_BASELINES = (BASELINE, "bm25")
+
+
+@dataclass(slots=True)
+class Section:
+    """One set of topics: its runs, measured and compared, and what is known of it.
+
+    about: as in metrics.json, empty without one. texts: of the topics, as far as they are found.
+    cards: the cards that lie in the folder, by their file. notes: what was left out.
+    """
+
+    name: str
+    folder: Path
+    qrels: Qrels
+    measured: Measured
+    about: dict[str, Any]
+    texts: dict[str, str] = field(default_factory=dict)
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_sections(
+    folder: Path,
+    qrels: str | None = None,
+    split: str | None = None,
+    measures: Sequence[str] = ("nDCG@10",),
+    baseline: str | None = None,
+) -> list[Section]:
+    """The runs of a folder as one section; without any, those of its folders, a section each.
+
+    qrels, split: as for ``read_qrels``; without qrels, what ``dupmae beir`` left in the folder, or
+    its only file that ends in ``.qrels``. baseline: the label of a run. Raises InputError if there
+    are no runs or no judgements, for a run that cannot be read, and for a baseline that is no run.
+    """
+    if not folder.is_dir():
+        raise InputError.at(folder, None, "no such folder; name one that holds runs")
+    if runs_in(folder):
+        return [_read(folder, qrels, split, measures, baseline)]
+    inner = [each for each in sorted(folder.iterdir()) if each.is_dir() and runs_in(each)]
+    if not inner:
+        endings = ", ".join(RUN_ENDINGS[::3])
+        raise InputError.at(folder, None, f"no runs in it: no file that ends in {endings}")
+    if qrels is not None:
+        raise InputError.at(
+            folder,
+            None,
+            f"holds {counted(len(inner), 'folder')} of runs, each with judgements of its own; "
+            "leave out --qrels (qrels=…), or name one of them",
+        )
+    return [_read(each, None, None, measures, baseline) for each in inner]
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The files that are taken for runs, by name."""
+    found = [path for path in folder.iterdir() if path.name.endswith(RUN_ENDINGS)]
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """Short names for runs: without the ending, and without what all begin with before a dot.
+
+    Paths that would have the same name keep their whole names.
+    """
+    stems = []
+    for path in paths:
+        ending = max((end for end in RUN_ENDINGS if path.name.endswith(end)), key=len, default="")
+        stems.append(path.name.removesuffix(ending) or path.name)
+    if len(set(stems)) < len(stems):
+        return list(map(str, paths))
+    common = os.path.commonprefix(stems).rpartition(".")[0] + "."
+    if common == "." or common in (f"{stem}." for stem in stems):
+        return stems
+    return [stem.removeprefix(common) for stem in stems]
+
+
+def _read(
+    folder: Path,
+    qrels: str | None,
+    split: str | None,
+    measures: Sequence[str],
+    baseline: str | None,
+) -> Section:
+    about = _about(folder)
+    judged = _qrels(folder, about, qrels, split)
+    paths = runs_in(folder)
+    runs: dict[str, Run] = {}
+    for label, path in zip(labels_of(paths), paths, strict=True):
+        runs[label] = read_run(path, ties="trec_eval")
+    order = _ordered(list(runs), baseline, folder)
+    scores = {}
+    for label in order:
+        try:
+            scores[label] = evaluate(judged, runs[label], measures)
+        except InputError as error:
+            raise InputError.at(folder, None, f"run {label}: {error}") from error
+    name = str(about.get("dataset") or folder.resolve().name)
+    compared = measured({label: runs[label] for label in order}, scores)
+    section = Section(name, folder, judged, compared, about)
+    for label, found in scores.items():
+        if lacking := found.judged - found.returned:
+            section.notes.append(f"{label} lacks {counted(lacking, 'judged topic')}, counted as 0.")
+        if found.unjudged:
+            unjudged = counted(found.unjudged, "topic")
+            section.notes.append(f"{unjudged} of {label} without judgements: ignored.")
+    _read_texts(section)
+    for path in sorted(folder.glob("*card.json")):
+        card = _record(path)
+        if isinstance(card.get("command"), list):
+            section.cards[path.name] = card
+    return section
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none."""
+    try:
+        found = read_json(path)
+    except InputError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    about = _record(folder / METRICS_FILE).get("about")
+    return about if isinstance(about, dict) else {}
+
+
+def _qrels(folder: Path, about: dict[str, Any], given: str | None, split: str | None) -> Qrels:
+    if given is not None:
+        return read_qrels(given, split)
+    stated = about.get("qrels")
+    name = stated.get("file") if isinstance(stated, dict) else None
+    # A name alone: a record must not lead to files elsewhere.
+    if isinstance(name, str) and name == Path(name).name and (folder / name).is_file():
+        return read_qrels(folder / name)
+    found = sorted(path for path in folder.iterdir() if path.name.endswith(_QRELS_ENDINGS))
+    if len(found) == 1:
+        return read_qrels(found[0])
+    what = "no file of judgements" if not found else f"{len(found)} files that end in .qrels"
+    raise InputError.at(folder, None, f"{what} in it; name one with --qrels (qrels=…)")
+
+
+def _ordered(labels: list[str], baseline: str | None, folder: Path) -> list[str]:
+    """The labels, the baseline first."""
+    if baseline is not None and baseline not in labels:
+        names = ", ".join(labels)
+        raise InputError.at(folder, None, f"no run {baseline!r} in it; its runs are {names}")
+    usual = next((name for name in _BASELINES if name in labels), labels[0])
+    first = baseline or usual
+    return [first, *(label for label in labels if label != first)]
+
+
+def _read_texts(section: Section) -> None:
+    """The texts of the topics: from what ``dupmae beir`` encoded, or the file that a run names."""
+    stored = queries_folder(section)
+    if stored is not None:
+        from dupmae_toolkit.encoding.corpus import EncodedCorpus
+
+        try:
+            for part in EncodedCorpus.open(stored).parts():
+                section.texts |= dict(zip(part.ids, part.texts, strict=True))
+            return
+        except DupMAEError as error:
+            section.notes.append(f"The topics' texts were not read: {error}")
+    named = [(run.metadata.get("queries"), run.metadata.get("split")) for run in
+             section.measured.runs.values()]  # fmt: skip
+    for source, split in dict.fromkeys(pair for pair in named if isinstance(pair[0], str)):
+        if not isinstance(source, str) or not Path(source).exists():
+            continue
+        try:
+            found = read_topics(source, split if isinstance(split, str) else None).queries
+        except DupMAEError as error:
+            section.notes.append(f"The topics' texts were not read: {error}")
+            continue
+        section.texts |= {query.id: query.text for query in found if query.id in section.qrels}
+
+
+def queries_folder(section: Section) -> Path | None:
+    """The encoded topics that ``dupmae beir`` left in the folder; None if there are none."""
+    split = section.about.get("split")
+    if not isinstance(split, str) or split != Path(split).name:
+        return None
+    folder = section.folder / "encoded" / f"queries-{split}"
+    return folder if folder.is_dir() else None
