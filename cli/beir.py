@@ -29,10 +29,12 @@ from dupmae_cli.options import (
     SplitOption,
     measure_names,
 )
+from dupmae_cli.recording import draft
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.beir import BeirResult
+    from dupmae_toolkit.evaluation.cards import Draft
 
 
 def beir(
@@ -70,10 +72,11 @@ def beir(
 ) -> None:
     """Run a BEIR data set: encode, index, search in every mode, and measure.
 
-    OUTPUT gets a run for each mode, <dataset>.<mode>.trec, and metrics.json, which
-    --json also prints. The encoded texts and the index are kept there, and a second
-    call reuses them; if interrupted, run the same command to continue. --fusion,
-    --weights and --exact apply to the hybrid run, --plain to the lexical one, too.
+    OUTPUT gets a run for each mode, <dataset>.<mode>.trec, the judgements, metrics.json,
+    which --json also prints, and card.json, with which `dupmae reproduce` repeats it all.
+    `dupmae report OUTPUT` makes a page of them. The encoded texts and the index are kept
+    there, and a second call reuses them; if interrupted, run the same command to continue.
+    --fusion, --weights and --exact apply to the hybrid run, --plain to the lexical one, too.
     If a folder or zip holds several data sets (CQADupStack), each gets a folder in
     OUTPUT, and the mean of their means is shown, too.
 
@@ -107,6 +110,7 @@ def beir(
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
     make_folder(output)
+    card = draft()
     console.if_interrupted(lambda: console.kept(output))
     try:
         from dupmae_toolkit.model.loading import load_encoder
@@ -122,6 +126,7 @@ def beir(
     finally:
         with contextlib.suppress(OSError):
             output.rmdir()  # succeeds only if it is empty
+    _write_card(card, output, results)
     for result in results:
         console.say(_summary(result, getattr(encoder, "room", None)))
     if json:
@@ -129,6 +134,20 @@ def beir(
         console.print_json(mean_of_means(results) if several else results[0].metrics())
     else:
         _print_table(results)
+
+
+def _write_card(card: Draft, output: Path, results: list[BeirResult]) -> None:
+    """One card for all that the command wrote."""
+    from dupmae_toolkit.evaluation.cards import FOLDER_CARD, about_beir
+
+    several = len(results) > 1
+    runs = [path for result in results for path in result.runs.values()]
+    figures = {
+        f"{result.dataset} {mode}" if several else mode: scores.means
+        for result in results
+        for mode, scores in result.scores.items()
+    }
+    card.write(output / FOLDER_CARD, runs, about_beir(results), figures)
 
 
 def _summary(result: BeirResult, room: int | None) -> str:

@@ -14,8 +14,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from dupmae_cli import console
+from dupmae_cli.recording import write_run_card
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.cards import Draft
     from dupmae_toolkit.records import Hit, Run
 
 #: The name that stands for standard output.
@@ -75,12 +77,19 @@ def check_run_form(output: Path, form: Format, as_json: bool) -> None:
         )
 
 
-def write_found(run: Run, output: Path, form: Format) -> None:
-    """Write a run in a form. Only a TREC run in a file gets its settings beside it."""
+def gets_card(output: Path | None, form: Format) -> bool:
+    """Whether what is written gets its settings and a card beside it: a TREC run in a file."""
+    return form == Format.TREC and output not in (None, STANDARD_OUTPUT)
+
+
+def write_found(run: Run, output: Path, form: Format, draft: Draft | None = None) -> None:
+    """Write a run in a form. draft: of the card that a TREC run in a file gets beside it."""
     from dupmae_toolkit.collection import trec
 
-    if form == Format.TREC and output != STANDARD_OUTPUT:
+    if gets_card(output, form):
         trec.write_run(run, output)
+        if draft is not None:
+            write_run_card(draft, run, output)
     elif form == Format.TREC:
         trec.stream_run(run, console.results().buffer)
     else:

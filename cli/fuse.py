@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.formats import Format, RunFormatOption, check_run_form, write_found
+from dupmae_cli.formats import Format, RunFormatOption, check_run_form, gets_card, write_found
 from dupmae_cli.options import (
     NORM,
     JsonOption,
@@ -20,6 +20,7 @@ from dupmae_cli.options import (
     SeveralRunsArgument,
     TagOption,
 )
+from dupmae_cli.recording import draft
 from dupmae_cli.runs import check_run, report_run
 
 
@@ -89,8 +90,8 @@ def fuse(
 ) -> None:
     """Fuse TREC runs into one.
 
-    OUTPUT gets the fused run, and OUTPUT.json the settings that made it. `dupmae
-    eval` measures the run.
+    OUTPUT gets the fused run, OUTPUT.json the settings that made it, and OUTPUT.card.json
+    what `dupmae reproduce` needs to repeat it. `dupmae eval` measures the run.
 
     A document's fused score, by --method; N is the number of runs that hold it, and
     ranks start at 1.
@@ -149,7 +150,8 @@ def fuse(
     # Refuse a wrong number of weights before reading.
     how.describe(len(runs), completed=False)
     how.lowest_for(len(runs))
+    card = draft() if gets_card(output, form) else None
     fused = fuse_runs([read_run(path) for path in runs], how, k, tag)
     fused.metadata["runs"] = [str(path) for path in runs]
-    write_found(fused, output, form)
+    write_found(fused, output, form, card)
     report_run(fused, output, {"method": method.value}, json)

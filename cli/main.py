@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from dupmae_cli import console
+from dupmae_cli import console, recording
 from dupmae_cli.beir import beir
 from dupmae_cli.choose import choose
 from dupmae_cli.compare import compare
@@ -33,6 +33,7 @@ from dupmae_cli.lookup import derive_lookup
 from dupmae_cli.mine import mine
 from dupmae_cli.recipes import recipes
 from dupmae_cli.report import report
+from dupmae_cli.reproduce import reproduce
 from dupmae_cli.search import search
 from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
@@ -64,6 +65,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "tune": tune,
     "beir": beir,
     "report": report,
+    "reproduce": reproduce,
     "diagnose": diagnose,
     "choose": choose,
     "pretrain": pretrain,
@@ -96,6 +98,7 @@ _WRITE_STDOUT = ("search", "fuse")
 
 class _Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
+        recording.enter(ctx)
         # What goes into a program must not hold a line that a library prints.
         asked, output = ctx.params.get("format"), ctx.params.get("output")
         for_programs = asked not in (None, "table") or str(output) == "-"
@@ -195,6 +198,7 @@ def _run(
     words: list[str], debug: bool, terminated: Sequence[int] = (), program: str = PROGRAM
 ) -> int:
     console.if_interrupted()
+    recording.begin(words)
     if program != PROGRAM and words and words[0] in ("--install-completion", "--show-completion"):
         # Completion is installed for a command by its name, and `python` is not ours.
         return _refuse(f"completion is for the command `{PROGRAM}`: run `{PROGRAM} {words[0]}`", 2)

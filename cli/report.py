@@ -26,9 +26,7 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="The page to write.", show_default=f"DIR/{_PAGE}"
-        ),
+        typer.Option("--output", "-o", help="The page to write.", show_default=f"DIR/{_PAGE}"),
     ] = None,
     qrels: Annotated[
         str | None,

@@ -14,6 +14,7 @@ from dupmae_cli.formats import (
     check_run_form,
     form_of,
     format_option,
+    gets_card,
 )
 from dupmae_cli.options import (
     AggregateOption,
@@ -45,6 +46,7 @@ from dupmae_cli.options import (
     split_option,
 )
 from dupmae_cli.questions import check_fuses, one_question
+from dupmae_cli.recording import draft
 from dupmae_cli.runs import check_run
 from dupmae_cli.searching import search_many, search_one
 
@@ -154,7 +156,8 @@ def search(
     --fusion says otherwise. Ties break by document id.
 
     With --queries, the run is written to OUTPUT. Beside a file with a TREC run, OUTPUT.json
-    holds the settings that made it. `dupmae eval` measures a TREC run. For a question,
+    holds the settings that made it, and OUTPUT.card.json what `dupmae reproduce` needs to
+    repeat it. `dupmae eval` measures a TREC run. For a question,
     --json is --format json; with --queries, it prints a summary.
 
     [bold]Examples:[/bold]
@@ -238,6 +241,7 @@ def search(
     if mode == Mode.BM25:
         _say_unused(model, query_length, device, precision)
         model = None
+    card = draft() if gets_card(output, form) else None
     given: Encoder | None = None
     if query_vectors is not None:
         given = _given_vectors(index, query_vectors, queries, model)
@@ -273,12 +277,14 @@ def search(
     if query is not None:
         shown = [name.strip() for name in fields.split(",")] if fields else []
         place = output or STANDARD_OUTPUT
-        search_one(opened, query, request, query_length, form, shown, place, tag)
+        search_one(opened, query, request, query_length, form, shown, place, tag, card)
         return
     assert queries is not None
     assert output is not None
     columns = reading_of(id_field, None, text, header)["columns"]
-    search_many(opened, queries, split, columns, request, output, tag, query_length, json, form)
+    search_many(
+        opened, queries, split, columns, request, output, tag, query_length, json, form, card
+    )
 
 
 def _say_unused(

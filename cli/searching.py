@@ -15,6 +15,7 @@ from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.fields import Columns
+    from dupmae_toolkit.evaluation.cards import Draft
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.searcher import Answers, Searcher
 
@@ -28,6 +29,7 @@ def search_one(
     fields: Sequence[str],
     output: Path,
     tag: str | None,
+    card: Draft | None,
 ) -> None:
     from dupmae_toolkit.collection.metadata import OWN_FIELDS
     from dupmae_toolkit.records import Query
@@ -67,7 +69,7 @@ def search_one(
         )
         return
     if form == Format.TREC:
-        write_found(index.run_of(found, request, tag), output, form)
+        write_found(index.run_of(found, request, tag), output, form, card)
     elif form != Format.TABLE:
         write_hits(hits, output, form, fields)
     elif hits:
@@ -115,6 +117,7 @@ def search_many(
     query_length: int | None,
     json: bool,
     form: Format,
+    card: Draft | None,
 ) -> None:
     from dupmae_toolkit.collection.opening import read_topics
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -135,7 +138,7 @@ def search_many(
     run = index.run_of(found, request, tag)
     run.metadata["queries"] = source
     run.metadata["split"] = split
-    write_found(run, output, form)
+    write_found(run, output, form, card)
     for note in notes:
         console.say(note)
     _say_no_room(query_length, run.metadata)

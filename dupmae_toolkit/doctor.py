@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -12,10 +11,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from dupmae_toolkit import jvm
 from dupmae_toolkit.errors import DupMAEError
+from dupmae_toolkit.machine import memory_in_bytes
 
 #: fine: nothing to do. note: works, but could be better. missing: something will fail.
 FINE, NOTE, MISSING = "fine", "note", "missing"
@@ -232,7 +231,7 @@ def _threads() -> Iterator[Check]:
 
 
 def _memory() -> Iterator[Check]:
-    total, available = _memory_in_bytes()
+    total, available = memory_in_bytes()
     if total is None:
         yield Check("memory", NOTE, "cannot be determined on this system")
         return
@@ -245,30 +244,6 @@ def _memory() -> Iterator[Check]:
         yield Check("memory", NOTE, found, advice)
     else:
         yield Check("memory", FINE, found)
-
-
-def _memory_in_bytes() -> tuple[int | None, int | None]:
-    """Total and available memory, within this container's limit if it has one; None if unknown."""
-    total = available = None
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError):
-        values = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/meminfo").read_text()))
-        available = int(values["MemAvailable"]) * 1024 if "MemAvailable" in values else None
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # "max", not a number: no limit
-            cap = int(Path(limit).read_text())
-            if total is not None and cap < total:
-                total = cap
-                left = cap - int(Path(used).read_text())
-                available = left if available is None else min(available, left)
-    return total, available
 
 
 def _model() -> Iterator[Check]:

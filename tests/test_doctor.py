@@ -142,11 +142,11 @@ def test_fewer_threads_than_processors_are_noted(monkeypatch) -> None:
 
 
 def test_little_memory_is_noted(monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "_memory_in_bytes", lambda: (2**32, 2**30))
+    monkeypatch.setattr(doctor, "memory_in_bytes", lambda: (2**32, 2**30))
     assert one(doctor._memory).state == NOTE
-    monkeypatch.setattr(doctor, "_memory_in_bytes", lambda: (2**34, 2**33))
+    monkeypatch.setattr(doctor, "memory_in_bytes", lambda: (2**34, 2**33))
     assert one(doctor._memory) == Check("memory", FINE, "16.0 GiB, 8.0 GiB free")
-    monkeypatch.setattr(doctor, "_memory_in_bytes", lambda: (None, None))
+    monkeypatch.setattr(doctor, "memory_in_bytes", lambda: (None, None))
     assert one(doctor._memory).state == NOTE
 
 

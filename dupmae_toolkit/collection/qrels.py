@@ -8,7 +8,7 @@ from typing import Any
 
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import Columns, Names, find_fields
-from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text
+from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text, to_trec
 from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, members
 from dupmae_toolkit.collection.lines import kind_of
 from dupmae_toolkit.collection.rows import Rows
@@ -47,6 +47,15 @@ def read_qrels_file(file: TextSource) -> Qrels:
     if suffix == ".csv":
         return qrels_of(Delimited(file, quoted=True, names=QRELS_NAMES))
     return _judged(file, lambda number: (file, number), _lines(file))
+
+
+def trec_lines(qrels: Qrels) -> str:
+    """Judgements in TREC's four columns, which ``read_qrels_file`` reads back."""
+    return "".join(
+        f"{to_trec(topic)} 0 {to_trec(document)} {grade}\n"
+        for topic, judged in qrels.items()
+        for document, grade in judged.items()
+    )
 
 
 def qrels_of(rows: Rows) -> Qrels:

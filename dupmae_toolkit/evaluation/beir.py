@@ -98,11 +98,12 @@ def run_beir(
 ) -> list[BeirResult]:
     """Run all modes on the BEIR data set that ``source`` names, and write everything to ``output``.
 
-    ``output`` gets the runs ``<dataset>.<mode>.trec``, ``metrics.json`` (mode → measure → value),
-    and the encoded texts and the index, which a second call reuses. For a folder or zip with
-    several data sets (CQADupStack has twelve), each gets a folder in ``output``, and
-    ``metrics.json`` has the means of their means. For ArguAna and Quora, documents with their
-    topic's own id are removed before the cut-off.
+    ``output`` gets the runs ``<dataset>.<mode>.trec``, ``<dataset>.qrels`` (the judgements that
+    they are measured with), ``metrics.json`` (mode → measure → value), and the encoded texts and
+    the index, which a second call reuses. For a folder or zip with several data sets (CQADupStack
+    has twelve), each gets a folder in ``output``, and ``metrics.json`` has the means of their
+    means. For ArguAna and Quora, documents with their topic's own id are removed before the
+    cut-off.
 
     Raises InputError before writing anything for a missing split, for bad options, and for broken
     topics or qrels; later, for broken documents, and for an ``output`` that was made with another
@@ -200,6 +201,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         "fusion": hybrid.fusion.describe(len(hybrid.parts), True),
         "idf_power": hybrid.idf_power,
         "faiss": options.faiss,
+        "qrels": experiment.write_qrels(),
         "self_matches": "removed" if experiment.dataset.drops_self_matches else "kept",
     }
     result = BeirResult(

@@ -4,6 +4,7 @@
     FOLDER/index               the index; index-inputs.json says what it was built from
     FOLDER/bm25                Lucene's index of the texts, if BM25 is requested
     FOLDER/NAME.MODE.trec      the runs, each with NAME.MODE.trec.json beside it
+    FOLDER/NAME.qrels          the judgements that they are measured with
 
 A result is reused if its inputs (texts, encoder, options) are the same, by digest. So a call that
 was killed can continue, and a call with another split or k does only the new work.
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.collection.beir import BeirDataset
+from dupmae_toolkit.collection.qrels import trec_lines
 from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import read_json, write_json
+from dupmae_toolkit.files import atomic_file, read_json, write_json
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Ranking, Run
 
@@ -223,6 +225,20 @@ class Experiment:
         write_run(run, path)
         self._note(mode, False)
         return run, path
+
+    def write_qrels(self) -> dict[str, str]:
+        """Write the judgements beside the runs; returns their source, split, file and SHA-256."""
+        text = trec_lines(self.qrels).encode()
+        path = self.folder / f"{self.dataset.name}.qrels"
+        if not path.is_file() or path.read_bytes() != text:
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(text)
+        return {
+            "source": self.dataset.source,
+            "split": self.split,
+            "file": path.name,
+            "sha256": hashlib.sha256(text).hexdigest(),
+        }
 
     def close(self) -> None:
         """Close the index, if it was opened."""

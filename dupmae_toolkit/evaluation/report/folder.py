@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.evaluation.beir import METRICS_FILE
-from dupmae_toolkit.evaluation.experiment import BASELINE
+from dupmae_toolkit.evaluation.experiment import BASELINE, MODES
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.report.comparing import Measured, measured
 from dupmae_toolkit.files import read_json
@@ -83,7 +82,7 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
-    """Short names for runs: without the ending, and without what all begin with before a dot.
+    """Short names for runs: without the ending, and as ``dupmae beir`` names them, by their mode.
 
     Paths that would have the same name keep their whole names.
     """
@@ -93,10 +92,10 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
         stems.append(path.name.removesuffix(ending) or path.name)
     if len(set(stems)) < len(stems):
         return list(map(str, paths))
-    common = os.path.commonprefix(stems).rpartition(".")[0] + "."
-    if common == "." or common in (f"{stem}." for stem in stems):
-        return stems
-    return [stem.removeprefix(common) for stem in stems]
+    heads = {stem.partition(".")[0] for stem in stems}
+    rests = [stem.partition(".")[2] for stem in stems]
+    by_mode = len(heads) == 1 and all(rests) and not {*MODES, BASELINE}.isdisjoint(rests)
+    return rests if by_mode else stems
 
 
 def _read(

@@ -60,13 +60,9 @@ def _overview(sections: Sequence[Section]) -> str:
     rows: list[list[Any]] = []
     for each in sections:
         found = each.measured.scores
-        rows.append(
-            [each.name, *(found[n].means[measure] if n in found else None for n in labels)]
-        )
+        rows.append([each.name, *(found[n].means[measure] if n in found else None for n in labels)])
     columns = [[row[place] for row in rows] for place in range(1, len(labels) + 1)]
-    averages = [
-        sum(column) / len(column) if None not in column else None for column in columns
-    ]
+    averages = [sum(column) / len(column) if None not in column else None for column in columns]
     rows.append(["mean", *averages])
     return table(f"{measure} of each set of topics", ["", *labels], rows)
 
@@ -89,8 +85,7 @@ def _section(
         yield significance_rows(measured)
         yield _figure(drawn.pop(f"{name}-differences"))
     curves = drawn.pop(f"{name}-curves")
-    for each in drawn.values():
-        yield _figure(each)
+    yield from map(_figure, drawn.values())
     yield "<h3>Precision by recall</h3>"
     yield _figure(curves, heading=False)
     wins = wins_of(measured.scores, measured.main)
@@ -99,8 +94,8 @@ def _section(
     if examples:
         yield "<h3>Examples of topics</h3>"
         yield f"<p>{escaped(_chosen(examples, section))}</p>"
-        for each in examples:
-            yield example_html(each, list(measured.runs), measured.main)
+        for example in examples:
+            yield example_html(example, list(measured.runs), measured.main)
     if section.cards:
         yield "<h3>How it was made</h3>"
         yield cards_html(section.cards)

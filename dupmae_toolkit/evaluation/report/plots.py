@@ -28,7 +28,10 @@ class Spread(NamedTuple):
 def intervals(
     name: str, title: str, axis: str, rows: Sequence[Spread], zero: bool = False
 ) -> Drawing:
-    """Means and their intervals, a row each. zero: rows are differences, so 0 gets a line."""
+    """Means and their intervals, a row each.
+
+    zero: rows are differences from a first run that has no row, so 0 gets a line.
+    """
     values = [v for row in rows for v in (row.mean, row.low, row.high) if v is not None]
     low, high = min([*values, *([0.0] if zero else [])]), max([*values, *([0.0] if zero else [])])
     room = (high - low) * 0.06 or 0.05
@@ -44,13 +47,13 @@ def intervals(
     if zero:
         drawing.line(x(0), _TOP - 6, x(0), bottom, "zero")
     for place, row in enumerate(rows):
-        y = _TOP + _ROW * (place + 0.5)
+        y, series = _TOP + _ROW * (place + 0.5), place + zero  # a run has one colour in all plots
         drawing.text(left - 14, y + 4, row.label, "end", most=_LABEL)
         if row.low is not None and row.high is not None:
-            drawing.polyline([(x(row.low), y), (x(row.high), y)], place)
+            drawing.polyline([(x(row.low), y), (x(row.high), y)], series)
             for end in (row.low, row.high):
-                drawing.polyline([(x(end), y - 5), (x(end), y + 5)], place)
-        drawing.marker(x(row.mean), y, place)
+                drawing.polyline([(x(end), y - 5), (x(end), y + 5)], series)
+        drawing.marker(x(row.mean), y, series)
         value = f"{row.mean:+.4f}" if zero else f"{row.mean:.4f}"
         drawing.text(WIDTH - 8, y + 4, value, "end")
     return drawing
@@ -161,6 +164,6 @@ def counts(name: str, title: str, axis: str, rows: Mapping[str, int]) -> Drawing
         y = _TOP + _ROW * place
         width = (WIDTH - left - 70) * count / most
         drawing.text(left - 14, y + 14, label, "end", most=_LABEL)
-        drawing.rectangle(left, y + 2, width, 15, place)
+        drawing.rectangle(left, y + 2, width, 15, 0)
         drawing.text(left + width + 8, y + 14, f"{count:,}")
     return drawing

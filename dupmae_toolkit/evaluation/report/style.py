@@ -20,12 +20,14 @@ small,.faint,caption,figcaption{{color:var(--faint)}}
 .box{{overflow-x:auto;max-width:100%}}
 .box:focus-visible{{outline:2px solid var(--s0)}}
 table{{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4rem 0 1.2rem}}
-caption,figcaption{{text-align:left;font-size:.9rem;padding:.3rem 0;position:sticky;left:0}}
-th,td{{padding:.28rem .7rem;border-bottom:1px solid var(--rule);text-align:right;
-vertical-align:top;overflow-wrap:normal}}
+caption,figcaption{{text-align:left;font-size:.9rem;padding:.3rem 0}}
+caption span{{display:inline-block;position:sticky;left:0;
+max-width:calc(min(68rem,100vw) - 2.6rem)}}
+th,td{{padding:.28rem .55rem;border-bottom:1px solid var(--rule);text-align:right;
+vertical-align:top;overflow-wrap:normal;white-space:nowrap}}
 thead th{{border-bottom:2px solid var(--ink);vertical-align:bottom}}
 th[scope=row],.text{{text-align:left}}
-td.text,th[scope=row]{{overflow-wrap:anywhere;min-width:5.5rem;max-width:22rem}}
+td.text,th[scope=row]{{white-space:normal;overflow-wrap:break-word;max-width:22rem}}
 th[scope=row]{{font-weight:400}}
 td.best{{font-weight:700}}
 figure{{margin:1rem 0}}

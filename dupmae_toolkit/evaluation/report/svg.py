@@ -93,9 +93,7 @@ class Drawing:
 
     def rectangle(self, x: float, y: float, width: float, height: float, colour: int) -> None:
         size = f'width="{max(width, 0):.2f}" height="{max(height, 0):.2f}"'
-        self._parts.append(
-            f'<rect class="f{colour % COLOURS}" x="{x:.2f}" y="{y:.2f}" {size}/>'
-        )
+        self._parts.append(f'<rect class="f{colour % COLOURS}" x="{x:.2f}" y="{y:.2f}" {size}/>')
 
     def area(self, points: Iterable[tuple[float, float]], colour: int) -> None:
         """A filled polygon."""

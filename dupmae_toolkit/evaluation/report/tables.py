@@ -36,7 +36,10 @@ def table(
         numbers = [row[place] for row in rows if isinstance(row[place], float)]
         if numbers:
             largest[place] = max(numbers)
-    lines = ['<div class="box" tabindex="0"><table>', f"<caption>{escaped(caption)}</caption>"]
+    lines = [
+        '<div class="box" tabindex="0"><table>',
+        f"<caption><span>{escaped(caption)}</span></caption>",
+    ]
     heads = "".join(
         f'<th scope="col"{_kind(place < texts, False)}>{_cell(name, "")}</th>'
         for place, name in enumerate(names)
@@ -94,8 +97,8 @@ def means(measured: Measured) -> str:
     caption = "Means over topics; the best of each column is bold"
     if measured.rows:
         caption += (
-            f"; † differs from {measured.baseline}: p < {_LEVEL:g} by Fisher's randomisation, after "
-            "Holm's correction"
+            f"; † differs from {measured.baseline}: p < {_LEVEL:g} by Fisher's randomisation, "
+            "after Holm's correction"
         )
     return table(caption, heads, rows)
 

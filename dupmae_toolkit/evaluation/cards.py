@@ -1,0 +1,265 @@
+"""Cards: how the files of one command came about, so that it can be repeated and checked.
+
+A card is a JSON file: the command, what it read with checksums, what it wrote with checksums, the
+figures, the encoder and the fusion, versions, machine and times. Runs and their metadata are the
+same in every repetition; what differs from one to the next, such as times, stands in the card only.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dupmae_toolkit import __version__, machine
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.experiment import digest
+from dupmae_toolkit.files import read_json, sha256_file, write_json
+from dupmae_toolkit.records import Run
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.beir import BeirResult
+
+#: The version of the form of cards.
+FORM = 1
+#: The file of the card in a folder that a command filled.
+FOLDER_CARD = "card.json"
+#: Packages whose versions are written where they were loaded: modules, and the package's name.
+_PACKAGES = {
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "pyarrow": "pyarrow",
+    "torch": "torch",
+    "transformers": "transformers",
+    "faiss": "faiss-cpu",
+    "jnius": "pyserini",  # whose Lucene runs in Java
+    "ir_measures": "ir-measures",
+    "pytrec_eval": "pytrec-eval-terrier",
+    "ir_datasets": "ir-datasets",
+}
+#: What a BEIR data set and a model are read from, as patterns; a folder may hold other things.
+_BEIR_FILES = ("**/corpus.jsonl*", "**/queries.jsonl*", "**/qrels/*")
+_MODEL_FILES = ("*.json", "*.txt", "*.safetensors", "*.bin", "*/*.json", "*/*.safetensors")
+_MANIFEST = "manifest.json"
+
+
+def card_path(path: Path) -> Path:
+    """The card of a run: ``PATH`` with ``.card.json`` added."""
+    return path.with_name(f"{path.name}.card.json")
+
+
+@dataclass(slots=True)
+class Draft:
+    """A card whose command is under way. command: its words, beginning with ``dupmae``.
+
+    Checksums of what it reads are taken now, before anything can change.
+    """
+
+    command: Sequence[str]
+    reads: Mapping[str, str]
+    inputs: list[dict[str, Any]] = field(init=False)
+    started: datetime = field(init=False)
+    _from: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._from = time.perf_counter()
+        self.started = datetime.now(UTC)
+        self.inputs = [
+            {"option": option, "path": path, **(fingerprint(path) or {"sha256": None})}
+            for option, path in self.reads.items()
+        ]
+
+    def write(
+        self,
+        path: Path,
+        outputs: Sequence[Path],
+        about: Mapping[str, Any],
+        figures: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        """Write the card. outputs: files in the card's folder, or in folders there.
+
+        figures: label → measure → value.
+        """
+        write_json(
+            path,
+            {
+                "card": FORM,
+                "command": list(self.command),
+                "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "seconds": round(time.perf_counter() - self._from, 3),
+                "inputs": self.inputs,
+                "outputs": [
+                    {"path": o.relative_to(path.parent).as_posix(), "sha256": sha256_file(o)}
+                    for o in outputs
+                ],
+                "figures": {label: dict(values) for label, values in (figures or {}).items()},
+                **about,
+                "versions": versions(),
+                "machine": machine.describe(),
+            },
+        )
+
+
+def about_run(run: Run) -> dict[str, Any]:
+    """What a card says of a run, from its metadata: encoder, index, fusion, numbers."""
+    told = run.metadata
+    encoder = told.get("encoder")
+    names = ("name", "weights_sha256", "vocabulary_sha256")
+    return {
+        "mode": told.get("mode"),
+        "encoder": {name: encoder.get(name) for name in names} if encoder else None,
+        "index": told.get("index"),
+        "documents": told.get("documents"),
+        "fusion": told.get("fusion"),
+        "frequencies": (told.get("lexical") or {}).get("frequencies"),
+        "k": told.get("k"),
+        "topics": len(run),
+        "hits": sum(len(ranking) for ranking in run.topics.values()),
+    }
+
+
+def about_beir(results: Sequence[BeirResult]) -> dict[str, Any]:
+    """What a card says of the data sets of ``run_beir``: the options, and what is in metrics.json.
+
+    Of several data sets, which share encoder and options, the first one's; numbers of each.
+    """
+    told = results[0].metrics()["about"]
+    encoder = {"name": told["encoder"], "weights_sha256": told["weights_sha256"]}
+    names = ("fusion", "idf_power", "faiss", "k", "parts")
+    return {
+        "encoder": encoder,
+        **{name: told[name] for name in names},
+        "documents": {each.dataset: each.documents for each in results},
+        "topics": {each.dataset: next(iter(each.scores.values())).judged for each in results},
+        "reused": {each.dataset: each.reused for each in results},
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of the toolkit, of Python, and of the packages that are loaded."""
+    found = {"dupmae-toolkit": __version__, "python": platform.python_version()}
+    for module, package in _PACKAGES.items():
+        if module in sys.modules:
+            try:
+                found[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:  # installed under another name
+                continue
+    return found
+
+
+def fingerprint(path: str) -> dict[str, Any] | None:
+    """The SHA-256 of a file; of a folder, that of its manifest or of what it holds.
+
+    Of a model, only its settings and weights count; of a BEIR folder, only corpus, queries and
+    judgements. None for what is no file or folder here (standard input, data sets of ir_datasets or
+    the hub, patterns), or cannot be read.
+    """
+    try:
+        return _fingerprint(Path(path))
+    except (OSError, ValueError):
+        return None
+
+
+def _fingerprint(place: Path) -> dict[str, Any] | None:
+    if place.is_file():
+        return {"sha256": sha256_file(place), "bytes": place.stat().st_size}
+    if not place.is_dir():
+        return None
+    if (place / _MANIFEST).is_file():
+        return {"sha256": sha256_file(place / _MANIFEST), "of": _MANIFEST}
+    patterns = _MODEL_FILES if (place / "config.json").is_file() else _BEIR_FILES
+    found = {each for pattern in patterns for each in place.glob(pattern)} or place.rglob("*")
+    held = sorted(each for each in found if each.is_file())
+    listed = [[each.relative_to(place).as_posix(), sha256_file(each)] for each in held]
+    return {"sha256": digest(listed), "files": len(listed)}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card that was read and checked: its values have these types.
+
+    command: without ``dupmae``. inputs: path and SHA-256 by option; None: not hashed. outputs:
+    SHA-256 by name of a file in ``path``'s folder. told: the whole card.
+    """
+
+    path: Path
+    command: list[str]
+    inputs: dict[str, tuple[str, str | None]]
+    outputs: dict[str, str]
+    figures: dict[str, dict[str, float]]
+    told: dict[str, Any]
+
+
+def find_card(path: Path) -> Path:
+    """The file of a card: itself, or that of a run or a folder. InputError if there is none."""
+    if path.is_dir():
+        path /= FOLDER_CARD
+    elif path.suffix != ".json" and card_path(path).is_file():
+        path = card_path(path)
+    elif path.suffix != ".json" and (path.parent / FOLDER_CARD).is_file():
+        path = path.parent / FOLDER_CARD
+    if not path.is_file():
+        raise InputError.at(
+            path, None, "no such card; runs have theirs beside them, as in run.trec.card.json"
+        )
+    return path
+
+
+def read_card(path: Path) -> Card:
+    """Read a card. Raises InputError if there is none, or if it is not a card of this form."""
+    path = find_card(path)
+    told = read_json(path)
+    if not isinstance(told, dict) or told.get("card") != FORM:
+        raise InputError.at(path, None, f"not a card of this toolkit (card: {FORM})")
+    command = told.get("command")
+    if (
+        not isinstance(command, list)
+        or len(command) < 2
+        or command[0] != "dupmae"
+        or not all(isinstance(word, str) and "\0" not in word for word in command)
+    ):
+        raise InputError.at(path, None, "its command is no command of dupmae")
+    try:
+        return Card(path, command[1:], _inputs(told), _outputs(told), _figures(told), told)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError.at(path, None, f"a damaged card ({type(error).__name__})") from error
+
+
+def _inputs(told: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    found: dict[str, tuple[str, str | None]] = {}
+    for entry in told["inputs"]:
+        option, path, sha256 = entry["option"], entry["path"], entry["sha256"]
+        if not (isinstance(option, str) and isinstance(path, str)):
+            raise TypeError
+        if not (sha256 is None or isinstance(sha256, str)):
+            raise TypeError
+        found[option] = path, sha256
+    return found
+
+
+def _outputs(told: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in told["outputs"]:
+        name, sha256 = entry["path"], entry["sha256"]
+        steps = name.split("/")
+        if not isinstance(sha256, str) or not set(steps).isdisjoint(("", ".", "..")):
+            raise ValueError  # an output lies beside its card or below it
+        if "\\" in name or ":" in name or "\0" in name:
+            raise ValueError
+        found[name] = sha256
+    if not found:
+        raise ValueError
+    return found
+
+
+def _figures(told: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {
+        str(label): {str(name): float(value) for name, value in values.items()}
+        for label, values in told["figures"].items()
+    }
