@@ -11,43 +11,40 @@ if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.cards import Draft
     from dupmae_toolkit.records import Run
 
-#: Types of values that can name no file: their names in click.
-_HARMLESS_TYPES = {"integer", "float", "integer range", "float range", "choice"}
-
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
     """The parameters of a command by what they do, by their names in Python.
 
-    reads: those that name what is read. harmless: texts and flags that neither read nor write.
-    ``output`` is where it writes. Numbers and choices are harmless. A command with any other
-    parameter is not repeated.
+    reads: those that name what is read. harmless: texts, choices and flags that neither read nor
+    write. ``output`` is where it writes. Numbers are harmless. A command with any other parameter
+    is not repeated, for it might write elsewhere.
     """
 
     reads: frozenset[str]
     harmless: frozenset[str]
 
-    def allows(self, parameter: Any) -> bool:
-        """Whether a card may set a parameter of click."""
-        known = self.reads | self.harmless | {"output"}
-        return parameter.name in known or parameter.type.name in _HARMLESS_TYPES
+    def allows(self, name: str, value: Any) -> bool:
+        """Whether a card may set a parameter to a value."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number or name in self.reads | self.harmless | {"output"}
+
+
+def _repeatable(reads: str, harmless: str) -> Repeatable:
+    return Repeatable(frozenset(reads.split()), frozenset(harmless.split()))
 
 
 REPEATABLE = {
-    "search": Repeatable(
-        frozenset({"index", "queries", "among", "query_vectors", "model"}),
-        frozenset(
-            {"query", "split", "id_field", "text", "header", "weights", "plain", "exact"}
-            | {"filter", "fields", "tag", "device", "json"}
-        ),
+    "search": _repeatable(
+        "index queries among query_vectors model",
+        "query split id_field text header format mode fusion norm weights plain exact filter "
+        "aggregate fields tag query_encoder device precision json",
     ),
-    "fuse": Repeatable(frozenset({"runs"}), frozenset({"weights", "tag", "json"})),
-    "beir": Repeatable(
-        frozenset({"dataset", "model"}),
-        frozenset(
-            {"split", "bm25", "no_bm25", "plain", "weights", "exact", "faiss", "measures"}
-            | {"skip_invalid", "device", "json"}
-        ),
+    "fuse": _repeatable("runs", "method weights norm missing tag format json"),
+    "beir": _repeatable(
+        "dataset model",
+        "split bm25 no_bm25 plain fusion weights exact faiss measures skip_invalid device "
+        "precision json",
     ),
 }
 

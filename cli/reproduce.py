@@ -122,7 +122,8 @@ def _parsed(card: Card, context: Any) -> Any:
             raise refused(error.format_message()) from error
         raise
     for parameter in command.params:
-        if _is_given(parsed, parameter) and not REPEATABLE[name].allows(parameter):
+        value = parsed.params.get(parameter.name)
+        if _is_given(parsed, parameter) and not REPEATABLE[name].allows(parameter.name, value):
             raise refused(f"it sets {parameter.opts[0]}, which may write elsewhere")
     if parsed.params.get("output") is None or str(parsed.params["output"]) == "-":
         raise refused("it names no --output")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from dupmae_toolkit.evaluation.report.examples import Example, shown_ids, wanted
 from dupmae_toolkit.evaluation.report.folder import Section, queries_folder
 from dupmae_toolkit.index.layout import MANIFEST_FILE
 from dupmae_toolkit.records import Query, Representations
+from dupmae_toolkit.search.answers import WORDS
 
 if TYPE_CHECKING:
     from dupmae_toolkit.search.answers import Request
@@ -60,9 +61,12 @@ def _explain(
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 
     subject = examples[0].subject
-    with closing(HybridIndex.open(place)) as index:
+    with contextlib.closing(HybridIndex.open(place)) as index:
         request = _request(index, about)
         stored = _stored(section)
+        if _is_here(index):
+            with contextlib.suppress(DupMAEError):
+                _ = index.encoder  # loaded, it tells tokens of the text from expansions
         for example in examples:
             vectors = _vectors(index, request, example, stored)
             found = index.explanations(vectors, request, wanted(example))
@@ -104,6 +108,12 @@ def _request(index: HybridIndex, about: dict[str, Any]) -> Request:
     return index.request(10, mode, fusion, about.get("depth"), plain=plain, idf_power=power)
 
 
+def _is_here(index: HybridIndex) -> bool:
+    """Whether the encoder can be loaded without the network."""
+    name = index.manifest.encoder.name
+    return name == "builtin" or Path(name).is_dir()
+
+
 def _stored(section: Section) -> Representations | None:
     """The topics' vectors that ``dupmae beir`` left in the folder."""
     folder = queries_folder(section)
@@ -123,7 +133,7 @@ def _vectors(
         return index.vectors(one, request.parts)
     if not example.text:
         raise DupMAEError("the topics' texts are not here.")
-    name = index.manifest.encoder.name
-    if request.parts != ("bm25",) and name != "builtin" and not Path(name).is_dir():
+    if request.parts != WORDS and not _is_here(index):
+        name = index.manifest.encoder.name
         raise DupMAEError(f"the encoder {name} is not on this machine as a folder.")
     return index.vectors([Query(example.topic, example.text)], request.parts)

@@ -28,8 +28,8 @@ vertical-align:top;overflow-wrap:normal;white-space:nowrap}}
 thead th{{border-bottom:2px solid var(--ink);vertical-align:bottom}}
 th[scope=row],.text{{text-align:left}}
 td.text,th[scope=row]{{white-space:normal;overflow-wrap:break-word;max-width:22rem}}
+.long{{min-width:14rem}}
 th[scope=row]{{font-weight:400}}
-td.best{{font-weight:700}}
 figure{{margin:1rem 0}}
 svg{{display:block;width:100%;min-width:{WIDTH * 4 // 5}px;max-width:{WIDTH + 120}px;height:auto}}
 .topic{{border:1px solid var(--rule);border-radius:.4rem;padding:.8rem;margin:1rem 0}}

@@ -12,6 +12,8 @@ from dupmae_toolkit.evaluation.significance import COLUMNS, TESTS, cell_text, ro
 
 #: p-values below it get a mark.
 _LEVEL = 0.05
+#: Texts of more characters get a wide column.
+_LONG = 30
 
 
 class Html(str):
@@ -24,41 +26,36 @@ def table(
     rows: Sequence[Sequence[Any]],
     texts: int = 1,
     blank: str = "",
-    best: bool = False,
 ) -> str:
     """A table; the first cell of a row names it.
 
     texts: how many columns from the left are text; the others are numbers, to the right. blank:
-    what stands for None. best: whether the largest number of a column is bold.
+    what stands for None.
     """
-    largest: dict[int, float] = {}
-    for place in range(1, len(names)) if best and len(rows) > 1 else ():
-        numbers = [row[place] for row in rows if isinstance(row[place], float)]
-        if numbers:
-            largest[place] = max(numbers)
     lines = [
         '<div class="box" tabindex="0"><table>',
         f"<caption><span>{escaped(caption)}</span></caption>",
     ]
     heads = "".join(
-        f'<th scope="col"{_kind(place < texts, False)}>{_cell(name, "")}</th>'
+        f'<th scope="col"{_kind(place < texts, "")}>{_cell(name, "")}</th>'
         for place, name in enumerate(names)
     )
     lines.append(f"<thead><tr>{heads}</tr></thead><tbody>")
     for row in rows:
         first, *rest = row
         cells = "".join(
-            f"<td{_kind(place < texts, cell is not None and largest.get(place) == cell)}>"
-            f"{_cell(cell, blank)}</td>"
+            f"<td{_kind(place < texts, cell)}>{_cell(cell, blank)}</td>"
             for place, cell in enumerate(rest, 1)
         )
         lines.append(f'<tr><th scope="row">{_cell(first, blank)}</th>{cells}</tr>')
     return "\n".join([*lines, "</tbody></table></div>"])
 
 
-def _kind(text: bool, best: bool) -> str:
-    names = [name for name, wanted in (("text", text), ("best", best)) if wanted]
-    return f' class="{" ".join(names)}"' if names else ""
+def _kind(text: bool, value: Any) -> str:
+    if not text:
+        return ""
+    long = not isinstance(value, Html) and len(str(value)) > _LONG
+    return ' class="text long"' if long else ' class="text"'
 
 
 def _cell(value: Any, blank: str) -> str:
