@@ -136,5 +136,5 @@ def differing(before: Run, now: Run) -> str:
             shorter = min(len(before[topic]), len(now[topic]))
             rank = next((n for n, (a, b) in enumerate(pairs) if a != b), shorter) + 1
             first = f"topic {topic} from rank {rank:,}"
-    count = counted(len(topics), "topic")
-    return f"{count} differ, scores by up to {largest:.2g}" + (f"; {first}" if first else "")
+    differ = f"{counted(len(topics), 'topic')} differ{'s' if len(topics) == 1 else ''}"
+    return f"{differ}, scores by up to {largest:.2g}" + (f"; {first}" if first else "")

@@ -84,14 +84,19 @@ def runs_in(folder: Path) -> list[Path]:
 def labels_of(paths: Sequence[Path]) -> list[str]:
     """Short names for runs: without the ending, and as ``dupmae beir`` names them, by their mode.
 
-    Paths that would have the same name keep their whole names.
+    Paths that would have the same name keep their whole names; a path that comes twice gets a
+    number, too.
     """
     stems = []
     for path in paths:
         ending = max((end for end in RUN_ENDINGS if path.name.endswith(end)), key=len, default="")
         stems.append(path.name.removesuffix(ending) or path.name)
     if len(set(stems)) < len(stems):
-        return list(map(str, paths))
+        whole = list(map(str, paths))
+        return [
+            f"{name} ({whole[:place].count(name) + 1})" if name in whole[:place] else name
+            for place, name in enumerate(whole)
+        ]
     heads = {stem.partition(".")[0] for stem in stems}
     rests = [stem.partition(".")[2] for stem in stems]
     by_mode = len(heads) == 1 and all(rests) and not {*MODES, BASELINE}.isdisjoint(rests)

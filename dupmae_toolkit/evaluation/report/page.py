@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import counted
@@ -11,11 +12,11 @@ from dupmae_toolkit.evaluation.report.comparing import drawings
 from dupmae_toolkit.evaluation.report.examples import Example
 from dupmae_toolkit.evaluation.report.folder import Section
 from dupmae_toolkit.evaluation.report.hits import example_html
-from dupmae_toolkit.evaluation.report.style import CSS
-from dupmae_toolkit.evaluation.report.svg import escaped
+from dupmae_toolkit.evaluation.report.svg import STYLE, escaped
 from dupmae_toolkit.evaluation.report.tables import cards_html, means, significance_rows, table
 from dupmae_toolkit.evaluation.report.wins import HYBRID, Wins, wins_of
 
+_STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
 #: How many topics are named that a part wins.
 _NAMED = 8
 
@@ -40,7 +41,7 @@ def page(sections: Sequence[tuple[Section, Sequence[Example]]], title: str) -> s
             "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
             '<meta name="generator" content="dupmae report">',
             f"<title>{escaped(title)}</title>",
-            f"<style>\n{CSS}</style>",
+            f"<style>\n{STYLE}{_STYLE}</style>",
             "</head>",
             "<body>",
             "<main>",

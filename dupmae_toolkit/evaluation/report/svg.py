@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 #: Width of every drawing, in its own units.
 WIDTH = 640
@@ -15,35 +16,8 @@ COLOURS = 6
 _DASHES = ("", "7 4", "2 3")
 _JOINERS = "\u200c\u200d"
 
-# Blues, oranges and greens after Okabe and Ito (2008), which colour-blind people can tell apart,
-# darkened or lightened so that each has a contrast of at least 3 with its background.
-_LIGHT = ("#0072b2", "#c44e00", "#007f5c", "#9a3d86", "#7a5c00", "#4a4a4a")
-_DARK = ("#56b4e9", "#ff9b50", "#2fc79a", "#e59ac4", "#f0e442", "#c8c8c8")
-
-
-def _variables(colours: Sequence[str], **more: str) -> str:
-    named = {f"s{n}": colour for n, colour in enumerate(colours)} | more
-    return "".join(f"--{name}:{value};" for name, value in named.items())
-
-
-#: Colours by name, for the style of a page or of a single drawing.
-PALETTE = (
-    ":root{"
-    + _variables(_LIGHT, ground="#ffffff", ink="#1b1b1b", faint="#595959", rule="#c9c9c9")
-    + "}\n@media (prefers-color-scheme:dark){:root{"
-    + _variables(_DARK, ground="#16181c", ink="#ececec", faint="#b0b0b0", rule="#4a4d52")
-    + "}}\n"
-)
-#: The style of what is drawn.
-STYLE = (
-    "svg text{font:13px system-ui,sans-serif;fill:var(--ink)}\n"
-    "svg .faint{fill:var(--faint)}svg .rule{stroke:var(--rule);fill:none}\n"
-    "svg .zero{stroke:var(--ink);fill:none}svg .head{font-weight:600}\n"
-    + "".join(
-        f"svg .l{n}{{stroke:var(--s{n});fill:none;stroke-width:2}}svg .f{n}{{fill:var(--s{n})}}\n"
-        for n in range(COLOURS)
-    )
-)
+#: The style of what is drawn: colours by name, for light and dark, and marks.
+STYLE = Path(__file__).with_name("plots.css").read_text("utf-8")
 
 
 def shown(text: object) -> str:
@@ -156,8 +130,8 @@ def stacked(drawings: Sequence[Drawing], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
         f'width="{WIDTH}" height="{height:.0f}">',
         f"<title>{escaped(title)}</title>",
-        f"<style>{PALETTE}{STYLE}</style>",
-        f'<rect style="fill:var(--ground)" width="{WIDTH}" height="{height:.0f}"/>',
+        f"<style>{STYLE}</style>",
+        f'<rect class="ground" width="{WIDTH}" height="{height:.0f}"/>',
     ]
     top = 0.0
     for each in drawings:
