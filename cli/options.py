@@ -386,13 +386,18 @@ MarginRatioOption = Annotated[
 
 # Results.
 
-QrelsOption = Annotated[
-    str,
-    typer.Option(
-        help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
-        "BEIR folder or zip; or irds:NAME, a data set of ir_datasets."
-    ),
-]
+_QRELS = (
+    "Judgements: a file with BEIR's three or TREC's four columns; with --split, a BEIR folder or "
+    "zip; or irds:NAME, a data set of ir_datasets."
+)
+QrelsOption = Annotated[str, typer.Option("--qrels", help=_QRELS)]
+
+
+def qrels_option(default: str) -> Any:
+    """``--qrels`` where it can be left out; ``default``: what is then taken."""
+    return typer.Option("--qrels", help=_QRELS, show_default=default)
+
+
 _RUNS = "TREC runs, plain or compressed (.gz, .bz2, .xz, .zst); - for standard input."
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help=_RUNS)]
 SeveralRunsArgument = Annotated[

@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.options import JsonOption, MeasuresOption, measure_names, split_option
+from dupmae_cli.options import (
+    JsonOption,
+    MeasuresOption,
+    measure_names,
+    qrels_option,
+    split_option,
+)
 from dupmae_toolkit.errors import counted
 
 #: The file in the folder of runs, unless another is named.
@@ -20,8 +26,8 @@ def report(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="A folder with TREC runs (.trec or .run, also .gz and .xz), such as `dupmae beir` "
-            "writes; or a folder of such folders.",
+            help="A folder with TREC runs (.trec or .run, plain or compressed), such as "
+            "`dupmae beir` writes; or a folder of such folders.",
         ),
     ],
     output: Annotated[
@@ -30,11 +36,7 @@ def report(
     ] = None,
     qrels: Annotated[
         str | None,
-        typer.Option(
-            help="Judgements: a file with BEIR's three or TREC's four columns; with --split, a "
-            "BEIR folder or zip; or irds:NAME, a data set of ir_datasets.",
-            show_default="what `dupmae beir` left in DIR, or its only file that ends in .qrels",
-        ),
+        qrels_option("what `dupmae beir` left in DIR, or its only file that ends in .qrels"),
     ] = None,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     measures: MeasuresOption = None,

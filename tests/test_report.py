@@ -318,7 +318,7 @@ def test_what_makes_no_page_is_refused_in_a_line(tmp_path, monkeypatch, capsys, 
     [
         (["sci.dense.trec", "sci.hybrid.trec.gz"], ["dense", "hybrid"]),
         (["w0.5.trec", "w0.7.trec"], ["w0.5", "w0.7"]),
-        (["a.run", "b.run.xz"], ["a", "b"]),
+        (["a.run", "b.run.zst"], ["a", "b"]),
         (["a.trec", "a.run"], ["a.trec", "a.run"]),
         (["sci.dense.trec", "dense.trec"], ["sci.dense", "dense"]),
         (["only.bm25.trec"], ["bm25"]),

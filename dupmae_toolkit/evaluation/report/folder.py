@@ -9,6 +9,7 @@ from typing import Any
 
 from dupmae_toolkit.collection.opening import read_qrels, read_topics
 from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.collection.sources import COMPRESSED
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.evaluation.beir import METRICS_FILE
@@ -19,9 +20,9 @@ from dupmae_toolkit.files import read_json
 from dupmae_toolkit.records import Run
 
 #: The ends of the names of files that are taken for runs.
-RUN_ENDINGS = tuple(name + packed for name in (".trec", ".run") for packed in ("", ".gz", ".xz"))
+RUN_ENDINGS = tuple(name + packed for name in (".trec", ".run") for packed in ("", *COMPRESSED))
 #: The ends of the names of files that are taken for judgements.
-_QRELS_ENDINGS = tuple(f".qrels{packed}" for packed in ("", ".gz", ".xz"))
+_QRELS_ENDINGS = tuple(f".qrels{packed}" for packed in ("", *COMPRESSED))
 #: The runs that are the baseline unless another is named, the first that is there.
 _BASELINES = (BASELINE, "bm25")
 
@@ -63,8 +64,7 @@ def read_sections(
         return [_read(folder, qrels, split, measures, baseline)]
     inner = [each for each in sorted(folder.iterdir()) if each.is_dir() and runs_in(each)]
     if not inner:
-        endings = ", ".join(RUN_ENDINGS[::3])
-        raise InputError.at(folder, None, f"no runs in it: no file that ends in {endings}")
+        raise InputError.at(folder, None, "no runs in it: no file that ends in .trec or .run")
     if qrels is not None:
         raise InputError.at(
             folder,
