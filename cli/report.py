@@ -80,7 +80,7 @@ def report(
     from dupmae_toolkit.evaluation.report.examples import examples_of
     from dupmae_toolkit.evaluation.report.explained import explain
     from dupmae_toolkit.evaluation.report.folder import read_sections
-    from dupmae_toolkit.evaluation.report.page import page
+    from dupmae_toolkit.evaluation.report.page import is_page, page
     from dupmae_toolkit.files import atomic_file, check_file_output
 
     if split is not None and qrels is None:
@@ -91,6 +91,8 @@ def report(
         raise InputError(f"--output {place}: a page is HTML; name a file that ends in .html")
     sections = read_sections(folder, qrels, split, names, baseline)
     check_file_output(place, "the page")
+    if output is None and place.exists() and not is_page(place):
+        raise InputError.at(place, None, "is no report; name another place with --output")
     chosen = []
     for section in sections:
         examples = examples_of(section, topics)

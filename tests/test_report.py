@@ -181,6 +181,14 @@ def test_broken_metrics_leave_the_only_file_of_judgements(beir, capsys, text):
     assert run(capsys, "report", beir, *QUICK)[0] == 0
 
 
+@pytest.mark.java
+def test_judgements_that_have_changed_are_told(beir, capsys):
+    with (beir / "toy.qrels").open("a") as file:
+        file.write("q0 0 new 1\n")
+    err = run(capsys, "report", beir, *QUICK)[2]
+    assert "toy.qrels has changed since the runs were measured." in err
+
+
 # Any folder.
 
 
@@ -234,6 +242,17 @@ def test_folders_of_runs_become_sections_with_a_mean(tmp_path, capsys):
 
 def page_text(folder: Path) -> str:
     return (folder / "report.html").read_text("utf-8")
+
+
+def test_a_page_of_somebody_else_is_left_alone(tmp_path, capsys):
+    folder = write(tmp_path / "r", a="++++")
+    (folder / "report.html").write_text("<p>my own")
+    code, _, err = run(capsys, "report", folder)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is no report; name another place with --output" in err
+    assert (folder / "report.html").read_text() == "<p>my own"
+    assert run(capsys, "report", folder, "--output", folder / "report.html")[0] == 0
+    assert run(capsys, "report", folder)[0] == 0
 
 
 def test_what_lacks_or_does_not_count_is_said(tmp_path, capsys):

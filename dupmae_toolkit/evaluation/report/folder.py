@@ -16,7 +16,7 @@ from dupmae_toolkit.evaluation.beir import METRICS_FILE
 from dupmae_toolkit.evaluation.experiment import BASELINE, MODES
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.report.comparing import Measured, measured
-from dupmae_toolkit.files import read_json
+from dupmae_toolkit.files import read_json, sha256_file
 from dupmae_toolkit.records import Run
 
 #: The ends of the names of files that are taken for runs.
@@ -126,6 +126,9 @@ def _read(
     name = str(about.get("dataset") or folder.resolve().name)
     compared = measured({label: runs[label] for label in order}, scores)
     section = Section(name, folder, judged, compared, about)
+    own = _own_qrels(folder, about) if qrels is None else None
+    if own is not None and sha256_file(own) != about["qrels"].get("sha256"):
+        section.notes.append(f"{own.name} has changed since the runs were measured.")
     for label, found in scores.items():
         if lacking := found.judged - found.returned:
             section.notes.append(f"{label} lacks {counted(lacking, 'judged topic')}, counted as 0.")
@@ -154,14 +157,20 @@ def _about(folder: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _qrels(folder: Path, about: dict[str, Any], given: str | None, split: str | None) -> Qrels:
-    if given is not None:
-        return read_qrels(given, split)
+def _own_qrels(folder: Path, about: dict[str, Any]) -> Path | None:
+    """The judgements that ``dupmae beir`` left in the folder; None if there are none."""
     stated = about.get("qrels")
     name = stated.get("file") if isinstance(stated, dict) else None
     # A name alone: a record must not lead to files elsewhere.
-    if isinstance(name, str) and name == Path(name).name and (folder / name).is_file():
-        return read_qrels(folder / name)
+    good = isinstance(name, str) and name == Path(name).name and (folder / name).is_file()
+    return folder / str(name) if good else None
+
+
+def _qrels(folder: Path, about: dict[str, Any], given: str | None, split: str | None) -> Qrels:
+    if given is not None:
+        return read_qrels(given, split)
+    if (own := _own_qrels(folder, about)) is not None:
+        return read_qrels(own)
     found = sorted(path for path in folder.iterdir() if path.name.endswith(_QRELS_ENDINGS))
     if len(found) == 1:
         return read_qrels(found[0])

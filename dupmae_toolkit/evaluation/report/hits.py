@@ -62,7 +62,7 @@ def _explanation(each: Explanation, example: Example) -> str:
     from dupmae_toolkit.search.explanation import FUSED, shown_origin, shown_rank
 
     score = "no score" if each.score is None else f"{each.score:.4f}"
-    title = f" {escaped(each.title.text)}" if each.title.text else ""
+    title = f" “{escaped(each.title.text)}”" if each.title.text else ""
     lines = [
         "<details>",
         f"<summary>Why <bdi>{escaped(each.id)}</bdi>{title} has {score}, rank "

@@ -17,6 +17,7 @@ from dupmae_toolkit.evaluation.report.tables import cards_html, means, significa
 from dupmae_toolkit.evaluation.report.wins import HYBRID, Wins, wins_of
 
 _STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
+_GENERATOR = '<meta name="generator" content="dupmae report">'
 #: How many topics are named that a part wins.
 _NAMED = 8
 
@@ -39,7 +40,7 @@ def page(sections: Sequence[tuple[Section, Sequence[Example]]], title: str) -> s
             # Nothing can be fetched and nothing can run, whatever a file put into the page.
             '<meta http-equiv="Content-Security-Policy" '
             "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-            '<meta name="generator" content="dupmae report">',
+            _GENERATOR,
             f"<title>{escaped(title)}</title>",
             f"<style>\n{STYLE}{_STYLE}</style>",
             "</head>",
@@ -52,6 +53,12 @@ def page(sections: Sequence[tuple[Section, Sequence[Example]]], title: str) -> s
             "",
         ]
     )
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that ``page`` made."""
+    with path.open("rb") as file:
+        return _GENERATOR.encode() in file.read(1000)
 
 
 def _overview(sections: Sequence[Section]) -> str:
