@@ -24,10 +24,8 @@ from dupmae_toolkit.errors import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dupmae_toolkit.collection.qrels import Qrels
     from dupmae_toolkit.evaluation.measures import Scores
     from dupmae_toolkit.evaluation.significance import Comparison
-    from dupmae_toolkit.records import Run
 
 
 class TableFormat(StrEnum):
@@ -90,6 +88,7 @@ def compare(
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation import significance
     from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
+    from dupmae_toolkit.evaluation.report.comparing import curve_of
     from dupmae_toolkit.files import check_file_output
 
     form = form_of(format, json, TableFormat.TABLE)
@@ -101,19 +100,19 @@ def compare(
     names = [str(measure) for measure in parse_measures(names)]
     judged = read_qrels(qrels, split)
     found: list[tuple[str, Scores]] = []
-    read: list[Run] = []
+    curves: list[list[float]] = []
     for path in (baseline, *runs):
         run = read_run(path, ties="trec_eval")
-        if plot is not None:
-            read.append(run)
         try:
             scores = evaluate(judged, run, names)
+            if plot is not None:
+                curves.append(curve_of(run, judged))
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
         found.append((str(path), scores))
     rows = significance.compare(found[0][1], found[1:])
     if plot is not None:
-        _draw(plot, judged, [baseline, *runs], read, [scores for _, scores in found])
+        _draw(plot, [baseline, *runs], curves, [scores for _, scores in found])
     if form == TableFormat.JSON:
         document = {"baseline": str(baseline), "runs": [_entry(row) for row in rows]}
         console.print_json(document)
@@ -126,7 +125,10 @@ def compare(
 
 
 def _draw(
-    plot: Path, judged: Qrels, paths: Sequence[Path], runs: Sequence[Run], scores: Sequence[Scores]
+    plot: Path,
+    paths: Sequence[Path],
+    curves: Sequence[Sequence[float]],
+    scores: Sequence[Scores],
 ) -> None:
     """Draw the runs under short names, the baseline first."""
     from dupmae_toolkit.evaluation.report.comparing import drawn, measured
@@ -135,7 +137,7 @@ def _draw(
 
     labels = labels_of(paths)
     by_label = dict(zip(labels, scores, strict=True))
-    drawing = drawn(measured(dict(zip(labels, runs, strict=True)), by_label), judged)
+    drawing = drawn(measured(dict(zip(labels, curves, strict=True)), by_label))
     with atomic_file(plot) as temporary:
         temporary.write_text(drawing, "utf-8")
     console.say(f"wrote {plot}")

@@ -117,6 +117,6 @@ def report(
     for section in sections:
         for note in section.notes:
             console.say(f"{section.name}: {note}")
-    runs = sum(len(section.measured.runs) for section in sections)
+    runs = sum(len(section.runs) for section in sections)
     topics_read = sum(len(section.qrels) for section in sections)
     console.say(f"wrote {place}: {counted(runs, 'run')}, {counted(topics_read, 'topic')}")

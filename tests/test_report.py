@@ -162,7 +162,7 @@ def test_a_report_without_the_rest_says_what_is_missing(beir, capsys, what):
     "about",
     [
         *({"mode": 7}, {"mode": "hybrid", "fusion": None}, {"mode": "hybrid", "fusion": []}),
-        *({}, {"index": 5}, {"lexical": {"frequencies": 3}}, {"mode": "x" * 99}),
+        *({}, {"index": 5}, {"index": "\0"}, {"lexical": {"frequencies": 3}}, {"mode": "x" * 99}),
     ],
 )
 def test_broken_metadata_only_costs_the_explanations(beir, capsys, about):
@@ -309,7 +309,7 @@ def test_hostile_names_ids_and_records_are_only_shown(tmp_path, capsys, monkeypa
         (("unjudged",), "no file of judgements in it"),
         (("twice",), "2 files that end in .qrels"),
         (("broken",), "six"),
-        (("other",), "run a: none of the run's"),
+        (("other",), "a.trec: none of the run's"),
         (("several", "--qrels", "r/all.qrels"), "leave out --qrels"),
     ],
 )
@@ -391,3 +391,24 @@ def test_topics_texts_come_from_the_file_that_a_run_names(tmp_path, monkeypatch)
     (folder / "a.trec.json").write_text(json.dumps(told))
     (section,) = read_sections(folder)
     assert section.texts == {"q0": "first text"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({"queries": "a\0b"}, {"queries": "x" * 9999}, {"queries": {}}, {"queries": None}),
+        *({"queries": "q.tsv", "split": []}, {"queries": "q.tsv", "split": "test"}),
+        *({"queries": "bad.tsv"}, {"queries": ".", "split": "x"}),
+    ],
+)
+def test_a_record_of_topics_that_leads_nowhere_costs_only_the_texts(tmp_path, monkeypatch, told):
+    from dupmae_toolkit.files import sha256_file
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.tsv").write_text("q0\tfirst text\n")
+    (tmp_path / "bad.tsv").write_text("q0\n\n")
+    folder = write(tmp_path / "r", a="++++")
+    told = {"sha256": sha256_file(folder / "a.trec")} | told
+    (folder / "a.trec.json").write_text(json.dumps(told))
+    (section,) = read_sections(folder)
+    assert section.texts == {}

@@ -11,7 +11,7 @@ import pytrec_eval
 
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.report import plots, svg
-from dupmae_toolkit.evaluation.report.comparing import drawings, drawn, measured
+from dupmae_toolkit.evaluation.report.comparing import curve_of, drawings, drawn, measured
 from dupmae_toolkit.records import Ranking, Run
 from tests.cli_support import run
 
@@ -178,12 +178,13 @@ def two_runs():
         }
         runs[label] = Run(rankings)
     scores = {label: evaluate(qrels, each, ["nDCG@10", "P@5"]) for label, each in runs.items()}
-    return qrels, measured(runs, scores)
+    curves = {label: curve_of(each, qrels) for label, each in runs.items()}
+    return qrels, runs, measured(curves, scores)
 
 
 def test_precision_by_recall_is_that_of_trec_eval(two_runs):
-    qrels, compared = two_runs
-    drawing = next(each for each in drawings(compared, qrels) if each.name == "plot-curves")
+    qrels, runs, compared = two_runs
+    drawing = next(each for each in drawings(compared) if each.name == "plot-curves")
     lines = [
         places(path)
         for path in shapes(parsed(drawing), "path")
@@ -191,7 +192,7 @@ def test_precision_by_recall_is_that_of_trec_eval(two_runs):
     ]
     names = [f"iprec_at_recall_{step / 10:.2f}" for step in range(11)]
     evaluator = pytrec_eval.RelevanceEvaluator(qrels, {"iprec_at_recall"})
-    for line, found in zip(lines, compared.runs.values(), strict=True):
+    for line, found in zip(lines, runs.values(), strict=True):
         ranked = {
             t: dict(zip(r.ids, r.scores.tolist(), strict=True)) for t, r in found.topics.items()
         }
@@ -202,10 +203,10 @@ def test_precision_by_recall_is_that_of_trec_eval(two_runs):
 
 
 def test_one_file_holds_all_plots_and_its_own_colours(two_runs):
-    qrels, compared = two_runs
-    text = drawn(compared, qrels)
+    _, _, compared = two_runs
+    text = drawn(compared)
     root = ET.fromstring(text)
-    assert len(root.findall(f"{NAMESPACE}svg")) == len(drawings(compared, qrels)) == 4
+    assert len(root.findall(f"{NAMESPACE}svg")) == len(drawings(compared)) == 4
     used = set(re.findall(r"var\(--(\w+)\)", text))
     assert used <= set(re.findall(r"--(\w+):", text))
     assert re.findall(r"https?:[^\"]*", text) == ["http://www.w3.org/2000/svg"] * 5

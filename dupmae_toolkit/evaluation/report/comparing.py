@@ -19,12 +19,13 @@ from dupmae_toolkit.records import Run
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Runs by label, the first of them the baseline, with their scores and comparisons.
+    """The scores of runs by label, the first of them the baseline, and their comparisons.
 
-    rows: of ``significance.compare``; none if there is only one run.
+    curves: by label, precision at the recalls of ``plots.RECALLS``, the mean over topics. rows: of
+    ``significance.compare``; none if there is only one run.
     """
 
-    runs: Mapping[str, Run]
+    curves: Mapping[str, Sequence[float]]
     scores: Mapping[str, Scores]
     rows: Sequence[Comparison]
 
@@ -42,11 +43,16 @@ class Measured:
         return self.measures[0]
 
 
-def measured(runs: Mapping[str, Run], scores: Mapping[str, Scores]) -> Measured:
-    """Runs and their scores by the same labels, compared with the first."""
+def curve_of(run: Run, qrels: Qrels) -> list[float]:
+    """Interpolated precision of a run at the recalls of ``plots.RECALLS``: means over topics."""
+    return list(evaluate(qrels, run, plots.CURVE).means.values())
+
+
+def measured(curves: Mapping[str, Sequence[float]], scores: Mapping[str, Scores]) -> Measured:
+    """Curves and scores of runs by the same labels, compared with the first."""
     baseline, *others = scores
     rows = significance.compare(scores[baseline], [(label, scores[label]) for label in others])
-    return Measured(runs, scores, rows)
+    return Measured(curves, scores, rows)
 
 
 def mean_intervals(scores: Mapping[str, Scores], measure: str) -> list[plots.Spread]:
@@ -58,7 +64,7 @@ def mean_intervals(scores: Mapping[str, Scores], measure: str) -> list[plots.Spr
     return spreads
 
 
-def drawings(compared: Measured, qrels: Qrels, name: str = "plot") -> list[Drawing]:
+def drawings(compared: Measured, name: str = "plot") -> list[Drawing]:
     """The intervals, each run's differences by topic, and precision by recall.
 
     name: what the names of the drawings begin with; unlike that of other drawings on a page.
@@ -86,14 +92,10 @@ def drawings(compared: Measured, qrels: Qrels, name: str = "plot") -> list[Drawi
         )
         for place, row in enumerate(rows)
     ]
-    lines = {}
-    for label, run in compared.runs.items():
-        means = evaluate(qrels, run, plots.CURVE).means
-        lines[label] = list(means.values())
-    made.append(plots.curves(f"{name}-curves", "Precision by recall", lines))
+    made.append(plots.curves(f"{name}-curves", "Precision by recall", compared.curves))
     return made
 
 
-def drawn(compared: Measured, qrels: Qrels) -> str:
+def drawn(compared: Measured) -> str:
     """All drawings as one SVG file."""
-    return stacked(drawings(compared, qrels), f"Runs compared with {compared.baseline}")
+    return stacked(drawings(compared), f"Runs compared with {compared.baseline}")

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dupmae_toolkit.evaluation.report.found import HITS
 from dupmae_toolkit.evaluation.report.wins import HYBRID
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.report.folder import Section
     from dupmae_toolkit.search.explanation import Explanation
-
-#: Hits of each run that are shown.
-HITS = 5
 
 
 @dataclass(slots=True)
@@ -74,7 +72,7 @@ def examples_of(section: Section, most: int) -> list[Example]:
             subject=subject,
             change=change.get(topic),
             values={label: of[topic] for label, of in by_label.items()},
-            hits={label: _ids(section, label, topic)[:HITS] for label in measured.runs},
+            hits={label: section.runs[label].of(topic).first for label in measured.scores},
             grades=section.qrels[topic],
             relevant=_relevant(section, topic),
         )
@@ -82,21 +80,16 @@ def examples_of(section: Section, most: int) -> list[Example]:
     ]
 
 
-def _ids(section: Section, label: str, topic: str) -> list[str]:
-    ranking = section.measured.runs[label].topics.get(topic)
-    return [] if ranking is None else ranking.ids
-
-
 def _relevant(section: Section, topic: str) -> list[tuple[str, dict[str, int]]]:
+    """The best judged documents, and their ranks by run."""
     judged = section.qrels[topic]
-    best = sorted((name for name, grade in judged.items() if grade > 0),
-                  key=lambda name: (-judged[name], name))[:HITS]  # fmt: skip
-    places: dict[str, dict[str, int]] = {name: {} for name in best}
-    for label in section.measured.runs:
-        for rank, name in enumerate(_ids(section, label, topic), 1):
-            if name in places:
-                places[name][label] = rank
-    return list(places.items())
+    relevant = [name for name, grade in judged.items() if grade > 0]
+    best = sorted(relevant, key=lambda name: (-judged[name], name))[:HITS]
+    by_label = {label: section.runs[label].of(topic).ranks for label in section.measured.scores}
+    return [
+        (name, {label: ranks[name] for label, ranks in by_label.items() if name in ranks})
+        for name in best
+    ]
 
 
 def wanted(example: Example) -> list[str]:

@@ -34,7 +34,7 @@ def explain(section: Section, examples: Sequence[Example]) -> None:
     if not examples:
         return
     subject = examples[0].subject
-    about = section.measured.runs[subject].metadata
+    about = section.runs[subject].metadata
     place = _index_of(section, about)
     if place is None:
         section.notes.append("Nothing is explained: the index of the run is not here.")
@@ -70,8 +70,7 @@ def _explain(
         for example in examples:
             vectors = _vectors(index, request, example, stored)
             found = index.explanations(vectors, request, wanted(example))
-            ranking = section.measured.runs[subject].topics[example.topic]
-            scores = dict(zip(ranking.ids, ranking.scores.tolist(), strict=True))
+            scores = section.runs[subject].of(example.topic).scores
             for each in found:
                 score = math.nan if each.score is None else each.score
                 if not math.isclose(score, scores[each.id], rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):

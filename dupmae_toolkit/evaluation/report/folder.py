@@ -15,9 +15,9 @@ from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.evaluation.beir import METRICS_FILE
 from dupmae_toolkit.evaluation.experiment import BASELINE, MODES
 from dupmae_toolkit.evaluation.measures import evaluate
-from dupmae_toolkit.evaluation.report.comparing import Measured, measured
+from dupmae_toolkit.evaluation.report.comparing import Measured, curve_of, measured
+from dupmae_toolkit.evaluation.report.found import Kept, kept
 from dupmae_toolkit.files import read_json, sha256_file
-from dupmae_toolkit.records import Run
 
 #: The ends of the names of files that are taken for runs.
 RUN_ENDINGS = tuple(name + packed for name in (".trec", ".run") for packed in ("", *COMPRESSED))
@@ -31,14 +31,16 @@ _BASELINES = (BASELINE, "bm25")
 class Section:
     """One set of topics: its runs, measured and compared, and what is known of it.
 
-    about: as in metrics.json, empty without one. texts: of the topics, as far as they are found.
-    cards: the cards that lie in the folder, by their file. notes: what was left out.
+    runs: what is kept of each, by label. about: as in metrics.json, empty without one. texts: of
+    the topics, as far as they are found. cards: the cards that lie in the folder, by their file.
+    notes: what was left out.
     """
 
     name: str
     folder: Path
     qrels: Qrels
     measured: Measured
+    runs: dict[str, Kept]
     about: dict[str, Any]
     texts: dict[str, str] = field(default_factory=dict)
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -113,19 +115,17 @@ def _read(
     about = _about(folder)
     judged = _qrels(folder, about, qrels, split)
     paths = runs_in(folder)
-    runs: dict[str, Run] = {}
-    for label, path in zip(labels_of(paths), paths, strict=True):
-        runs[label] = read_run(path, ties="trec_eval")
-    order = _ordered(list(runs), baseline, folder)
-    scores = {}
-    for label in order:
+    by_label = dict(zip(labels_of(paths), paths, strict=True))
+    scores, curves, runs = {}, {}, {}
+    for label in _ordered(list(by_label), baseline, folder):
+        run = read_run(by_label[label], ties="trec_eval")
         try:
-            scores[label] = evaluate(judged, runs[label], measures)
+            scores[label] = evaluate(judged, run, measures)
         except InputError as error:
-            raise InputError.at(folder, None, f"run {label}: {error}") from error
+            raise InputError.at(by_label[label], None, str(error)) from error
+        curves[label], runs[label] = curve_of(run, judged), kept(run, judged)
     name = str(about.get("dataset") or folder.resolve().name)
-    compared = measured({label: runs[label] for label in order}, scores)
-    section = Section(name, folder, judged, compared, about)
+    section = Section(name, folder, judged, measured(curves, scores), runs, about)
     own = _own_qrels(folder, about) if qrels is None else None
     if own is not None and sha256_file(own) != about["qrels"].get("sha256"):
         section.notes.append(f"{own.name} has changed since the runs were measured.")
@@ -200,17 +200,26 @@ def _read_texts(section: Section) -> None:
             return
         except DupMAEError as error:
             section.notes.append(f"The topics' texts were not read: {error}")
-    named = [(run.metadata.get("queries"), run.metadata.get("split")) for run in
-             section.measured.runs.values()]  # fmt: skip
-    for source, split in dict.fromkeys(pair for pair in named if isinstance(pair[0], str)):
-        if not isinstance(source, str) or not Path(source).exists():
-            continue
+    named: dict[tuple[str, str | None], None] = {}
+    for run in section.runs.values():
+        source, split = run.metadata.get("queries"), run.metadata.get("split")
+        if isinstance(source, str) and isinstance(split, str | None) and is_here(source):
+            named[source, split] = None
+    for source, split in named:
         try:
-            found = read_topics(source, split if isinstance(split, str) else None).queries
+            found = read_topics(source, split).queries
         except DupMAEError as error:
             section.notes.append(f"The topics' texts were not read: {error}")
             continue
         section.texts |= {query.id: query.text for query in found if query.id in section.qrels}
+
+
+def is_here(source: str) -> bool:
+    """Whether a name is that of a file or folder on this machine."""
+    try:
+        return Path(source).exists()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
 
 
 def queries_folder(section: Section) -> Path | None:

@@ -86,7 +86,7 @@ def _section(
         yield "<section>"
     yield f"<p>{escaped(_facts(section, first.judged))}</p>"
     yield means(measured)
-    drawn = {each.name: each for each in drawings(measured, section.qrels, name)}
+    drawn = {each.name: each for each in drawings(measured, name)}
     yield _figure(drawn.pop(f"{name}-means"))
     if measured.rows:
         yield f"<h3>Compared with {escaped(measured.baseline)}</h3>"
@@ -103,7 +103,7 @@ def _section(
         yield "<h3>Examples of topics</h3>"
         yield f"<p>{escaped(_chosen(examples, section))}</p>"
         for example in examples:
-            yield example_html(example, list(measured.runs), measured.main)
+            yield example_html(example, list(measured.scores), measured.main)
     if section.cards:
         yield "<h3>How it was made</h3>"
         yield cards_html(section.cards)
