@@ -40,7 +40,7 @@ REPEATABLE = {
         "query split id_field text header format mode fusion norm weights plain exact filter "
         "aggregate fields tag query_encoder device precision json",
     ),
-    "fuse": _repeatable("runs", "method weights norm missing tag format json"),
+    "fuse": _repeatable("runs", "method weights norm low missing tag format json"),
     "beir": _repeatable(
         "dataset model",
         "split bm25 no_bm25 plain fusion weights exact faiss measures skip_invalid device "

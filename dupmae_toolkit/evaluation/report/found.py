@@ -26,7 +26,7 @@ class Found:
 class Kept:
     """The metadata of a run, and what it found for each judged topic that it has."""
 
-    metadata: Mapping[str, Any]
+    metadata: dict[str, Any]
     topics: Mapping[str, Found]
 
     def of(self, topic: str) -> Found:
