@@ -11,6 +11,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.formats import form_of, format_option, write_csv
 from dupmae_cli.options import (
+    DropSelfOption,
     JsonOption,
     MeasuresOption,
     QrelsOption,
@@ -18,10 +19,11 @@ from dupmae_cli.options import (
     measure_names,
     split_option,
 )
-from dupmae_cli.runs import say_unjudged
+from dupmae_cli.runs import say_self_matches, say_unjudged
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.judging import Measured
     from dupmae_toolkit.evaluation.measures import Scores
     from dupmae_toolkit.evaluation.significance import Comparison
 
@@ -48,6 +50,7 @@ def compare(
             "the largest losses.",
         ),
     ] = 0,
+    drop_self: DropSelfOption = None,
     format: Annotated[
         TableFormat | None,
         format_option("table", "How results are written: a table, Markdown, LaTeX, CSV, or JSON."),
@@ -71,33 +74,35 @@ def compare(
 
       dupmae compare --qrels qrels.txt a.trec b.trec --measures nDCG@10 --topics 5
     """
-    from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation import significance
-    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
+    from dupmae_toolkit.evaluation.judging import read_judging
 
     form = form_of(format, json, TableFormat.TABLE)
-    names = measure_names(measures)
-    names = [str(measure) for measure in parse_measures(names)]
-    judged = read_qrels(qrels, split)
-    found: list[tuple[str, Scores]] = []
+    judging = read_judging(qrels, split, measure_names(measures), drop_self)
+    measured: list[tuple[str, Measured]] = []
     for path in (baseline, *runs):
         try:
-            scores = evaluate(judged, read_run(path, ties="trec_eval"), names)
+            measured.append((str(path), judging.measured(read_run(path, ties="trec_eval"))))
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
-        found.append((str(path), scores))
+    found = [(label, each.scores) for label, each in measured]
     rows = significance.compare(found[0][1], found[1:])
     if form == TableFormat.JSON:
-        document = {"baseline": str(baseline), "runs": [_entry(row) for row in rows]}
+        document = {
+            "baseline": str(baseline),
+            "self_matches": "removed" if judging.drop_self else "kept",
+            "runs": [_entry(row) for row in rows],
+        }
         console.print_json(document)
     else:
         _print(_table(str(baseline), found[0][1], rows), form)
         if topics and form == TableFormat.TABLE:
             _print_topics(rows, topics)
-    for label, scores in found:
-        _say_counted(label, scores)
+    for label, each in measured:
+        _say_counted(label, each.scores)
+        say_self_matches(label, each.self_matches)
 
 
 def _say_counted(label: str, scores: Scores) -> None:

@@ -408,6 +408,15 @@ MeasuresOption = Annotated[
         show_default=MEASURES,
     ),
 ]
+DropSelfOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--drop-self/--keep-self",
+        help="Whether to leave out a hit that has the topic's own id. Needed where the topics are "
+        "documents themselves.",
+        show_default="leave out in ArguAna and Quora",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
 ]

@@ -10,6 +10,7 @@ from dupmae_cli.formats import STANDARD_OUTPUT
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.self_matches import SelfMatches
     from dupmae_toolkit.records import Run
 
 
@@ -28,6 +29,21 @@ def say_unjudged(label: object, topics: int) -> None:
     """Say how many topics of a run do not count, if any."""
     if topics:
         console.say(f"{label}: {counted(topics, 'topic')} without judgements ignored")
+
+
+def say_self_matches(label: object, matches: SelfMatches) -> None:
+    """Say how many topics found their own document, if it was left out or leads most rankings."""
+    if matches.dropped and matches.found:
+        console.say(
+            f"{label}: left out the document with the topic's own id in "
+            f"{counted(matches.found, 'topic')} (--keep-self keeps it)"
+        )
+    elif matches.suspicious:
+        console.say(
+            f"{label}: the first hit of {matches.leading:,} of "
+            f"{counted(matches.searched, 'topic')} is the document with the topic's own id; if "
+            "topics are documents, --drop-self leaves it out"
+        )
 
 
 def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:

@@ -9,8 +9,13 @@ from typing import Protocol
 from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
 from dupmae_toolkit.collection.fields import QUERY_NAMES
 from dupmae_toolkit.collection.formats import How
-from dupmae_toolkit.collection.locate import BeirPlace, find_beir
-from dupmae_toolkit.collection.qrels import Qrels, read_qrels_file
+from dupmae_toolkit.collection.locate import IRDS_PREFIX, BeirPlace, find_beir
+from dupmae_toolkit.collection.qrels import (
+    Qrels,
+    RealQrels,
+    read_qrels_file,
+    read_real_qrels_file,
+)
 from dupmae_toolkit.collection.queries import topics_of
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
@@ -61,6 +66,11 @@ class FolderDataset:
     def qrels(self, split: str) -> Qrels:
         check_split(split, self)
         return read_qrels_file(self._place.qrels[split])
+
+    def real_qrels(self, split: str) -> RealQrels:
+        """Like ``qrels``, but grades may be fractions."""
+        check_split(split, self)
+        return read_real_qrels_file(self._place.qrels[split])
 
     def queries(self, split: str) -> list[Query]:
         qrels = self.qrels(split)
@@ -128,6 +138,28 @@ def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[B
 def drops_self_matches(name: str) -> bool:
     """Whether the data set's name contains a word of ``SELF_MATCHING``."""
     return any(word in SELF_MATCHING for word in re.split(r"[^a-z]+", name.lower()))
+
+
+def calls_to_drop_self(source: str | Path) -> bool:
+    """Whether topics or judgements of that name belong to a data set of ``SELF_MATCHING``.
+
+    A BEIR folder or zip and an ir_datasets id say it by the data set's name; a file of BEIR's
+    layout (``queries.jsonl``, ``qrels/test.tsv``), by its folder's. Of other files it is not known,
+    and not assumed.
+    """
+    text = str(source)
+    path = Path(text.removeprefix(IRDS_PREFIX))
+    if text.startswith(IRDS_PREFIX) or not path.exists():
+        return drops_self_matches(str(path))
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        try:
+            return all(dataset.drops_self_matches for dataset in open_beir_group(text))
+        except InputError:
+            return False
+    parent = path.absolute().parent
+    if path.name.startswith("queries.jsonl"):
+        return drops_self_matches(parent.name)
+    return parent.name == "qrels" and drops_self_matches(parent.parent.name)
 
 
 def check_split(split: str, dataset: BeirDataset) -> None:

@@ -174,6 +174,23 @@ def irds_qrels(name: str) -> dict[str, dict[str, int]]:
     return qrels
 
 
+def irds_subtopics(name: str) -> dict[str, dict[str, dict[str, int]]]:
+    """The judgements of a data set by topic, document and subtopic.
+
+    Raises InputError if it has no judgements, or none by subtopic.
+    """
+    dataset = load(name)
+    kind = dataset.qrels_cls() if dataset.has_qrels() else object
+    if "subtopic_id" not in getattr(kind, "_fields", ()):
+        raise InputError.at(f"irds:{name}", None, "this data set has no judgements by subtopic")
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    with explained(name):
+        for record in _quietly(dataset.qrels_iter):
+            grades = found.setdefault(str(record.query_id), {}).setdefault(str(record.doc_id), {})
+            grades[str(record.subtopic_id)] = int(record.relevance)
+    return found
+
+
 def judged_parts(name: str) -> dict[str, str]:
     """From split to data set id: the data set itself if it has qrels, and its direct parts.
 

@@ -234,16 +234,6 @@ class Experiment:
             self.reused.append(step)
 
 
-def without_self_matches(run: Run, k: int) -> Run:
-    """The run without documents that have their topic's own id, and with ``k`` hits per topic."""
-    kept = Run(tag=run.tag, metadata=dict(run.metadata))
-    for topic, ranking in run.topics.items():
-        places = [place for place, name in enumerate(ranking.ids) if name != topic][:k]
-        kept.topics[topic] = Ranking([ranking.ids[p] for p in places], ranking.scores[places])
-    kept.metadata["self_matches"] = "removed, then cut at k"
-    return kept
-
-
 def _read(record: Path) -> Any:
     try:
         return read_json(record)
