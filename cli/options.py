@@ -165,6 +165,9 @@ SkipInvalidOption = Annotated[
 IndexOption = Annotated[Path, typer.Option("--index", "-i", help="The folder of the index.")]
 _SPLIT = "The split of a BEIR data set, such as test."
 SplitOption = Annotated[str, typer.Option("--split", help=_SPLIT)]
+SplitsOption = Annotated[
+    list[str] | None, typer.Option("--split", help=_SPLIT, show_default="test")
+]
 
 
 def split_option(default: str) -> Any:

@@ -33,17 +33,8 @@ def say_unjudged(label: object, topics: int) -> None:
 
 def say_self_matches(label: object, matches: SelfMatches) -> None:
     """Say how many topics found their own document, if it was left out or leads most rankings."""
-    if matches.dropped and matches.found:
-        console.say(
-            f"{label}: left out the document with the topic's own id in "
-            f"{counted(matches.found, 'topic')} (--keep-self keeps it)"
-        )
-    elif matches.suspicious:
-        console.say(
-            f"{label}: the first hit of {matches.leading:,} of "
-            f"{counted(matches.searched, 'topic')} is the document with the topic's own id; if "
-            "topics are documents, --drop-self leaves it out"
-        )
+    if line := matches.said():
+        console.say(f"{label}: {line}")
 
 
 def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:

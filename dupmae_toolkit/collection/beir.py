@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
 from dupmae_toolkit.collection.fields import QUERY_NAMES
@@ -73,7 +74,7 @@ class FolderDataset:
         return read_real_qrels_file(self._place.qrels[split])
 
     def queries(self, split: str) -> list[Query]:
-        qrels = self.qrels(split)
+        qrels = self.real_qrels(split)
         if self._place.queries is None:
             raise InputError.at(self.source, None, "no queries.jsonl in it")
         rows = How("queries", names=QUERY_NAMES).file(self._place.queries)
@@ -105,10 +106,14 @@ class IrdsDataset:
         return Qrels(irds_qrels(self._parts[split]))
 
     def queries(self, split: str) -> list[Query]:
+        return keep_judged(self.all_queries(split), self.qrels(split), self.source, split)
+
+    def all_queries(self, split: str) -> list[Query]:
+        """The topics of a split, also those without judgements, in their order."""
         from dupmae_toolkit.collection.irds import irds_queries
 
         check_split(split, self)
-        return keep_judged(irds_queries(self._parts[split]), self.qrels(split), self.source, split)
+        return irds_queries(self._parts[split])
 
     @property
     def drops_self_matches(self) -> bool:
@@ -133,6 +138,23 @@ def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[B
     if isinstance(found, str):
         return [IrdsDataset(found, skip_invalid=skip_invalid)]
     return [FolderDataset(place, skip_invalid=skip_invalid) for place in found]
+
+
+def real_qrels(dataset: BeirDataset, split: str) -> RealQrels:
+    """The judgements of a split; grades may be fractions, which only files have."""
+    if isinstance(dataset, FolderDataset):
+        return dataset.real_qrels(split)
+    return cast(RealQrels, dataset.qrels(split))
+
+
+def all_topics(dataset: BeirDataset, split: str) -> list[Query]:
+    """The topics of a split, with those that have no judgements, if they can be told.
+
+    ir_datasets has topics for each split; BEIR's files have one list for all splits, of which only
+    the judged ones are known to belong to a split.
+    """
+    judged = dataset.queries(split)
+    return dataset.all_queries(split) if isinstance(dataset, IrdsDataset) else judged
 
 
 def drops_self_matches(name: str) -> bool:
@@ -172,7 +194,9 @@ def check_split(split: str, dataset: BeirDataset) -> None:
         )
 
 
-def keep_judged(queries: list[Query], qrels: Qrels, source: str, split: str) -> list[Query]:
+def keep_judged(
+    queries: list[Query], qrels: Mapping[str, object], source: str, split: str
+) -> list[Query]:
     """The judged topics. Raises InputError if ``queries`` lacks a topic that ``qrels`` judges."""
     judged = [query for query in queries if query.id in qrels]
     if len(judged) < len(qrels):

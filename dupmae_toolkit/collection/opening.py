@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from dupmae_toolkit.collection.beir import FolderDataset, open_beir
+from dupmae_toolkit.collection.beir import open_beir, real_qrels
 from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
 from dupmae_toolkit.collection.duplicates import DUPLICATES, WithoutDuplicates
 from dupmae_toolkit.collection.fields import ANY_COLUMNS, QUERY_NAMES, Columns, RecordReader
@@ -165,9 +165,7 @@ def read_subtopics(source: str | Path) -> Subtopics:
 def _read_qrels(source: Any, split: str | None, fractions: bool) -> RealQrels:
     if split is not None:
         dataset = open_beir(source)
-        if fractions and isinstance(dataset, FolderDataset):
-            return dataset.real_qrels(split)
-        return cast(RealQrels, dataset.qrels(split))
+        return real_qrels(dataset, split) if fractions else cast(RealQrels, dataset.qrels(split))
     if not isinstance(source, str | Path):
         rows: Rows = given_rows(source, "the judgements given", names=QRELS_NAMES)
         return real_qrels_of(rows, fractions=fractions)

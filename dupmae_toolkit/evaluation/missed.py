@@ -1,11 +1,14 @@
-"""The relevant documents that a run lacks, whatever the measures say."""
+"""The documents that a run or a corpus lacks, whatever the measures say."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.errors import counted
 from dupmae_toolkit.records import Run
+
+_Qrels = Mapping[str, Mapping[str, float]]
 
 
 class Missed(NamedTuple):
@@ -21,7 +24,7 @@ class Missed(NamedTuple):
     ids: tuple[str, str] | None
 
 
-def missed_by(qrels: Qrels, run: Run) -> Missed:
+def missed_by(qrels: _Qrels, run: Run) -> Missed:
     """Count the relevant documents that a run lacks. Topics without judgements do not count."""
     relevant = found = 0
     example: tuple[str, str] | None = None
@@ -33,3 +36,33 @@ def missed_by(qrels: Qrels, run: Run) -> Missed:
         if wanted and ids and example is None:
             example = min(wanted), ids[0]
     return Missed(relevant, relevant - found, None if found else example)
+
+
+class Unknown(NamedTuple):
+    """Counts of judged documents. judged: all. unknown: those that are not in the corpus.
+
+    example: the first of these in the order of ids; "" if there are none.
+    """
+
+    judged: int
+    unknown: int
+    example: str
+
+    def about(self) -> dict[str, Any]:
+        """As it stands in metadata."""
+        return {"judged_documents": self.judged, "judged_not_in_corpus": self.unknown}
+
+    def said(self, where: str) -> str:
+        """A line about it, "" if the corpus has all. where: "corpus" or "index"."""
+        if not self.unknown:
+            return ""
+        line = f"{self.unknown:,} of {counted(self.judged, 'judged document')}"
+        line += f" {'is' if self.unknown == 1 else 'are'} not in the {where}, {self.example!r}"
+        return line + (" first; are the ids of one kind?" if self.unknown > 1 else "")
+
+
+def unknown_in(qrels: _Qrels, has: Callable[[str], bool]) -> Unknown:
+    """Count the judged documents that a corpus lacks. has: whether it has one, by its id."""
+    documents = {document for judged in qrels.values() for document in judged}
+    lacking = sorted(document for document in documents if not has(document))
+    return Unknown(len(documents), len(lacking), lacking[0] if lacking else "")
