@@ -36,6 +36,20 @@ if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.beir import BeirResult
 
 
+def _list(wanted: bool) -> None:
+    """Print BEIR's data sets, a line each, and end the command."""
+    from dupmae_toolkit.collection.beir import drops_self_matches
+    from dupmae_toolkit.collection.beir_sets import BEIR_SETS
+
+    if not wanted:
+        return
+    width = max(len(each.id) for each in BEIR_SETS)
+    for each in BEIR_SETS:
+        line = f"{each.name:<14}{each.id or 'not public':<{width + 2}}{', '.join(each.splits)}"
+        print(line + ("; --drop-self" if drops_self_matches(each.id) else ""))
+    raise typer.Exit
+
+
 def beir(
     dataset: Annotated[
         str,
@@ -69,6 +83,15 @@ def beir(
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
+    list_sets: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            is_eager=True,
+            callback=_list,
+            help="List BEIR's data sets with their ids and splits, and end.",
+        ),
+    ] = False,
 ) -> None:
     """Run a BEIR data set: encode, index, search in every mode, and measure.
 

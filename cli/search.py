@@ -19,6 +19,7 @@ from dupmae_cli.options import (
     AggregateOption,
     AmongOption,
     DeviceOption,
+    DropSelfOption,
     ExactOption,
     FilterOption,
     FusionOption,
@@ -120,6 +121,7 @@ def search(
     among: AmongOption = None,
     offset: OffsetOption = None,
     aggregate: AggregateOption = None,
+    drop_self: DropSelfOption = None,
     fields: Annotated[
         str | None,
         typer.Option(
@@ -193,6 +195,8 @@ def search(
         query = one_question()
     if query is not None and is_blank(query):
         raise InputError("the question has no text; give it some words")
+    if query is not None and drop_self is not None:
+        raise InputError("a question has no id; --drop-self and --keep-self go with --queries")
     if query is not None:
         form = form_of(format, json, Format.TABLE)
         if split is not None:
@@ -278,7 +282,9 @@ def search(
     assert queries is not None
     assert output is not None
     columns = reading_of(id_field, None, text, header)["columns"]
-    search_many(opened, queries, split, columns, request, output, tag, query_length, json, form)
+    search_many(
+        opened, queries, split, columns, request, output, tag, query_length, json, form, drop_self
+    )
 
 
 def _say_unused(

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
 from dupmae_toolkit.collection.fields import QUERY_NAMES
 from dupmae_toolkit.collection.formats import How
+from dupmae_toolkit.collection.irds import members_of
 from dupmae_toolkit.collection.locate import IRDS_PREFIX, BeirPlace, find_beir
 from dupmae_toolkit.collection.qrels import (
     Qrels,
@@ -133,10 +134,11 @@ def open_beir(source: str | Path, *, skip_invalid: bool = False) -> BeirDataset:
 
 
 def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[BeirDataset]:
-    """All BEIR data sets in a folder or zip: usually one, but CQADupStack has twelve."""
+    """All BEIR data sets in a folder or zip, or with an id: one, but CQADupStack has twelve."""
     found = find_beir(source)
     if isinstance(found, str):
-        return [IrdsDataset(found, skip_invalid=skip_invalid)]
+        names = members_of(found) or [found]
+        return [IrdsDataset(name, skip_invalid=skip_invalid) for name in names]
     return [FolderDataset(place, skip_invalid=skip_invalid) for place in found]
 
 
@@ -172,7 +174,8 @@ def calls_to_drop_self(source: str | Path) -> bool:
     text = str(source)
     path = Path(text.removeprefix(IRDS_PREFIX))
     if text.startswith(IRDS_PREFIX) or not path.exists():
-        return drops_self_matches(str(path))
+        is_file = path.is_absolute() or path.suffix != ""  # one that was there once
+        return drops_self_matches(path.name if is_file else str(path))
     if path.is_dir() or path.suffix.lower() == ".zip":
         try:
             return all(dataset.drops_self_matches for dataset in open_beir_group(text))

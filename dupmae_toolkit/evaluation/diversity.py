@@ -57,14 +57,16 @@ def diversity(measure: Any, ids: Sequence[str], judged: Mapping[str, Mapping[str
     if not subtopics:
         return 0.0
     depth = measure.params.get("cutoff", max(len(ids), len(about)))
-    found = [about.get(document, frozenset()) for document in ids[:depth]]
+    none: Set[str] = frozenset()
+    found = [about.get(document, none) for document in ids[:depth]]
     if measure.NAME == "StRecall":
         return len(set().union(*found)) / len(subtopics)
     if measure.NAME == "P_IA":
         return sum(map(len, found)) / depth / len(subtopics)
     if measure.NAME == "AP_IA":
         return _mean_of_average_precision(found, about.values())
-    alpha, discount = _ALPHA, _reciprocal
+    alpha: float = _ALPHA
+    discount: Discount = _reciprocal
     if "alpha" in measure.SUPPORTED_PARAMS:
         alpha, discount = measure["alpha"], _logarithmic
     if "beta" in measure.SUPPORTED_PARAMS:

@@ -24,7 +24,7 @@ from dupmae_toolkit.collection.beir import BeirDataset, all_topics, real_qrels
 from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.missed import Unknown, unknown_in
-from dupmae_toolkit.evaluation.self_matches import self_matches, without_self_matches
+from dupmae_toolkit.evaluation.self_matches import settled
 from dupmae_toolkit.files import read_json, write_json
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
@@ -227,12 +227,7 @@ class Experiment:
         if stored is not None and stored.get("made_from") == made and stored.get("hits"):
             self._note(mode, True)
             return read_run(path), path
-        run = search()
-        if drops:
-            run = without_self_matches(run, self.k)
-        else:
-            run.metadata |= self_matches(run).about()
-        run.metadata["k"] = self.k
+        run, _ = settled(search(), self.k, drops)
         run.metadata |= {"dataset": self.dataset.name, "split": self.split, "made_from": made}
         write_run(run, path)
         self._note(mode, False)

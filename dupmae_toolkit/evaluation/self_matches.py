@@ -27,7 +27,7 @@ class SelfMatches(NamedTuple):
     def about(self) -> dict[str, Any]:
         """As it stands in metadata."""
         return {
-            "self_matches": "removed, then cut at k" if self.dropped else "kept",
+            "self_matches": "removed" if self.dropped else "kept",
             "topics_with_self_match": self.found,
         }
 
@@ -63,4 +63,20 @@ def without_self_matches(run: Run, k: int | None = None) -> Run:
         places = [place for place, name in enumerate(ranking.ids) if name != topic][:k]
         kept.topics[topic] = Ranking([ranking.ids[p] for p in places], ranking.scores[places])
     kept.metadata |= self_matches(run, dropped=True).about()
+    if k is not None:
+        kept.metadata["self_matches"] = "removed, then cut at k"
     return kept
+
+
+def settled(run: Run, k: int, drop: bool) -> tuple[Run, SelfMatches]:
+    """The run, with ``k`` hits per topic, without self-matches if ``drop``; and how many it had.
+
+    To drop any, the run must have ``k`` + 1 hits. Its metadata says what was done.
+    """
+    seen = self_matches(run, dropped=drop)
+    if drop:
+        run = without_self_matches(run, k)
+    else:
+        run.metadata |= seen.about()
+    run.metadata["k"] = k
+    return run, seen
