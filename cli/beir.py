@@ -30,6 +30,7 @@ from dupmae_cli.options import (
     SplitsOption,
     measure_names,
 )
+from dupmae_cli.runs import self_matches_line
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _summary(result: BeirResult, room: int | None) -> str:
         kept = counts["query_max_length"]
         line += f"; {counts['queries']:,} of {counted(topics, 'query')} cut at {kept} tokens"
         line += " (--query-length)" if room is None or kept < room else ""
-    for said in (result.unknown.said("corpus"), result.self_matches.said()):
+    for said in (result.unknown.said("corpus"), self_matches_line(result.self_matches)):
         line += f"; {said}" if said else ""
     if result.reused:
         line += f"; reused: {', '.join(result.reused)}"

@@ -23,7 +23,7 @@ from dupmae_toolkit.errors import counted
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.judging import Measured
     from dupmae_toolkit.evaluation.measures import Scores
-    from dupmae_toolkit.evaluation.missed import Missed
+    from dupmae_toolkit.evaluation.missed import Missed, Unknown
 
 
 def evaluate(
@@ -35,6 +35,13 @@ def evaluate(
         bool, typer.Option("--per-topic", help="Also print the values of each topic.")
     ] = False,
     drop_self: DropSelfOption = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="The corpus that was searched, in any format of `dupmae index`: judged documents "
+            "that it lacks are counted."
+        ),
+    ] = None,
     format: FormatOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -58,9 +65,11 @@ def evaluate(
 
       dupmae eval --qrels diversity.txt run.trec --measures "alpha_nDCG@10 ERR_IA@10"
     """
+    from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.judging import read_judging
+    from dupmae_toolkit.evaluation.missed import unknown_among
 
     form = form_of(format, json, Format.TABLE)
     if form == Format.TREC and len(runs) > 1:
@@ -69,6 +78,9 @@ def evaluate(
             "--format csv"
         )
     judging = read_judging(qrels, split, measure_names(measures), drop_self)
+    unknown: Unknown | None = None
+    if corpus is not None:
+        unknown = unknown_among(judging.qrels, (each.id for each in open_corpus(corpus)))
     measured: dict[str, Measured] = {}
     for path in runs:
         run = read_run(path, ties="trec_eval")
@@ -78,18 +90,26 @@ def evaluate(
             raise InputError.at(path, None, str(error)) from error
     found = {name: each.scores for name, each in measured.items()}
     if form == Format.JSON:
-        console.print_json(_document(qrels, len(judging.qrels), measured, per_topic))
+        console.print_json(_document(qrels, len(judging.qrels), measured, unknown, per_topic))
         return
     if form == Format.TABLE:
         _print_table(found, per_topic)
     else:
         _print_values(found, per_topic, form)
+    if unknown and (line := unknown.said("corpus")):
+        console.say(line)
     for name, each in measured.items():
         _say_ignored(name, each.scores, each.missed)
         say_self_matches(name, each.self_matches)
 
 
-def _document(qrels: str, judged: int, measured: dict[str, Measured], per_topic: bool) -> Any:
+def _document(
+    qrels: str,
+    judged: int,
+    measured: dict[str, Measured],
+    unknown: Unknown | None,
+    per_topic: bool,
+) -> Any:
     runs = []
     for path, (scores, missed, self_matches) in measured.items():
         entry: dict[str, Any] = {
@@ -104,7 +124,8 @@ def _document(qrels: str, judged: int, measured: dict[str, Measured], per_topic:
         if per_topic:
             entry["per_topic"] = scores.per_topic
         runs.append(entry)
-    return {"qrels": qrels, "judged": judged, "runs": runs}
+    about = unknown.about() if unknown else {}
+    return {"qrels": qrels, "judged": judged, **about, "runs": runs}
 
 
 def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> None:

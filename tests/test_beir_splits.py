@@ -12,7 +12,7 @@ from dupmae_toolkit.collection.beir_sets import BEIR_SETS
 from dupmae_toolkit.collection.trec import read_metadata, read_run
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.beir import BeirOptions, run_beir
-from dupmae_toolkit.evaluation.missed import unknown_in
+from dupmae_toolkit.evaluation.missed import unknown_among, unknown_in
 from dupmae_toolkit.model import loading
 from tests.cli_support import run
 from tests.support import HashingEncoder
@@ -129,6 +129,23 @@ def test_one_document_is_said_in_the_singular_and_none_not_at_all():
     )
     assert unknown_in(qrels, {"a", "b"}.__contains__).said("index") == ""
     assert unknown_in({}, {"a"}.__contains__) == (0, 0, "")
+    assert unknown_among(qrels, iter(["x", "a"])) == unknown_in(qrels, {"a"}.__contains__)
+    assert unknown_among(qrels, ()) == (2, 2, "a")
+
+
+def test_eval_counts_them_where_it_is_given_the_corpus(astray, tmp_path, capsys):
+    (tmp_path / "r.trec").write_text("q0 Q0 001 1 1 t\n")
+    words = ("eval", tmp_path / "r.trec", "--qrels", astray, "--split", "test", "--corpus", astray)
+    code, _, err = run(capsys, *words)
+    assert code == 0
+    assert "2 of " in err
+    assert "judged documents are not in the corpus, 'no-1' first; are the ids of one kind?" in err
+    code, out, err = run(capsys, *words, "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["judged_not_in_corpus"] == 2
+    assert document["judged_documents"] > 2
+    assert run(capsys, *words[:-1], tmp_path / "none.jsonl")[0] == 2
 
 
 def test_grades_that_are_fractions_need_measures_that_take_them(tmp_path):

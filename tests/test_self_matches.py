@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dupmae_cli.runs import self_matches_line
 from dupmae_toolkit import Document, HybridIndex
 from dupmae_toolkit.collection.beir import calls_to_drop_self
 from dupmae_toolkit.collection.trec import read_metadata, read_run
@@ -99,7 +100,7 @@ def test_search_and_eval_give_what_beir_gives_and_say_what_they_did(
     assert result.about["self_matches"] == ("removed" if drops else "kept")
     assert result.about["topics_with_self_match"]["bm25"] == 4
     assert result.scores["bm25"].means["RR"] == (1.0 if drops else 0.5)
-    assert result.self_matches.said() == line_of(drops)
+    assert self_matches_line(result.self_matches) == line_of(drops)
     (again,) = run_beir(name, HashingEncoder(), tmp_path / "out", options)
     assert (again.about, again.self_matches) == (result.about, result.self_matches)
     found, said = search(capsys, name, "--split", "test", *option)
@@ -226,8 +227,8 @@ def test_chance_matches_are_counted_but_not_talked_of():
     ids = [str(n) for n in range(10)]
     run_ = Run({t: Ranking(ids, np.arange(10, 0, -1.0)) for t in ids} | {"x": _empty()})
     seen = self_matches(run_)
-    assert (seen.found, seen.leading, seen.searched, seen.said()) == (10, 1, 10, "")
-    assert self_matches(Run()).said() == ""
+    assert (seen.found, seen.leading, seen.searched) == (10, 1, 10)
+    assert self_matches_line(seen) == self_matches_line(self_matches(Run())) == ""
     kept, _ = settled(run_, 10, False)
     assert kept.metadata == {"self_matches": "kept", "topics_with_self_match": 10, "k": 10}
     dropped, _ = settled(run_, 9, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from dupmae_toolkit.errors import counted
@@ -62,7 +62,22 @@ class Unknown(NamedTuple):
 
 
 def unknown_in(qrels: _Qrels, has: Callable[[str], bool]) -> Unknown:
-    """Count the judged documents that a corpus lacks. has: whether it has one, by its id."""
-    documents = {document for judged in qrels.values() for document in judged}
-    lacking = sorted(document for document in documents if not has(document))
-    return Unknown(len(documents), len(lacking), lacking[0] if lacking else "")
+    """Count the judged documents that an index lacks. has: whether it has one, by its id."""
+    judged = _documents(qrels)
+    return _unknown(len(judged), {document for document in judged if not has(document)})
+
+
+def unknown_among(qrels: _Qrels, ids: Iterable[str]) -> Unknown:
+    """Count the judged documents that are not among the ids of a corpus, which are read once."""
+    lacking = _documents(qrels)
+    judged = len(lacking)
+    lacking.difference_update(ids)
+    return _unknown(judged, lacking)
+
+
+def _documents(qrels: _Qrels) -> set[str]:
+    return {document for judged in qrels.values() for document in judged}
+
+
+def _unknown(judged: int, lacking: set[str]) -> Unknown:
+    return Unknown(judged, len(lacking), min(lacking, default=""))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from dupmae_toolkit.errors import counted
 from dupmae_toolkit.records import Ranking, Run
 
 
@@ -31,21 +30,10 @@ class SelfMatches(NamedTuple):
             "topics_with_self_match": self.found,
         }
 
-    def said(self) -> str:
-        """A line about it; "" if there is nothing to say.
-
-        Of self-matches that were kept, it says something only if they lead most rankings, which is
-        more than chance explains.
-        """
-        if self.dropped and self.found:
-            topics = counted(self.found, "topic")
-            return f"left out the document with the topic's own id in {topics} (--keep-self)"
-        if not self.dropped and self.leading * 2 > self.searched:
-            return (
-                f"the first hit of {self.leading:,} of {counted(self.searched, 'topic')} is the "
-                "document with the topic's own id, which --drop-self leaves out"
-            )
-        return ""
+    @property
+    def suspicious(self) -> bool:
+        """Whether self-matches were kept that lead most rankings: more than chance explains."""
+        return not self.dropped and self.leading * 2 > self.searched
 
 
 def self_matches(run: Run, *, dropped: bool = False) -> SelfMatches:
