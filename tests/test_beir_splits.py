@@ -156,6 +156,8 @@ def test_grades_that_are_fractions_need_measures_that_take_them(tmp_path):
         InputError, match=r"topic q0 judges 001 0.5, but R@100, RR@10, AP@1000 need"
     ):
         run_beir(source, HashingEncoder(), tmp_path / "x")
+    with pytest.raises(InputError, match="'alpha_nDCG@5' needs judgements by subtopic"):
+        run_beir(source, HashingEncoder(), tmp_path / "x", BeirOptions(measures=("alpha_nDCG@5",)))
     assert not (tmp_path / "x").exists()
     options = BeirOptions(measures=("nDCG",), words=False)
     (result,) = run_beir(source, HashingEncoder(), tmp_path / "x", options)

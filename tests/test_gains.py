@@ -163,7 +163,7 @@ def test_grades_that_a_measure_does_not_take_are_named_with_it(grades, names, fa
 )
 def test_parameters_without_a_meaning_are_refused(name, fault):
     with pytest.raises(InputError) as caught:
-        parse_measures([name])
+        parse_measures([name], subtopics=True)
     assert fault in str(caught.value)
 
 

@@ -74,7 +74,7 @@ def read_judging(
     for it. Raises InputError for unknown measures, for measures of both kinds at once, for grades
     that a measure does not take, and as the two functions do.
     """
-    parsed = parse_measures(measures)
+    parsed = parse_measures(measures, subtopics=True)
     names = [str(measure) for measure in parsed]
     diverse = [str(measure) for measure in parsed if is_diversity(measure)]
     if diverse and len(diverse) < len(parsed):

@@ -29,11 +29,20 @@ def split_measures(text: str) -> list[str]:
     return re.findall(r"(?:\([^)]*\)?|[^\s,(])+", text)
 
 
-def parse_measures(measures: Sequence[str]) -> list[Any]:
-    """ir_measures' objects, without duplicates, in order. Raises InputError for unknown names."""
+def parse_measures(measures: Sequence[str], *, subtopics: bool = False) -> list[Any]:
+    """ir_measures' objects, without duplicates, in order.
+
+    subtopics: whether there are judgements by subtopic, which measures of diversity need. Raises
+    InputError for unknown names, and for measures of diversity without ``subtopics``.
+    """
     parsed: dict[str, Any] = {}
     for name in measures:
         for measure in _parse(name):
+            if is_diversity(measure) and not subtopics:
+                raise InputError(
+                    f"measure {str(measure)!r} needs judgements by subtopic: use `dupmae eval` or "
+                    "evaluate_subtopics, with qrels that have subtopics in their second column"
+                )
             parsed.setdefault(str(measure), measure)
     if not parsed:
         raise InputError(f"no measure named; {_EXAMPLES}")

@@ -55,12 +55,6 @@ def evaluate(
     take, for empty qrels, and for a run without any judged topic.
     """
     parsed = parse_measures(measures)
-    for measure in parsed:
-        if is_diversity(measure):
-            raise InputError(
-                f"measure {str(measure)!r} needs judgements by subtopic: use evaluate_subtopics, "
-                "or `dupmae eval` with qrels that have subtopics in their second column"
-            )
     _check(qrels, run)
     judgements = graded(qrels)
     check_grades(parsed, judgements)
@@ -75,7 +69,7 @@ def evaluate_subtopics(subtopics: Subtopics, run: Run, measures: Sequence[str]) 
     subtopics: from topic to document to subtopic to grade. Means are over all topics in it. Raises
     InputError as ``evaluate`` does, and for a measure that needs no subtopics.
     """
-    parsed = parse_measures(measures)
+    parsed = parse_measures(measures, subtopics=True)
     for measure in parsed:
         if not is_diversity(measure):
             raise InputError(f"measure {str(measure)!r} takes judgements without subtopics")
