@@ -80,7 +80,10 @@ def evaluate(
     judging = read_judging(qrels, split, measure_names(measures), drop_self)
     unknown: Unknown | None = None
     if corpus is not None:
-        unknown = unknown_among(judging.qrels, (each.id for each in open_corpus(corpus)))
+        # Documents that cannot be indexed are not in a corpus either, so skip them.
+        documents = open_corpus(corpus, skip_invalid=True)
+        unknown = unknown_among(judging.qrels, (each.id for each in documents))
+        console.say_notes(documents)
     measured: dict[str, Measured] = {}
     for path in runs:
         run = read_run(path, ties="trec_eval")

@@ -148,6 +148,17 @@ def test_eval_counts_them_where_it_is_given_the_corpus(astray, tmp_path, capsys)
     assert run(capsys, *words[:-1], tmp_path / "none.jsonl")[0] == 2
 
 
+def test_documents_that_cannot_be_indexed_are_not_in_the_corpus_for_eval(tmp_path, capsys):
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "x"}\n{"id": "b", "text": ""}\n')
+    (tmp_path / "q.txt").write_text("q 0 a 1\nq 0 b 1\n")
+    (tmp_path / "r.trec").write_text("q Q0 a 1 1 t\n")
+    words = ("--qrels", tmp_path / "q.txt", "--corpus", tmp_path / "c.jsonl")
+    code, _, err = run(capsys, "eval", tmp_path / "r.trec", *words)
+    assert code == 0
+    assert "1 of 2 judged documents is not in the corpus, 'b'\n" in err
+    assert "skipped" in err
+
+
 def test_grades_that_are_fractions_need_measures_that_take_them(tmp_path):
     files = toy()
     files["toy/qrels/test.tsv"] = HEADER + "q0\t001\t0.5\nq1\t002\t1\n"

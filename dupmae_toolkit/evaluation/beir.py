@@ -86,7 +86,6 @@ class BeirOptions:
     """
 
     split: str = "test"
-    more_splits: Sequence[str] = ()
     k: int = 1000
     bm25: bool = False
     words: bool = True
@@ -96,6 +95,7 @@ class BeirOptions:
     faiss: str = "Flat"
     measures: Sequence[str] = DEFAULT_MEASURES
     drop_self: bool | None = None
+    more_splits: Sequence[str] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
