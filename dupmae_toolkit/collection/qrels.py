@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import Columns, Names, find_fields
+from dupmae_toolkit.collection.grades import grade_of, is_number
 from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text
 from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, members
 from dupmae_toolkit.collection.lines import kind_of
@@ -21,13 +21,9 @@ from dupmae_toolkit.frames import data_frame, id_of, table_columns
 #: From topic to document to grade, which may be a fraction; those that are whole are integers.
 RealQrels = dict[str, dict[str, float]]
 
-_INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
-_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
 _GRADES = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
 #: The usual names of the three columns, where they have names.
 QRELS_NAMES = Names(_TOPICS, _DOCUMENTS, _GRADES, "judgement")
-#: trec_eval counts documents by grade in an array of this length.
-MAX_GRADE = 10_000
 
 #: A judgement: its place, topic, document and grade, not yet checked.
 _Judgement = tuple[int, str, str, Any]
@@ -165,9 +161,7 @@ def _is_comment(line: str, width: int, tabs: bool) -> bool:
         return False
     columns = _columns_of(line, tabs or (not width and "\t" in line))
     fits = len(columns) == width if width else len(columns) in (3, 4)
-    grade = columns[-1].strip()
-    number = _INTEGER.fullmatch(grade) or _FRACTION.fullmatch(grade)
-    return columns[0] == "#" or not fits or not number
+    return columns[0] == "#" or not fits or not is_number(columns[-1].strip())
 
 
 def _columns_of(line: str, tabs: bool) -> list[str]:
@@ -203,28 +197,6 @@ _EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, d
 
 def _columns(count: int) -> str:
     return f"{count} column{'s' if count != 1 else ''}"
-
-
-def grade_of(value: Any, path: object, line: int | None, *, fractions: bool = False) -> int | float:
-    """A grade: an integer, of a number without a fraction too; with ``fractions`` also a float.
-
-    path, line: where it is, for the message of InputError.
-    """
-    text = value if isinstance(value, str) else repr(id_text(value)).strip("'")
-    is_fraction = isinstance(value, str | float) and _FRACTION.fullmatch(text)
-    if isinstance(value, bool) or not (_INTEGER.fullmatch(text) or (fractions and is_fraction)):
-        fault = "is not a number" if fractions else "is not an integer"
-        if is_fraction:
-            fault = "is a fraction; grades are integers, so round it (`dupmae eval` takes fractions"
-            fault += " with nDCG, ERR, RBP and Compat)"
-        raise InputError.at(path, line, f"grade {text[:40]!r} {fault}")
-    if _INTEGER.fullmatch(text):
-        whole = text.partition(".")[0]
-        if len(whole) <= 8 and abs(int(whole)) <= MAX_GRADE:
-            return int(whole)
-    elif abs(number := float(text)) <= MAX_GRADE:
-        return int(number) if number.is_integer() else number
-    raise InputError.at(path, line, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
 
 
 _GIVEN = "the judgements given"

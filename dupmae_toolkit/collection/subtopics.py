@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dupmae_toolkit.collection.grades import grade_of
 from dupmae_toolkit.collection.identifiers import check_id
-from dupmae_toolkit.collection.qrels import columns_of, grade_of
+from dupmae_toolkit.collection.qrels import columns_of
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.errors import InputError
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dupmae_toolkit.collection.qrels import MAX_GRADE, RealQrels
+from dupmae_toolkit.collection.grades import MAX_GRADE
+from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.errors import InputError
 
 #: Measures that have a meaning for grades such as 0.5. The others compare grades with a level that

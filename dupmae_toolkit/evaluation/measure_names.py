@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from dupmae_toolkit.collection.qrels import MAX_GRADE
+from dupmae_toolkit.collection.grades import MAX_GRADE
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.diversity import check_cutoff, is_diversity
 from dupmae_toolkit.evaluation.gains import computed_here
