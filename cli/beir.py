@@ -11,6 +11,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.options import (
     DeviceOption,
+    DropSelfOption,
     ExactOption,
     FaissOption,
     FusionOption,
@@ -26,15 +27,30 @@ from dupmae_cli.options import (
     PrecisionOption,
     QueryLengthOption,
     SkipInvalidOption,
-    SplitOption,
+    SplitsOption,
     measure_names,
 )
 from dupmae_cli.recording import draft
+from dupmae_cli.runs import self_matches_line
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.beir import BeirResult
     from dupmae_toolkit.evaluation.cards import Draft
+
+
+def _list(wanted: bool) -> None:
+    """Print BEIR's data sets, a line each, and end the command."""
+    from dupmae_toolkit.collection.beir import drops_self_matches
+    from dupmae_toolkit.collection.beir_sets import BEIR_SETS
+
+    if not wanted:
+        return
+    width = max(len(each.id) for each in BEIR_SETS)
+    for each in BEIR_SETS:
+        line = f"{each.name:<14}{each.id or 'not public':<{width + 2}}{', '.join(each.splits)}"
+        print(line + ("; --drop-self" if drops_self_matches(each.id) else ""))
+    raise typer.Exit
 
 
 def beir(
@@ -50,7 +66,7 @@ def beir(
             "--output", "-o", help="The folder for the runs, metrics, encoded texts and index."
         ),
     ],
-    split: SplitOption = "test",
+    split: SplitsOption = None,
     model: ModelOption = "builtin",
     k: KOption = 1000,
     bm25: Annotated[
@@ -64,11 +80,21 @@ def beir(
     exact: ExactOption = False,
     faiss: FaissOption = "Flat",
     measures: MeasuresOption = None,
+    drop_self: DropSelfOption = None,
     skip_invalid: SkipInvalidOption = False,
     query_length: QueryLengthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
     json: JsonOption = False,
+    list_sets: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            is_eager=True,
+            callback=_list,
+            help="List BEIR's data sets with their ids and splits, and end.",
+        ),
+    ] = False,
 ) -> None:
     """Run a BEIR data set: encode, index, search in every mode, and measure.
 
@@ -78,7 +104,8 @@ def beir(
     there, and a second call reuses them; if interrupted, run the same command to continue.
     --fusion, --weights and --exact apply to the hybrid run, --plain to the lexical one, too.
     If a folder or zip holds several data sets (CQADupStack), each gets a folder in
-    OUTPUT, and the mean of their means is shown, too.
+    OUTPUT, and the mean of their means is shown, too. Repeat --split for several
+    splits: the documents are encoded and indexed once.
 
     [bold]Examples:[/bold]
 
@@ -87,18 +114,22 @@ def beir(
       dupmae beir scifact.zip --output runs/scifact --bm25 --model my-model --json
 
       dupmae beir beir/nfcorpus/test --output runs/nfcorpus -k 100
+
+      dupmae beir msmarco-passage --split dev --split trec-dl-2019 --output runs/msmarco
     """
     from dupmae_toolkit.evaluation.beir import (
         BeirOptions,
-        mean_of_means,
+        metrics_of,
         open_checked,
         run_beir,
     )
     from dupmae_toolkit.files import make_folder
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
+    splits = split or ["test"]
     options = BeirOptions(
-        split=split,
+        split=splits[0],
+        more_splits=splits[1:],
         k=k,
         bm25=bm25,
         words=not no_bm25,
@@ -107,6 +138,7 @@ def beir(
         exact=exact,
         faiss=faiss,
         measures=tuple(measure_names(measures)),
+        drop_self=drop_self,
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
     make_folder(output)
@@ -130,21 +162,19 @@ def beir(
     for result in results:
         console.say(_summary(result, getattr(encoder, "room", None)))
     if json:
-        several = len(results) > 1
-        console.print_json(mean_of_means(results) if several else results[0].metrics())
+        console.print_json(metrics_of(results))
     else:
         _print_table(results)
 
 
 def _write_card(card: Draft, output: Path, results: list[BeirResult]) -> None:
     """One card for all that the command wrote."""
-    from dupmae_toolkit.evaluation.cards import FOLDER_CARD, about_beir
+    from dupmae_toolkit.evaluation.cards import FOLDER_CARD, about_beir, labels_of
 
-    several = len(results) > 1
     runs = [path for result in results for path in result.runs.values()]
     figures = {
-        f"{result.dataset} {mode}" if several else mode: scores.means
-        for result in results
+        f"{label} {mode}".strip(): scores.means
+        for label, result in zip(labels_of(results), results, strict=True)
         for mode, scores in result.scores.items()
     }
     card.write(output / FOLDER_CARD, runs, about_beir(results), figures)
@@ -155,6 +185,8 @@ def _summary(result: BeirResult, room: int | None) -> str:
     topics = next(iter(result.scores.values())).judged
     size = f"{counted(result.documents, 'document')}, {counted(topics, 'topic')}"
     line = f"{result.dataset}, {result.split}: {size}"
+    if unjudged := next(iter(result.scores.values())).unjudged:
+        line += f"; {counted(unjudged, 'topic')} without judgements searched, not measured"
     if result.skipped:
         line += f"; {result.left_out}"
     counts = result.texts["truncated"]
@@ -164,6 +196,8 @@ def _summary(result: BeirResult, room: int | None) -> str:
         kept = counts["query_max_length"]
         line += f"; {counts['queries']:,} of {counted(topics, 'query')} cut at {kept} tokens"
         line += " (--query-length)" if room is None or kept < room else ""
+    for said in (result.unknown.said("corpus"), self_matches_line(result.self_matches)):
+        line += f"; {said}" if said else ""
     if result.reused:
         line += f"; reused: {', '.join(result.reused)}"
     return line
@@ -175,25 +209,31 @@ def _print_table(results: list[BeirResult]) -> None:
 
     from dupmae_toolkit.evaluation.beir import mean_of_means
 
-    several = len(results) > 1
+    by_split: dict[str, list[BeirResult]] = {}
+    for result in results:
+        by_split.setdefault(result.split, []).append(result)
+    titled = {"split": len(by_split) > 1, "data set": len(results) > len(by_split)}
     table = Table(box=None, pad_edge=False)
     columns = list(next(iter(results[0].scores.values())).means)
-    for name in (["data set"] if several else []) + ["mode"]:
+    for name in [*(title for title, shown in titled.items() if shown), "mode"]:
         table.add_column(name, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    blocks = [({m: s.means for m, s in each.scores.items()}, each.dataset) for each in results]
-    if several:
-        means = mean_of_means(results)
-        blocks.append(({mode: means[mode] for mode in results[0].scores}, "mean"))
-    for modes, title in blocks:
-        best = {name: max(values[name] for values in modes.values()) for name in columns}
-        for mode, values in modes.items():
-            cells = [
-                Text(f"{values[name]:.4f}", style="bold" if values[name] == best[name] else "")
-                for name in columns
-            ]
-            table.add_row(*([Text(title)] if several else []), mode, *cells)
+    for split, of_one in by_split.items():
+        blocks = [({m: s.means for m, s in one.scores.items()}, one.dataset) for one in of_one]
+        if len(of_one) > 1:
+            means = mean_of_means(of_one)
+            blocks.append(({mode: means[mode] for mode in of_one[0].scores}, "mean"))
+        for modes, dataset in blocks:
+            titles = zip((split, dataset), titled.values(), strict=True)
+            shown = [Text(title) for title, is_shown in titles if is_shown]
+            best = {name: max(values[name] for values in modes.values()) for name in columns}
+            for mode, values in modes.items():
+                cells = [
+                    Text(f"{values[name]:.4f}", style="bold" if values[name] == best[name] else "")
+                    for name in columns
+                ]
+                table.add_row(*shown, mode, *cells)
     console.screen().print(table)
     for result in results:
         for path in result.runs.values():

@@ -11,6 +11,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.formats import form_of, format_option, write_csv
 from dupmae_cli.options import (
+    DropSelfOption,
     JsonOption,
     MeasuresOption,
     QrelsOption,
@@ -18,12 +19,13 @@ from dupmae_cli.options import (
     measure_names,
     split_option,
 )
-from dupmae_cli.runs import say_unjudged
+from dupmae_cli.runs import say_self_matches, say_unjudged
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dupmae_toolkit.evaluation.judging import Measured
     from dupmae_toolkit.evaluation.measures import Scores
     from dupmae_toolkit.evaluation.significance import Comparison
 
@@ -50,6 +52,7 @@ def compare(
             "the largest losses.",
         ),
     ] = 0,
+    drop_self: DropSelfOption = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -83,11 +86,10 @@ def compare(
 
       dupmae compare --qrels qrels.txt bm25.trec hybrid.trec --plot hybrid.svg
     """
-    from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation import significance
-    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
+    from dupmae_toolkit.evaluation.judging import read_judging
     from dupmae_toolkit.evaluation.report.comparing import curve_of
     from dupmae_toolkit.files import check_file_output
 
@@ -96,32 +98,35 @@ def compare(
         if plot.suffix.lower() != ".svg":
             raise InputError(f"--plot {plot}: a plot is SVG; name a file that ends in .svg")
         check_file_output(plot, "the plot")
-    names = measure_names(measures)
-    names = [str(measure) for measure in parse_measures(names)]
-    judged = read_qrels(qrels, split)
-    found: list[tuple[str, Scores]] = []
+    judging = read_judging(qrels, split, measure_names(measures), drop_self)
+    measured: list[tuple[str, Measured]] = []
     curves: list[list[float]] = []
     for path in (baseline, *runs):
         run = read_run(path, ties="trec_eval")
         try:
-            scores = evaluate(judged, run, names)
+            measured.append((str(path), judging.measured(run)))
             if plot is not None:
-                curves.append(curve_of(run, judged))
+                curves.append(curve_of(judging.kept(run), judging.qrels))
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
-        found.append((str(path), scores))
+    found = [(label, each.scores) for label, each in measured]
     rows = significance.compare(found[0][1], found[1:])
     if plot is not None:
         _draw(plot, [baseline, *runs], curves, [scores for _, scores in found])
     if form == TableFormat.JSON:
-        document = {"baseline": str(baseline), "runs": [_entry(row) for row in rows]}
+        document = {
+            "baseline": str(baseline),
+            "self_matches": "removed" if judging.drop_self else "kept",
+            "runs": [_entry(row) for row in rows],
+        }
         console.print_json(document)
     else:
         _print(_table(str(baseline), found[0][1], rows), form)
         if topics and form == TableFormat.TABLE:
             _print_topics(rows, topics)
-    for label, scores in found:
-        _say_counted(label, scores)
+    for label, each in measured:
+        _say_counted(label, each.scores)
+        say_self_matches(label, each.self_matches)
 
 
 def _draw(

@@ -9,6 +9,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.formats import Format, FormatOption, form_of, write_csv, write_line
 from dupmae_cli.options import (
+    DropSelfOption,
     JsonOption,
     MeasuresOption,
     QrelsOption,
@@ -16,12 +17,13 @@ from dupmae_cli.options import (
     measure_names,
     split_option,
 )
-from dupmae_cli.runs import say_unjudged
+from dupmae_cli.runs import say_self_matches, say_unjudged
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.judging import Measured
     from dupmae_toolkit.evaluation.measures import Scores
-    from dupmae_toolkit.evaluation.missed import Missed
+    from dupmae_toolkit.evaluation.missed import Missed, Unknown
 
 
 def evaluate(
@@ -32,6 +34,14 @@ def evaluate(
     per_topic: Annotated[
         bool, typer.Option("--per-topic", help="Also print the values of each topic.")
     ] = False,
+    drop_self: DropSelfOption = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="The corpus that was searched, in any format of `dupmae index`: judged documents "
+            "that it lacks are counted."
+        ),
+    ] = None,
     format: FormatOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -40,7 +50,8 @@ def evaluate(
     Prints a table with a row for each run. Means are over all judged topics, as with
     `trec_eval -c`: a topic that a run lacks counts as 0. --json is --format json. csv
     and jsonl have a row for each value; trec has the columns of trec_eval, and takes
-    only one run.
+    only one run. Grades such as 0.5 are for nDCG, ERR, RBP and Compat. Measures of
+    diversity, such as alpha_nDCG@10, need qrels with subtopics in the second column.
 
     [bold]Examples:[/bold]
 
@@ -51,12 +62,14 @@ def evaluate(
       dupmae fuse a.trec b.trec --output - | dupmae eval --qrels qrels.txt - --format csv
 
       dupmae eval --qrels qrels.txt run.trec.gz --per-topic --json
+
+      dupmae eval --qrels diversity.txt run.trec --measures "alpha_nDCG@10 ERR_IA@10"
     """
-    from dupmae_toolkit.collection.opening import read_qrels
+    from dupmae_toolkit.collection.opening import open_corpus
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
-    from dupmae_toolkit.evaluation.missed import missed_by
+    from dupmae_toolkit.evaluation.judging import read_judging
+    from dupmae_toolkit.evaluation.missed import unknown_among
 
     form = form_of(format, json, Format.TABLE)
     if form == Format.TREC and len(runs) > 1:
@@ -64,50 +77,58 @@ def evaluate(
             f"--format trec has no column for the run; give one of the {len(runs)}, or choose "
             "--format csv"
         )
-    names = measure_names(measures)
-    names = [str(measure) for measure in parse_measures(names)]
-    judged = read_qrels(qrels, split)
-    found: dict[str, Scores] = {}
-    missed: dict[str, Missed] = {}
+    judging = read_judging(qrels, split, measure_names(measures), drop_self)
+    unknown: Unknown | None = None
+    if corpus is not None:
+        # Documents that cannot be indexed are not in a corpus either, so skip them.
+        documents = open_corpus(corpus, skip_invalid=True)
+        unknown = unknown_among(judging.qrels, (each.id for each in documents))
+        console.say_notes(documents)
+    measured: dict[str, Measured] = {}
     for path in runs:
         run = read_run(path, ties="trec_eval")
         try:
-            found[str(path)] = evaluate(judged, run, names)
+            measured[str(path)] = judging.measured(run)
         except InputError as error:
             raise InputError.at(path, None, str(error)) from error
-        missed[str(path)] = missed_by(judged, run)
+    found = {name: each.scores for name, each in measured.items()}
     if form == Format.JSON:
-        console.print_json(_document(qrels, len(judged), found, missed, per_topic))
+        console.print_json(_document(qrels, len(judging.qrels), measured, unknown, per_topic))
         return
     if form == Format.TABLE:
         _print_table(found, per_topic)
     else:
         _print_values(found, per_topic, form)
-    for name, scores in found.items():
-        _say_ignored(name, scores, missed[name])
+    if unknown and (line := unknown.said("corpus")):
+        console.say(line)
+    for name, each in measured.items():
+        _say_ignored(name, each.scores, each.missed)
+        say_self_matches(name, each.self_matches)
 
 
 def _document(
     qrels: str,
     judged: int,
-    found: dict[str, Scores],
-    missed: dict[str, Missed],
+    measured: dict[str, Measured],
+    unknown: Unknown | None,
     per_topic: bool,
 ) -> Any:
     runs = []
-    for path, scores in found.items():
+    for path, (scores, missed, self_matches) in measured.items():
         entry: dict[str, Any] = {
             "run": path,
             "returned": scores.returned,
             "unjudged": scores.unjudged,
-            "relevant": missed[path].relevant,
-            "relevant_missed": missed[path].missed,
+            "relevant": missed.relevant,
+            "relevant_missed": missed.missed,
+            **self_matches.about(),
             "measures": scores.means,
         }
         if per_topic:
             entry["per_topic"] = scores.per_topic
         runs.append(entry)
-    return {"qrels": qrels, "judged": judged, "runs": runs}
+    about = unknown.about() if unknown else {}
+    return {"qrels": qrels, "judged": judged, **about, "runs": runs}
 
 
 def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> None:

@@ -165,6 +165,9 @@ SkipInvalidOption = Annotated[
 IndexOption = Annotated[Path, typer.Option("--index", "-i", help="The folder of the index.")]
 _SPLIT = "The split of a BEIR data set, such as test."
 SplitOption = Annotated[str, typer.Option("--split", help=_SPLIT)]
+SplitsOption = Annotated[
+    list[str] | None, typer.Option("--split", help=_SPLIT, show_default="test")
+]
 
 
 def split_option(default: str) -> Any:
@@ -411,6 +414,15 @@ MeasuresOption = Annotated[
         help="Measures, named as in ir_measures or trec_eval. For several, quote them in one "
         "string or repeat the option.",
         show_default=MEASURES,
+    ),
+]
+DropSelfOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--drop-self/--keep-self",
+        help="Whether to leave out a hit that has the topic's own id. Needed where the topics are "
+        "documents themselves.",
+        show_default="leave out in ArguAna and Quora",
     ),
 ]
 JsonOption = Annotated[

@@ -38,13 +38,13 @@ REPEATABLE = {
     "search": _repeatable(
         "index queries among query_vectors model",
         "query split id_field text header format mode fusion norm weights plain exact filter "
-        "aggregate fields tag query_encoder device precision json",
+        "aggregate fields tag query_encoder device precision json drop_self",
     ),
     "fuse": _repeatable("runs", "method weights norm low missing tag format json"),
     "beir": _repeatable(
         "dataset model",
         "split bm25 no_bm25 plain fusion weights exact faiss measures skip_invalid device "
-        "precision json",
+        "precision json drop_self",
     ),
 }
 

@@ -10,6 +10,7 @@ from dupmae_cli.formats import STANDARD_OUTPUT
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.self_matches import SelfMatches
     from dupmae_toolkit.records import Run
 
 
@@ -28,6 +29,25 @@ def say_unjudged(label: object, topics: int) -> None:
     """Say how many topics of a run do not count, if any."""
     if topics:
         console.say(f"{label}: {counted(topics, 'topic')} without judgements ignored")
+
+
+def self_matches_line(matches: SelfMatches) -> str:
+    """How many topics found their own document, if it was left out or leads most rankings."""
+    if matches.dropped and matches.found:
+        topics = counted(matches.found, "topic")
+        return f"left out the document with the topic's own id in {topics} (--keep-self)"
+    if matches.suspicious:
+        return (
+            f"the first hit of {matches.leading:,} of {counted(matches.searched, 'topic')} is the "
+            "document with the topic's own id, which --drop-self leaves out"
+        )
+    return ""
+
+
+def say_self_matches(label: object, matches: SelfMatches) -> None:
+    """Say ``self_matches_line``, if there is one."""
+    if line := self_matches_line(matches):
+        console.say(f"{label}: {line}")
 
 
 def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:

@@ -20,6 +20,7 @@ from dupmae_cli.options import (
     AggregateOption,
     AmongOption,
     DeviceOption,
+    DropSelfOption,
     ExactOption,
     FilterOption,
     FusionOption,
@@ -122,6 +123,7 @@ def search(
     among: AmongOption = None,
     offset: OffsetOption = None,
     aggregate: AggregateOption = None,
+    drop_self: DropSelfOption = None,
     fields: Annotated[
         str | None,
         typer.Option(
@@ -196,6 +198,8 @@ def search(
         query = one_question()
     if query is not None and is_blank(query):
         raise InputError("the question has no text; give it some words")
+    if query is not None and drop_self is not None:
+        raise InputError("a question has no id; --drop-self and --keep-self go with --queries")
     if query is not None:
         form = form_of(format, json, Format.TABLE)
         if split is not None:
@@ -283,7 +287,18 @@ def search(
     assert output is not None
     columns = reading_of(id_field, None, text, header)["columns"]
     search_many(
-        opened, queries, split, columns, request, output, tag, query_length, json, form, card
+        opened,
+        queries,
+        split,
+        columns,
+        request,
+        output,
+        tag,
+        query_length,
+        json,
+        form,
+        card,
+        drop_self,
     )
 
 

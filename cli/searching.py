@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from dupmae_cli import console
 from dupmae_cli.formats import Format, write_found, write_hits, write_json
 from dupmae_cli.hits import print_table
-from dupmae_cli.runs import report_run
+from dupmae_cli.runs import report_run, say_self_matches
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.fields import Columns
     from dupmae_toolkit.evaluation.cards import Draft
+    from dupmae_toolkit.records import Run
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.searcher import Answers, Searcher
 
@@ -118,10 +119,12 @@ def search_many(
     json: bool,
     form: Format,
     card: Draft | None,
+    drop_self: bool | None,
 ) -> None:
     from dupmae_toolkit.collection.opening import read_topics
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.evaluation.self_matches import settled
 
     topics: Any
     notes: list[str] = []
@@ -134,10 +137,21 @@ def search_many(
     else:
         read = read_topics(source, split, columns)
         topics, notes = read.queries, read.reading.notes()
+    k = request.k
+    drops = _drops_self(source) if drop_self is None else drop_self
+    if drops:
+        if request.offset is not None:
+            raise InputError(
+                f"{source}: the document with a topic's own id is left out, which does not go with "
+                "--offset; add --keep-self, or leave out --offset"
+            )
+        request = replace(request, k=k + 1, depth=max(request.depth, k + 1))
     found = index.answers(topics, request, console.bar)
     run = index.run_of(found, request, tag)
     run.metadata["queries"] = source
     run.metadata["split"] = split
+    run, matches = settled(run, k, drops)
+    notes += _judged_elsewhere(index, source, split, run)
     write_found(run, output, form, card)
     for note in notes:
         console.say(note)
@@ -145,6 +159,7 @@ def search_many(
     report_run(run, output, {"mode": request.mode}, json)
     if json:
         return
+    say_self_matches(output, matches)
     _say_cut(found, longer)
     counts = run.metadata["truncated"]
     _say_matching(run.metadata)
@@ -153,6 +168,30 @@ def search_many(
         what = "passage" if "passages" in run.metadata else "document"
         cut = counted(counts["documents"], what)
         console.say(f"{cut} cut at {counts['max_length']} tokens")
+
+
+def _drops_self(source: str) -> bool:
+    """Whether the data set that the queries belong to calls for it."""
+    from dupmae_toolkit.collection.beir import calls_to_drop_self
+    from dupmae_toolkit.encoding.corpus import EncodedCorpus
+
+    if EncodedCorpus.is_one(source):
+        # "arguana.zip (test)": what was encoded, and the split.
+        source = str(EncodedCorpus.open(source).manifest.get("source")).partition(" (")[0]
+    return calls_to_drop_self(source)
+
+
+def _judged_elsewhere(index: Searcher, source: str, split: str | None, run: Run) -> list[str]:
+    """What to say of documents that the split judges, but the index lacks; notes it in the run."""
+    from dupmae_toolkit.collection.opening import read_real_qrels
+    from dupmae_toolkit.evaluation.missed import unknown_in
+    from dupmae_toolkit.search.hybrid_index import HybridIndex
+
+    if split is None or not isinstance(index, HybridIndex):
+        return []
+    unknown = unknown_in(read_real_qrels(source, split), index.__contains__)
+    run.metadata |= unknown.about()
+    return [line] if (line := unknown.said("index")) else []
 
 
 def _say_cut(found: Answers, longer: str) -> None:

@@ -20,7 +20,7 @@ import pytrec_eval
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.evaluation.beir import BeirOptions, run_beir
-from dupmae_toolkit.evaluation.experiment import without_self_matches
+from dupmae_toolkit.evaluation.self_matches import without_self_matches
 from dupmae_toolkit.records import Ranking, Run
 from dupmae_toolkit.search.fusion import Fusion
 from tests.cli_support import run

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
 from dupmae_toolkit.collection.fields import QUERY_NAMES
 from dupmae_toolkit.collection.formats import How
-from dupmae_toolkit.collection.locate import BeirPlace, find_beir
-from dupmae_toolkit.collection.qrels import Qrels, read_qrels_file
+from dupmae_toolkit.collection.irds import members_of
+from dupmae_toolkit.collection.locate import IRDS_PREFIX, BeirPlace, find_beir
+from dupmae_toolkit.collection.qrels import (
+    Qrels,
+    RealQrels,
+    read_qrels_file,
+    read_real_qrels_file,
+)
 from dupmae_toolkit.collection.queries import topics_of
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
@@ -62,8 +69,13 @@ class FolderDataset:
         check_split(split, self)
         return read_qrels_file(self._place.qrels[split])
 
+    def real_qrels(self, split: str) -> RealQrels:
+        """Like ``qrels``, but grades may be fractions."""
+        check_split(split, self)
+        return read_real_qrels_file(self._place.qrels[split])
+
     def queries(self, split: str) -> list[Query]:
-        qrels = self.qrels(split)
+        qrels = self.real_qrels(split)
         if self._place.queries is None:
             raise InputError.at(self.source, None, "no queries.jsonl in it")
         rows = How("queries", names=QUERY_NAMES).file(self._place.queries)
@@ -95,10 +107,14 @@ class IrdsDataset:
         return Qrels(irds_qrels(self._parts[split]))
 
     def queries(self, split: str) -> list[Query]:
+        return keep_judged(self.all_queries(split), self.qrels(split), self.source, split)
+
+    def all_queries(self, split: str) -> list[Query]:
+        """The topics of a split, also those without judgements, in their order."""
         from dupmae_toolkit.collection.irds import irds_queries
 
         check_split(split, self)
-        return keep_judged(irds_queries(self._parts[split]), self.qrels(split), self.source, split)
+        return irds_queries(self._parts[split])
 
     @property
     def drops_self_matches(self) -> bool:
@@ -118,16 +134,57 @@ def open_beir(source: str | Path, *, skip_invalid: bool = False) -> BeirDataset:
 
 
 def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[BeirDataset]:
-    """All BEIR data sets in a folder or zip: usually one, but CQADupStack has twelve."""
+    """All BEIR data sets in a folder or zip, or with an id: one, but CQADupStack has twelve."""
     found = find_beir(source)
     if isinstance(found, str):
-        return [IrdsDataset(found, skip_invalid=skip_invalid)]
+        names = members_of(found) or [found]
+        return [IrdsDataset(name, skip_invalid=skip_invalid) for name in names]
     return [FolderDataset(place, skip_invalid=skip_invalid) for place in found]
+
+
+def real_qrels(dataset: BeirDataset, split: str) -> RealQrels:
+    """The judgements of a split; grades may be fractions, which only files have."""
+    if isinstance(dataset, FolderDataset):
+        return dataset.real_qrels(split)
+    return cast(RealQrels, dataset.qrels(split))
+
+
+def all_topics(dataset: BeirDataset, split: str) -> list[Query]:
+    """The topics of a split, with those that have no judgements, if they can be told.
+
+    ir_datasets has topics for each split; BEIR's files have one list for all splits, of which only
+    the judged ones are known to belong to a split.
+    """
+    judged = dataset.queries(split)
+    return dataset.all_queries(split) if isinstance(dataset, IrdsDataset) else judged
 
 
 def drops_self_matches(name: str) -> bool:
     """Whether the data set's name contains a word of ``SELF_MATCHING``."""
     return any(word in SELF_MATCHING for word in re.split(r"[^a-z]+", name.lower()))
+
+
+def calls_to_drop_self(source: str | Path) -> bool:
+    """Whether topics or judgements of that name belong to a data set of ``SELF_MATCHING``.
+
+    A BEIR folder or zip and an ir_datasets id say it by the data set's name; a file of BEIR's
+    layout (``queries.jsonl``, ``qrels/test.tsv``), by its folder's. Of other files it is not known,
+    and not assumed.
+    """
+    text = str(source)
+    path = Path(text.removeprefix(IRDS_PREFIX))
+    if text.startswith(IRDS_PREFIX) or not path.exists():
+        is_file = path.is_absolute() or path.suffix != ""  # one that was there once
+        return drops_self_matches(path.name if is_file else str(path))
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        try:
+            return all(dataset.drops_self_matches for dataset in open_beir_group(text))
+        except InputError:
+            return False
+    parent = path.absolute().parent
+    if path.name.startswith("queries.jsonl"):
+        return drops_self_matches(parent.name)
+    return parent.name == "qrels" and drops_self_matches(parent.parent.name)
 
 
 def check_split(split: str, dataset: BeirDataset) -> None:
@@ -140,7 +197,9 @@ def check_split(split: str, dataset: BeirDataset) -> None:
         )
 
 
-def keep_judged(queries: list[Query], qrels: Qrels, source: str, split: str) -> list[Query]:
+def keep_judged(
+    queries: list[Query], qrels: Mapping[str, object], source: str, split: str
+) -> list[Query]:
     """The judged topics. Raises InputError if ``queries`` lacks a topic that ``qrels`` judges."""
     judged = [query for query in queries if query.id in qrels]
     if len(judged) < len(qrels):

@@ -18,14 +18,27 @@ from dupmae_toolkit.collection.lines import check_text
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.records import Document, Query
 
+_BEIR_SPLITS = ("dev", "test", "train")
 _TEXT_FIELDS = ("text", "body", "contents", "abstract")
 
 
 def is_registered(name: str) -> bool:
-    """Whether ir_datasets has a data set of that name. Does not use the network."""
+    """Whether ir_datasets has a data set of that name, or a group. Does not use the network."""
     import ir_datasets
 
-    return name in ir_datasets.registry
+    return name in ir_datasets.registry or bool(members_of(name))
+
+
+def members_of(name: str) -> list[str]:
+    """The data sets of a group that is none itself: the twelve of ``beir/cqadupstack``.
+
+    Empty for a data set, and for what ir_datasets does not have.
+    """
+    import ir_datasets
+
+    if name in ir_datasets.registry:
+        return []
+    return [each for each in ir_datasets.registry if each.rpartition("/")[0] == name]
 
 
 def load(name: str) -> Any:
@@ -174,16 +187,37 @@ def irds_qrels(name: str) -> dict[str, dict[str, int]]:
     return qrels
 
 
+def irds_subtopics(name: str) -> dict[str, dict[str, dict[str, int]]]:
+    """The judgements of a data set by topic, document and subtopic.
+
+    Raises InputError if it has no judgements, or none by subtopic.
+    """
+    dataset = load(name)
+    kind = dataset.qrels_cls() if dataset.has_qrels() else object
+    if "subtopic_id" not in getattr(kind, "_fields", ()):
+        raise InputError.at(f"irds:{name}", None, "this data set has no judgements by subtopic")
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    with explained(name):
+        for record in _quietly(dataset.qrels_iter):
+            grades = found.setdefault(str(record.query_id), {}).setdefault(str(record.doc_id), {})
+            grades[str(record.subtopic_id)] = int(record.relevance)
+    return found
+
+
 def judged_parts(name: str) -> dict[str, str]:
     """From split to data set id: the data set itself if it has qrels, and its direct parts.
 
-    ``beir/scifact`` gives ``{"test": "beir/scifact/test", "train": "beir/scifact/train"}``.
+    ``beir/scifact`` gives ``{"test": "beir/scifact/test", "train": "beir/scifact/train"}``. The
+    judgements of a data set of BEIR without parts, such as ``beir/arguana``, are called ``test``,
+    as in BEIR's own files.
     """
     import ir_datasets
 
     parts = {}
     if load(name).has_qrels():
-        parts[name.rpartition("/")[2]] = name
+        own = name.rpartition("/")[2]
+        whole = name.startswith("beir/") and own not in _BEIR_SPLITS
+        parts["test" if whole else own] = name
     for candidate in ir_datasets.registry:
         head, _, tail = candidate.rpartition("/")
         if head == name and ir_datasets.load(candidate).has_qrels():

@@ -5,21 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from dupmae_toolkit.collection.beir import open_beir
+from dupmae_toolkit.collection.beir import open_beir, real_qrels
 from dupmae_toolkit.collection.corpora import Corpus, RowCorpus, file_safe
 from dupmae_toolkit.collection.duplicates import DUPLICATES, WithoutDuplicates
 from dupmae_toolkit.collection.fields import ANY_COLUMNS, QUERY_NAMES, Columns, RecordReader
 from dupmae_toolkit.collection.formats import How, named_rows
 from dupmae_toolkit.collection.given import given_rows
-from dupmae_toolkit.collection.irds import IrdsCorpus, irds_qrels, irds_queries
+from dupmae_toolkit.collection.irds import (
+    IrdsCorpus,
+    irds_qrels,
+    irds_queries,
+    irds_subtopics,
+)
 from dupmae_toolkit.collection.locate import IRDS_PREFIX, irds_id
-from dupmae_toolkit.collection.qrels import QRELS_NAMES, Qrels, qrels_of, read_qrels_file
+from dupmae_toolkit.collection.qrels import (
+    QRELS_NAMES,
+    Qrels,
+    RealQrels,
+    read_real_qrels_file,
+    real_qrels_of,
+)
 from dupmae_toolkit.collection.queries import Topics, topics_of
 from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.spooled import STANDARD_INPUT, standard_input
+from dupmae_toolkit.collection.subtopics import Subtopics, read_subtopics_file
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document, Query
 
@@ -130,18 +142,46 @@ def read_qrels(source: Any, split: str | None = None) -> Qrels:
     Python it may also be a data frame, an Arrow table or a list of dicts. Raises InputError as
     ``read_qrels_file`` does, and if nothing has that name.
     """
-    if split is not None:
-        return open_beir(source).qrels(split)
-    if not isinstance(source, str | Path):
-        return qrels_of(given_rows(source, "the judgements given", names=QRELS_NAMES))
+    return Qrels(cast(dict[str, dict[str, int]], _read_qrels(source, split, False)))
+
+
+def read_real_qrels(source: Any, split: str | None = None) -> RealQrels:
+    """Like ``read_qrels``, but grades may be fractions, such as 0.5; whole ones are integers."""
+    return _read_qrels(source, split, True)
+
+
+def read_subtopics(source: str | Path) -> Subtopics:
+    """Judgements by subtopic, from topic to document to subtopic to grade.
+
+    ``source`` is a file of four columns (topic, subtopic, document, grade), plain, ``.gz`` or
+    ``.xz``, ``-`` for standard input, or ``irds:NAME``. Raises InputError as
+    ``read_subtopics_file`` does, and if nothing has that name.
+    """
     if str(source).startswith(IRDS_PREFIX):
-        return Qrels(irds_qrels(str(source).removeprefix(IRDS_PREFIX)))
+        return irds_subtopics(str(source).removeprefix(IRDS_PREFIX))
+    return read_subtopics_file(_judgement_file(source))
+
+
+def _read_qrels(source: Any, split: str | None, fractions: bool) -> RealQrels:
+    if split is not None:
+        dataset = open_beir(source)
+        return real_qrels(dataset, split) if fractions else cast(RealQrels, dataset.qrels(split))
+    if not isinstance(source, str | Path):
+        rows: Rows = given_rows(source, "the judgements given", names=QRELS_NAMES)
+        return real_qrels_of(rows, fractions=fractions)
+    if str(source).startswith(IRDS_PREFIX):
+        return cast(RealQrels, irds_qrels(str(source).removeprefix(IRDS_PREFIX)))
+    if Path(source).suffix.lower() == ".parquet":
+        rows = named_rows(Path(source), How("qrels", ANY_COLUMNS, QRELS_NAMES))[0]
+        return real_qrels_of(rows, fractions=fractions)
+    return read_real_qrels_file(_judgement_file(source), fractions=fractions)
+
+
+def _judgement_file(source: str | Path) -> TextSource:
+    """The file of judgements of that name; InputError for what holds several files."""
     if str(source) == STANDARD_INPUT:
-        return read_qrels_file(standard_input())
+        return standard_input()
     path = Path(source)
-    if path.suffix.lower() == ".parquet":
-        found = named_rows(path, How("qrels", ANY_COLUMNS, QRELS_NAMES))
-        return qrels_of(found[0])
     if path.is_dir() or path.suffix.lower() == ".zip":
         what = "a folder" if path.is_dir() else "a zip"
         raise InputError.at(
@@ -149,7 +189,7 @@ def read_qrels(source: Any, split: str | None = None) -> Qrels:
             None,
             f"{what}; name a file of judgements, or a split of a BEIR data set (--split, split=…)",
         )
-    return read_qrels_file(TextSource(path))
+    return TextSource(path)
 
 
 def _open(source: Any, how: How) -> tuple[Rows, str] | str:
@@ -173,6 +213,8 @@ __all__ = [
     "open_corpus",
     "read_qrels",
     "read_queries",
+    "read_real_qrels",
+    "read_subtopics",
     "read_texts",
     "read_topics",
 ]

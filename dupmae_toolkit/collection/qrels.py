@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import Columns, Names, find_fields
+from dupmae_toolkit.collection.grades import grade_of, is_number
 from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text, to_trec
 from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, members
 from dupmae_toolkit.collection.lines import kind_of
@@ -18,13 +18,12 @@ from dupmae_toolkit.frames import DOCUMENTS as _DOCUMENTS
 from dupmae_toolkit.frames import TOPICS as _TOPICS
 from dupmae_toolkit.frames import data_frame, id_of, table_columns
 
-_INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
-_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
+#: From topic to document to grade, which may be a fraction; those that are whole are integers.
+RealQrels = dict[str, dict[str, float]]
+
 _GRADES = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
 #: The usual names of the three columns, where they have names.
 QRELS_NAMES = Names(_TOPICS, _DOCUMENTS, _GRADES, "judgement")
-#: trec_eval counts documents by grade in an array of this length.
-MAX_GRADE = 10_000
 
 #: A judgement: its place, topic, document and grade, not yet checked.
 _Judgement = tuple[int, str, str, Any]
@@ -37,20 +36,27 @@ def read_qrels_file(file: TextSource) -> Qrels:
     Raises InputError with file and line for a judgement without three values, for a grade that is
     not an integer ("1.0" is one), and for a document that is judged twice with different grades.
     """
+    return _whole(read_real_qrels_file(file, fractions=False))
+
+
+def read_real_qrels_file(file: TextSource, *, fractions: bool = True) -> RealQrels:
+    """Like ``read_qrels_file``, but grades may be fractions."""
     suffix = file.suffix
     head = file.beginning().lstrip()
     named = suffix in (".json", ".jsonl", ".ndjson")
     if named or (head[:1] in (b"{", b"[") and head[1:].lstrip()[:1] in (b'"', b"{", b"}")):
         if suffix not in (".jsonl", ".ndjson") and head[:1] == b"{" and _is_nested(file):
-            return _judged(file, JsonMembers(file).where, _named(file))
-        return qrels_of(JsonRows(file, (*_TOPICS, *_DOCUMENTS, *_GRADES)))
+            return _judged(file, JsonMembers(file).where, _named(file), fractions)
+        rows = JsonRows(file, (*_TOPICS, *_DOCUMENTS, *_GRADES))
+        return real_qrels_of(rows, fractions=fractions)
     if suffix == ".csv":
-        return qrels_of(Delimited(file, quoted=True, names=QRELS_NAMES))
-    return _judged(file, lambda number: (file, number), _lines(file))
+        delimited = Delimited(file, quoted=True, names=QRELS_NAMES)
+        return real_qrels_of(delimited, fractions=fractions)
+    return _judged(file, lambda number: (file, number), _lines(file), fractions)
 
 
-def trec_lines(qrels: Qrels) -> str:
-    """Judgements in TREC's four columns, which ``read_qrels_file`` reads back."""
+def trec_lines(qrels: RealQrels) -> str:
+    """Judgements in TREC's four columns, which ``read_real_qrels_file`` reads back."""
     return "".join(
         f"{to_trec(topic)} 0 {to_trec(document)} {grade}\n"
         for topic, judged in qrels.items()
@@ -58,8 +64,11 @@ def trec_lines(qrels: Qrels) -> str:
     )
 
 
-def qrels_of(rows: Rows) -> Qrels:
-    """The judgements that are records with the usual names of topic, document and grade."""
+def real_qrels_of(rows: Rows, *, fractions: bool = True) -> RealQrels:
+    """The judgements that are records with the usual names of topic, document and grade.
+
+    fractions: whether grades may be fractions.
+    """
 
     def found() -> Iterator[_Judgement]:
         for number, row in rows:
@@ -83,25 +92,27 @@ def qrels_of(rows: Rows) -> Qrels:
                     raise InputError.at(*rows.where(number), f"{name} is {kind_of(value)}")
             yield number, topic, document, row[names.text]
 
-    return _judged(rows.source, rows.where, found())
+    return _judged(rows.source, rows.where, found(), fractions)
 
 
-def _judged(source: object, where: Where, judgements: Iterator[_Judgement]) -> Qrels:
+def _judged(
+    source: object, where: Where, judgements: Iterator[_Judgement], fractions: bool
+) -> RealQrels:
     """source: of the judgements, for messages; where: the file and line of one by its number."""
-    qrels = Qrels()
+    qrels: RealQrels = {}
     lines: dict[tuple[str, str], int] = {}
     for number, topic, document, given in judgements:
         path, line = where(number)
         check_id(topic, path, line, "topic")
         check_id(document, path, line, "document")
-        grade = _grade(given, path, line)
+        grade = grade_of(given, path, line, fractions=fractions)
         judged = qrels.setdefault(topic, {})
         if judged.setdefault(document, grade) != grade:
             raise InputError.at(
                 path,
                 line,
                 f"topic {topic} judges {document} again with a different grade, "
-                f"{grade} after {judged[document]} {_in(where(lines[topic, document]))}",
+                f"{grade:g} after {judged[document]:g} {_in(where(lines[topic, document]))}",
             )
         lines.setdefault((topic, document), number)
     if not qrels:
@@ -115,10 +126,16 @@ def _in(place: tuple[object, int | None]) -> str:
 
 
 def _lines(file: TextSource) -> Iterator[_Judgement]:
-    """The judgements on lines of columns, separated by tabs if the first line has such columns.
+    """The judgements on lines of three or four columns."""
+    for number, columns in columns_of(file):
+        yield number, columns[0], columns[-2], columns[-1]
+
+
+def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
+    """The lines of judgements as columns, separated by tabs if the first line has such columns.
 
     TREC's form, with four columns or without tabs, escapes white space in ids. BEIR's, of three
-    columns with tabs, needs not.
+    columns with tabs, needs not. Raises InputError for a line with another number of columns.
     """
     width, tabs = 0, False
     for number, line in file.lines():
@@ -137,10 +154,10 @@ def _lines(file: TextSource) -> Iterator[_Judgement]:
             continue
         if len(columns) != width:
             raise InputError.at(file, number, f"{_columns(len(columns))} after lines of {width}")
-        topic, document, grade = columns[0], columns[-2], columns[-1].strip()
+        columns[-1] = columns[-1].strip()
         if width == 4 or not tabs:
-            topic, document = from_trec(topic), from_trec(document)
-        yield number, topic, document, grade
+            columns[0], columns[-2] = from_trec(columns[0]), from_trec(columns[-2])
+        yield number, columns
 
 
 def _is_comment(line: str, width: int, tabs: bool) -> bool:
@@ -153,7 +170,7 @@ def _is_comment(line: str, width: int, tabs: bool) -> bool:
         return False
     columns = _columns_of(line, tabs or (not width and "\t" in line))
     fits = len(columns) == width if width else len(columns) in (3, 4)
-    return columns[0] == "#" or not fits or not _INTEGER.fullmatch(columns[-1].strip())
+    return columns[0] == "#" or not fits or not is_number(columns[-1].strip())
 
 
 def _columns_of(line: str, tabs: bool) -> list[str]:
@@ -191,21 +208,12 @@ def _columns(count: int) -> str:
     return f"{count} column{'s' if count != 1 else ''}"
 
 
-def _grade(value: Any, path: object, line: int | None) -> int:
-    """A grade as an integer; a number without a fraction is one."""
-    text = value if isinstance(value, str) else repr(id_text(value)).strip("'")
-    if isinstance(value, bool) or not _INTEGER.fullmatch(text):
-        fault = "is not an integer"
-        if isinstance(value, str | float) and _FRACTION.fullmatch(text):
-            fault = "is a fraction; grades are integers, so round it"
-        raise InputError.at(path, line, f"grade {text[:40]!r} {fault}")
-    whole = text.partition(".")[0]
-    if len(whole) > 8 or abs(int(whole)) > MAX_GRADE:
-        raise InputError.at(path, line, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
-    return int(whole)
-
-
 _GIVEN = "the judgements given"
+
+
+def _whole(qrels: RealQrels) -> Qrels:
+    """Judgements that were read without fractions."""
+    return Qrels(cast(dict[str, dict[str, int]], qrels))
 
 
 class Qrels(dict[str, dict[str, int]]):
@@ -230,7 +238,7 @@ class Qrels(dict[str, dict[str, int]]):
                     names = id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document")
                     yield place, *names, grade
 
-        return _judged(_GIVEN, lambda place: (_GIVEN, None), found())
+        return _whole(_judged(_GIVEN, lambda place: (_GIVEN, None), found(), False))
 
     def to_dict(self) -> dict[str, dict[str, int]]:
         """``{topic: {document: grade}}`` as plain dicts."""
@@ -260,7 +268,11 @@ class Qrels(dict[str, dict[str, int]]):
             (row, id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document"), given)
             for row, (topic, document, given) in enumerate(rows)
         )
-        return _judged(_GIVEN, lambda row: (f"{_GIVEN}: row {row} (from 0)", None), judgements)
+
+        def where(row: int) -> tuple[str, None]:
+            return f"{_GIVEN}: row {row} (from 0)", None
+
+        return _whole(_judged(_GIVEN, where, judgements, False))
 
     def to_frame(self) -> Any:
         """A data frame of pandas: query_id, doc_id, relevance; ir_measures takes it as it is.

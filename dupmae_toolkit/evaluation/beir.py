@@ -8,19 +8,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.collection.beir import BeirDataset, open_beir_group
+from dupmae_toolkit.collection.beir import BeirDataset, open_beir_group, real_qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.experiment import BASELINE, Experiment
+from dupmae_toolkit.evaluation.gains import check_grades, graded
 from dupmae_toolkit.evaluation.measures import (
     DEFAULT_MEASURES,
     Scores,
     evaluate,
     parse_measures,
 )
+from dupmae_toolkit.evaluation.missed import Unknown
+from dupmae_toolkit.evaluation.self_matches import SelfMatches, self_matches
 from dupmae_toolkit.files import make_folder, write_json
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Encoder
+from dupmae_toolkit.records import Encoder, Run
 
 if TYPE_CHECKING:
     from dupmae_toolkit.search.fusion import Fusion
@@ -33,10 +36,11 @@ class BeirResult:
     """The results of an encoder on one data set.
 
     ``scores`` and ``runs`` are by mode: dense, lexical, bm25, hybrid, and Lucene's own BM25 if
-    requested. ``reused``
-    names the steps that an earlier call had done; ``skipped`` counts the invalid lines skipped, and
-    ``left_out`` is a message that says which. ``about`` has the options; ``texts`` says how many
-    queries and documents were cut (``truncated``), and the ``precision`` of their encoding.
+    requested. ``unknown`` counts judged documents that the corpus lacks; ``self_matches``, those of
+    the mode that had most. ``about`` has the options; ``texts`` says how many queries and documents
+    were cut (``truncated``), and the ``precision`` of their encoding. ``reused`` names the steps
+    that an earlier call had done; ``skipped`` counts the invalid lines skipped, and ``left_out`` is
+    a message that says which.
     """
 
     dataset: str
@@ -45,6 +49,8 @@ class BeirResult:
     skipped: int
     scores: dict[str, Scores]
     runs: dict[str, Path]
+    unknown: Unknown
+    self_matches: SelfMatches
     about: dict[str, Any] = field(default_factory=dict)
     texts: dict[str, Any] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
@@ -61,6 +67,7 @@ class BeirResult:
                 "documents": self.documents,
                 "skipped": self.skipped,
                 "topics": first.judged,
+                "topics_unjudged": first.unjudged,
                 "topics_with_hits": {mode: s.returned for mode, s in self.scores.items()},
                 **self.texts,
                 **self.about,
@@ -73,7 +80,9 @@ class BeirOptions:
     """How to make the runs. ``fusion`` and ``exact`` apply to the hybrid run.
 
     bm25: also run Lucene's own BM25. words: index the words of the texts, for the part bm25.
-    plain: lexical and hybrid runs by the plain score.
+    plain: lexical and hybrid runs by the plain score. more_splits: further splits of the same data
+    set. drop_self: whether documents with their topic's own id are removed; None: as the data set
+    calls for it.
     """
 
     split: str = "test"
@@ -85,6 +94,13 @@ class BeirOptions:
     exact: bool = False
     faiss: str = "Flat"
     measures: Sequence[str] = DEFAULT_MEASURES
+    drop_self: bool | None = None
+    more_splits: Sequence[str] = ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All splits, each once."""
+        return tuple(dict.fromkeys((self.split, *self.more_splits)))
 
 
 def run_beir(
@@ -102,8 +118,9 @@ def run_beir(
     they are measured with), ``metrics.json`` (mode → measure → value), and the encoded texts and
     the index, which a second call reuses. For a folder or zip with several data sets (CQADupStack
     has twelve), each gets a folder in ``output``, and ``metrics.json`` has the means of their
-    means. For ArguAna and Quora, documents with their topic's own id are removed before the
-    cut-off.
+    means. Of several splits, the runs are named ``<dataset>.<split>.<mode>.trec``, the judgements
+    likewise, and ``metrics.json`` has each split's in ``splits``. For ArguAna and Quora, documents
+    with their topic's own id are removed before the cut-off, unless the options say otherwise.
 
     Raises InputError before writing anything for a missing split, for bad options, and for broken
     topics or qrels; later, for broken documents, and for an ``output`` that was made with another
@@ -114,24 +131,55 @@ def run_beir(
     datasets = open_checked(source, options, skip_invalid=skip_invalid)
     several = len(datasets) > 1
     experiments = [
-        Experiment(
-            dataset,
-            encoder,
-            folder / dataset.name if several else folder,
-            options.split,
-            options.k,
-            options.faiss,
-            options.words,
-            progress,
-        )
+        [
+            Experiment(
+                dataset,
+                encoder,
+                folder / dataset.name if several else folder,
+                split,
+                options.k,
+                options.faiss,
+                options.words,
+                progress,
+                drop_self=options.drop_self,
+                label=f"{dataset.name}.{split}" if len(options.splits) > 1 else None,
+            )
+            for split in options.splits
+        ]
         for dataset in datasets
     ]
     make_folder(folder)
+    results: list[BeirResult] = []
     with exclusive(folder):
-        results = [_run_one(experiment, options) for experiment in experiments]
+        for of_one in experiments:
+            made = _run_splits(of_one, options)
+            write_json(of_one[0].folder / METRICS_FILE, metrics_of(made))
+            results += made
         if several:
-            write_json(folder / METRICS_FILE, mean_of_means(results))
+            write_json(folder / METRICS_FILE, metrics_of(results))
     return results
+
+
+def _run_splits(experiments: Sequence[Experiment], options: BeirOptions) -> list[BeirResult]:
+    """The results on the splits of one data set, whose documents are encoded once."""
+    results = []
+    for experiment in experiments:
+        if experiment is not experiments[0]:
+            experiment.share(experiments[0])
+        results.append(_run_one(experiment, options))
+    return results
+
+
+def metrics_of(results: Sequence[BeirResult]) -> dict[str, Any]:
+    """What ``metrics.json`` has: of several data sets, the means; of several splits, each."""
+    by_split: dict[str, list[BeirResult]] = {}
+    for result in results:
+        by_split.setdefault(result.split, []).append(result)
+    found = {
+        split: of_one[0].metrics() if len(of_one) == 1 else mean_of_means(of_one)
+        for split, of_one in by_split.items()
+    }
+    return {"splits": found} if len(found) > 1 else next(iter(found.values()))
 
 
 def open_checked(
@@ -141,7 +189,7 @@ def open_checked(
 
     Raises InputError if any is invalid. Fast enough to call before an encoder is loaded.
     """
-    parse_measures(options.measures)
+    measures = parse_measures(options.measures)
     if options.k < 1:
         raise InputError(f"k is {options.k}; ask for at least one hit")
     datasets = open_beir_group(source, skip_invalid=skip_invalid)
@@ -151,7 +199,12 @@ def open_checked(
             source, None, f"two data sets with the same name in it ({', '.join(names)})"
         )
     for dataset in datasets:
-        dataset.queries(options.split)
+        for split in options.splits:
+            dataset.queries(split)
+            try:
+                check_grades(measures, graded(real_qrels(dataset, split)))
+            except InputError as error:
+                raise InputError.at(dataset.source, None, str(error)) from error
     return datasets
 
 
@@ -184,10 +237,13 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
     hybrid = requests[-1]
     scores: dict[str, Scores] = {}
     runs: dict[str, Path] = {}
+    unknown = experiment.unknown()
     made = [(request.mode, *experiment.search(request)) for request in requests]
     if options.bm25:
         made.append((BASELINE, *experiment.bm25()))
+    matches: dict[str, SelfMatches] = {}
     for mode, run, path in made:
+        matches[mode] = _self_matches_of(run, experiment.drops_self)
         scores[mode] = evaluate(experiment.qrels, run, options.measures)
         runs[mode] = path
     experiment.close()
@@ -202,7 +258,9 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         "idf_power": hybrid.idf_power,
         "faiss": options.faiss,
         "qrels": experiment.write_qrels(),
-        "self_matches": "removed" if experiment.dataset.drops_self_matches else "kept",
+        "self_matches": "removed" if experiment.drops_self else "kept",
+        "topics_with_self_match": {mode: seen.found for mode, seen in matches.items()},
+        **unknown.about(),
     }
     result = BeirResult(
         dataset=experiment.dataset.name,
@@ -215,6 +273,15 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         texts=texts,
         reused=experiment.reused,
         left_out=experiment.dataset.corpus.left_out(),
+        unknown=unknown,
+        self_matches=max(matches.values(), key=lambda seen: (seen.leading, seen.found)),
     )
-    write_json(experiment.folder / METRICS_FILE, result.metrics())
     return result
+
+
+def _self_matches_of(run: Run, dropped: bool) -> SelfMatches:
+    """Those of a run, which may have lost them already: then its metadata has their number."""
+    if not dropped:
+        return self_matches(run)
+    stated = run.metadata.get("topics_with_self_match")
+    return SelfMatches(True, stated if isinstance(stated, int) else 0, 0, len(run))

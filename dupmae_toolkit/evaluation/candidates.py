@@ -11,7 +11,8 @@ from typing import Any
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.development import SPLIT, MemoryDataset
-from dupmae_toolkit.evaluation.experiment import Experiment, without_self_matches
+from dupmae_toolkit.evaluation.experiment import Experiment
+from dupmae_toolkit.evaluation.self_matches import without_self_matches
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
 from dupmae_toolkit.search.answers import PARTS, check_idf_power

@@ -132,13 +132,27 @@ def about_beir(results: Sequence[BeirResult]) -> dict[str, Any]:
     told = results[0].metrics()["about"]
     encoder = {"name": told["encoder"], "weights_sha256": told["weights_sha256"]}
     names = ("fusion", "idf_power", "faiss", "k", "parts")
+    labels = labels_of(results)
     return {
         "encoder": encoder,
         **{name: told[name] for name in names},
         "documents": {each.dataset: each.documents for each in results},
-        "topics": {each.dataset: next(iter(each.scores.values())).judged for each in results},
-        "reused": {each.dataset: each.reused for each in results},
+        "topics": {
+            label or each.dataset: next(iter(each.scores.values())).judged
+            for label, each in zip(labels, results, strict=True)
+        },
+        "reused": {
+            label or each.dataset: each.reused for label, each in zip(labels, results, strict=True)
+        },
     }
+
+
+def labels_of(results: Sequence[BeirResult]) -> list[str]:
+    """Names that tell results apart: of the data sets, and of the splits; "" for a single one."""
+    if len(results) == 1:
+        return [""]
+    splits = len({each.split for each in results}) > 1
+    return [f"{each.dataset}.{each.split}" if splits else each.dataset for each in results]
 
 
 def versions() -> dict[str, str]:

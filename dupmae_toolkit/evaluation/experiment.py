@@ -6,6 +6,8 @@
     FOLDER/NAME.MODE.trec      the runs, each with NAME.MODE.trec.json beside it
     FOLDER/NAME.qrels          the judgements that they are measured with
 
+Of several splits, the last two are named NAME.SPLIT.MODE.trec and NAME.SPLIT.qrels.
+
 A result is reused if its inputs (texts, encoder, options) are the same, by digest. So a call that
 was killed can continue, and a call with another split or k does only the new work.
 """
@@ -20,13 +22,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.collection.beir import BeirDataset
+from dupmae_toolkit.collection.beir import BeirDataset, all_topics, real_qrels
 from dupmae_toolkit.collection.qrels import trec_lines
 from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.missed import Unknown, unknown_in
+from dupmae_toolkit.evaluation.self_matches import settled
 from dupmae_toolkit.files import atomic_file, read_json, write_json
 from dupmae_toolkit.progress import Progress, silent
-from dupmae_toolkit.records import Encoder, Ranking, Run
+from dupmae_toolkit.records import Encoder, Run
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -54,8 +58,15 @@ class Experiment:
         faiss: str = "Flat",
         bm25: bool = True,
         progress: Progress = silent,
+        *,
+        drop_self: bool | None = None,
+        label: str | None = None,
     ) -> None:
-        """bm25: whether the words of the texts are indexed too."""
+        """bm25: whether the words of the texts are indexed too.
+
+        drop_self: whether documents with their topic's own id are removed; None: as the data set
+        calls for it. label: how the names of the runs begin; None: the data set's name.
+        """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one hit")
         self.dataset = dataset
@@ -66,18 +77,20 @@ class Experiment:
         self.faiss = faiss
         self.words = bm25
         self.progress = progress
+        self.drops_self = dataset.drops_self_matches if drop_self is None else drop_self
+        self.label = label or dataset.name
         self.reused: list[str] = []
         from dupmae_toolkit.index.build import BuildOptions
 
         BuildOptions(faiss).check(encoder.info.dense_dim)
         # Read before writing anything, so that a wrong split leaves nothing behind.
-        self.queries = dataset.queries(split)
-        self.qrels = dataset.qrels(split)
+        self.queries = all_topics(dataset, split)
+        self.qrels = real_qrels(dataset, split)
 
     @property
     def depth(self) -> int:
         """Hits to request: one more than to keep if a self-match may have to be removed."""
-        return self.k + 1 if self.dataset.drops_self_matches else self.k
+        return self.k + 1 if self.drops_self else self.k
 
     @cached_property
     def documents(self) -> EncodedCorpus:
@@ -209,18 +222,15 @@ class Experiment:
         self, mode: str, inputs: dict[str, Any], search: Callable[[], Run]
     ) -> tuple[Run, Path]:
         """The run on disk if it was made from the same inputs; else a new one, written there."""
-        path = self.folder / f"{self.dataset.name}.{mode}.trec"
-        drops = self.dataset.drops_self_matches
+        path = self.folder / f"{self.label}.{mode}.trec"
+        drops = self.drops_self
         made = {"version": _VERSION, "split": self.split, "k": self.k, "inputs": digest(inputs)}
         made["drops_self_matches"] = drops
         stored = read_metadata(path)
         if stored is not None and stored.get("made_from") == made and stored.get("hits"):
             self._note(mode, True)
             return read_run(path), path
-        run = search()
-        if drops:
-            run = without_self_matches(run, self.k)
-        run.metadata["k"] = self.k
+        run, _ = settled(search(), self.k, drops)
         run.metadata |= {"dataset": self.dataset.name, "split": self.split, "made_from": made}
         write_run(run, path)
         self._note(mode, False)
@@ -229,7 +239,7 @@ class Experiment:
     def write_qrels(self) -> dict[str, str]:
         """Write the judgements beside the runs; returns their source, split, file and SHA-256."""
         text = trec_lines(self.qrels).encode()
-        path = self.folder / f"{self.dataset.name}.qrels"
+        path = self.folder / f"{self.label}.qrels"
         if not path.is_file() or path.read_bytes() != text:
             with atomic_file(path) as temporary:
                 temporary.write_bytes(text)
@@ -240,6 +250,14 @@ class Experiment:
             "sha256": hashlib.sha256(text).hexdigest(),
         }
 
+    def share(self, other: Experiment) -> None:
+        """Take the encoded documents of an experiment on another split of the same data set."""
+        self.__dict__["documents"] = other.documents
+
+    def unknown(self) -> Unknown:
+        """How many judged documents are not in the corpus."""
+        return unknown_in(self.qrels, self.index.__contains__)
+
     def close(self) -> None:
         """Close the index, if it was opened."""
         if "index" in self.__dict__:
@@ -248,16 +266,6 @@ class Experiment:
     def _note(self, step: str, reused: bool) -> None:
         if reused:
             self.reused.append(step)
-
-
-def without_self_matches(run: Run, k: int) -> Run:
-    """The run without documents that have their topic's own id, and with ``k`` hits per topic."""
-    kept = Run(tag=run.tag, metadata=dict(run.metadata))
-    for topic, ranking in run.topics.items():
-        places = [place for place, name in enumerate(ranking.ids) if name != topic][:k]
-        kept.topics[topic] = Ranking([ranking.ids[p] for p in places], ranking.scores[places])
-    kept.metadata["self_matches"] = "removed, then cut at k"
-    return kept
 
 
 def _read(record: Path) -> Any:

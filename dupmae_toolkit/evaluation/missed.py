@@ -1,11 +1,14 @@
-"""The relevant documents that a run lacks, whatever the measures say."""
+"""The documents that a run or a corpus lacks, whatever the measures say."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.errors import counted
 from dupmae_toolkit.records import Run
+
+_Qrels = Mapping[str, Mapping[str, float]]
 
 
 class Missed(NamedTuple):
@@ -21,7 +24,7 @@ class Missed(NamedTuple):
     ids: tuple[str, str] | None
 
 
-def missed_by(qrels: Qrels, run: Run) -> Missed:
+def missed_by(qrels: _Qrels, run: Run) -> Missed:
     """Count the relevant documents that a run lacks. Topics without judgements do not count."""
     relevant = found = 0
     example: tuple[str, str] | None = None
@@ -33,3 +36,48 @@ def missed_by(qrels: Qrels, run: Run) -> Missed:
         if wanted and ids and example is None:
             example = min(wanted), ids[0]
     return Missed(relevant, relevant - found, None if found else example)
+
+
+class Unknown(NamedTuple):
+    """Counts of judged documents. judged: all. unknown: those that are not in the corpus.
+
+    example: the first of these in the order of ids; "" if there are none.
+    """
+
+    judged: int
+    unknown: int
+    example: str
+
+    def about(self) -> dict[str, Any]:
+        """As it stands in metadata."""
+        return {"judged_documents": self.judged, "judged_not_in_corpus": self.unknown}
+
+    def said(self, where: str) -> str:
+        """A line about it, "" if the corpus has all. where: "corpus" or "index"."""
+        if not self.unknown:
+            return ""
+        line = f"{self.unknown:,} of {counted(self.judged, 'judged document')}"
+        line += f" {'is' if self.unknown == 1 else 'are'} not in the {where}, {self.example!r}"
+        return line + (" first; are the ids of one kind?" if self.unknown > 1 else "")
+
+
+def unknown_in(qrels: _Qrels, has: Callable[[str], bool]) -> Unknown:
+    """Count the judged documents that an index lacks. has: whether it has one, by its id."""
+    judged = _documents(qrels)
+    return _unknown(len(judged), {document for document in judged if not has(document)})
+
+
+def unknown_among(qrels: _Qrels, ids: Iterable[str]) -> Unknown:
+    """Count the judged documents that are not among the ids of a corpus, which are read once."""
+    lacking = _documents(qrels)
+    judged = len(lacking)
+    lacking.difference_update(ids)
+    return _unknown(judged, lacking)
+
+
+def _documents(qrels: _Qrels) -> set[str]:
+    return {document for judged in qrels.values() for document in judged}
+
+
+def _unknown(judged: int, lacking: set[str]) -> Unknown:
+    return Unknown(judged, len(lacking), min(lacking, default=""))

@@ -13,8 +13,8 @@ import numpy as np
 
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.experiment import without_self_matches
 from dupmae_toolkit.evaluation.measures import evaluate
+from dupmae_toolkit.evaluation.self_matches import without_self_matches
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Representations, Run
 from dupmae_toolkit.search.answers import Request

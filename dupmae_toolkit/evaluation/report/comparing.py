@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.evaluation import significance
 from dupmae_toolkit.evaluation.bootstrap import interval
 from dupmae_toolkit.evaluation.measures import Scores, evaluate
@@ -43,9 +43,16 @@ class Measured:
         return self.measures[0]
 
 
-def curve_of(run: Run, qrels: Qrels) -> list[float]:
-    """Interpolated precision of a run at the recalls of ``plots.RECALLS``: means over topics."""
-    return list(evaluate(qrels, run, plots.CURVE).means.values())
+def curve_of(run: Run, qrels: RealQrels) -> list[float]:
+    """Interpolated precision of a run at the recalls of ``plots.RECALLS``: means over topics.
+
+    Relevant are the documents with a grade above 0, fractions too.
+    """
+    relevant = {
+        topic: {name: int(grade > 0) for name, grade in judged.items()}
+        for topic, judged in qrels.items()
+    }
+    return list(evaluate(relevant, run, plots.CURVE).means.values())
 
 
 def measured(curves: Mapping[str, Sequence[float]], scores: Mapping[str, Scores]) -> Measured:

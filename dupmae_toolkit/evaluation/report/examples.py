@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Example:
     change: float | None
     values: dict[str, float]
     hits: dict[str, list[str]]
-    grades: dict[str, int]
+    grades: Mapping[str, float]
     relevant: list[tuple[str, dict[str, int]]]
     explained: list[Explanation] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)

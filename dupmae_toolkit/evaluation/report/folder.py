@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.collection.opening import read_qrels, read_topics
-from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.collection.opening import read_real_qrels, read_topics
+from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.collection.sources import COMPRESSED
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
@@ -38,7 +38,7 @@ class Section:
 
     name: str
     folder: Path
-    qrels: Qrels
+    qrels: RealQrels
     measured: Measured
     runs: dict[str, Kept]
     about: dict[str, Any]
@@ -56,14 +56,22 @@ def read_sections(
 ) -> list[Section]:
     """The runs of a folder as one section; without any, those of its folders, a section each.
 
-    qrels, split: as for ``read_qrels``; without qrels, what ``dupmae beir`` left in the folder, or
-    its only file that ends in ``.qrels``. baseline: the label of a run. Raises InputError if there
-    are no runs or no judgements, for a run that cannot be read, and for a baseline that is no run.
+    Each split of ``dupmae beir`` is a section, too.
+
+    qrels, split: as for ``read_real_qrels``; without qrels, what ``dupmae beir`` left in the
+    folder, or its only file that ends in ``.qrels``. baseline: the label of a run. Raises
+    InputError if there are no runs or no judgements, for a run that cannot be read, and for a
+    baseline that is no run.
     """
     if not folder.is_dir():
         raise InputError.at(folder, None, "no such folder; name one that holds runs")
     if runs_in(folder):
-        return [_read(folder, qrels, split, measures, baseline)]
+        if qrels is None and (by_split := _splits(folder)):
+            return [
+                _read(folder, None, None, measures, baseline, about, paths)
+                for about, paths in by_split
+            ]
+        return [_read(folder, qrels, split, measures, baseline, _about(folder), runs_in(folder))]
     inner = [each for each in sorted(folder.iterdir()) if each.is_dir() and runs_in(each)]
     if not inner:
         raise InputError.at(folder, None, "no runs in it: no file that ends in .trec or .run")
@@ -74,7 +82,9 @@ def read_sections(
             f"holds {counted(len(inner), 'folder')} of runs, each with judgements of its own; "
             "leave out --qrels (qrels=…), or name one of them",
         )
-    return [_read(each, None, None, measures, baseline) for each in inner]
+    return [
+        _read(each, None, None, measures, baseline, _about(each), runs_in(each)) for each in inner
+    ]
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -99,9 +109,9 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
             f"{name} ({whole[:place].count(name) + 1})" if name in whole[:place] else name
             for place, name in enumerate(whole)
         ]
-    heads = {stem.partition(".")[0] for stem in stems}
-    rests = [stem.partition(".")[2] for stem in stems]
-    by_mode = len(heads) == 1 and all(rests) and not {*MODES, BASELINE}.isdisjoint(rests)
+    heads = {stem.rpartition(".")[0] for stem in stems}
+    rests = [stem.rpartition(".")[2] for stem in stems]
+    by_mode = len(heads) == 1 and all(heads) and not {*MODES, BASELINE}.isdisjoint(rests)
     return rests if by_mode else stems
 
 
@@ -111,10 +121,10 @@ def _read(
     split: str | None,
     measures: Sequence[str],
     baseline: str | None,
+    about: dict[str, Any],
+    paths: Sequence[Path],
 ) -> Section:
-    about = _about(folder)
     judged = _qrels(folder, about, qrels, split)
-    paths = runs_in(folder)
     by_label = dict(zip(labels_of(paths), paths, strict=True))
     scores, curves, runs = {}, {}, {}
     for label in _ordered(list(by_label), baseline, folder):
@@ -124,7 +134,7 @@ def _read(
         except InputError as error:
             raise InputError.at(by_label[label], None, str(error)) from error
         curves[label], runs[label] = curve_of(run, judged), kept(run, judged)
-    name = str(about.get("dataset") or folder.resolve().name)
+    name = str(about.get("label") or about.get("dataset") or folder.resolve().name)
     section = Section(name, folder, judged, measured(curves, scores), runs, about)
     own = _own_qrels(folder, about) if qrels is None else None
     if own is not None and sha256_file(own) != about["qrels"].get("sha256"):
@@ -157,6 +167,20 @@ def _about(folder: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
+def _splits(folder: Path) -> list[tuple[dict[str, Any], list[Path]]]:
+    """Of ``dupmae beir`` with several splits: what is told of each, and its runs."""
+    told = _record(folder / METRICS_FILE).get("splits")
+    found = []
+    for split, values in (told if isinstance(told, dict) else {}).items():
+        about = values.get("about") if isinstance(values, dict) else None
+        if isinstance(about, dict) and _own_qrels(folder, about) is not None:
+            label = f"{about.get('dataset')}.{split}"
+            paths = [path for path in runs_in(folder) if path.name.startswith(f"{label}.")]
+            if paths:
+                found.append(({**about, "label": label}, paths))
+    return found
+
+
 def _own_qrels(folder: Path, about: dict[str, Any]) -> Path | None:
     """The judgements that ``dupmae beir`` left in the folder; None if there are none."""
     stated = about.get("qrels")
@@ -166,14 +190,14 @@ def _own_qrels(folder: Path, about: dict[str, Any]) -> Path | None:
     return folder / str(name) if good else None
 
 
-def _qrels(folder: Path, about: dict[str, Any], given: str | None, split: str | None) -> Qrels:
+def _qrels(folder: Path, about: dict[str, Any], given: str | None, split: str | None) -> RealQrels:
     if given is not None:
-        return read_qrels(given, split)
+        return read_real_qrels(given, split)
     if (own := _own_qrels(folder, about)) is not None:
-        return read_qrels(own)
+        return read_real_qrels(own)
     found = sorted(path for path in folder.iterdir() if path.name.endswith(_QRELS_ENDINGS))
     if len(found) == 1:
-        return read_qrels(found[0])
+        return read_real_qrels(found[0])
     what = "no file of judgements" if not found else f"{len(found)} files that end in .qrels"
     raise InputError.at(folder, None, f"{what} in it; name one with --qrels (qrels=…)")
 

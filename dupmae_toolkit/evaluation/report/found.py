@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.records import Run
 
 #: The first hits of each topic that are kept, and shown.
@@ -33,7 +33,7 @@ class Kept:
         return self.topics.get(topic) or Found([], {}, {})
 
 
-def kept(run: Run, qrels: Qrels) -> Kept:
+def kept(run: Run, qrels: RealQrels) -> Kept:
     """What a report keeps of a run."""
     topics = {}
     for topic, judged in qrels.items():

@@ -1,0 +1,42 @@
+"""Grades of judgements: integers, or numbers that may be fractions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dupmae_toolkit.collection.identifiers import id_text
+from dupmae_toolkit.errors import InputError
+
+#: trec_eval counts documents by grade in an array of this length.
+MAX_GRADE = 10_000
+
+_INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
+_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is written as a grade is, perhaps as a fraction."""
+    return bool(_INTEGER.fullmatch(text) or _FRACTION.fullmatch(text))
+
+
+def grade_of(value: Any, path: object, line: int | None, *, fractions: bool = False) -> int | float:
+    """A grade: an integer, of a number without a fraction too; with ``fractions`` also a float.
+
+    path, line: where it is, for the message of InputError.
+    """
+    text = value if isinstance(value, str) else repr(id_text(value)).strip("'")
+    is_fraction = isinstance(value, str | float) and _FRACTION.fullmatch(text)
+    if isinstance(value, bool) or not (_INTEGER.fullmatch(text) or (fractions and is_fraction)):
+        fault = "is not a number" if fractions else "is not an integer"
+        if is_fraction:
+            fault = "is a fraction; grades are integers, so round it (`dupmae eval` takes fractions"
+            fault += " with nDCG, ERR, RBP and Compat)"
+        raise InputError.at(path, line, f"grade {text[:40]!r} {fault}")
+    if _INTEGER.fullmatch(text):
+        whole = text.partition(".")[0]
+        if len(whole) <= 8 and abs(int(whole)) <= MAX_GRADE:
+            return int(whole)
+    elif abs(number := float(text)) <= MAX_GRADE:
+        return int(number) if number.is_integer() else number
+    raise InputError.at(path, line, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
