@@ -10,6 +10,7 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.options import (
+    AggregateOption,
     DeviceOption,
     DropSelfOption,
     ExactOption,
@@ -22,6 +23,8 @@ from dupmae_cli.options import (
     Method,
     ModelOption,
     NoBm25Option,
+    OverlapOption,
+    PassagesOption,
     PlainOption,
     Precision,
     PrecisionOption,
@@ -79,6 +82,9 @@ def beir(
     weights: HybridWeightsOption = None,
     exact: ExactOption = False,
     faiss: FaissOption = "Flat",
+    passages: PassagesOption = None,
+    overlap: OverlapOption = None,
+    aggregate: AggregateOption = None,
     measures: MeasuresOption = None,
     drop_self: DropSelfOption = None,
     skip_invalid: SkipInvalidOption = False,
@@ -117,6 +123,8 @@ def beir(
 
       dupmae beir msmarco-passage --split dev --split trec-dl-2019 --output runs/msmarco
     """
+    from dupmae_toolkit.collection.passages import passages_of
+    from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.beir import (
         BeirOptions,
         metrics_of,
@@ -126,6 +134,9 @@ def beir(
     from dupmae_toolkit.files import make_folder
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
+    cutting = passages_of(passages, overlap)
+    if aggregate is not None and cutting is None:
+        raise InputError("--aggregate goes with --passages")
     splits = split or ["test"]
     options = BeirOptions(
         split=splits[0],
@@ -139,6 +150,8 @@ def beir(
         faiss=faiss,
         measures=tuple(measure_names(measures)),
         drop_self=drop_self,
+        passages=cutting,
+        aggregate=aggregate.value if aggregate else None,
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
     make_folder(output)
@@ -191,7 +204,8 @@ def _summary(result: BeirResult, room: int | None) -> str:
         line += f"; {result.left_out}"
     counts = result.texts["truncated"]
     if counts["documents"]:
-        line += f"; {counted(counts['documents'], 'document')} cut at {counts['max_length']} tokens"
+        what = "passage" if result.about["passages"] else "document"
+        line += f"; {counted(counts['documents'], what)} cut at {counts['max_length']} tokens"
     if counts["queries"]:
         kept = counts["query_max_length"]
         line += f"; {counts['queries']:,} of {counted(topics, 'query')} cut at {kept} tokens"

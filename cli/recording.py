@@ -44,7 +44,7 @@ REPEATABLE = {
     "beir": _repeatable(
         "dataset model",
         "split bm25 no_bm25 plain fusion weights exact faiss measures skip_invalid device "
-        "precision json drop_self",
+        "precision json drop_self aggregate",
     ),
 }
 

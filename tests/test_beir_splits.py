@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dupmae_cli import reproduce
+from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.collection.beir import open_beir_group
 from dupmae_toolkit.collection.beir_sets import BEIR_SETS
 from dupmae_toolkit.collection.trec import read_metadata, read_run
@@ -74,6 +75,35 @@ def test_each_split_is_a_section_of_the_report_and_the_card_repeats_both(
     ((*words, _, source),) = asked
     assert words[2:] == ["--split=test", "--split=train"]
     assert source == "toy.zip"
+
+
+@pytest.mark.parametrize("aggregate", [None, "max", "sum3"])
+def test_documents_are_ranked_by_their_passages(tmp_path, monkeypatch, capsys, aggregate):
+    monkeypatch.chdir(tmp_path)
+    source = make_zip(Path("toy.zip"), toy())
+    encoder = HashingEncoder()
+    monkeypatch.setattr(loading, "load_encoder", lambda *_, **__: encoder)
+    how = [] if aggregate is None else ["--aggregate", aggregate]
+    code, _, err = run(capsys, "beir", source, "-o", "runs", "--passages", 5, "-k", 20, *how)
+    assert code == 0, err
+    assert "toy, test: 40 documents, 12 topics" in err
+    about = json.loads(Path("runs/metrics.json").read_text())["about"]
+    assert about["passages"] == {"size": 5, "overlap": 1, "aggregate": aggregate or "max"}
+    (data_set,) = open_beir_group(source)
+    with HybridIndex.build("ix", data_set.corpus, encoder, passages=5) as index:
+        assert index.manifest.live > 40
+        for mode in ("dense", "lexical", "bm25", "hybrid"):
+            wanted = index.search_batch(
+                list(data_set.queries("test")), 20, mode=mode, aggregate=aggregate
+            )
+            found = read_run(f"runs/toy.{mode}.trec")
+            for topic, ranking in wanted.topics.items():
+                assert found[topic].ids == ranking.ids
+    code, _, err = run(capsys, "beir", source, "-o", "runs", "-k", 20)
+    assert code == 2
+    assert "passages" in err
+    code, _, err = run(capsys, "beir", source, "-o", "new", "--aggregate", "max")
+    assert (code, err) == (2, "dupmae: --aggregate goes with --passages\n")
 
 
 def test_a_split_that_is_missing_is_refused_before_the_others_are_run(tmp_path):

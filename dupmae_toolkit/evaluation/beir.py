@@ -26,6 +26,7 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.collection.passages import Passages
     from dupmae_toolkit.search.fusion import Fusion
 
 METRICS_FILE = "metrics.json"
@@ -82,7 +83,8 @@ class BeirOptions:
     bm25: also run Lucene's own BM25. words: index the words of the texts, for the part bm25.
     plain: lexical and hybrid runs by the plain score. more_splits: further splits of the same data
     set. drop_self: whether documents with their topic's own id are removed; None: as the data set
-    calls for it.
+    calls for it. passages, aggregate: rank documents by such passages of them, in this way;
+    Lucene's own BM25 ranks whole documents.
     """
 
     split: str = "test"
@@ -96,6 +98,8 @@ class BeirOptions:
     measures: Sequence[str] = DEFAULT_MEASURES
     drop_self: bool | None = None
     more_splits: Sequence[str] = ()
+    passages: Passages | None = None
+    aggregate: str | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -143,6 +147,8 @@ def run_beir(
                 progress,
                 drop_self=options.drop_self,
                 label=f"{dataset.name}.{split}" if len(options.splits) > 1 else None,
+                passages=options.passages,
+                aggregate=options.aggregate,
             )
             for split in options.splits
         ]
@@ -226,6 +232,7 @@ def mean_of_means(results: Sequence[BeirResult]) -> dict[str, Any]:
 
 
 def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
+    from dupmae_toolkit.encoding.passages import documents_in
     from dupmae_toolkit.search.fusion import Fusion
 
     fusion = options.fusion or Fusion()
@@ -257,6 +264,11 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
         "fusion": hybrid.fusion.describe(len(hybrid.parts), True),
         "idf_power": hybrid.idf_power,
         "faiss": options.faiss,
+        "passages": (
+            options.passages.to_dict() | {"aggregate": hybrid.aggregate}
+            if options.passages
+            else None
+        ),
         "qrels": experiment.write_qrels(),
         "self_matches": "removed" if experiment.drops_self else "kept",
         "topics_with_self_match": {mode: seen.found for mode, seen in matches.items()},
@@ -265,7 +277,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
     result = BeirResult(
         dataset=experiment.dataset.name,
         split=experiment.split,
-        documents=len(experiment.documents),
+        documents=documents_in(experiment.documents),
         skipped=experiment.dataset.corpus.skipped,
         scores=scores,
         runs=runs,

@@ -33,6 +33,7 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.collection.passages import Passages
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.search.answers import Request
     from dupmae_toolkit.search.fusion import Fusion
@@ -61,11 +62,14 @@ class Experiment:
         *,
         drop_self: bool | None = None,
         label: str | None = None,
+        passages: Passages | None = None,
+        aggregate: str | None = None,
     ) -> None:
         """bm25: whether the words of the texts are indexed too.
 
         drop_self: whether documents with their topic's own id are removed; None: as the data set
-        calls for it. label: how the names of the runs begin; None: the data set's name.
+        calls for it. label: how the names of the runs begin; None: the data set's name. passages,
+        aggregate: rank documents by such passages of them, see ``HybridIndex.search``.
         """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one hit")
@@ -79,6 +83,7 @@ class Experiment:
         self.progress = progress
         self.drops_self = dataset.drops_self_matches if drop_self is None else drop_self
         self.label = label or dataset.name
+        self.passages, self.aggregate = passages, aggregate
         self.reused: list[str] = []
         from dupmae_toolkit.index.build import BuildOptions
 
@@ -95,10 +100,14 @@ class Experiment:
     @cached_property
     def documents(self) -> EncodedCorpus:
         """The encoded corpus."""
+        from dupmae_toolkit.encoding.passages import PassageSource
         from dupmae_toolkit.encoding.stream import encode_corpus
 
         folder = self.folder / "encoded" / "documents"
-        encoded = encode_corpus(self.dataset.corpus, self.encoder, folder, progress=self.progress)
+        source: Any = self.dataset.corpus
+        if self.passages is not None:
+            source = PassageSource(source, self.passages, self.encoder)
+        encoded = encode_corpus(source, self.encoder, folder, progress=self.progress)
         self._note("documents", encoded.newly_encoded == 0)
         return encoded
 
@@ -180,12 +189,17 @@ class Experiment:
     ) -> Request:
         """What is asked of the index; see ``HybridIndex.request``."""
         plain = plain and mode != "bm25"
-        return self.index.request(self.depth, mode, fusion, exact=exact, plain=plain)
+        aggregate = self.aggregate
+        return self.index.request(
+            self.depth, mode, fusion, exact=exact, plain=plain, aggregate=aggregate
+        )
 
     def search(self, request: Request) -> tuple[Run, Path]:
         """The run of a request, and its file."""
         mode = request.mode
         inputs: dict[str, Any] = {"faiss": self.faiss, "exact": request.exact}
+        if self.passages is not None:
+            inputs["aggregate"] = request.aggregate
         if mode == "hybrid":
             inputs["fusion"] = request.fusion.describe(len(request.parts), True)
         if "lexical" in request.parts:
