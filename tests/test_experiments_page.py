@@ -36,6 +36,7 @@ def shown(capsys, commands):
     return text
 
 
+@pytest.mark.java
 def test_the_page_shows_what_its_commands_and_its_python_print(capsys, folder):
     names: dict[str, object] = {}
     printed = ""
