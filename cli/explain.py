@@ -9,6 +9,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.hits import clean, passage
 from dupmae_cli.options import (
+    AggregateOption,
     DeviceOption,
     ExactOption,
     FusionOption,
@@ -67,6 +68,7 @@ def explain(
         ),
     ] = None,
     exact: ExactOption = False,
+    aggregate: AggregateOption = None,
     terms: Annotated[
         int, typer.Option(min=0, help="Terms to show for each document; 0: all.")
     ] = _TERMS,
@@ -113,7 +115,8 @@ def explain(
     with HybridIndex.open(
         index, model, query_max_length=query_length, device=device, precision=precision.value
     ) as opened:
-        request = opened.request(k, mode.value, how, depth, exact, plain, idf_power)
+        way = aggregate.value if aggregate else None
+        request = opened.request(k, mode.value, how, depth, exact, plain, idf_power, aggregate=way)
         vectors = opened.vectors([Query("0", query)], request.parts)
         explained = opened.explanations(vectors, request, ids or None)
     console.say_no_room(query_length, vectors.max_length, opened.manifest.encoder.name)
@@ -149,7 +152,9 @@ def _print(each: Explanation, most: int) -> None:
 
     out = console.screen()
     heading = Text(clean(each.id), style="bold")
-    if each.passage is not None:
+    if each.summed:
+        heading.append(f"  passages {', '.join(map(str, each.summed))}", "not bold")
+    elif each.passage is not None:
         heading.append(f"  passage {each.passage.number}", "not bold")
     if each.title.text:
         heading.append("  ").append(passage(each.title))

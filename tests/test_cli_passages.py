@@ -97,6 +97,10 @@ def test_explanations_name_the_passage(index, capsys):
     assert set(hit["passage"]) == {"number", "start", "end"}
     _, out, _ = run(capsys, "explain", "--index", index, "w3 w4", "d9")
     assert f"d9  passage {hit['passage']['number']}" in out
+    how = ("explain", "--index", index, "w3 w4", "d9", "--aggregate", "sum3")
+    (hit,) = json.loads(run(capsys, *how, "--json")[1])["hits"]
+    assert len(hit["passages"]) == 3
+    assert f"d9  passages {', '.join(map(str, hit['passages']))}" in run(capsys, *how)[1]
 
 
 def test_additions_are_cut_alike(index, tmp_path, capsys):

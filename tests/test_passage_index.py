@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dupmae_toolkit import Document, HybridIndex, Query
-from dupmae_toolkit.collection.passages import Passages, cut
+from dupmae_toolkit.collection.passages import Passages, cut, document_of
 from dupmae_toolkit.encoding.corpus import EncodedCorpus
 from dupmae_toolkit.encoding.parquet import read_ids
 from dupmae_toolkit.encoding.passages import PassageSource
@@ -255,9 +256,41 @@ def test_explanations_sum_to_the_score_and_rank_documents(index):
     assert [each.passage for each in explained] == [hit.passage for hit in hits]
     with pytest.raises(InputError, match="has no document 'd1#00000'"):
         index.explain("word1", ["d1#00000"])
-    request = index.request(aggregate="sum3")
     with pytest.raises(InputError, match="choose aggregate max"):
-        index.explanations(index.vectors([Query("q", "word1")]), request, ["d1"])
+        index.explain("word1", ["d1"], fusion="rrf", aggregate="sum3")
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "lexical", "bm25"])
+def test_explanations_of_sums_of_passages(index, mode):
+    whole = index.search(TOPICS[1].text, 1000, mode, aggregate="sum3")
+    alone = {
+        part: [h.id for h in index.search(TOPICS[1].text, 1000, part, aggregate="sum3", exact=True)]
+        for part in (("dense", "lexical", "bm25") if mode == "hybrid" else (mode,))
+    }
+    hits = [*whole[:12], whole[-1]]
+    explained = index.explain(TOPICS[1].text, [hit.id for hit in hits], mode=mode, aggregate="sum3")
+    held = Counter(map(document_of, rows_of(index)))
+    for hit, each in zip(hits, explained, strict=True):
+        assert (each.id, each.passage) == (hit.id, hit.passage)
+        assert len(each.summed) == len(set(each.summed)) == min(3, held[hit.id])
+        assert each.summed[0] == hit.passage.number
+        assert each.to_dict()["passages"] == list(each.summed)
+        total = each.dense_share + sum(term.share for term in each.terms)
+        assert total == pytest.approx(hit.score, rel=1e-6, abs=1e-6)
+        assert each.score == pytest.approx(total, rel=1e-9, abs=1e-9)
+        assert each.ranks["fused"].rank == whole.index(hit) + 1
+        for part, order in alone.items():
+            assert each.lists[part].score == pytest.approx(getattr(hit, part), rel=1e-5, abs=1e-5)
+            expected = order.index(hit.id) + 1 if hit.id in order else None
+            assert each.ranks[part].rank == expected
+        for term in each.terms:
+            scale = each.lists["bm25" if term.kind == "word" else "lexical"].scale
+            weight = each.lists["bm25" if term.kind == "word" else "lexical"].weight
+            assert term.share == pytest.approx(
+                weight * term.query_weight * term.impact / scale, rel=1e-6
+            )
+    found = index.explain(TOPICS[1].text, k=4, mode=mode, aggregate="sum3")
+    assert [each.id for each in found] == [hit.id for hit in whole[:4]]
 
 
 # Changes.

@@ -12,7 +12,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document, Encoder, Hit, Query, Representations, is_blank
 from dupmae_toolkit.search.answers import MAX, Mode, Request
 from dupmae_toolkit.search.explainer import Explainer, matcher
-from dupmae_toolkit.search.explanation import Explanation
+from dupmae_toolkit.search.explanation import Explanation, summed
 from dupmae_toolkit.search.fusion import Fusion, Method
 from dupmae_toolkit.search.given import Weights, check_id
 from dupmae_toolkit.search.passage_ranks import document_ranks
@@ -47,6 +47,7 @@ class Explaining(Searcher):
         plain: bool = False,
         idf_power: float | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> Explanation: ...
 
     @overload
@@ -62,6 +63,7 @@ class Explaining(Searcher):
         plain: bool = False,
         idf_power: float | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> list[Explanation]: ...
 
     def explain(
@@ -76,6 +78,7 @@ class Explaining(Searcher):
         plain: bool = False,
         idf_power: float | None = None,
         weights: Weights | None = None,
+        aggregate: str | None = None,
     ) -> Explanation | list[Explanation]:
         """Why documents have their scores for a query, and where they rank.
 
@@ -85,7 +88,9 @@ class Explaining(Searcher):
 
         Ranks are exact. For this, an approximate FAISS index compares the query with every vector.
         """
-        request = self.request(k, mode, fusion, depth, exact, plain, idf_power, weights=weights)
+        request = self.request(
+            k, mode, fusion, depth, exact, plain, idf_power, weights=weights, aggregate=aggregate
+        )
         vectors = self._one_query(query)
         if isinstance(ids, str):
             return self.explanations(vectors, request, [ids])[0]
@@ -96,10 +101,10 @@ class Explaining(Searcher):
     ) -> list[Explanation]:
         """``explain`` with the vectors of one query, as ``vectors`` gives them, and a request."""
         snapshot = self._snapshot
-        if request.aggregate != MAX:
+        if request.aggregate != MAX and len(request.parts) > 1 and not request.fusion.is_sum:
             raise InputError(
-                f"aggregate {request.aggregate} adds up passages; only a score of one passage is "
-                f"explained: choose aggregate {MAX}"
+                f"aggregate {request.aggregate} adds up passages that are fused by "
+                f"{request.fusion.method}, which is not explained: choose aggregate {MAX}, or sum"
             )
         inputs = snapshot.inputs(vectors, request)
         engine = snapshot.engine(request.parts)
@@ -120,11 +125,20 @@ class Explaining(Searcher):
                     f"{self.path}: has no document {', '.join(missing)}; give ids as a search "
                     "shows them"
                 )
-            if snapshot.by_document is not None:
+            if snapshot.by_document is not None and request.aggregate == MAX:
                 numbers = snapshot.by_document.best_rows(engine, inputs, names, request)
+            elif snapshot.passages is not None:
+                numbers = np.array([snapshot.passages.rows(name)[0] for name in names], np.int64)
             else:
                 numbers = np.array(list(map(snapshot.numbering.number, names)), dtype=np.int64)
-        explained = Explainer(snapshot, vectors, request, self._token_offsets).explain(numbers)
+        explainer = Explainer(snapshot, vectors, request, self._token_offsets)
+        if snapshot.passages is None or request.aggregate == MAX:
+            explained = explainer.explain(numbers)
+        else:
+            assert snapshot.by_document is not None
+            names = snapshot.passages.ids(numbers)
+            rows = snapshot.by_document.summed_rows(engine, inputs, names, request)
+            explained = [summed(explainer.explain(own)) for own in rows]
         if snapshot.passages is None:
             return explained
         ranks = document_ranks(snapshot, inputs, request, numbers)

@@ -7,7 +7,9 @@ and what the lists contribute sums to the fused score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import fsum
 from typing import Any
 
 from dupmae_toolkit.records import Passage
@@ -76,7 +78,8 @@ class Explanation:
     snippet: the passage with most of the terms' shares. title: the whole title.
 
     passage: in an index of passages, the one that is explained, the document's best; the snippet
-    is of its text. Ranks are those of documents.
+    is of its text. Ranks are those of documents. summed: where the score is the sum over several
+    passages, their numbers, best first; then scores, impacts and shares are sums over these.
     """
 
     id: str
@@ -88,6 +91,7 @@ class Explanation:
     title: Snippet
     snippet: Snippet
     passage: Passage | None = None
+    summed: tuple[int, ...] = ()
 
     @property
     def dense_share(self) -> float:
@@ -97,7 +101,11 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """As ``dupmae explain --json`` prints it."""
-        where = {} if self.passage is None else {"passage": self.passage._asdict()}
+        where: dict[str, Any] = {}
+        if self.passage is not None:
+            where["passage"] = self.passage._asdict()
+        if self.summed:
+            where["passages"] = list(self.summed)
         return {
             "id": self.id,
             **where,
@@ -128,6 +136,35 @@ class Explanation:
                 f"{term.factor:.3g} in the query, impact {term.impact}{shown_origin(term)}"
             )
         return "\n".join(lines)
+
+
+def summed(passages: Sequence[Explanation]) -> Explanation:
+    """One explanation of the sum of the scores of a document's passages, the best one first."""
+    best = passages[0]
+    lists = {}
+    for part, first in best.lists.items():
+        own = [each.lists[part] for each in passages]
+        added = fsum(each.contribution or 0.0 for each in own)
+        lists[part] = replace(first, score=fsum(each.score for each in own), contribution=added)
+    terms: dict[tuple[str, str], Term] = {}
+    for term in (term for each in passages for term in each.terms):
+        key = term.kind, term.term
+        if key in terms:
+            known = terms[key]
+            term = replace(
+                known,
+                impact=known.impact + term.impact,
+                share=known.share + term.share,
+                in_text=known.in_text if known.in_text is None else known.in_text or term.in_text,
+            )
+        terms[key] = term
+    return replace(
+        best,
+        score=fsum(each.score or 0.0 for each in passages),
+        lists=lists,
+        terms=tuple(sorted(terms.values(), key=lambda t: (-t.share, t.kind, t.term))),
+        summed=tuple(each.passage.number for each in passages if each.passage is not None),
+    )
 
 
 def shown_rank(rank: Rank) -> str:

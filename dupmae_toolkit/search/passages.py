@@ -112,6 +112,20 @@ class DocumentSearch:
             best.append(rows[self._numbering.order(rows, scores)[0]])
         return np.array(best, np.int64)
 
+    def summed_rows(
+        self, whole: Engine, inputs: Mapping[str, Any], names: Iterable[str], request: Request
+    ) -> list[np.ndarray]:
+        """For each document, the rows whose scores ``sum3`` adds up for the only query, best first.
+
+        request: one of a weighted sum, or of one part.
+        """
+        found = []
+        for name in names:
+            rows = self._map.rows(name)
+            scores = whole.score(inputs, 0, rows, request)
+            found.append(rows[self._numbering.order(rows, scores)[:_SUMMED]])
+        return found
+
     def _summed(
         self,
         engine: Engine,
