@@ -98,17 +98,19 @@ def beir(
             "--list",
             is_eager=True,
             callback=_list,
-            help="List BEIR's data sets with their ids and splits, and end.",
+            help="List BEIR's data sets with their ids and splits, and exit.",
         ),
     ] = False,
 ) -> None:
     """Run a BEIR data set: encode, index, search in every mode, and measure.
 
-    OUTPUT gets a run for each mode, <dataset>.<mode>.trec, the judgements, metrics.json,
-    which --json also prints, and card.json, with which `dupmae reproduce` repeats it all.
-    `dupmae report OUTPUT` makes a page of them. The encoded texts and the index are kept
-    there, and a second call reuses them; if interrupted, run the same command to continue.
-    --fusion, --weights and --exact apply to the hybrid run, --plain to the lexical one, too.
+    OUTPUT gets a run for each mode, <dataset>.<mode>.trec; the judgements; metrics.json,
+    which --json also prints; and card.json, from which `dupmae reproduce` repeats the
+    command. `dupmae report OUTPUT` makes a page about the runs. OUTPUT also keeps the
+    encoded texts and the index, and a second call reuses them; if interrupted, run the same
+    command to continue. --fusion, --weights and --exact apply to the hybrid run, --plain to
+    the hybrid and the lexical run.
+
     If a folder or zip holds several data sets (CQADupStack), each gets a folder in
     OUTPUT, and the mean of their means is shown, too. Repeat --split for several
     splits: the documents are encoded and indexed once.
@@ -199,7 +201,7 @@ def _summary(result: BeirResult, room: int | None) -> str:
     size = f"{counted(result.documents, 'document')}, {counted(topics, 'topic')}"
     line = f"{result.dataset}, {result.split}: {size}"
     if unjudged := next(iter(result.scores.values())).unjudged:
-        line += f"; {counted(unjudged, 'topic')} without judgements searched, not measured"
+        line += f"; {counted(unjudged, 'topic')} without judgements searched but not measured"
     if result.skipped:
         line += f"; {result.left_out}"
     counts = result.texts["truncated"]

@@ -57,8 +57,8 @@ def compare(
         Path | None,
         typer.Option(
             "--plot",
-            help="Also draw the first measure into this SVG file: intervals, the differences of "
-            "all topics, precision by recall.",
+            help="Also draw plots into this SVG file: intervals and the differences of all topics "
+            "for the first measure, precision by recall.",
         ),
     ] = None,
     format: Annotated[
@@ -72,9 +72,9 @@ def compare(
     Prints a row for each run and measure: the mean, its difference from the baseline
     with a 95% bootstrap interval, two-sided p-values of the paired t-test, of Fisher's
     randomisation and of Wilcoxon's signed-rank test, Cohen's d, and how many topics are
-    better and worse. The p-values are after Holm's correction over the runs of a measure;
-    JSON also has those before it. Means are over all judged topics, as in `dupmae eval`: a
-    topic that a run lacks counts as 0.
+    better and worse. Holm's correction is applied to the p-values over the runs of a
+    measure; JSON also has the p-values before it. Means are over all judged topics, as in
+    `dupmae eval`: a topic that a run lacks counts as 0.
 
     [bold]Examples:[/bold]
 

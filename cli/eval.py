@@ -38,8 +38,8 @@ def evaluate(
     corpus: Annotated[
         str | None,
         typer.Option(
-            help="The corpus that was searched, in any format of `dupmae index`: judged documents "
-            "that it lacks are counted."
+            help="The corpus that was searched, in any format of `dupmae index`, to count the "
+            "judged documents that it lacks."
         ),
     ] = None,
     format: FormatOption = None,
@@ -50,7 +50,7 @@ def evaluate(
     Prints a table with a row for each run. Means are over all judged topics, as with
     `trec_eval -c`: a topic that a run lacks counts as 0. --json is --format json. csv
     and jsonl have a row for each value; trec has the columns of trec_eval, and takes
-    only one run. Grades such as 0.5 are for nDCG, ERR, RBP and Compat. Measures of
+    only one run. Only nDCG, ERR, RBP and Compat take grades such as 0.5. Measures of
     diversity, such as alpha_nDCG@10, need qrels with subtopics in the second column.
 
     [bold]Examples:[/bold]
@@ -80,7 +80,7 @@ def evaluate(
     judging = read_judging(qrels, split, measure_names(measures), drop_self)
     unknown: Unknown | None = None
     if corpus is not None:
-        # Documents that cannot be indexed are not in a corpus either, so skip them.
+        # Documents that cannot be indexed cannot be found either, so skip them.
         documents = open_corpus(corpus, skip_invalid=True)
         unknown = unknown_among(judging.qrels, (each.id for each in documents))
         console.say_notes(documents)

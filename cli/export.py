@@ -1,4 +1,4 @@
-"""`dupmae export`: an index in formats of other programs, or on the Hugging Face hub."""
+"""`dupmae export`: write an index for other programs, or upload it to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def export(
     terms: Annotated[
         Terms | None,
         typer.Option(
-            help="Which terms a file of CIFF gets: the encoder's tokens, the words of the texts, "
-            "or both.",
+            help="Which terms to write into a file of CIFF: the encoder's tokens, the words of "
+            "the texts, or both.",
             show_default="tokens",
         ),
     ] = None,
@@ -67,19 +67,19 @@ def export(
         typer.Option(
             "--to",
             metavar="hf:OWNER/NAME",
-            help="Upload to this repository of the Hugging Face hub; it is made if there is none.",
+            help="Upload to this repository of the Hugging Face hub; a missing one is created.",
             show_default="",
         ),
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Let everybody read a repository that --to makes.")
+        bool, typer.Option("--public", help="Let everybody read a repository that --to creates.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write an index for other programs, or upload it.
 
-    Deleted documents are left out, and documents come in the order of their ids, whatever their
-    segments. `dupmae import` makes an index of all that this command writes.
+    Deleted documents are left out, and documents are ordered by id, whatever their segments.
+    `dupmae import` builds an index from any format that this command writes.
 
     An upload needs a token of the hub, from HF_TOKEN or `hf auth login`. It sends the files of an
     index, an encoder or a run, and no others. If interrupted, run the same command to continue.

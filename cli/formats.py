@@ -78,12 +78,12 @@ def check_run_form(output: Path, form: Format, as_json: bool) -> None:
 
 
 def gets_card(output: Path | None, form: Format) -> bool:
-    """Whether what is written gets its settings and a card beside it: a TREC run in a file."""
+    """Whether settings and a card are written beside the output: only for a TREC run in a file."""
     return form == Format.TREC and output not in (None, STANDARD_OUTPUT)
 
 
 def write_found(run: Run, output: Path, form: Format, draft: Draft | None = None) -> None:
-    """Write a run in a form. draft: of the card that a TREC run in a file gets beside it."""
+    """Write a run in a form. draft: of the card that is written beside a TREC run in a file."""
     from dupmae_toolkit.collection import trec
 
     if gets_card(output, form):

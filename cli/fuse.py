@@ -25,7 +25,7 @@ from dupmae_cli.runs import check_run, report_run
 
 
 class RunMethod(StrEnum):
-    """Those of ``fusing.registry``, which is not imported for the help."""
+    """The methods of ``fusing.registry``, which is not imported just for the help."""
 
     RRF = "rrf"
     SUM = "sum"
@@ -67,22 +67,22 @@ def fuse(
     low: Annotated[
         str | None,
         typer.Option(
-            help="For --norm theoretical: the lowest score that each run can give, as in 0,-1, or "
-            "one number for all."
+            help="For --norm theoretical: the lowest score that each run can have, as in 0,-1, or "
+            "one number for all runs."
         ),
     ] = None,
     missing: Annotated[
         Missing | None,
         typer.Option(
-            help="The score, after --norm, that a run gives to a document it lacks: 0, the run's "
-            "smallest score for the query, or none: the run does not count for this document.",
+            help="What a run gives, after --norm, to a document that it lacks. zero: 0. min: its "
+            "lowest score for the topic. leave-out: it does not count for this document.",
             show_default="zero; leave-out for combmin, combmax and combmed",
         ),
     ] = None,
     k: KOption = 1000,
     rrf_k: RrfOption = 60.0,
     persistence: Annotated[
-        float, typer.Option(help="The p of rbc, between 0 and 1: how likely a reader goes on.")
+        float, typer.Option(help="The p of rbc, between 0 and 1: how likely a reader is to go on.")
     ] = 0.8,
     tag: TagOption = None,
     format: RunFormatOption = None,
@@ -96,19 +96,20 @@ def fuse(
     A document's fused score, by --method; N is the number of runs that hold it, and
     ranks start at 1.
 
-    By ranks. rrf: Σ weight / (k + rank). isr: N × Σ 1 / rank². log-isr: log N in place
-    of N. logn-isr: log (N + 0.01). rbc: Σ weight × (1 − p) × p^(rank − 1). borda: Σ
-    weight × points, the number of all documents for the first, 1 less for the next.
-    condorcet: how many documents it beats in most runs, less how many beat it.
+    By ranks. rrf: Σ weight / (k + rank). isr: N × Σ 1 / rank². log-isr: the same with
+    log N in place of N. logn-isr: with log (N + 0.01). rbc: Σ weight × (1 − p) ×
+    p^(rank − 1). borda: Σ weight × points; the first document gets as many points as there
+    are documents, the next one point less, and so on. condorcet: the number of documents
+    that it beats in most runs, minus the number that beat it.
 
     By scores. sum: Σ weight × score. linear: Σ weight × normalised score. dbsf: the
-    same, where 0 to 1 is the run's mean ± 3 standard deviations. combsum: Σ normalised
-    score. combmnz: that × N. combanz: that / N. combmin, combmax, combmed: the least,
-    the highest, the median normalised score. linear and the combs normalise by min-max
-    unless --norm says otherwise.
+    same, with the run's mean − 3 standard deviations as 0 and mean + 3 as 1. combsum: Σ
+    normalised score. combmnz: combsum × N. combanz: combsum / N. combmin, combmax,
+    combmed: the lowest, the highest, the median normalised score. linear and the methods
+    comb… normalise by min-max unless --norm says otherwise.
 
     Runs are read as trec_eval reads them: equal scores are ordered by document id,
-    descending. Equal fused scores are, too.
+    descending. Equal fused scores are ordered in the same way.
 
     [bold]Examples:[/bold]
 
@@ -141,7 +142,7 @@ def fuse(
         "--persistence": persistence != 0.8 and method != RunMethod.RBC,
     }
     for option in (name for name, given in unread.items() if given):
-        console.say(f"{option}: {method.value} does not read it")
+        console.say(f"{option}: method {method.value} does not use it")
     form = format or Format.TREC
     check_run_form(output, form, json)
     check_run(output, tag)

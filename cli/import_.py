@@ -1,4 +1,4 @@
-"""`dupmae import`: an index of vectors that exist, or what lies on the Hugging Face hub."""
+"""`dupmae import`: build an index from vectors, or download from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def import_(
         ),
     ],
     model: Annotated[
-        str | None, model_option("none: queries of a file of CIFF need --query-vectors")
+        str | None, model_option("none: an index from CIFF is then searched with --query-vectors")
     ] = None,
     scale: Annotated[
         float | None,
         typer.Option(
-            help="What the impacts in a file of CIFF are divided by to give weights.",
-            show_default="that of --model, else 1",
+            help="The number by which the impacts in a file of CIFF are divided to give weights.",
+            show_default="the scale of --model, else 1",
         ),
     ] = None,
     faiss: Annotated[str | None, faiss_option("the exported index's, else Flat")] = None,
@@ -54,7 +54,7 @@ def import_(
     --query-vectors or, if --model made its impacts, with texts. For vectors in other files, and
     for texts with them, see `dupmae index --vectors`.
 
-    A download is checked against the checksums that were uploaded. If interrupted, run the same
+    A download is checked against the checksums in the repository. If interrupted, run the same
     command to continue.
 
     [bold]Examples:[/bold]
@@ -74,7 +74,7 @@ def import_(
         named = [name for name, value in given.items() if value is not None]
         if named or overwrite:
             named += ["--overwrite"] * overwrite
-            raise InputError(f"{source}: is downloaded as it is; leave out {', '.join(named)}")
+            raise InputError(f"{source}: is downloaded as it is, so leave out {', '.join(named)}")
         from dupmae_toolkit.interop.hub import pull
 
         console.if_interrupted(lambda: "run the same command to continue")

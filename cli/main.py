@@ -245,7 +245,7 @@ def _run(
 
 
 def _meant(value: str, choices: Sequence[str]) -> str:
-    """A hint at the choice of an option that is closest to ``value``; "" if none is close."""
+    """A hint that names the choice closest to ``value``; "" if none is close."""
     import difflib
 
     close = difflib.get_close_matches(value.casefold(), choices, 1)

@@ -240,7 +240,7 @@ FaissOption = Annotated[str, typer.Option("--faiss", help=_FAISS)]
 
 
 def faiss_option(default: str) -> Any:
-    """``--faiss`` where the default may be another index's."""
+    """``--faiss``; ``default``: what the help shows as the default."""
     return typer.Option("--faiss", help=_FAISS, show_default=default)
 
 
@@ -397,7 +397,7 @@ QrelsOption = Annotated[str, typer.Option("--qrels", help=_QRELS)]
 
 
 def qrels_option(default: str) -> Any:
-    """``--qrels`` where it can be left out; ``default``: what is then taken."""
+    """``--qrels`` where it may be left out; ``default``: what the help shows as the default."""
     return typer.Option("--qrels", help=_QRELS, show_default=default)
 
 
@@ -420,8 +420,8 @@ DropSelfOption = Annotated[
     bool | None,
     typer.Option(
         "--drop-self/--keep-self",
-        help="Whether to leave out a hit that has the topic's own id. Needed where the topics are "
-        "documents themselves.",
+        help="Leave out, or keep, the hit that has the topic's own id. Leave it out where topics "
+        "are documents themselves.",
         show_default="leave out in ArguAna and Quora",
     ),
 ]

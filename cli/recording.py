@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """The parameters of a command by what they do, by their names in Python.
+    """What the parameters of a command do; parameters have their names in Python.
 
     reads: those that name what is read. harmless: texts, choices and flags that neither read nor
-    write. ``output`` is where it writes. Numbers are harmless. A command with any other parameter
-    is not repeated, for it might write elsewhere.
+    write. ``output`` is where the command writes. Numbers are harmless. A command that sets any
+    other parameter is not repeated, because it might write elsewhere.
     """
 
     reads: frozenset[str]
@@ -48,24 +48,24 @@ REPEATABLE = {
     ),
 }
 
-#: The words of the command that runs, and click's context of it.
+#: The words of the running command, and click's context of it.
 _words: list[str] = []
 _context: Any = None
 
 
 def begin(words: list[str]) -> None:
-    """Remember the command line, as it is typed after ``dupmae``."""
+    """Remember the command line, as it was typed after ``dupmae``."""
     _words[:] = words
 
 
 def enter(context: Any) -> None:
-    """Remember the parsed parameters of the command that runs."""
+    """Remember the parsed parameters of the running command."""
     global _context
     _context = context
 
 
 def draft() -> Draft:
-    """The card of the command that runs; it takes the checksums of what is read, and the time."""
+    """Begin the card of the running command, with the time and the checksums of what it reads."""
     from dupmae_toolkit.evaluation.cards import Draft
 
     reads = dict(read_by(_context.command, _context.params))
@@ -73,7 +73,7 @@ def draft() -> Draft:
 
 
 def read_by(command: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a command of ``REPEATABLE`` reads: the option, or the argument's name, and the path."""
+    """What a command of ``REPEATABLE`` reads: the name of the option or argument, and the path."""
     reads = REPEATABLE[command.name].reads
     for parameter in command.params:
         value = values.get(parameter.name)

@@ -17,7 +17,7 @@ from dupmae_cli.options import (
 )
 from dupmae_toolkit.errors import counted
 
-#: The file in the folder of runs, unless another is named.
+#: The page's file in the folder of runs, unless another is named.
 _PAGE = "report.html"
 
 
@@ -36,22 +36,23 @@ def report(
     ] = None,
     qrels: Annotated[
         str | None,
-        qrels_option("what `dupmae beir` left in DIR, or its only file that ends in .qrels"),
+        qrels_option("what `dupmae beir` wrote into DIR, or the only .qrels file there"),
     ] = None,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     measures: MeasuresOption = None,
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="The run to compare with, by its name in the page.",
-            show_default="lucene-bm25 or bm25, else the first by name",
+            help="The run to compare the others with, by its name on the page.",
+            show_default="lucene-bm25 or bm25, else the first run by name",
         ),
     ] = None,
     topics: Annotated[
         int,
         typer.Option(
             min=0,
-            help="Show up to this many topics with the largest gains, and with the largest losses.",
+            help="Show up to this many topics with the largest gains, and as many with the largest "
+            "losses.",
         ),
     ] = 3,
     title: Annotated[
@@ -61,11 +62,11 @@ def report(
 ) -> None:
     """Write a page about a folder of runs: tables, plots, significance, examples.
 
-    The page is one file of HTML without scripts or outside addresses, and shows light or
-    dark as the reader's system does. The plots and the examples of topics are of the first
-    measure. Where runs of the single parts lie beside a hybrid, it shows the topics that
-    each part wins. Where the index of the runs is still there, it explains the scores of
-    the examples. The same runs give the same page.
+    The page is one file of HTML without scripts or outside addresses; it follows the light
+    or dark setting of the reader's system. The plots and the examples use the first measure.
+    If runs of the single parts lie beside a hybrid run, the page shows the topics that each
+    part wins. If the index of the runs still exists, the page explains the scores of the
+    examples. The same runs give the same page.
 
     [bold]Examples:[/bold]
 

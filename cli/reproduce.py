@@ -1,4 +1,4 @@
-"""`dupmae reproduce`: repeat the command of a card, and compare what it gives."""
+"""`dupmae reproduce`: repeat the command of a card, and compare its results."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def reproduce(
     command is repeated with another place for its output; nothing is overwritten. Run this in
     the folder in which the command ran: the card has paths as they were typed.
 
-    Exit code 0: all is the same, byte by byte; 1: something differs. A card is refused if what
-    its command read has changed, or if it holds anything but such a command.
+    Exit code 0: everything is the same, byte for byte; 1: something differs. A card is refused if
+    what its command read has changed, if the command is none of these three, or if it sets an
+    option that might write elsewhere.
 
     [bold]Examples:[/bold]
 
@@ -71,7 +72,7 @@ def reproduce(
     found = read_card(card)
     parsed = _parsed(found, context)
     for each in check_inputs(found, dict(read_by(parsed.command, parsed.params))):
-        console.say(f"not checked, no file here: {each}")
+        console.say(f"not checked, no such file on this machine: {each}")
     with _folder(output) as folder:
         place = folder if parsed.command.name == "beir" else folder / next(iter(found.outputs))
         words = [parsed.command.name, *_given(parsed, place)]
@@ -104,7 +105,7 @@ def reproduce(
 
 
 def _parsed(card: Card, context: Any) -> Any:
-    """Click's context of the card's command; InputError for anything that is not to be run."""
+    """Click's context of the card's command; InputError for anything that must not be run."""
     name, *words = card.command
 
     def refused(why: str) -> InputError:
@@ -128,7 +129,7 @@ def _parsed(card: Card, context: Any) -> Any:
     if parsed.params.get("output") is None or str(parsed.params["output"]) == "-":
         raise refused("it names no --output")
     if name != "beir" and len(card.outputs) != 1:
-        raise refused("it writes one file, the card names others")
+        raise refused("it writes one file, but the card names others")
     return parsed
 
 
@@ -140,8 +141,8 @@ def _is_given(parsed: Any, parameter: Any) -> bool:
 def _given(parsed: Any, output: Path) -> list[str]:
     """The command's words, made anew from what was parsed, with another output.
 
-    Each value is in one word with its option, and arguments come after ``--``: so no value can be
-    taken for an option.
+    Each value is in one word with its option, and arguments come after ``--``, so that no value can
+    be taken for an option.
     """
     options: list[str] = [f"--output={output}"]
     arguments: list[str] = []
@@ -166,7 +167,7 @@ def _text(value: Any) -> str:
 
 @contextlib.contextmanager
 def _folder(output: Path | None) -> Iterator[Path]:
-    """The folder for what is repeated; a temporary one if none is named."""
+    """The folder for the new output; a temporary one if none is named."""
     if output is None:
         with tempfile.TemporaryDirectory(prefix="dupmae-reproduce-") as temporary:
             yield Path(temporary, "again")

@@ -32,7 +32,7 @@ def say_unjudged(label: object, topics: int) -> None:
 
 
 def self_matches_line(matches: SelfMatches) -> str:
-    """How many topics found their own document, if it was left out or leads most rankings."""
+    """How many topics found the document with their own id, if that was left out or leads."""
     if matches.dropped and matches.found:
         topics = counted(matches.found, "topic")
         return f"left out the document with the topic's own id in {topics} (--keep-self)"
@@ -51,7 +51,7 @@ def say_self_matches(label: object, matches: SelfMatches) -> None:
 
 
 def report_run(run: Run, path: Path, how: dict[str, Any], json: bool) -> None:
-    """Report what was written to ``path``, in a line or as JSON. ``how``: the mode or method."""
+    """Report what was written to ``path``, in a line or as JSON. how: the mode or method."""
     hits = sum(len(ranking) for ranking in run.topics.values())
     certificate = run.metadata.get("certificate")
     if json:

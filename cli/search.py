@@ -157,10 +157,10 @@ def search(
     Documents are ranked by the weighted sum of all parts, unless --mode or
     --fusion says otherwise. Ties break by document id.
 
-    With --queries, the run is written to OUTPUT. Beside a file with a TREC run, OUTPUT.json
-    holds the settings that made it, and OUTPUT.card.json what `dupmae reproduce` needs to
-    repeat it. `dupmae eval` measures a TREC run. For a question,
-    --json is --format json; with --queries, it prints a summary.
+    With --queries, the run is written to OUTPUT. If that is a file with a TREC run,
+    OUTPUT.json holds the settings that made it, and OUTPUT.card.json holds what
+    `dupmae reproduce` needs to repeat the search. `dupmae eval` measures a TREC run. For a
+    question, --json is --format json; with --queries, it prints a summary.
 
     [bold]Examples:[/bold]
 
@@ -206,8 +206,8 @@ def search(
             raise InputError("--split goes with --queries; a question has no split")
         if output is not None and form == Format.TABLE:
             raise InputError(
-                "--output takes a run of --queries, or a question's hits with --format json, "
-                "jsonl, csv or trec; a question's table is for the screen"
+                "--output writes a run of --queries, or a question's hits with --format json, "
+                "jsonl, csv or trec; a question's table goes to the screen"
             )
         if tag is not None and form != Format.TREC:
             raise InputError("--tag names a run; for a question, choose --format trec too")

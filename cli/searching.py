@@ -1,4 +1,4 @@
-"""The searches of `dupmae search`, for a question and for many queries, and what they print."""
+"""The searches of `dupmae search`, for one question or many queries, and what they print."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def search_many(
 
 
 def _drops_self(source: str) -> bool:
-    """Whether the data set that the queries belong to calls for it."""
+    """Whether self-matches are left out by default in the data set that the queries belong to."""
     from dupmae_toolkit.collection.beir import calls_to_drop_self
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
@@ -182,7 +182,7 @@ def _drops_self(source: str) -> bool:
 
 
 def _judged_elsewhere(index: Searcher, source: str, split: str | None, run: Run) -> list[str]:
-    """What to say of documents that the split judges, but the index lacks; notes it in the run."""
+    """What to say of judged documents that the index lacks; also adds it to the run's metadata."""
     from dupmae_toolkit.collection.opening import read_real_qrels
     from dupmae_toolkit.evaluation.missed import unknown_in
     from dupmae_toolkit.search.hybrid_index import HybridIndex

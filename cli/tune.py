@@ -50,7 +50,7 @@ def tune(
 
     A document that a run lacks scores 0 in it, after --norm, as in `dupmae fuse --method
     linear`. Give the weights to that command, with the same --norm. Equal sums are ordered
-    by document id, descending, as there and in trec_eval.
+    by document id, descending, as in `dupmae fuse` and in trec_eval.
 
     The value is measured on topics held out: each is ranked with the norm and weights
     tuned on the topics of the other folds. Its interval is a 95% bootstrap interval over

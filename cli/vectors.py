@@ -21,6 +21,6 @@ def texts_of(corpus: Corpus, source: str, vectors: Path) -> Any:
 
 
 def say_unused(vectors: StoredVectors, documents: int) -> None:
-    """Say how many vectors are of no document, if any are."""
+    """Say how many vectors belong to no document, if any."""
     if len(vectors) > documents:
         console.say(f"{vectors.path}: {counted(len(vectors) - documents, 'vector')} of no document")

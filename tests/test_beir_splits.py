@@ -284,7 +284,7 @@ def test_topics_without_judgements_are_searched_written_counted_and_not_measured
     metrics = json.loads(out)
     assert (metrics["about"]["topics"], metrics["about"]["topics_unjudged"]) == (2, 1)
     assert metrics["hybrid"]["NumQ"] == 2
-    assert "2 topics; 1 topic without judgements searched, not measured" in err
+    assert "2 topics; 1 topic without judgements searched but not measured" in err
     assert set(read_run(output / "toy-irds.hybrid.trec")) == {"q0", "q1", "q2"}
 
 

@@ -175,8 +175,8 @@ def test_options_that_a_method_does_not_read_are_named(dupmae, runs):
     code, _, err = dupmae(*runs, "-o", "a.trec", "--method", "borda", *options)
     assert code == 0
     for option in ("--missing", "--rrf-k", "--persistence"):
-        assert f"{option}: borda does not read it" in err
-    assert "does not read" not in dupmae(*runs, "-o", "a.trec", "--rrf-k", 5)[2]
+        assert f"{option}: method borda does not use it" in err
+    assert "does not use" not in dupmae(*runs, "-o", "a.trec", "--rrf-k", 5)[2]
 
 
 def test_what_a_method_reads_stands_beside_the_run(dupmae, runs):
