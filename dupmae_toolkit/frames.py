@@ -1,7 +1,7 @@
-"""Topics, documents and numbers out of tables in memory, and into data frames.
+"""Reads topics, documents and numbers from tables in memory, and makes data frames of them.
 
-A table is a data frame of pandas or polars, an Arrow table, or a mapping of names to lists. None of
-their libraries is imported to read one.
+A table is a data frame of pandas or polars, an Arrow table, or a mapping of names to lists. Reading
+one imports none of their libraries.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError, type_of
 
-#: The usual names of columns; of several in a table, the first in this order counts.
+#: The usual names of columns; if a table has several of them, the first in this order counts.
 TOPICS = (
     *("query-id", "query_id", "queryid", "q_id", "qid"),
     *("topic_id", "topic", "query"),
@@ -31,9 +31,9 @@ def table_columns(
 ) -> list[list[Any]]:
     """Some columns of a table, as lists of equal length.
 
-    source: what the table is, for messages. wanted: for each column what it holds, its name, and
-    the usual names if the name is None. Raises InputError for what is no table, and for a column
-    that is missing.
+    source: what the table is, for messages. wanted: for each column, what it holds, its name, and
+    the usual names, which are tried if the name is None. Raises InputError for what is no table,
+    and for a missing column.
     """
     if isinstance(table, Mapping):
         names: Any = table
@@ -92,7 +92,7 @@ def numbers_of(values: Sequence[Any], source: str, what: str) -> np.ndarray:
 
 
 def data_frame(columns: Mapping[str, Any]) -> Any:
-    """A data frame of pandas; InputError if pandas is not installed."""
+    """A pandas data frame; InputError if pandas is not installed."""
     try:
         import pandas
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What is said when something cannot be fetched from the Hugging Face hub."""
+"""Messages for what cannot be fetched from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-#: Exceptions, by name, that mean that there is no way to the hub; its libraries wrap each other's.
+#: Names of exceptions that mean that the hub cannot be reached; its libraries wrap each other's.
 _OFFLINE = {
     "ConnectError",
     "ConnectionError",
@@ -33,7 +33,7 @@ def why_not(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Without the lines that the hub's library logs at each of its attempts."""
+    """Hide the lines that the hub's library logs at each attempt."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)

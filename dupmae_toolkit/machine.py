@@ -1,4 +1,4 @@
-"""What machine this is: its processor, cores and memory. Nothing that names it or its user."""
+"""Describes this machine: processor, cores and memory; nothing that names it or its user."""
 
 from __future__ import annotations
 

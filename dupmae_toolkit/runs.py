@@ -21,10 +21,9 @@ _GIVEN = "the run given"
 class Ranking:
     """The ranked list of one topic: ids and scores, best first.
 
-    What makes a ranking decides between equal scores: a search of an index orders them by id
-    ascending; in a run that is read or fused, they are ordered by id descending, as trec_eval
-    orders them. From then on the order of the list counts. offset: how many better documents come
-    before it, on earlier pages.
+    A search of an index orders equal scores by id, ascending. A run that is read or fused orders
+    them by id, descending, as trec_eval does. Once a ranking is made, only the order of its list
+    counts. offset: how many better documents come before it, on earlier pages.
     """
 
     ids: list[str]
@@ -45,8 +44,8 @@ class Ranking:
     def as_trec_eval(cls, ids: list[str], scores: np.ndarray) -> Ranking:
         """Order as trec_eval does: by score as float32, descending, then by id descending.
 
-        scores: finite float64 [n]. They keep their precision, unless two that are equal as float32
-        stand in the other order; then all become float32.
+        scores: finite float64 [n]. They keep their precision. But if two scores that are equal as
+        float32 would not fall in this order, all scores become float32.
         """
         scores = np.asarray(scores)
         with np.errstate(over="ignore"):
@@ -60,7 +59,7 @@ class Ranking:
 
 @dataclass(slots=True)
 class Run:
-    """Rankings by topic id, in the order of the topics; a topic without hits has an empty one.
+    """Rankings by topic id, in the order of the topics; a topic without hits has an empty ranking.
 
     ``metadata`` says how the run was made (mode, fusion, normalisation, the value of a missing
     score, how ties break, encoder, index); it is written beside the TREC file as JSON.
@@ -83,7 +82,7 @@ class Run:
     def from_dict(cls, scores: Mapping[Any, Mapping[Any, Any]], tag: str = "dupmae") -> Run:
         """The run with these scores: ``{topic: {document: score}}``, as in pytrec_eval and ranx.
 
-        Documents are ordered as in ``Ranking.as_trec_eval``. Ids that are integers become strings.
+        Documents are ordered as in ``Ranking.as_trec_eval``. Integer ids become strings.
         Raises InputError for other ids, and for scores that are not finite numbers.
         """
         run = cls(tag=tag)
@@ -100,7 +99,7 @@ class Run:
     def to_dict(self) -> dict[str, dict[str, float]]:
         """``{topic: {document: score}}``, best first, as pytrec_eval and ranx take it.
 
-        Such tools sort anew, each in its own way where scores are equal.
+        Those tools sort again, and each orders equal scores in its own way.
         """
         return {
             topic: dict(zip(ranking.ids, ranking.scores.tolist(), strict=True))
@@ -117,7 +116,7 @@ class Run:
         score: str | None = None,
         tag: str = "dupmae",
     ) -> Run:
-        """The run in a table with a row for each hit: of pandas, polars or Arrow.
+        """The run in a table of pandas, polars or Arrow, with a row for each hit.
 
         topic, document, score: the names of the columns; None: the first with a usual name, such as
         ``query_id``, ``qid`` or ``q_id``; ``doc_id``, ``docno`` or ``docid``; ``score``. Other
@@ -140,7 +139,7 @@ class Run:
         return run
 
     def to_frame(self) -> Any:
-        """A data frame of pandas, by topic and rank: query_id, doc_id, score, rank (from 1).
+        """A pandas data frame, by topic and rank: query_id, doc_id, score, rank (from 1).
 
         ir_measures takes it as it is. Topics without hits have no rows. Raises InputError if pandas
         is not installed.
@@ -169,7 +168,7 @@ class Run:
         name = frames.id_of(topic, _GIVEN, "topic")
         place = f"{_GIVEN}: topic {name}"
         if name in self.topics:
-            raise InputError(f"{place} is there twice, as a number and as text")
+            raise InputError(f"{place} is there twice, as a number and as a text")
         names = [frames.id_of(each, place, "document") for each in ids]
         if len(set(names)) < len(names):
             twice, _ = Counter(names).most_common(1)[0]
@@ -199,8 +198,8 @@ def falling_order(ids: list[str], scores: np.ndarray, ids_ascend: bool = True) -
     same = falling[1:] == falling[:-1]
     if not same.any():
         return order
-    # Most ties are between two documents, as when ranks of two lists are fused: swap these by a
-    # comparison, which is faster than sorting.
+    # Most ties are between two documents, as when ranks of two lists are fused: compare and swap
+    # these, which is faster than sorting.
     in_pair = same.copy()
     in_pair[1:] &= ~same[:-1]
     in_pair[:-1] &= ~same[1:]

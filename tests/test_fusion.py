@@ -218,7 +218,7 @@ def test_what_was_done_is_told():
         ({"method": "linear", "norm": "theoretical", "low": 0.0}, "give a number for each list"),
         ({"missing": "mean"}, "zero, min, leave-out"),
         ({"method": "borda", "norm": "rank"}, "use linear"),
-        ({"method": "dbsf", "norm": "z-score"}, "a norm of its own"),
+        ({"method": "dbsf", "norm": "z-score"}, "has its own norm"),
         ({"method": "isr", "weights": (1, 2)}, "takes no weights"),
         ({"method": "rbc", "persistence": 1.0}, "between 0 and 1"),
         ({"method": "rbc", "persistence": math.nan}, "between 0 and 1"),

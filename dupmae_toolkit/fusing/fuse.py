@@ -20,9 +20,10 @@ def fuse(
 ) -> Run:
     """Several runs as one, at most ``k`` documents a topic; topics in the order they first appear.
 
-    fusion: a ``Fusion``, or the name of its method. tag: None: that name. Ranks are the positions
-    in each run's lists. The fused scores are float32; equal ones are ordered by document id
-    descending, as in trec_eval, unless they are only too small for float32 to tell apart. Raises
+    fusion: a ``Fusion``, or the name of its method. tag: None: the name of the method. Ranks are
+    the positions in each run's lists. The fused scores are float32. Equal ones are ordered by
+    document id, descending, as in trec_eval; scores that differ, but are too small for
+    float32 to tell apart, are ordered by their values. Raises
     InputError for fewer than two runs, for wrong settings, and for scores that are infinite or too
     large.
     """
@@ -53,7 +54,7 @@ def fuse(
 
 
 def check_scores(run: Run, topic: str, ranking: Ranking) -> None:
-    """Raise InputError for a score that is infinite, or is as float32."""
+    """Raise InputError for a score that is infinite, or becomes infinite as float32."""
     if not (np.abs(ranking.scores) <= np.finfo(np.float32).max).all():
         raise InputError(
             f"run {run.tag}, topic {topic}: a score is not a number that float32 can hold"
@@ -80,7 +81,8 @@ def _fuse_rankings(lists: Sequence[Ranking], fusion: Fusion, k: int) -> Ranking:
         raise InputError("the fused scores are too large for float32; use norm min-max")
     compared = final
     if (np.abs(exact[exact != 0]) < np.finfo(np.float32).tiny).any():
-        # Too small for float32, as rbc's far down a long list; rounded alike, without its limits.
+        # Too small for float32, as rbc's are far down a long list: rounded as float32, but without
+        # its limits.
         mantissa, exponent = np.frexp(exact)
         compared = np.ldexp(np.rint(np.ldexp(mantissa, 24)), exponent - 24)
     order = falling_order(ids, compared, ids_ascend=False)[:k]

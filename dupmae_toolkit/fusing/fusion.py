@@ -23,24 +23,24 @@ SEARCH_TIES = "document id ascending, by code points"
 class Fusion:
     """How lists are fused.
 
-    method: one of ``registry.METHODS``, which names formulas and sources: ``sum`` (Σ weight ×
+    method: one of ``registry.METHODS``, which gives formulas and sources: ``sum`` (Σ weight ×
     score, the joint score), ``linear`` (Σ weight × normalised score), ``rrf`` (Σ weight /
     (rrf_k + rank), ranks from 1), ``combsum``, ``combmnz``, ``combanz``, ``combmin``, ``combmax``,
     ``combmed``, ``isr``, ``log-isr``, ``logn-isr``, ``rbc``, ``borda``, ``condorcet``, ``dbsf``. A
     search of an index takes those of ``search.fusion.METHODS``.
     weights: one for each list, finite and not negative; None: 1 each, for ``linear`` 1 / lists.
-    norm: see ``norms``; None: the method's, min-max for those that take one.
+    norm: see ``norms``; None: the method's default, which is min-max if the method takes norms.
     missing: the normalised score of a document in a list that lacks it, if scores are not
-    completed: ``zero``; ``min``, the smallest that the list holds for the topic; or ``leave-out``,
+    completed: ``zero``; ``min``, the smallest that the list holds for the topic; or ``leave-out``:
     the list does not count for this document. None: zero, but leave-out for ``combmin``,
-    ``combmax`` and ``combmed``. In a sum, leave-out is zero. After the norms min-max, theoretical,
-    rank and sum, zero is the lowest score or below. Methods of ranks have rules of their own,
-    which ``describe`` gives.
+    ``combmax`` and ``combmed``. In a sum, leave-out has the same effect as zero. After the norms
+    min-max, theoretical, rank and sum, no score is below zero. Methods of ranks have rules of their
+    own, which ``describe`` states.
     rrf_k, persistence: the k of ``rrf``; the p of ``rbc``, between 0 and 1.
-    low: the lowest score that each list can give, for the norm ``theoretical``; one for each list,
+    low: the lowest score that each list can have, for the norm ``theoretical``; one for each list,
     or one for all.
 
-    Raises InputError for settings that make no sense together.
+    Raises InputError for settings that do not fit together.
     """
 
     method: str = "sum"
@@ -63,10 +63,10 @@ class Fusion:
         if not (math.isfinite(self.rrf_k) and self.rrf_k > 0):
             raise InputError(f"rrf's k is {self.rrf_k}; it must be more than 0")
         if not 0 < self.persistence < 1:
-            raise InputError(f"rbc's persistence is {self.persistence}; it is between 0 and 1")
+            raise InputError(f"rbc's persistence is {self.persistence}; it must be between 0 and 1")
         if (self.norm == "theoretical") != (self.low is not None):
             raise InputError(
-                "norm theoretical needs the lowest score that each list can give (--low 0,-1, "
+                "norm theoretical needs the lowest score that each list can have (--low 0,-1, "
                 "low=…); other norms take none"
             )
         if self.low is not None:
@@ -85,7 +85,7 @@ class Fusion:
                 "0; use norm min-max or another fusion"
             )
         if self.method == "dbsf":
-            raise InputError("fusion dbsf is a norm of its own; use linear for another")
+            raise InputError("fusion dbsf has its own norm; use linear for another norm")
         raise InputError(f"fusion {self.method} normalises nothing; use linear for norm {norm}")
 
     def _check_weights(self) -> None:
@@ -111,7 +111,7 @@ class Fusion:
 
     @property
     def reads_scores(self) -> bool:
-        """Whether a fused score depends on more than ranks."""
+        """Whether fused scores depend on the scores of the lists, not only on ranks."""
         return METHODS[self.method].of_ranks is None
 
     def weights_for(self, lists: int) -> tuple[float, ...]:
@@ -127,7 +127,7 @@ class Fusion:
     def lowest_for(self, lists: int) -> tuple[float, ...]:
         """The lowest score of each of ``lists`` lists; InputError where another number was given.
 
-        0 where the norm reads none.
+        0 where the norm needs none.
         """
         low = self.low or (0.0,)
         if len(low) not in (1, lists):
@@ -137,7 +137,8 @@ class Fusion:
     def describe(self, lists: int, completed: bool) -> dict[str, Any]:
         """The method for a run's metadata. completed: every list has every candidate's score.
 
-        So it is in a search of an index, which orders equal scores otherwise than ``fuse``.
+        They are completed in a search of an index, which also orders equal scores in another way
+        than ``fuse``.
         """
         method = METHODS[self.method]
         if method.of_ranks is not None:
@@ -168,8 +169,8 @@ class Fusion:
     def fuse(self, scores: np.ndarray, ranks: np.ndarray, completed: bool = False) -> np.ndarray:
         """The fused scores of one topic's n candidates, float64 [n].
 
-        scores: float64 [lists, n]; those of rank 0 are read only if ``completed``, when they are
-        known too. ranks: int [lists, n] from 1; 0: the list does not hold the candidate.
+        scores: float64 [lists, n]; scores with rank 0 are read only if ``completed``, because only
+        then are they known. ranks: int [lists, n] from 1; 0: the list does not hold the candidate.
         """
         method = METHODS[self.method]
         if method.whole is not None:
@@ -187,8 +188,8 @@ class Fusion:
     ) -> list[np.ndarray]:
         """What each list adds to the fused scores, float64 [n]; arguments as in ``fuse``.
 
-        For ``combmnz`` and others with a factor, before their sum is multiplied by it. For methods
-        that are no sums of what lists add, the values that they combine.
+        For ``combmnz`` and other methods with a factor: what is added before the sum is multiplied
+        by it. For methods that are not sums: the values that they combine.
         """
         values = self._values(scores, ranks, completed)
         weights = self.weights_for(len(values))
@@ -197,7 +198,7 @@ class Fusion:
     def weigh(self, scores: Sequence[np.ndarray]) -> np.ndarray:
         """Σ weight × score, float64 [n], of each list's scores, float64 [n]; for ``is_sum`` only.
 
-        It sums in the order of ``fuse``, so that the bits are the same.
+        It adds in the same order as ``fuse``, so that the bits are the same.
         """
         fused = np.zeros(len(scores[0]))
         for list_scores, weight in zip(scores, self.weights_for(len(scores)), strict=True):
@@ -205,7 +206,7 @@ class Fusion:
         return fused
 
     def _values(self, scores: np.ndarray, ranks: np.ndarray, completed: bool) -> list[np.ndarray]:
-        """Each list's values of all candidates, before weights: normalised scores, or of ranks."""
+        """Each list's unweighted values of all candidates: normalised scores, or values of ranks."""
         ranks = np.asarray(ranks)
         of_ranks = METHODS[self.method].of_ranks
         if of_ranks is not None:

@@ -1,9 +1,9 @@
 """What a method of fusion is made of.
 
 A method turns each list into a value for every candidate: a normalised score, or a function of the
-rank. Then it adds the values up, each times the weight of its list, and may multiply the sum by a
-function of the number of lists that hold the candidate. A few methods combine the values in another
-way.
+rank. Then it adds up the values, each times the weight of its list, and may multiply the sum by a
+function of the number of lists that hold the candidate. A few methods combine the values in other
+ways.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: The norms that can be chosen, see ``norms``.
+#: The norms to choose from, see ``norms``.
 NORMS = ("none", "min-max", "theoretical", "z-score", "rank", "sum", "dbsf")
-#: What a score that a list lacks can count as, see ``Fusion``.
+#: What a missing score can count as, see ``Fusion``.
 MISSING = ("zero", "min", "leave-out")
 
 
@@ -32,15 +32,15 @@ class Method:
     """A method of fusion.
 
     formula: the fused score in one line. source: where it was published. norms: those that can be
-    chosen, the usual one first; ``("none",)`` for methods that take scores as they are, or only
-    ranks. weighted: whether lists can have weights. missing: what a missing score usually counts
-    as; lacking: what a method of ranks does with a list that lacks the candidate, in words.
+    chosen, the default first; ``("none",)`` for methods that take scores as they are, or only
+    ranks. weighted: whether lists can have weights. missing: what a missing score counts as by
+    default; lacking: what a method of ranks does with a list that lacks the candidate, in words.
 
-    of_ranks: for a method of ranks, the values of the n candidates in one list: from their ranks,
-    int [n] from 1, 0 where the list lacks them, and the parameters. factor: by what the sum is
-    multiplied, from the number of lists that hold each candidate, int [n]. whole: in place of the
-    weighted sum, from the values, float64 [lists, n], NaN where a list is left out, and the
-    weights, float64 [lists].
+    of_ranks: for a method of ranks, computes the values of the n candidates in one list from their
+    ranks, int [n] from 1 (0 where the list lacks them), and the parameters. factor: computes what
+    the sum is multiplied by from the number of lists that hold each candidate, int [n]. whole:
+    replaces the weighted sum; takes the values, float64 [lists, n], NaN where a list is left out,
+    and the weights, float64 [lists].
     """
 
     name: str
@@ -56,5 +56,5 @@ class Method:
 
 
 def usually(norm: str) -> tuple[str, ...]:
-    """All norms, with the usual one first."""
+    """All norms, with ``norm``, the default, first."""
     return (norm, *(each for each in NORMS if each != norm))

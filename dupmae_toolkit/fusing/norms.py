@@ -4,7 +4,7 @@
 |---|---|---|
 | none | x | anywhere |
 | min-max | (x − min) / (max − min) | 0 to 1 |
-| theoretical | (x − low) / (max − low), where low is the least that x can be | 0 to 1 |
+| theoretical | (x − low) / (max − low), where low is the lowest x that can occur | 0 to 1 |
 | z-score | (x − mean) / standard deviation | around 0 |
 | rank | 1 − (rank − 1) / length of the list | above 0 to 1 |
 | sum | (x − min) / Σ (x − min) | 0 to 1; all of them sum to 1 |
@@ -44,8 +44,8 @@ def normalise(
 
     scores: finite floats [n]. ranks: int [n], from 1, for ``rank``; None: the scores are in the
     order of their ranks. low: for ``theoretical``; no score may be below it. If all scores are
-    equal, or there is only one, min-max makes them 1, the best of their list; z-score 0; dbsf 0.5;
-    sum 1 / n; and theoretical 1, unless they are ``low``: then 0.
+    equal, or there is only one, they become 1 with min-max, 0 with z-score, 0.5 with dbsf and 1 / n
+    with sum; with theoretical 1, or 0 if they equal ``low``.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if norm == "none" or not len(scores):
@@ -53,7 +53,7 @@ def normalise(
     if norm == "rank":
         places = np.arange(1, len(scores) + 1) if ranks is None else ranks
         return 1 - (places - 1) / len(scores)
-    # Scaling by a power of two is exact, and keeps sums and squares from overflow and underflow.
+    # Scaling by a power of two is exact, and protects sums and squares from over- and underflow.
     largest = np.abs(scores).max()
     exponent = np.frexp(max(largest, abs(low)) if norm == "theoretical" else largest)[1]
     scores = np.ldexp(scores, -exponent)

@@ -23,7 +23,7 @@ METHODS: dict[str, Method] = {
 
 
 def unknown(what: str, value: str, choices: Collection[str]) -> InputError:
-    """The error for a value that is none of ``choices``; it suggests the closest."""
+    """The error for a value that is not among ``choices``; it suggests the closest one."""
     import difflib
 
     close = difflib.get_close_matches(str(value).casefold(), choices, 1)

@@ -1,11 +1,13 @@
-"""One target vector out of those of several dense teachers, for the loss ``teacher_vector``.
+"""One target vector from those of several dense teachers, for the loss ``teacher_vector``.
 
-Each teacher's vector, less its mean and of length one, times the root of its share; all in a row.
-So the inner product of two such rows is the sum of the teachers' centred cosines, each times its
-share. The rows are projected onto as many of their principal axes (uncentred) as the student has
-dimensions, and turned onto the student's own vectors (the orthogonal Procrustes problem: Schönemann
-1966, Psychometrika 31), since a student that knows one teacher already should not have to learn its
-axes anew. A turn changes no inner product.
+The mean is subtracted from each teacher's vector; the difference is scaled to length one and
+multiplied by the square root of the teacher's share. The results are concatenated to a row. So the
+inner product of two rows is the sum of the teachers' centred cosines, each times its share.
+
+The rows are projected onto as many of their principal axes (uncentred) as the student has
+dimensions. Then an orthogonal map brings them as near as possible to the student's own vectors (the
+orthogonal Procrustes problem: Schönemann 1966, Psychometrika 31), so that a student that knows one
+teacher already does not have to learn its axes anew. The map changes no inner product.
 
 The means matter: E5's cosines lie between .7 and 1, because its vectors have a large common part.
 """
@@ -22,14 +24,14 @@ from torch import Tensor, nn
 from dupmae_toolkit.errors import InputError
 
 FILE = "joined.safetensors"
-#: Training texts that means and axes are computed from.
+#: How many training texts the means and axes are computed from.
 JOINED_TEXTS = 2048
 
 
 class JoinedVectors(nn.Module):
     """Joins and projects vectors; all zero until ``fit`` or ``load``.
 
-    means: float32 [H], of all teachers' vectors in a row. projection: float32 [H, d].
+    means: float32 [H], of all teachers' vectors, concatenated. projection: float32 [H, d].
     """
 
     means: Tensor
@@ -38,7 +40,7 @@ class JoinedVectors(nn.Module):
     def __init__(self, widths: Sequence[int], shares: Sequence[float], size: int) -> None:
         """widths, shares: of each teacher. size: the student's dimensions.
 
-        Raises InputError if the teachers' vectors have fewer dimensions together.
+        Raises InputError if the teachers' vectors together have fewer dimensions.
         """
         super().__init__()
         if sum(widths) < size:
@@ -56,7 +58,7 @@ class JoinedVectors(nn.Module):
         return nn.functional.normalize(self._rows(vectors) @ self.projection, dim=-1)
 
     def fit(self, vectors: Sequence[Tensor], student: Tensor) -> float:
-        """Set means and projection; vectors: of each teacher for some texts; student: [n, d].
+        """Set means and projection. vectors: of each teacher, for some texts; student: [n, d].
 
         Returns the share of the rows' squared length that the projection keeps.
         """

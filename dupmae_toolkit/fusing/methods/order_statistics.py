@@ -1,8 +1,7 @@
-"""The least, the highest or the middle of a document's scores.
+"""The lowest, the highest or the median of a document's scores.
 
 CombMIN, CombMAX and CombMED are from Fox and Shaw, Combination of multiple searches, TREC-2, 1994.
-Unless another policy is chosen, lists that lack the document are left out, so that of two scores
-the median is their mean.
+By default, lists that lack the document are left out. The median of two scores is their mean.
 
 >>> from dupmae_toolkit import Fusion, Run, fuse
 >>> a = Run.from_dict({"q": {"x": 4, "y": 3, "z": 2}})
@@ -42,7 +41,7 @@ def _median(values: np.ndarray, _: np.ndarray) -> np.ndarray:
 METHODS = tuple(
     Method(name, formula, _FOX_SHAW, usually("min-max"), missing="leave-out", whole=whole)
     for name, formula, whole in (
-        ("combmin", "the least normalised score", _least),
+        ("combmin", "the lowest normalised score", _least),
         ("combmax", "the highest normalised score", _highest),
         ("combmed", "the median of the normalised scores", _median),
     )

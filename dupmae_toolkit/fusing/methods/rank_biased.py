@@ -1,7 +1,7 @@
-"""Rank-biased centroids, after the user of rank-biased precision.
+"""Rank-biased centroids, with the user model of rank-biased precision.
 
 Bailey, Moffat, Scholer and Thomas, Retrieval consistency in the presence of query variations, SIGIR
-2017. A reader goes on to the next rank with probability p, the persistence, so rank r weighs
+2017. A reader goes on to the next rank with probability p, the persistence, so rank r has weight
 (1 − p) · p^(r − 1). In the example p is 0.8, so y gets 0.2 · 0.8 + 0.2:
 
 >>> from dupmae_toolkit import Run, fuse

@@ -3,9 +3,10 @@
 rrf: Cormack, Clarke and Büttcher, Reciprocal rank fusion outperforms Condorcet and individual rank
 learning methods, SIGIR 2009, where k is 60. The inverse square rank, isr: Mourão, Martins and
 Magalhães, Inverse square rank fusion for multimodal search, CBMI 2014; log-isr and logn-isr, which
-damp the number of lists N by a logarithm: the same, Multimodal medical information retrieval with
-unsupervised rank fusion, Computerized Medical Imaging and Graphics 39, 2015. In log-isr, a document
-that only one list holds gets 0, because log 1 is 0; logn-isr adds σ = 0.01 to N.
+damp the number of lists N by a logarithm: the same authors, Multimodal medical information
+retrieval with unsupervised rank fusion, Computerized Medical Imaging and Graphics 39, 2015. In
+log-isr, a document that only one list holds gets 0, because log 1 is 0; logn-isr adds σ = 0.01 to
+N.
 
 Ranks count from 1. In the example, y has the ranks 2 and 1, so with k = 60 it gets 1/62 + 1/61:
 

@@ -41,7 +41,7 @@ METHODS = (
     Method("sum", "Σ weight × score", _LINEAR, weighted=True),
     Method("linear", "Σ weight × normalised score", _LINEAR, usually("min-max"), weighted=True),
     Method("combsum", "Σ normalised score", _FOX_SHAW, usually("min-max")),
-    # Multiplying by the number of lists would punish what is below 0, as z-scores often are.
+    # Multiplying by the number of lists would punish scores below 0, as z-scores often are.
     Method(
         "combmnz",
         "combsum × number of lists that hold the document",

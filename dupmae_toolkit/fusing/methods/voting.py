@@ -1,17 +1,17 @@
 """Elections: each list is a voter, each document a candidate.
 
-borda: Aslam and Montague, Models for metasearch, SIGIR 2001. Of c candidates, a list gives its
-first c points, its second c − 1, and so on. Candidates that it lacks share the points that are
-left evenly.
+borda: Aslam and Montague, Models for metasearch, SIGIR 2001. With c candidates, a list gives its
+first c points, its second c − 1, and so on. The candidates that it lacks get equal shares of the
+points that are left.
 
-condorcet: Montague and Aslam, Condorcet fusion for improved retrieval, CIKM 2002. Of each two
-candidates, the one that more lists rank higher wins; a list ranks what it holds above what it
-lacks. Majorities can go round in circles, and with two lists most pairs are tied. So candidates
-are ordered by their wins minus their defeats (Copeland, A reasonable social welfare function,
-1951), which keeps every order that majorities without circles and ties give.
+condorcet: Montague and Aslam, Condorcet fusion for improved retrieval, CIKM 2002. Of every
+pair of candidates, the one that more lists rank higher wins; a list ranks what it holds above what
+it lacks. Majorities can be circular, and with two lists most pairs are tied. So candidates are
+ordered by their wins minus their defeats (Copeland, A reasonable social welfare function, 1951).
+Where majorities have no circles and no ties, this gives the order of the majorities.
 
-In the example c is 3. List b lacks z and x, which share 1 + 2 points. Both lists have y above z;
-the other pairs are tied or, as x and z, decided by list a alone:
+In the example c is 3. List b lacks z and x, which share 1 + 2 points. Both lists rank y above z;
+x and z are decided by list a alone; x and y are tied:
 
 >>> from dupmae_toolkit import Run, fuse
 >>> a = Run.from_dict({"q": {"x": 4, "y": 3, "z": 2}})
@@ -28,9 +28,9 @@ import numpy as np
 
 from dupmae_toolkit.fusing.method import Method, Parameters
 
-#: Comparisons held in memory at once.
+#: How many comparisons are held in memory at once.
 _AT_ONCE = 500_000
-#: Votes that differ by a smaller share of all are tied; sums of weights may be rounded.
+#: If votes differ by a smaller share of all votes, they are tied: sums of weights are rounded.
 _TIED = 1e-12
 
 
@@ -41,7 +41,7 @@ def _points(ranks: np.ndarray, _: Parameters) -> np.ndarray:
 
 
 def _places(ranks: np.ndarray, _: Parameters) -> np.ndarray:
-    """The ranks, and one below them all for what a list lacks."""
+    """The ranks; what a list lacks gets a common rank below all of them."""
     return np.where(ranks > 0, ranks, len(ranks) + 1).astype(np.float64)
 
 
@@ -79,7 +79,7 @@ METHODS = (
     ),
     Method(
         "condorcet",
-        "pairs won less pairs lost, by a majority of the lists",
+        "pairs won minus pairs lost, by a majority of the lists",
         "Montague and Aslam, CIKM 2002; Copeland 1951",
         weighted=True,
         lacking="ranks below all that the list holds",
