@@ -373,7 +373,7 @@ def test_a_command_that_fails_says_why_in_a_line(fused, capsys, monkeypatch):
 
 
 def test_a_missing_card_says_where_cards_are(tmp_path):
-    with pytest.raises(InputError, match="runs have theirs beside them"):
+    with pytest.raises(InputError, match="the card of a run is beside it"):
         read_card(tmp_path / "x.trec")
     with pytest.raises(InputError, match="no such card"):
         read_card(tmp_path)

@@ -37,11 +37,11 @@ class BeirResult:
     """The results of an encoder on one data set.
 
     ``scores`` and ``runs`` are by mode: dense, lexical, bm25, hybrid, and Lucene's own BM25 if
-    requested. ``unknown`` counts judged documents that the corpus lacks; ``self_matches``, those of
-    the mode that had most. ``about`` has the options; ``texts`` says how many queries and documents
-    were cut (``truncated``), and the ``precision`` of their encoding. ``reused`` names the steps
-    that an earlier call had done; ``skipped`` counts the invalid lines skipped, and ``left_out`` is
-    a message that says which.
+    requested. ``unknown`` counts judged documents that the corpus lacks. ``self_matches`` are those
+    of the mode that had the most. ``about`` has the options; ``texts`` says how many queries and
+    documents were cut (``truncated``), and the ``precision`` of their encoding. ``reused`` names
+    the steps whose results came from an earlier call; ``skipped`` counts the invalid lines skipped,
+    and ``left_out`` is a message that says which.
     """
 
     dataset: str
@@ -82,9 +82,9 @@ class BeirOptions:
 
     bm25: also run Lucene's own BM25. words: index the words of the texts, for the part bm25.
     plain: lexical and hybrid runs by the plain score. more_splits: further splits of the same data
-    set. drop_self: whether documents with their topic's own id are removed; None: as the data set
-    calls for it. passages, aggregate: rank documents by such passages of them, in this way;
-    Lucene's own BM25 ranks whole documents.
+    set. drop_self: whether documents with their topic's own id are removed; None: only for ArguAna
+    and Quora. passages, aggregate: rank documents by passages that are cut like this, and by their
+    scores combined in this way; Lucene's own BM25 ranks whole documents.
     """
 
     split: str = "test"
@@ -122,9 +122,10 @@ def run_beir(
     they are measured with), ``metrics.json`` (mode → measure → value), and the encoded texts and
     the index, which a second call reuses. For a folder or zip with several data sets (CQADupStack
     has twelve), each gets a folder in ``output``, and ``metrics.json`` has the means of their
-    means. Of several splits, the runs are named ``<dataset>.<split>.<mode>.trec``, the judgements
-    likewise, and ``metrics.json`` has each split's in ``splits``. For ArguAna and Quora, documents
-    with their topic's own id are removed before the cut-off, unless the options say otherwise.
+    means. With several splits, the runs are named ``<dataset>.<split>.<mode>.trec``, the judgements
+    likewise, and ``metrics.json`` has the measures of each split in ``splits``. For ArguAna and
+    Quora, documents with their topic's own id are removed before the cut-off, unless the options
+    say otherwise.
 
     Raises InputError before writing anything for a missing split, for bad options, and for broken
     topics or qrels; later, for broken documents, and for an ``output`` that was made with another
@@ -177,7 +178,7 @@ def _run_splits(experiments: Sequence[Experiment], options: BeirOptions) -> list
 
 
 def metrics_of(results: Sequence[BeirResult]) -> dict[str, Any]:
-    """What ``metrics.json`` has: of several data sets, the means; of several splits, each."""
+    """The content of ``metrics.json``: means over several data sets; several splits separately."""
     by_split: dict[str, list[BeirResult]] = {}
     for result in results:
         by_split.setdefault(result.split, []).append(result)
@@ -236,7 +237,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
     from dupmae_toolkit.search.fusion import Fusion
 
     fusion = options.fusion or Fusion()
-    # Made first: weights that do not fit are refused before anything is searched.
+    # Made first, so that weights that do not fit are refused before anything is searched.
     requests = [
         experiment.request(mode, fusion, options.exact and mode == "hybrid", options.plain)
         for mode in experiment.modes
@@ -292,7 +293,7 @@ def _run_one(experiment: Experiment, options: BeirOptions) -> BeirResult:
 
 
 def _self_matches_of(run: Run, dropped: bool) -> SelfMatches:
-    """Those of a run, which may have lost them already: then its metadata has their number."""
+    """The self-matches of a run; if they were removed already, their number is in its metadata."""
     if not dropped:
         return self_matches(run)
     stated = run.metadata.get("topics_with_self_match")

@@ -1,8 +1,8 @@
-"""Cards: how the files of one command came about, so that it can be repeated and checked.
+"""Cards: records of how a command made its files, so that it can be repeated and checked.
 
 A card is a JSON file: the command, what it read with checksums, what it wrote with checksums, the
 figures, the encoder and the fusion, versions, machine and times. Runs and their metadata are the
-same in every repetition; what differs from one to the next, such as times, stands in the card only.
+same in every repetition; only the card holds what differs, such as times.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from dupmae_toolkit.records import Run
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.beir import BeirResult
 
-#: The version of the form of cards.
+#: The version of the format of cards.
 FORM = 1
-#: The file of the card in a folder that a command filled.
+#: The name of the card in a folder that a command wrote.
 FOLDER_CARD = "card.json"
-#: Packages whose versions are written where they were loaded: modules, and the package's name.
+#: Packages whose versions are recorded if they were loaded: the module and the package's name.
 _PACKAGES = {
     "numpy": "numpy",
     "scipy": "scipy",
@@ -43,7 +43,7 @@ _PACKAGES = {
     "pytrec_eval": "pytrec-eval-terrier",
     "ir_datasets": "ir-datasets",
 }
-#: What a BEIR data set and a model are read from, as patterns; a folder may hold other things.
+#: Patterns of the files of a BEIR data set and of a model; a folder may hold other files.
 _BEIR_FILES = ("**/corpus.jsonl*", "**/queries.jsonl*", "**/qrels/*")
 _MODEL_FILES = ("*.json", "*.txt", "*.safetensors", "*.bin", "*/*.json", "*/*.safetensors")
 _MANIFEST = "manifest.json"
@@ -56,7 +56,7 @@ def card_path(path: Path) -> Path:
 
 @dataclass(slots=True)
 class Draft:
-    """A card whose command is under way. command: its words, beginning with ``dupmae``.
+    """The card of a running command. command: its words, beginning with ``dupmae``.
 
     Checksums of what it reads are taken now, before anything can change.
     """
@@ -107,7 +107,7 @@ class Draft:
 
 
 def about_run(run: Run) -> dict[str, Any]:
-    """What a card says of a run, from its metadata: encoder, index, fusion, numbers."""
+    """What a card says about a run, from its metadata: encoder, index, fusion, numbers."""
     told = run.metadata
     encoder = told.get("encoder")
     names = ("name", "weights_sha256", "vocabulary_sha256")
@@ -125,9 +125,10 @@ def about_run(run: Run) -> dict[str, Any]:
 
 
 def about_beir(results: Sequence[BeirResult]) -> dict[str, Any]:
-    """What a card says of the data sets of ``run_beir``: the options, and what is in metrics.json.
+    """What a card says about the data sets of ``run_beir``: options and numbers, by metrics.json.
 
-    Of several data sets, which share encoder and options, the first one's; numbers of each.
+    Several data sets share encoder and options, so these are those of the first; each has its own
+    numbers.
     """
     told = results[0].metrics()["about"]
     encoder = {"name": told["encoder"], "weights_sha256": told["weights_sha256"]}
@@ -148,7 +149,7 @@ def about_beir(results: Sequence[BeirResult]) -> dict[str, Any]:
 
 
 def labels_of(results: Sequence[BeirResult]) -> list[str]:
-    """Names that tell results apart: of the data sets, and of the splits; "" for a single one."""
+    """Names that tell results apart: by data set, and by split if there are several; "" for one."""
     if len(results) == 1:
         return [""]
     splits = len({each.split for each in results}) > 1
@@ -168,11 +169,11 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(path: str) -> dict[str, Any] | None:
-    """The SHA-256 of a file; of a folder, that of its manifest or of what it holds.
+    """The SHA-256 of a file; for a folder, that of its manifest or of a list of its files.
 
-    Of a model, only its settings and weights count; of a BEIR folder, only corpus, queries and
-    judgements. None for what is no file or folder here (standard input, data sets of ir_datasets or
-    the hub, patterns), or cannot be read.
+    In a model's folder, only settings and weights count; in a BEIR folder, only corpus, queries and
+    judgements. None for what cannot be read, or is no file or folder on this machine (standard
+    input, data sets of ir_datasets or the hub, patterns).
     """
     try:
         return _fingerprint(Path(path))
@@ -199,7 +200,7 @@ class Card:
     """A card that was read and checked: its values have these types.
 
     command: without ``dupmae``. inputs: path and SHA-256 by option; None: not hashed. outputs:
-    SHA-256 by name of a file in ``path``'s folder. told: the whole card.
+    SHA-256 by the name of a file in ``path``'s folder. told: the whole card.
     """
 
     path: Path
@@ -211,7 +212,7 @@ class Card:
 
 
 def find_card(path: Path) -> Path:
-    """The file of a card: itself, or that of a run or a folder. InputError if there is none."""
+    """The file of a card: ``path``, or the card of that run or folder. InputError without one."""
     if path.is_dir():
         path /= FOLDER_CARD
     elif path.suffix != ".json" and card_path(path).is_file():
@@ -220,13 +221,13 @@ def find_card(path: Path) -> Path:
         path = path.parent / FOLDER_CARD
     if not path.is_file():
         raise InputError.at(
-            path, None, "no such card; runs have theirs beside them, as in run.trec.card.json"
+            path, None, "no such card; the card of a run is beside it, as in run.trec.card.json"
         )
     return path
 
 
 def read_card(path: Path) -> Card:
-    """Read a card. Raises InputError if there is none, or if it is not a card of this form."""
+    """Read a card. Raises InputError if there is none, or if it has another format."""
     path = find_card(path)
     told = read_json(path)
     if not isinstance(told, dict) or told.get("card") != FORM:

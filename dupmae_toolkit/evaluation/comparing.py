@@ -20,10 +20,10 @@ def compare(
 ) -> list[Comparison]:
     """Measure runs and test their differences from a baseline, topic by topic.
 
-    runs: by name, or a list, whose names are the tags. Returns a row for each run and measure, as
-    `dupmae compare` prints: means, differences with their 95% bootstrap intervals, p-values of
-    three tests before and after Holm's correction over the runs, and effect sizes. Raises
-    InputError as ``evaluate`` does, and for two runs of one name.
+    runs: a mapping of names to runs, or a list; then the names are the tags. Returns a row for each
+    run and measure, as `dupmae compare` prints: means, differences with their 95% bootstrap
+    intervals, p-values of three tests before and after Holm's correction over the runs, and effect
+    sizes. Raises InputError as ``evaluate`` does, and for two runs with the same name.
     """
     listed = given_runs(runs)
     given_runs([baseline])

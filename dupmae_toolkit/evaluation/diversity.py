@@ -1,4 +1,4 @@
-"""Measures of novelty and diversity, against judgements by subtopic, with ndeval's values."""
+"""Measures of novelty and diversity, with judgements by subtopic; the values are ndeval's."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def diversity(measure: Any, ids: Sequence[str], judged: Mapping[str, Mapping[str
     """The value of a measure for one topic, from 0 to 1; 0 without any relevant document.
 
     ids: the ranking, best first. judged: from document to subtopic to grade. A document is relevant
-    to a subtopic from the measure's ``rel`` on (1). Subtopics without relevant documents do not
-    count.
+    to a subtopic if its grade is at least the measure's ``rel`` (by default 1). Subtopics without
+    relevant documents do not count.
 
-    alpha_DCG, ERR_IA and NRBP are sums over ranks of a discount times the gain: each subtopic of
-    a document gives (1 - alpha)^(the number of documents above with this subtopic). They are
-    divided by the sum of a ranking in which all documents have all subtopics; with an n before the
-    name, by that of the best ranking of the judged documents. Finding it is NP-hard, so it is made
-    greedily. Clarke and others, "Novelty and diversity in information retrieval evaluation" (SIGIR
-    2008) and "A comparative analysis of cascade measures" (WSDM 2011). AP_IA and P_IA are means
-    over subtopics; StRecall is the share of the subtopics that are found.
+    alpha_DCG, ERR_IA and NRBP are sums over ranks of a discount times the gain: each subtopic of a
+    document gives (1 - alpha)^(the number of documents above with this subtopic). They are divided
+    by the sum for a ranking in which all documents have all subtopics; the measures with an n
+    before the name, by the sum for the best ranking of the judged documents. To find that ranking
+    is NP-hard, so it is made greedily. Clarke and others, "Novelty and diversity in information
+    retrieval evaluation" (SIGIR 2008) and "A comparative analysis of cascade measures" (WSDM 2011).
+    AP_IA and P_IA are means over subtopics; StRecall is the share of the subtopics that are found.
     """
     if measure.params.get("judged_only"):
         ids = [document for document in ids if document in judged]
@@ -74,7 +74,7 @@ def diversity(measure: Any, ids: Sequence[str], judged: Mapping[str, Mapping[str
     if measure.NAME in ("alpha_nDCG", "nERR_IA", "nNRBP"):
         best = _greedy(about, alpha, depth)
     elif measure.NAME == "NRBP":
-        # The sum of a geometric series without an end.
+        # The sum of an infinite geometric series.
         best_of_all = len(subtopics) / (1 - (1 - alpha) * measure["beta"])
         return _gained(found, alpha, discount) / best_of_all
     else:
@@ -99,7 +99,7 @@ def _gained(ranking: Iterable[Set[str]], alpha: float, discount: Discount) -> fl
     seen: dict[str, int] = {}
     total = 0.0
     for place, topics in enumerate(ranking):
-        # Sets have no order, which fsum does not need for the same sum each time.
+        # Sets have no order; fsum gives the same sum in any order.
         total += math.fsum((1 - alpha) ** seen.get(topic, 0) for topic in topics) * discount(place)
         for topic in topics:
             seen[topic] = seen.get(topic, 0) + 1
@@ -107,7 +107,7 @@ def _gained(ranking: Iterable[Set[str]], alpha: float, discount: Discount) -> fl
 
 
 def _greedy(about: Mapping[str, Set[str]], alpha: float, depth: int) -> list[Set[str]]:
-    """The best ranking, made by taking the document that gains most, of equal ones the last id."""
+    """The best ranking, made greedily: the document that gains most is next; ties: the last id."""
     left, seen = dict(about), dict.fromkeys(set().union(*about.values()), 0)
     best: list[Set[str]] = []
 
@@ -137,7 +137,7 @@ def _mean_of_average_precision(found: Sequence[Set[str]], about: Iterable[Set[st
 
 
 def merged(subtopics: Subtopics) -> dict[str, dict[str, int]]:
-    """Judgements by document: each has the highest grade of its subtopics."""
+    """Judgements by document: each document has its highest grade for any subtopic."""
     return {
         topic: {document: max(grades.values()) for document, grades in judged.items()}
         for topic, judged in subtopics.items()

@@ -6,7 +6,7 @@
     FOLDER/NAME.MODE.trec      the runs, each with NAME.MODE.trec.json beside it
     FOLDER/NAME.qrels          the judgements that they are measured with
 
-Of several splits, the last two are named NAME.SPLIT.MODE.trec and NAME.SPLIT.qrels.
+With several splits, the last two are named NAME.SPLIT.MODE.trec and NAME.SPLIT.qrels.
 
 A result is reused if its inputs (texts, encoder, options) are the same, by digest. So a call that
 was killed can continue, and a call with another split or k does only the new work.
@@ -47,7 +47,7 @@ _VERSION = 2
 
 
 class Experiment:
-    """The steps; each runs when first needed. ``reused`` lists those an earlier call had done."""
+    """The steps; each runs when first needed. ``reused`` lists those that an earlier call did."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class Experiment:
     ) -> None:
         """bm25: whether the words of the texts are indexed too.
 
-        drop_self: whether documents with their topic's own id are removed; None: as the data set
-        calls for it. label: how the names of the runs begin; None: the data set's name. passages,
-        aggregate: rank documents by such passages of them, see ``HybridIndex.search``.
+        drop_self: whether documents with their topic's own id are removed; None: only for ArguAna
+        and Quora. label: how the names of the runs begin; None: the data set's name. passages,
+        aggregate: rank documents by passages that are cut like this, see ``HybridIndex.search``.
         """
         if k < 1:
             raise InputError(f"k is {k}; ask for at least one hit")

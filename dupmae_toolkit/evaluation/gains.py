@@ -10,7 +10,7 @@ from dupmae_toolkit.collection.grades import MAX_GRADE
 from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.errors import InputError
 
-#: Measures that have a meaning for grades such as 0.5. The others compare grades with a level that
+#: Measures that are defined for grades such as 0.5. The others compare grades with a level, which
 #: trec_eval reads as an integer.
 _FRACTIONS = ("nDCG", "RBP", "ERR", "Compat", "Judged", "NumQ", "NumRet")
 #: The highest grade of gdeval, the program of TREC's Web track. ERR's probabilities depend on it.
@@ -20,9 +20,9 @@ _HIGHEST_EXPONENT = 100
 
 
 class Graded(NamedTuple):
-    """Judgements with grades as integers wherever they are whole.
+    """Judgements whose whole grades are integers.
 
-    fraction: the first topic, document and grade that is not; None if all are whole.
+    fraction: topic, document and grade of the first grade that is not whole; None if all are.
     """
 
     qrels: RealQrels
@@ -30,7 +30,7 @@ class Graded(NamedTuple):
 
 
 def graded(qrels: Mapping[str, Mapping[str, Any]]) -> Graded:
-    """Judgements that may hold other numbers than integers, such as 1.0, numpy's, or 0.5.
+    """Check judgements whose grades may be other numbers than int: 1.0, 0.5, or those of numpy.
 
     Raises InputError for a grade that is no number from -10,000 to 10,000.
     """
@@ -89,7 +89,7 @@ def check_grades(measures: Sequence[Any], judgements: Graded) -> None:
 
 def _limit(measure: Any) -> tuple[int | None, str]:
     if measure.NAME == "ERR":
-        return HIGHEST_OF_ERR, ", as TREC's gdeval"
+        return HIGHEST_OF_ERR, ", as in TREC's gdeval"
     if measure.NAME == "RBP" and "rel" not in measure.params:
         return 1, "; name the lowest relevant one, as in RBP(rel=1)"
     if measure.NAME == "nDCG" and measure["dcg"] == "exp-log2":
@@ -116,10 +116,10 @@ def gain_measure(measure: Any, ids: Sequence[str], judged: Mapping[str, float]) 
     """The value of a measure for one topic, from 0 to 1 (NumQ and NumRet are counts).
 
     ids: the ranking, best first. judged: the grades; negative ones count as unjudged, as in
-    trec_eval. nDCG: Järvelin and Kekäläinen (2002), with logarithms to the base 2 and gains that
-    are the grades, or with ``dcg='exp-log2'`` 2^grade - 1. RBP: (1 - p) · Σ gain · p^(rank - 1),
-    Moffat and Zobel (2008). ERR: Σ 1/rank · the probability that a user stops there, which is
-    (2^grade - 1) / 2^4 for one who comes so far, Chapelle and others (2009).
+    trec_eval. nDCG: Järvelin and Kekäläinen (2002), with logarithms to the base 2; the gains are
+    the grades, or 2^grade - 1 with ``dcg='exp-log2'``. RBP: (1 - p) · Σ gain · p^(rank - 1), Moffat
+    and Zobel (2008). ERR: Σ 1/rank · the probability that a user stops at this rank, which is
+    (2^grade - 1) / 2^4 for a user who gets there, Chapelle and others (2009).
     """
     if measure.NAME == "NumQ":
         return 1.0

@@ -1,4 +1,4 @@
-"""Judgements as measures need them: whole grades, fractions, or grades by subtopic."""
+"""Judgements in the form that measures need: whole grades, fractions, or grades by subtopic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dupmae_toolkit.records import Run
 
 
 class Measured(NamedTuple):
-    """What judgements say of a run."""
+    """The measures and counts of one run."""
 
     scores: Scores
     missed: Missed
@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """Judgements and the measures that are taken by them.
+    """Judgements, and the measures that are computed from them.
 
     measures: their names. qrels: grades by document. subtopics: grades by subtopic, for measures of
     diversity; else None. drop_self: whether documents with their topic's own id are left out.
@@ -51,7 +51,7 @@ class Judging:
     drop_self: bool
 
     def kept(self, run: Run) -> Run:
-        """What is measured of a run."""
+        """The run as it is measured: without self-matches if ``drop_self``."""
         return without_self_matches(run) if self.drop_self else run
 
     def measured(self, run: Run) -> Measured:
@@ -72,9 +72,9 @@ def read_judging(
 ) -> Judging:
     """The judgements that ``source`` names, as the measures need them.
 
-    Fractions are read for nDCG, ERR, RBP and Compat; for measures of diversity, subtopics. See
-    ``opening.read_qrels`` and ``opening.read_subtopics``. drop_self: None: as the data set calls
-    for it. Raises InputError for unknown measures, for measures of both kinds at once, for grades
+    Fractions are read for nDCG, ERR, RBP and Compat, subtopics for measures of diversity. See
+    ``opening.read_qrels`` and ``opening.read_subtopics``. drop_self: None: only for ArguAna and
+    Quora. Raises InputError for unknown measures, for measures of both kinds at once, for grades
     that a measure does not take, and as the two functions do.
     """
     parsed = parse_measures(measures, subtopics=True)

@@ -1,4 +1,4 @@
-"""The names of measures: parsed, checked, and, if not known, explained."""
+"""The names of measures: they are parsed and checked; for an unknown one, another is suggested."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dupmae_toolkit.evaluation.gains import computed_here
 _OTHER_NAMES = {"hit": "Success", "hits": "Success", "hitrate": "Success", "prec": "P", "rec": "R"}
 _MAX_CUTOFF = 1_000_000
 _EXAMPLES = "write them as ir_measures does: nDCG@10, R@100, RR@10, AP@1000, P(rel=2)@5"
-#: The numbers that parameters may be, low and high, and whether these two themselves are allowed.
+#: The lowest and highest values of parameters, and whether these two are allowed themselves.
 _BETWEEN = {"alpha": (0, 1, True), "beta": (0, 1, False), "p": (0, 1, False)}
 
 
@@ -54,7 +54,7 @@ def _parse(name: str) -> list[Any]:
 
     # Both parsers can raise almost any exception: SyntaxError, NameError, AssertionError …
     try:
-        # For trec_eval's groups of measures it prints, on stdout, those that it leaves out.
+        # For trec_eval's groups of measures, it prints on stdout which of them it leaves out.
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
@@ -145,8 +145,8 @@ def providers() -> Any:
     """The providers of ir_measures that need only Python, trec_eval's code, or cwl-eval.
 
     Excludes ir_measures' Accuracy, which divides by zero for a topic whose ranking has no relevant
-    documents, or only such; and those of measures that are computed here, with the same values:
-    gdeval, pyndeval and ranx. So no value depends on what is installed.
+    documents, or only relevant ones. Also excludes gdeval, pyndeval and ranx, whose measures are
+    computed here with the same values. So no value depends on what is installed.
     """
     import ir_measures as ir
 

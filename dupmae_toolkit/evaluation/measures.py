@@ -19,7 +19,7 @@ from dupmae_toolkit.records import Run
 DEFAULT_MEASURES = ("nDCG@10", "R@100", "RR@10", "AP@1000")
 _SMALL = 100
 _SMOOTHING = 0.00001  # INFAP_EPSILON of trec_eval
-#: Measures of cwl-eval, which reads a ranking to its end even if they name a cutoff.
+#: Measures of cwl-eval, which reads a ranking to its end even if the measure has a cutoff.
 _WHOLE = ("BPM", "SDCG", "NERR8", "NERR9")
 
 
@@ -48,7 +48,7 @@ def evaluate(
 ) -> Scores:
     """Measure one run. ``measures`` are names of ir_measures or of trec_eval.
 
-    Only the order of each ``Ranking`` counts, not its scores, so a run in memory gets the same
+    Only the order of each ``Ranking`` counts, not the scores, so a run in memory gets the same
     values as its file. To measure a file of another program as trec_eval does, read it with
     ``read_run(path, ties="trec_eval")``. Grades that are fractions, such as 0.5, are for nDCG, ERR,
     RBP and Compat only. Raises InputError for unknown measures, for grades that a measure does not

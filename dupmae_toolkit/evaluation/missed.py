@@ -15,8 +15,8 @@ class Missed(NamedTuple):
     """Counts of pairs of a topic and a document with a grade above 0.
 
     relevant: all of them. missed: those that the run does not hold for this topic, at any rank.
-    ids: if topics of the run have relevant documents, but it holds none of them: such an id, and
-    one of the run, which may be ids of different kinds.
+    ids: if topics of the run have relevant documents, but the run holds none of them: the id of
+    one, and an id of the run, which may be ids of different kinds.
     """
 
     relevant: int
@@ -41,7 +41,7 @@ def missed_by(qrels: _Qrels, run: Run) -> Missed:
 class Unknown(NamedTuple):
     """Counts of judged documents. judged: all. unknown: those that are not in the corpus.
 
-    example: the first of these in the order of ids; "" if there are none.
+    example: the unknown one whose id comes first; "" if there are none.
     """
 
     judged: int

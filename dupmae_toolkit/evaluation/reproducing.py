@@ -1,4 +1,4 @@
-"""Whether a repeated command gave what its card says: files byte by byte, figures, versions."""
+"""Whether a repeated command gave what its card says: files byte for byte, figures, versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dupmae_toolkit.records import Run
 class Outcome:
     """One thing that was compared: a file by its checksum, or a figure.
 
-    detail: how a run differs, if both are at hand.
+    detail: how a run differs, if both runs are at hand.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def check_inputs(card: Card, reads: Mapping[str, str]) -> list[str]:
-    """Refuse a card whose inputs are not what they were. Returns those that cannot be checked.
+    """Refuse a card whose inputs have changed. Returns the inputs that cannot be checked.
 
     reads: what the command reads, by option. Raises InputError that names what changed, is
     missing, or has no checksum though it is a file.
@@ -67,7 +67,7 @@ def check_inputs(card: Card, reads: Mapping[str, str]) -> list[str]:
 
 
 def compare(card: Card, again: Card) -> list[Outcome]:
-    """The card's files and figures, each with what the repetition gave; None: nothing."""
+    """The card's files and figures, each with what the repetition gave (None: nothing)."""
     folder = again.path.parent
     found = [
         Outcome(name, sha256, now, _detail(card, name, folder / name) if now != sha256 else "")
@@ -83,7 +83,7 @@ def compare(card: Card, again: Card) -> list[Outcome]:
 
 
 def surroundings(card: Card, again: Card) -> list[str]:
-    """The versions, the encoder and the machine that differ, a line each; they may be why."""
+    """Differences in versions, encoder and machine, a line each: they may be the reason."""
     lines = []
     for key in ("versions", "encoder", "machine"):
         before, now = card.told.get(key), again.told.get(key)
@@ -98,7 +98,7 @@ def surroundings(card: Card, again: Card) -> list[str]:
 
 
 def _detail(card: Card, name: str, path: Path) -> str:
-    """How a new run differs from the one beside the card, if that is still the card's."""
+    """How a new run differs from the one beside the card, if that one is unchanged."""
     old = card.path.parent / name
     if not path.is_file():
         return "was not written"
@@ -111,7 +111,7 @@ def _detail(card: Card, name: str, path: Path) -> str:
 
 
 def differing(before: Run, now: Run) -> str:
-    """How many topics of two runs differ, the largest difference of a score, and where first."""
+    """In how many topics two runs differ, by how much in a score, and where first."""
     topics = [
         topic
         for topic in dict.fromkeys([*before, *now])

@@ -1,7 +1,8 @@
 """Self-matches: documents that have the id of the topic for which they were found.
 
-In ArguAna and Quora each topic is also a document, which answers itself best and is judged as no
-answer. In most other sets such an id has no meaning: topic 1 and document 1 are different texts.
+In ArguAna and Quora each topic is also a document; it answers itself best, but is judged not to be
+an answer. In most other data sets equal ids mean nothing: topic 1 and document 1 are different
+texts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dupmae_toolkit.records import Ranking, Run
 class SelfMatches(NamedTuple):
     """Counts of topics.
 
-    dropped: whether their self-matches were left out. found: topics that had one. leading: those
+    dropped: whether their self-matches were left out. found: topics that had one. leading: topics
     whose first hit it was. searched: topics with hits.
     """
 
@@ -32,12 +33,12 @@ class SelfMatches(NamedTuple):
 
     @property
     def suspicious(self) -> bool:
-        """Whether self-matches were kept that lead most rankings: more than chance explains."""
+        """Whether self-matches were kept and lead most rankings, more than chance explains."""
         return not self.dropped and self.leading * 2 > self.searched
 
 
 def self_matches(run: Run, *, dropped: bool = False) -> SelfMatches:
-    """Count the self-matches of a run. dropped: whether they are left out afterwards."""
+    """Count the self-matches of a run. dropped: whether the caller leaves them out afterwards."""
     rankings = [(topic, ranking.ids) for topic, ranking in run.topics.items() if ranking.ids]
     found = sum(topic in ids for topic, ids in rankings)
     leading = sum(topic == ids[0] for topic, ids in rankings)
@@ -59,7 +60,7 @@ def without_self_matches(run: Run, k: int | None = None) -> Run:
 def settled(run: Run, k: int, drop: bool) -> tuple[Run, SelfMatches]:
     """The run, with ``k`` hits per topic, without self-matches if ``drop``; and how many it had.
 
-    To drop any, the run must have ``k`` + 1 hits. Its metadata says what was done.
+    If ``drop``, the run must have been made with ``k`` + 1 hits. Its metadata says what was done.
     """
     seen = self_matches(run, dropped=drop)
     if drop:

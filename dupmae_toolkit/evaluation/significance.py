@@ -37,7 +37,7 @@ _COUNTS = ("NumQ", "NumRel", "NumRet")
 class Comparison:
     """One run against the baseline in one measure.
 
-    ``mean`` is the run's; ``difference`` is its mean less the baseline's, and ``interval`` the 95%
+    ``mean`` is the run's; ``difference`` is its mean minus the baseline's, and ``interval`` the 95%
     bootstrap interval of that (None with fewer than two topics). ``p`` and ``holm`` map a test to
     its two-sided p-value, as it is and after Holm's correction over the runs; None where a test
     is not defined. ``effect`` is Cohen's d of the differences, their mean over their standard

@@ -1,4 +1,4 @@
-"""The best weights of runs, with an honest figure: `dupmae tune` and ``dupmae_toolkit.tune``."""
+"""Tuned weights, measured on topics held out: `dupmae tune` and ``dupmae_toolkit.tune``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tuned:
     """The weights of a sum of runs that are best for the topics given.
 
     ``weights`` and ``norm`` are those of ``fusion``, which ``fuse`` takes. ``held_out``: the mean
-    of the measure, and its 95% bootstrap interval, where each topic is ranked with what was tuned
+    of the measure, and its 95% bootstrap interval, if each topic is ranked with what was tuned
     on the topics of the other ``folds``. ``training_figure``: the mean on the topics tuned on,
     which tends to be too high. ``plateau``, with two runs: the range in which the second one's
     share of the weights is as good; the middle was taken.

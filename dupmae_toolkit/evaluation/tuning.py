@@ -5,8 +5,9 @@ rank of a document, and a measure that adds a value for the rank of each relevan
 constant between such points. Only pairs with a relevant document count: others move no gain. (The
 idea is the line search of Och, Minimum Error Rate Training, ACL 2003.)
 
-Equal scores are ordered by document id, descending, as trec_eval and ``fuse`` order them; so a
-single point can rank otherwise than both its sides, and counts as a place of its own.
+Equal scores are ordered by document id, descending, as trec_eval and ``fuse`` order them. So the
+ranking at such a point can differ from the rankings on both sides of it; the point counts as a
+place of its own.
 """
 
 from __future__ import annotations

@@ -22,10 +22,9 @@ def fuse(
 
     fusion: a ``Fusion``, or the name of its method. tag: None: the name of the method. Ranks are
     the positions in each run's lists. The fused scores are float32. Equal ones are ordered by
-    document id, descending, as in trec_eval; scores that differ, but are too small for
-    float32 to tell apart, are ordered by their values. Raises
-    InputError for fewer than two runs, for wrong settings, and for scores that are infinite or too
-    large.
+    document id, descending, as in trec_eval; scores that differ, but are too small for float32 to
+    tell apart, are ordered by their values. Raises InputError for fewer than two runs, for wrong
+    settings, and for scores that are infinite or too large.
     """
     if isinstance(fusion, str):
         fusion = Fusion(fusion)

@@ -206,7 +206,7 @@ class Fusion:
         return fused
 
     def _values(self, scores: np.ndarray, ranks: np.ndarray, completed: bool) -> list[np.ndarray]:
-        """Each list's unweighted values of all candidates: normalised scores, or values of ranks."""
+        """Each list's unweighted values of all candidates: normalised scores, or values by rank."""
         ranks = np.asarray(ranks)
         of_ranks = METHODS[self.method].of_ranks
         if of_ranks is not None:

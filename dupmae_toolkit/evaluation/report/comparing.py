@@ -1,4 +1,4 @@
-"""What is drawn of runs that are measured with the same judgements."""
+"""The plots of runs that are measured with the same judgements."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dupmae_toolkit.records import Run
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The scores of runs by label, the first of them the baseline, and their comparisons.
+    """The scores of runs by label, the baseline first, and their comparisons.
 
-    curves: by label, precision at the recalls of ``plots.RECALLS``, the mean over topics. rows: of
+    curves: by label, mean precision over topics at the recalls of ``plots.RECALLS``. rows: of
     ``significance.compare``; none if there is only one run.
     """
 
@@ -46,7 +46,7 @@ class Measured:
 def curve_of(run: Run, qrels: RealQrels) -> list[float]:
     """Interpolated precision of a run at the recalls of ``plots.RECALLS``: means over topics.
 
-    Relevant are the documents with a grade above 0, fractions too.
+    Documents with a grade above 0 are relevant, also if the grade is a fraction.
     """
     relevant = {
         topic: {name: int(grade > 0) for name, grade in judged.items()}
@@ -74,7 +74,8 @@ def mean_intervals(scores: Mapping[str, Scores], measure: str) -> list[plots.Spr
 def drawings(compared: Measured, name: str = "plot") -> list[Drawing]:
     """The intervals, each run's differences by topic, and precision by recall.
 
-    name: what the names of the drawings begin with; unlike that of other drawings on a page.
+    name: what the names of the drawings begin with; it must differ from those of other drawings on
+    the page.
     """
     measure, baseline = compared.main, compared.baseline
     made = [

@@ -20,8 +20,8 @@ class Example:
 
     values: the main measure by label. change: how far ``subject``'s value is from the baseline's.
     hits: the first ids of each run. grades: of judged documents. relevant: the best judged
-    documents, with their rank in each run that holds them. explained: of the subject's first hit
-    and best relevant document; empty without an index. titles: of documents of the index.
+    documents, with their rank in each run that holds them. explained: explanations of the subject's
+    first hit and best relevant document; empty without an index. titles: of the index's documents.
     """
 
     topic: str
@@ -37,7 +37,7 @@ class Example:
 
 
 def subject_of(section: Section) -> str:
-    """The run that examples are about: the hybrid, else the best one but the baseline."""
+    """The run that examples are about: the hybrid, else the best run except the baseline."""
     measured = section.measured
     others = [label for label in measured.scores if label != measured.baseline]
     if not others:
@@ -50,7 +50,7 @@ def subject_of(section: Section) -> str:
 def examples_of(section: Section, most: int) -> list[Example]:
     """Up to ``most`` topics with the largest gains over the baseline and as many with losses.
 
-    Of a single run, the topics with its highest and its lowest values.
+    If there is only one run: the topics with its highest and its lowest values.
     """
     measured = section.measured
     subject, measure = subject_of(section), measured.main

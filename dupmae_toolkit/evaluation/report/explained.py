@@ -1,4 +1,4 @@
-"""Explanations of examples, by the index that a run was made with, if it is still there."""
+"""Explanations of examples by the index that made the run, if it still exists."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _FITTED = {"linear", "rrf", "sum"}
 def explain(section: Section, examples: Sequence[Example]) -> None:
     """Fill ``explained`` and ``titles`` of the examples, or say in a note why they stay empty.
 
-    Nothing is explained by an index whose scores are not those of the run. The network is not
-    touched: an encoder is loaded only if it is the built-in one or a folder.
+    An index whose scores differ from the run's explains nothing. The network is not used: an
+    encoder is loaded only if it is the built-in one or a folder.
     """
     if not examples:
         return
@@ -37,12 +37,12 @@ def explain(section: Section, examples: Sequence[Example]) -> None:
     about = section.runs[subject].metadata
     place = _index_of(section, about)
     if place is None:
-        section.notes.append("Nothing is explained: the index of the run is not here.")
+        section.notes.append("Nothing is explained: the index of the run is not on this machine.")
         return
     try:
         _explain(section, examples, place, about)
     except (DupMAEError, LookupError, TypeError, ValueError, AttributeError) as error:
-        # Whatever is wrong with a sidecar or an index, the rest of the report stands.
+        # Whatever is wrong with a sidecar or an index, the rest of the report is written.
         for example in examples:
             example.explained.clear()
             example.titles.clear()
@@ -66,7 +66,7 @@ def _explain(
         stored = _stored(section)
         if _is_here(index):
             with contextlib.suppress(DupMAEError):
-                _ = index.encoder  # loaded, it tells tokens of the text from expansions
+                _ = index.encoder  # once loaded, it tells tokens of the text from expansions
         for example in examples:
             vectors = _vectors(index, request, example, stored)
             found = index.explanations(vectors, request, wanted(example))
@@ -76,7 +76,7 @@ def _explain(
                 if not math.isclose(score, scores[each.id], rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
                     raise DupMAEError(
                         f"{place} gives {each.id} {score:.4f} in topic {example.topic}, the run "
-                        f"{scores[each.id]:.4f}; it has changed since, or it is another one."
+                        f"gives it {scores[each.id]:.4f}; the index has changed, or it is another."
                     )
             example.explained = list(found)
         documents = index.get(shown_ids(examples))
@@ -131,7 +131,7 @@ def _vectors(
         assert isinstance(one, Representations)
         return index.vectors(one, request.parts)
     if not example.text:
-        raise DupMAEError("the topics' texts are not here.")
+        raise DupMAEError("the topics' texts were not found.")
     if request.parts != WORDS and not _is_here(index):
         name = index.manifest.encoder.name
         raise DupMAEError(f"the encoder {name} is not on this machine as a folder.")

@@ -19,21 +19,21 @@ from dupmae_toolkit.evaluation.report.comparing import Measured, curve_of, measu
 from dupmae_toolkit.evaluation.report.found import Kept, kept
 from dupmae_toolkit.files import read_json, sha256_file
 
-#: The ends of the names of files that are taken for runs.
+#: Files whose names end like this are read as runs.
 RUN_ENDINGS = tuple(name + packed for name in (".trec", ".run") for packed in ("", *COMPRESSED))
-#: The ends of the names of files that are taken for judgements.
+#: Files whose names end like this are read as judgements.
 _QRELS_ENDINGS = tuple(f".qrels{packed}" for packed in ("", *COMPRESSED))
-#: The runs that are the baseline unless another is named, the first that is there.
+#: The baseline, unless another run is named: the first of these that exists.
 _BASELINES = (BASELINE, "bm25")
 
 
 @dataclass(slots=True)
 class Section:
-    """One set of topics: its runs, measured and compared, and what is known of it.
+    """One set of topics: its runs, measured and compared, and what is known about it.
 
-    runs: what is kept of each, by label. about: as in metrics.json, empty without one. texts: of
-    the topics, as far as they are found. cards: the cards that lie in the folder, by their file.
-    notes: what was left out.
+    runs: what is kept of each, by label. about: as in metrics.json; empty if there is none. texts:
+    those of the topics that were found. cards: the cards in the folder, by the names of their
+    files. notes: what was left out.
     """
 
     name: str
@@ -54,14 +54,14 @@ def read_sections(
     measures: Sequence[str] = ("nDCG@10",),
     baseline: str | None = None,
 ) -> list[Section]:
-    """The runs of a folder as one section; without any, those of its folders, a section each.
+    """The runs of a folder as one section; if it has none, its folders of runs, a section each.
 
     Each split of ``dupmae beir`` is a section, too.
 
-    qrels, split: as for ``read_real_qrels``; without qrels, what ``dupmae beir`` left in the
+    qrels, split: as for ``read_real_qrels``; without qrels, what ``dupmae beir`` wrote into the
     folder, or its only file that ends in ``.qrels``. baseline: the label of a run. Raises
     InputError if there are no runs or no judgements, for a run that cannot be read, and for a
-    baseline that is no run.
+    baseline that is not among the runs.
     """
     if not folder.is_dir():
         raise InputError.at(folder, None, "no such folder; name one that holds runs")
@@ -88,16 +88,16 @@ def read_sections(
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The files that are taken for runs, by name."""
+    """The files that are read as runs, in the order of their names."""
     found = [path for path in folder.iterdir() if path.name.endswith(RUN_ENDINGS)]
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
-    """Short names for runs: without the ending, and as ``dupmae beir`` names them, by their mode.
+    """Short names for runs: the files' names without their endings; for ``dupmae beir``, the modes.
 
-    Paths that would have the same name keep their whole names; a path that comes twice gets a
-    number, too.
+    If two paths would get the same name, all keep their whole paths; a path that comes twice gets
+    a number, too.
     """
     stems = []
     for path in paths:
@@ -168,7 +168,7 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _splits(folder: Path) -> list[tuple[dict[str, Any], list[Path]]]:
-    """Of ``dupmae beir`` with several splits: what is told of each, and its runs."""
+    """If ``dupmae beir`` ran several splits: what metrics.json says about each, and its runs."""
     told = _record(folder / METRICS_FILE).get("splits")
     found = []
     for split, values in (told if isinstance(told, dict) else {}).items():
@@ -182,10 +182,10 @@ def _splits(folder: Path) -> list[tuple[dict[str, Any], list[Path]]]:
 
 
 def _own_qrels(folder: Path, about: dict[str, Any]) -> Path | None:
-    """The judgements that ``dupmae beir`` left in the folder; None if there are none."""
+    """The judgements that ``dupmae beir`` wrote into the folder; None if there are none."""
     stated = about.get("qrels")
     name = stated.get("file") if isinstance(stated, dict) else None
-    # A name alone: a record must not lead to files elsewhere.
+    # Only a name, no path: a record must not lead to files elsewhere.
     good = isinstance(name, str) and name == Path(name).name and (folder / name).is_file()
     return folder / str(name) if good else None
 
@@ -213,7 +213,7 @@ def _ordered(labels: list[str], baseline: str | None, folder: Path) -> list[str]
 
 
 def _read_texts(section: Section) -> None:
-    """The texts of the topics: from what ``dupmae beir`` encoded, or the file that a run names."""
+    """Read the topics' texts from what ``dupmae beir`` encoded, or the file that a run names."""
     stored = queries_folder(section)
     if stored is not None:
         from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -247,7 +247,7 @@ def is_here(source: str) -> bool:
 
 
 def queries_folder(section: Section) -> Path | None:
-    """The encoded topics that ``dupmae beir`` left in the folder; None if there are none."""
+    """The encoded topics that ``dupmae beir`` wrote into the folder; None if there are none."""
     split = section.about.get("split")
     if not isinstance(split, str) or split != Path(split).name:
         return None

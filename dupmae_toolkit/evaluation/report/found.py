@@ -1,4 +1,4 @@
-"""What a report keeps of a run: of a large one, whole rankings of several do not fit in memory."""
+"""What a report keeps of a run: the whole rankings of several large runs do not fit in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HITS = 5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One topic's ranking: its first ids; ranks and scores of these and of relevant documents."""
+    """One topic's ranking: the first ids; ranks and scores of these and of relevant documents."""
 
     first: list[str]
     ranks: dict[str, int]

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.report.examples import Example
     from dupmae_toolkit.search.explanation import Explanation
 
-#: Terms of each explanation that are shown.
+#: How many terms of each explanation are shown.
 _TERMS = 12
 
 
 def example_html(example: Example, labels: list[str], measure: str) -> str:
-    """A topic with its values, its hits and its explanations. labels: the runs in their order."""
+    """A topic with its values, hits and explanations. labels: of the runs, in their order."""
     text = f": {escaped(example.text)}" if example.text else ""
     change = "" if example.change is None else f" <small>{example.change:+.4f}</small>"
     lines = [

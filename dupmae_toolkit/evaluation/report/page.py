@@ -1,4 +1,4 @@
-"""The page: one file of HTML with its style and its drawings, without scripts or addresses."""
+"""The page: one HTML file with its style and drawings, without scripts or outside addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dupmae_toolkit.evaluation.report.wins import HYBRID, Wins, wins_of
 
 _STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
 _GENERATOR = '<meta name="generator" content="dupmae report">'
-#: How many topics are named that a part wins.
+#: How many of the topics that a part wins are named.
 _NAMED = 8
 
 
@@ -37,7 +37,7 @@ def page(sections: Sequence[tuple[Section, Sequence[Example]]], title: str) -> s
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="color-scheme" content="light dark">',
-            # Nothing can be fetched and nothing can run, whatever a file put into the page.
+            # So nothing is fetched and no script runs, whatever a file puts into the page.
             '<meta http-equiv="Content-Security-Policy" '
             "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
             _GENERATOR,

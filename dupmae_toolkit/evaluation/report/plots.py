@@ -9,7 +9,7 @@ from dupmae_toolkit.evaluation.report.svg import CHARACTER, WIDTH, Drawing, tick
 
 #: The recalls at which precision is interpolated, as in trec_eval.
 RECALLS = tuple(step / 10 for step in range(11))
-#: The names of ir_measures for precision at these.
+#: ir_measures' names for the precision at these recalls.
 CURVE = tuple(f"IPrec@{recall:.1f}" for recall in RECALLS)
 _LABEL = 22  # characters
 _ROW = 26.0
@@ -30,7 +30,7 @@ def intervals(
 ) -> Drawing:
     """Means and their intervals, a row each.
 
-    zero: rows are differences from a first run that has no row, so 0 gets a line.
+    zero: the rows are differences from a first run, which has no row, so a line is drawn at 0.
     """
     values = [v for row in rows for v in (row.mean, row.low, row.high) if v is not None]
     low, high = min([*values, *([0.0] if zero else [])]), max([*values, *([0.0] if zero else [])])
@@ -47,7 +47,7 @@ def intervals(
     if zero:
         drawing.line(x(0), _TOP - 6, x(0), bottom, "zero")
     for place, row in enumerate(rows):
-        y, series = _TOP + _ROW * (place + 0.5), place + zero  # a run has one colour in all plots
+        y, series = _TOP + _ROW * (place + 0.5), place + zero  # one colour for a run in all plots
         drawing.text(left - 14, y + 4, row.label, "end", most=_LABEL)
         if row.low is not None and row.high is not None:
             drawing.polyline([(x(row.low), y), (x(row.high), y)], series)
@@ -70,7 +70,7 @@ def _said(axis: str, rows: Sequence[Spread]) -> str:
 def _axis(
     drawing: Drawing, places: Sequence[tuple[float, float]], bottom: float, axis: str, middle: float
 ) -> None:
-    """Ticks with their numbers below a plot, and what the numbers are."""
+    """Draw ticks with their numbers below a plot, and the name of the axis."""
     for x, value in places:
         drawing.line(x, _TOP - 6, x, bottom)
         drawing.text(x, bottom + 17, f"{value:g}", "middle", "faint")
@@ -80,7 +80,7 @@ def _axis(
 def differences(name: str, title: str, measure: str, values: Mapping[str, float]) -> Drawing:
     """The differences of a run from the baseline, a bar for each topic, largest gain first.
 
-    values: by topic. Gains rise above the line, losses hang below it.
+    values: by topic. Gains are above the line, losses below it.
     """
     falling = sorted(values.values(), reverse=True)
     gains = sum(value > 0 for value in falling)
@@ -155,7 +155,7 @@ def curves(name: str, title: str, lines: Mapping[str, Sequence[float]]) -> Drawi
 
 
 def counts(name: str, title: str, axis: str, rows: Mapping[str, int]) -> Drawing:
-    """Numbers of topics, a bar for each."""
+    """Numbers of topics, a bar for each row."""
     most = max(rows.values(), default=0) or 1
     left = _LABEL * CHARACTER + 24
     said = "; ".join(f"{label}: {count:,}" for label, count in rows.items())

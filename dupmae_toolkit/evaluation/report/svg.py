@@ -1,4 +1,4 @@
-"""Drawings in SVG, well formed whatever text is put into them, with colours for light and dark."""
+"""SVG drawings with colours for light and dark; well formed, whatever text is put into them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from pathlib import Path
 WIDTH = 640
 #: Average width of a character, in units, at the size of labels.
 CHARACTER = 7.0
-#: How many colours there are; after them, lines are dashed differently.
+#: How many colours there are; further lines repeat the colours, dashed differently.
 COLOURS = 6
 _DASHES = ("", "7 4", "2 3")
 _JOINERS = "\u200c\u200d"
 
-#: The style of what is drawn: colours by name, for light and dark, and marks.
+#: The style sheet of drawings: colours by name, for light and dark, and marks.
 STYLE = Path(__file__).with_name("plots.css").read_text("utf-8")
 
 
 def shown(text: object) -> str:
-    """A text with what nobody sees in it made visible: control and format characters as escapes.
+    """A text whose invisible characters, control and format characters, are shown as escapes.
 
-    So no id can hide, or turn the direction of what follows. Joiners stay, which scripts need.
+    So an id cannot be invisible, or change the direction of what follows. Joiners stay, because
+    some scripts need them.
     """
     written = str(text)
     if written.isprintable():
@@ -37,12 +38,12 @@ def shown(text: object) -> str:
 
 
 def escaped(text: object) -> str:
-    """A text as HTML and XML take it, in content and in quoted attributes."""
+    """A text, escaped for the content and the quoted attributes of HTML and XML."""
     return html.escape(shown(text), quote=True)
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most ``most`` characters; of a longer one, its beginning and its end."""
+    """A text of at most ``most`` characters; a longer one is cut to its beginning and its end."""
     if len(text) <= most:
         return text
     tail = (most - 1) // 3
@@ -50,10 +51,10 @@ def shortened(text: str, most: int) -> str:
 
 
 class Drawing:
-    """Shapes, from which ``svg`` makes one element. y grows downwards; all numbers are in units."""
+    """Shapes, from which ``svg`` makes one element. y grows downwards; numbers are in its units."""
 
     def __init__(self, name: str, title: str, description: str, height: float) -> None:
-        """name: unlike those of the other drawings of a page; title and description: read aloud."""
+        """name: unique on a page. title, description: for screen readers."""
         self.name = name
         self.title = title
         self.description = description
@@ -79,7 +80,7 @@ class Drawing:
         self._parts.append(f'<path class="l{series % COLOURS}"{dashed} d="{_path(points)}"/>')
 
     def marker(self, x: float, y: float, series: int) -> None:
-        """A mark whose shape differs from series to series, as its colour does."""
+        """A mark; each series has its own shape and colour."""
         shape, colour = series % 4, f'class="f{series % COLOURS}"'
         if shape == 0:
             self._parts.append(f'<circle {colour} cx="{x:.2f}" cy="{y:.2f}" r="4.5"/>')
@@ -95,7 +96,7 @@ class Drawing:
     def text(
         self, x: float, y: float, text: str, anchor: str = "start", style: str = "", most: int = 0
     ) -> None:
-        """most: if above 0, how many characters to show; a longer text has its whole as a title."""
+        """most: if above 0, how many characters to show; a longer text is shown whole as a title."""
         whole = shown(text)
         cut = shortened(whole, most) if most else whole
         title = f"<title>{escaped(whole)}</title>" if cut != whole else ""
@@ -122,7 +123,7 @@ def _path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def stacked(drawings: Sequence[Drawing], title: str) -> str:
-    """One SVG file with drawings below each other, each under its title."""
+    """One SVG file with the drawings below one another, each under its title."""
     head, gap = 26, 18
     height = sum(each.height + head + gap for each in drawings)
     lines = [
@@ -144,7 +145,7 @@ def stacked(drawings: Sequence[Drawing], title: str) -> str:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from ``low`` to ``high``, about so many, with steps of 1, 2 or 5 × 10^n."""
+    """``about`` round numbers from ``low`` to ``high``, in steps of 1, 2 or 5 × 10^n."""
     from math import ceil, floor, log10
 
     if not high > low:

@@ -1,4 +1,4 @@
-"""The tables of a report. Each scrolls in a box of its own where it is wider than the page."""
+"""The tables of a report. A table that is wider than the page scrolls in its own box."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dupmae_toolkit.evaluation.report.comparing import Measured, mean_intervals
 from dupmae_toolkit.evaluation.report.svg import escaped
 from dupmae_toolkit.evaluation.significance import COLUMNS, TESTS, cell_text, row_of
 
-#: p-values below it get a mark.
+#: p-values below this get a mark.
 _LEVEL = 0.05
-#: Texts of more characters get a wide column.
+#: Longer texts, in characters, get a wide column.
 _LONG = 30
 
 
@@ -29,8 +29,8 @@ def table(
 ) -> str:
     """A table; the first cell of a row names it.
 
-    texts: how many columns from the left are text; the others are numbers, to the right. blank:
-    what stands for None.
+    texts: how many columns, from the left, hold text; the others hold numbers, aligned to the
+    right. blank: what is shown for None.
     """
     lines = [
         '<div class="box" tabindex="0"><table>',
@@ -69,7 +69,7 @@ def _cell(value: Any, blank: str) -> str:
 
 
 def means(measured: Measured) -> str:
-    """The means of all runs, the main one with its interval, and marks for significance."""
+    """The means of all runs, with intervals for the main measure, and marks for significance."""
     names = measured.measures
     spreads = {each.label: each for each in mean_intervals(measured.scores, measured.main)}
     marked = {

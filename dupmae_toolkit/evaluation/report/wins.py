@@ -1,4 +1,4 @@
-"""Which part of a hybrid score ranks a topic best when it searches alone."""
+"""Which part of a hybrid score, searching alone, ranks a topic best."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dupmae_toolkit.search.answers import PARTS
 
 #: The label of the run of all parts.
 HYBRID = "hybrid"
-#: Values that differ by less are taken as equal.
+#: Values that differ by less count as equal.
 _ROUNDING = 1e-12
 
 
@@ -18,9 +18,9 @@ _ROUNDING = 1e-12
 class Wins:
     """The topics that each part alone ranks better than the other parts, by part.
 
-    tied: topics that two or more parts rank best, with a value above 0; none: those in which all
-    have 0. better, worse: topics that the hybrid ranks better than the best part, or worse; empty
-    without a hybrid. values: from topic to the value of each label, hybrid included.
+    tied: topics that two or more parts rank best, with a value above 0. none: topics in which all
+    parts have 0. better, worse: topics that the hybrid ranks better than the best part, or worse;
+    empty without a hybrid. values: from topic to the value of each label, hybrid included.
     """
 
     topics: dict[str, list[str]]
