@@ -232,7 +232,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(index, tmp_path, capsys)
         (("import", index, "--output", tmp_path / "n"), "no export"),
         (("import", tmp_path / "full/x", "--output", tmp_path / "n", "--device", "cpu"), "--model"),
         (("import", tmp_path / "full/x", "--output", tmp_path / "n"), "empty"),
-        (("import", tmp_path / "e", "--output", tmp_path / "n"), "no export but encoded texts"),
+        (("import", tmp_path / "e", "--output", tmp_path / "n"), "not an export but encoded texts"),
         (("index", tmp_path / "out", "--index", tmp_path / "n"), "`dupmae import`"),
         (("search", "--index", tmp_path / "out", "q"), "`dupmae import"),
         (("import", "hf:a/b", "--output", tmp_path / "n", "--scale", "2"), "leave out --scale"),

@@ -1,1 +1,1 @@
-"""Other tools: Pyserini."""
+"""Other programs: Pyserini, CIFF, files of vectors, the Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""The postings of a list in CIFF as bytes: arrays of them are written and read at once."""
+"""The bytes of postings in a list of CIFF, which are written and read as whole arrays."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from dupmae_toolkit.interop.wire import BYTES, VARINT, put_varints, read_varints, varint_sizes
 
-#: The tags of a posting in a list, and of the document and the impact in a posting.
+#: The tags of a posting in a list, and of document and impact in a posting.
 _POSTING = 4 << 3 | BYTES
 _DOCID, _TF = 1 << 3 | VARINT, 2 << 3 | VARINT
-#: Postings that are encoded together, and bytes that are decoded together.
+#: How many postings are encoded together, and how many bytes are decoded together.
 _PIECE = 1 << 18
 _BYTES = 1 << 22
 
 
 def encode_postings(gaps: np.ndarray, impacts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The field ``postings`` of each posting, all together as uint8, and where each ends, int64.
+    """The field ``postings`` of all postings, concatenated as uint8, and where each ends, int64.
 
     gaps, impacts: integers [n]; a gap of 0 is left out, impacts are above 0.
     """
@@ -51,8 +51,8 @@ def _encoded(gaps: np.ndarray, impacts: np.ndarray) -> tuple[np.ndarray, np.ndar
 def decode_postings(data: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The gaps and impacts of postings in the usual form, int64, or None.
 
-    That is: each posting has its document and then its impact, each in as many bytes as needed, and
-    nothing else; the first may leave out a document of number 0.
+    The usual form: each posting has its document and then its impact, each in as few bytes as
+    possible, and nothing else; the first posting may leave out a document with the number 0.
     """
     gaps, impacts = [], []
     place = 0
@@ -74,7 +74,7 @@ def decode_postings(data: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         usual &= (rows[:, 3] < 2**31) & (rows[:, 5] < 2**31)
         if not usual.all():
             return None
-        # Copies, so that the rest of the piece can go.
+        # Copies, so that the rest of the piece can be freed.
         gaps.append(rows[:, 3].copy())
         impacts.append(rows[:, 5].copy())
         place += int(places[-1, 5])

@@ -1,6 +1,6 @@
 """Reads a file of CIFF, see `ciff_write.py`, and checks every number in it.
 
-Nothing is allocated by a size that the file states, only by bytes that it has.
+Memory is allocated for the bytes that the file has, never for a size that it states.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from dupmae_toolkit.progress import Progress, silent
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-#: Suffixes of other files of vectors.
+#: Suffixes of other files that hold vectors.
 _OTHERS = (".jsonl", ".json", ".npy", ".parquet")
-#: Bytes that are unpacked together.
+#: How many bytes are unpacked together.
 _BLOCK = 1 << 22
 
 
@@ -44,8 +44,8 @@ _BLOCK = 1 << 22
 class Ciff:
     """An index from a file. impacts: CSR [n, T], uint16, columns sorted.
 
-    ids, terms: of rows and columns. other_totals: how many terms have another sum of impacts than
-    the file states, as where impacts were rounded after counting.
+    ids, terms: of rows and columns. other_totals: for how many terms the sum of impacts is not the
+    one that the file states, for example because impacts were rounded after counting.
     """
 
     ids: list[str]
@@ -80,7 +80,7 @@ def read_ciff(path: str | Path, progress: Progress = silent) -> Ciff:
             size = file.seek(0, 2)
             if not size:
                 raise InputError.at(path, None, "empty; name a file of CIFF")
-            # A process may cut the file off meanwhile; reading a mapped page would then end us.
+            # If another process truncates the file, reading a mapped page would end this process.
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _Reader(path, data, size).read(progress)
     except OSError as error:
@@ -123,7 +123,7 @@ class _Reader:
         """The place of the next message; ``number`` of ``total`` of its kind."""
         if self.place == self.size:
             raise self.refuse(
-                f"states {total:,} {what}s and ends after {number:,}; it is cut off, or its header "
+                f"states {total:,} {what}s but ends after {number:,}; it is cut off, or its header "
                 "is another file's"
             )
         start, end = read_length(self.data, self.place, self.size)
@@ -134,7 +134,7 @@ class _Reader:
         head = self.message(*read_length(self.data, 0, self.size), _HEADER, "the header")
         self.place = read_length(self.data, 0, self.size)[1]
         if head[1] != 1:
-            raise self.refuse(f"is of version {head[1]} of CIFF, or none of it; 1 can be read")
+            raise self.refuse(f"is not CIFF, or of version {head[1]}; only version 1 can be read")
         lists, documents = head[2], head[3]
         for what, number in (("postings lists", lists), ("documents", documents)):
             if number < 0:
@@ -163,10 +163,10 @@ class _Reader:
     def message(
         self, start: int, end: int, kinds: dict[int, int], what: str, until: int = 0
     ) -> dict[int, Any]:
-        """The fields of a message by number, 0 where one is missing; others are passed over.
+        """The fields of a message by number, 0 where one is missing; other fields are skipped.
 
-        kinds: the wire type of each. until: stop before a field of this number, and give its place
-        as that of field 0.
+        kinds: the wire type of each field. until: stop before a field with this number, and return
+        its place as field 0.
         """
         values: dict[int, Any] = dict.fromkeys(kinds, 0) | {0: end}
         place = start
@@ -188,7 +188,7 @@ class _Reader:
             raise self.refuse(f"{what} is not UTF-8") from error
 
     def postings(self, found: _Lists, start: int, end: int, documents: int) -> None:
-        """Add a list of postings, checked."""
+        """Check a list of postings, and add it."""
         head = self.message(start, end, _LIST, "a postings list", until=4)
         gaps, impacts = self.columns(head, head[0], end)
         number = len(found.terms) + 1
@@ -202,7 +202,7 @@ class _Reader:
                 f"the term {term!r} has {len(gaps):,} postings and states {head[2]:,}"
             )
         self.check(term, gaps, gaps < (np.arange(len(gaps)) > 0), _FALLS)
-        # Each gap is below 2^31, so that the sum of all cannot overflow.
+        # Each gap is below 2^31, so the sum of all gaps cannot overflow.
         docids = np.cumsum(gaps)
         self.check(term, docids, docids >= documents, _BEYOND.format(documents=documents))
         self.check(term, impacts, (impacts < 1) | (impacts > LARGEST_MAX_IMPACT), _IMPACT)
@@ -219,8 +219,8 @@ class _Reader:
     def columns(self, head: dict[int, Any], start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         """The gaps and impacts of the postings in a list, int64, each from -2^31 to 2^31 - 1.
 
-        start: of the first posting. Lists as most programs write them are read at once. ``head``
-        gets fields that stand after the postings.
+        start: the place of the first posting. Lists in the form that most programs write are read
+        as a whole. Fields after the postings are added to ``head``.
         """
         quick = decode_postings(np.frombuffer(self.data[start:end], np.uint8))
         if quick is not None:
@@ -272,7 +272,7 @@ _LIST = {1: BYTES, 2: VARINT, 3: VARINT}
 _PAIR = {1: VARINT, 2: VARINT}
 _RECORD = {1: VARINT, 2: BYTES, 3: VARINT}
 
-_FALLS = "has the gap {value:,}; documents must come in rising order, each once"
+_FALLS = "has the gap {value:,}; documents must be in ascending order, each once"
 _BEYOND = "is of document {{value:,}}; the file has {documents:,}, counted from 0"
 _IMPACT = "has the impact {value:,}; an index takes 1 to 65,535"
 

@@ -3,8 +3,9 @@
 Format: https://github.com/osirrc/ciff, `CommonIndexFileFormat.proto` (version 1; Lin et al.,
 Supporting Interoperability Between Open-Source Search Engines with the Common Index File Format,
 SIGIR 2020). A file is a header, a postings list for each term and a record for each document, all
-protobuf messages after their lengths. Of the postings of a list, the first has the document's
-number, each later one its distance from the number before; an impact stands as the term frequency.
+protobuf messages, each after its length. The first posting of a list has the number of its
+document, each later one the difference from the number before it. The term frequency is the
+impact.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from dupmae_toolkit.interop.wire import (
 )
 from dupmae_toolkit.progress import Progress, silent
 
-#: Which columns of the impacts are written.
+#: Which columns of the impacts can be written.
 KINDS = ("tokens", "words", "both")
 _VERSION = 1
-#: Postings that are held in memory at a time.
+#: How many postings are held in memory at a time.
 _BLOCK = 1 << 23
 _DOCIDS = 2**31
 
@@ -60,10 +61,10 @@ def write_ciff(
 ) -> Written:
     """Write the impacts of an index's live documents into the file ``path``.
 
-    A suffix that stands for a compression compresses it, see ``files.open_packed``.
-    terms: ``tokens``, as Lucene's terms; ``words``, as BM25 counts them; or ``both``, where a word
-    has its term in Lucene, which no token has. Documents are numbered in the order of their ids,
-    terms sorted by code points. A document's length is the sum of its impacts. Only the rows of one
+    If the suffix names a compression, the file is compressed, see ``files.open_packed``. terms:
+    ``tokens``, as Lucene's terms; ``words``, as BM25 counts them; or ``both``, where each word has
+    the same term as in Lucene, which no token has. Documents are numbered in the order of their
+    ids, terms sorted by code points. A document's length is the sum of its impacts. Only the rows of one
     segment and ``block`` postings are in memory at a time.
 
     Raises InputError for an index that lacks such terms.
@@ -114,7 +115,7 @@ class _Table:
         if kind != "tokens":
             names += word_terms(words) if kind == "both" else list(map(escape, words))
         first_word = 0 if kind == "words" else tokens
-        #: For each segment, the place in ``names`` of each column; -1 for none.
+        #: For each segment, the place of each column in ``names``; -1: none.
         self._columns = []
         for place in places:
             own = np.arange(tokens) if kind != "words" else np.full(tokens, -1)
@@ -131,7 +132,7 @@ class _Table:
         self.names = [names[column] for column in used]
         self.df, self.cf = df[used], cf[used]
         self.postings = int(self.df.sum())
-        ranks = np.full(len(names) + 1, -1, np.int32)  # the last: of the column -1
+        ranks = np.full(len(names) + 1, -1, np.int32)  # the last one is for column -1
         ranks[used] = np.arange(len(used))
         self._columns = [ranks[columns] for columns in self._columns]
         scale = f"{manifest.scale!r} for tokens" if kind != "words" else ""
@@ -143,7 +144,7 @@ class _Table:
         )
 
     def _entries(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The chosen postings by parts of the rows: columns, documents' numbers, impacts."""
+        """The chosen postings, some rows at a time: columns, numbers of documents, impacts."""
         for columns, (numbers, impacts) in self._rows.impacts(self._columns):
             yield columns, numbers, impacts
 
@@ -162,7 +163,7 @@ class _Table:
         )
 
     def blocks(self, size: int) -> Iterator[tuple[Any, ...]]:
-        """The lists of some terms at a time, of ``size`` postings or of one term."""
+        """The lists of some terms at a time: up to ``size`` postings, or a single term."""
         ends = np.cumsum(self.df)
         first = 0
         while first < len(self.names):
@@ -188,7 +189,7 @@ def _write_lists(
     numbers: np.ndarray,
     impacts: np.ndarray,
 ) -> int:
-    """Write the lists of terms whose postings stand one after the other; returns how many."""
+    """Write the lists of terms, whose postings follow one another; returns how many lists."""
     ends = np.cumsum(df)
     gaps = np.diff(numbers, prepend=np.int32(0))
     gaps[ends - df] = numbers[ends - df]

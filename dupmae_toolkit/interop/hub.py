@@ -1,9 +1,9 @@
 """Uploads encoders, indexes and runs to the Hugging Face hub, and downloads them, checked.
 
-An upload is one commit: others see the repository as it was before or as it is after. Files that
-the hub has already, also of an upload that was interrupted, are not sent again. A download goes to
-``.importing-NAME`` beside its place, where an interrupted one continues; it gets its name when
-every file has the size and SHA-256 that the uploader stated.
+An upload is one commit: others see the repository as it was before or as it is afterwards. Files
+that the hub has already, also from an interrupted upload, are not sent again. A download goes to
+``.importing-NAME`` beside its destination, and continues there after an interruption; it gets its
+final name when every file has the size and SHA-256 that the uploader stated.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from dupmae_toolkit.interop.vector_writing import check_new_folder
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model.checkpoints import first_line
 
-#: The type of a repository: encoders are models, which the hub's own tools can load.
+#: The types of repositories: an encoder is a model, which the hub's own tools can load.
 REPOSITORY_TYPES = {"encoder": "model", "index": "dataset", "run": "dataset"}
 #: What an index leaves behind in a repository when it changes.
 _STALE = ["segments/*", "deletions/*", "vocabulary*.json"]
 
-#: Bytes; files up to this size are copied.
+#: Files up to this size, in bytes, are copied.
 _SMALL = 1 << 20
 
 Result = TypeVar("Result")
@@ -57,12 +57,12 @@ class Exchanged:
 def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True) -> Exchanged:
     """Upload an index, an encoder's folder or a run's file to the repository ``hf:OWNER/NAME``.
 
-    The repository is made if there is none, private unless ``public``. The token is the one that
+    A missing repository is created, private unless ``public``. The token is the one that
     huggingface_hub finds: ``HF_TOKEN`` or that of ``hf auth login``. bars: whether the hub's
     library shows progress.
 
-    Raises InputError for what is none of the three, and for a damaged index, before the network is
-    used; DupMAEError if the upload fails.
+    Raises InputError for anything else, and for a damaged index, before the network is used;
+    DupMAEError if the upload fails.
     """
     where = HubName.parse(name)
     if where.revision is not None:
@@ -85,7 +85,7 @@ def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True
 def _upload(
     package: Package, where: HubName, staged: Path, public: bool
 ) -> tuple[HubName, str | None]:
-    """Upload the folder ``staged``; returns where it is then, with the owner, and the commit."""
+    """Upload the folder ``staged``; returns the repository, with its owner, and the commit."""
     import huggingface_hub
 
     api = huggingface_hub.HfApi()
@@ -114,9 +114,9 @@ def _upload(
 
 
 def _stand_in(path: Path, place: Path) -> None:
-    """A link to a file, or a copy of a small one and where there are no links.
+    """Make a link to a file, or a copy if the file is small or links are not possible.
 
-    The small files of an index can be replaced meanwhile; its segments are held.
+    The small files of an index can be replaced meanwhile, its segments cannot: they are held.
     """
     if path.stat().st_size <= _SMALL:
         shutil.copyfile(path, place)
@@ -130,7 +130,7 @@ def _stand_in(path: Path, place: Path) -> None:
 def pull(name: str, folder: str | Path, *, bars: bool = True) -> Exchanged:
     """Download what ``push`` uploaded to ``hf:OWNER/NAME``, perhaps ``@REVISION``, into ``folder``.
 
-    folder: new or empty. An interrupted download continues when it is called again. Raises
+    folder: new or empty. A second call continues an interrupted download. Raises
     InputError if the repository holds nothing of the kind or a file is not the one that was
     uploaded; DupMAEError if the download fails.
     """
@@ -149,7 +149,7 @@ def pull(name: str, folder: str | Path, *, bars: bool = True) -> Exchanged:
                 shutil.rmtree(stage, ignore_errors=True)
         finally:
             with contextlib.suppress(OSError):
-                stage.rmdir()  # if nothing has come
+                stage.rmdir()  # if nothing has arrived
     return Exchanged(package, where, commit)
 
 
@@ -173,7 +173,7 @@ def _download(where: HubName, stage: Path) -> tuple[Package, str | None]:
         allow_patterns=sorted(package.files),
         **repository,
     )
-    again = f"run the same command again, which downloads it anew; else {where} is damaged"
+    again = f"run the same command again to download it anew; if that fails, {where} is damaged"
     try:
         package.check(stage, again)
         check_downloaded(package, stage)
@@ -206,7 +206,7 @@ def _find(where: HubName) -> tuple[str, str | None]:
 
 
 def _ask(where: HubName, what: str, call: Callable[..., Result], **arguments: Any) -> Result:
-    """Call the hub; its errors become one line."""
+    """Call the hub; an error becomes a message of one line."""
     try:
         return call(**arguments)
     except Exception as error:

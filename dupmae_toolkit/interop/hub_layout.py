@@ -1,7 +1,7 @@
-"""What is exchanged with the Hugging Face hub: which files of an encoder, an index or a run.
+"""Which files of an encoder, an index or a run are exchanged with the Hugging Face hub.
 
-A repository holds one of them, and ``dupmae.json``: its kind, and the size and SHA-256 of every
-file. Nothing else is uploaded or downloaded, in particular no code and no pickle.
+A repository holds one of the three, and ``dupmae.json``, which states its kind, and the size and
+SHA-256 of every file. Nothing else is uploaded or downloaded, in particular no code and no pickle.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> HubName:
-        """Of ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``; InputError for anything else."""
+        """Read ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``; InputError for anything else."""
         found = _NAME.fullmatch(text)
         if found is None:
             raise InputError(f"{text}: write a repository of the hub as hf:OWNER/NAME[@REVISION]")
@@ -64,7 +64,7 @@ class HubName:
 class Package:
     """One thing that is exchanged. files: size and SHA-256 by path, paths as in the repository.
 
-    left_out: files beside them that are not of the layout.
+    left_out: files beside them that do not belong to the layout.
     """
 
     kind: str
@@ -88,7 +88,7 @@ class Package:
 
 
 def pack(path: Path) -> tuple[Package, Path]:
-    """What ``path`` is, with its files, and the folder that they are in. Reads all of them.
+    """What ``path`` is, with its files, and the folder that holds them. Reads all files.
 
     path: an index, the folder of an encoder, or the file of a run. Raises InputError for anything
     else and for a damaged index.
@@ -103,7 +103,7 @@ def pack(path: Path) -> tuple[Package, Path]:
         package = Package("index", named)
         for name in named:
             if not fits("index", name):
-                raise InputError.at(path / name, None, "has no name of an index's files")
+                raise InputError.at(path / name, None, "has a name that no file of an index has")
         package.check(path, "run `dupmae verify --repair` on the index")
         return package, path
     if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
@@ -147,7 +147,7 @@ def fits(kind: str, name: str) -> bool:
 
 
 def read_record(path: Path, where: HubName) -> Package:
-    """The package that a downloaded record describes; InputError for names beyond the layout."""
+    """The package that a downloaded record describes; InputError for names outside the layout."""
     values = read_json(path)
     try:
         if stated.integer(values, "format_version", 1) > RECORD_VERSION:
@@ -168,7 +168,7 @@ def read_record(path: Path, where: HubName) -> Package:
 
 
 def check_downloaded(package: Package, folder: Path) -> None:
-    """Raise InputError for files that are whole but no index and no encoder."""
+    """Raise InputError if the files are whole, but are no index or encoder."""
     if package.kind == "index":
         manifest = Manifest.load(folder)
         if manifest.checksums.keys() | {MANIFEST_FILE} != package.files.keys():

@@ -1,7 +1,7 @@
-"""Builds an index of vectors that exist: a folder of `dupmae export`, or a file of CIFF.
+"""Builds an index from vectors that exist: a folder of `dupmae export`, or a file of CIFF.
 
-They become an encoded corpus in the folder of the build; from there on the build is that of any
-encoded corpus, which checks every value again.
+They become an encoded corpus in the folder of the build. From then on, the index is built as from
+any encoded corpus, which checks every value again.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def import_index(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> tuple[Manifest, list[str]]:
-    """Build an index of a folder that `dupmae export` wrote, or of a file of CIFF.
+    """Build an index from a folder that `dupmae export` wrote, or from a file of CIFF.
 
-    An exported index comes back with its scores: same encoder, scale, impacts and words. A file of
-    CIFF gives an index of lexical vectors alone, without texts. encoder: what made its impacts and
-    encodes queries, of lexical vectors alone; by default, queries need vectors too. scale: what its
-    impacts are divided by; by default the encoder's, or 1. faiss_spec: by default the exported
-    index's, or Flat.
+    An imported index gives the scores of the exported one: it has the same encoder, scale, impacts
+    and words. A file of CIFF gives an index of lexical vectors alone, without texts. encoder: for a
+    file of CIFF, the encoder that made its impacts and encodes queries, with lexical vectors alone;
+    by default, queries need vectors too. scale: what its impacts are divided by; by default the
+    encoder's scale, or 1. faiss_spec: by default the exported index's, or Flat.
 
     Returns the manifest, and what was left out or is unusual, a line each. Raises InputError for
-    bad input, and for a folder that may not be built in; nothing is left half-written.
+    bad input, and for a folder that must not be built in; nothing is left half-written.
     """
     source, index = Path(source), Path(index)
     check_target(index, overwrite)
@@ -65,7 +65,7 @@ def import_index(
             raise InputError.at(
                 source,
                 None,
-                "names its encoder and scale itself",
+                "states its own encoder and scale",
                 "leave out --model (encoder=…) and --scale (scale=…)",
             )
         vectors = read_vectors(source)
@@ -73,7 +73,7 @@ def import_index(
         what = "holds no export of this toolkit" if source.is_dir() else "no such file or folder"
         remedy = "name a file of CIFF or a folder that `dupmae export` wrote"
         if source.is_dir() and (found := mistaken(source)):
-            what, remedy = f"no export but {found[0]}", found[1]
+            what, remedy = f"not an export but {found[0]}", found[1]
         raise InputError.at(source, None, what, remedy)
     else:
         vectors = _of_ciff(source, read_ciff(source, progress), encoder, scale)
@@ -104,9 +104,9 @@ def import_index(
 
 
 def _settings(vectors: Vectors, faiss_spec: str | None) -> tuple[EncoderInfo, BuildOptions]:
-    """The encoder, which states the largest weight that gives the scale, and the build's options.
+    """The encoder, with the largest weight that gives the scale, and the options of the build.
 
-    So the weights, impacts / scale, become the same impacts again.
+    With these, the weights, impacts / scale, become the same impacts again.
     """
     record = vectors.record
     info, scale = record["info"], record["scale"]
@@ -123,7 +123,7 @@ def _settings(vectors: Vectors, faiss_spec: str | None) -> tuple[EncoderInfo, Bu
 
 
 def _largest_weight(max_impact: int, scale: float, stated: float) -> float:
-    """The largest weight of which ``calibrate`` makes this scale, or the float nearest to it."""
+    """The largest weight from which ``calibrate`` gets this scale, or the float nearest to it."""
     near = max_impact / scale
     tried = [stated, near, np.nextafter(near, 0), np.nextafter(near, np.inf)]
     empty = csr_matrix((1, 1), dtype=np.float32)
@@ -152,7 +152,7 @@ def _of_ciff(path: Path, read: Ciff, encoder: Encoder | None, scale: float | Non
         info, tokens = encoder.info, encoder.vocabulary
         if info.sides != ("lexical",):
             raise InputError(
-                f"{info.name}: CIFF has lexical vectors alone; use it without dense ones"
+                f"{info.name}: CIFF has lexical vectors alone; use the encoder without dense ones"
             )
         impacts = _over(path, read, tokens)
         if scale is None and info.largest_weight:
@@ -178,8 +178,8 @@ def _of_ciff(path: Path, read: Ciff, encoder: Encoder | None, scale: float | Non
         notes.insert(0, f"{path}: {read.description[:200]}")
     if read.other_totals:
         notes.append(
-            f"{path}: of {counted(read.other_totals, 'term')} the impacts' sum is not the stated "
-            "one, which nothing here uses"
+            f"{path}: for {counted(read.other_totals, 'term')}, the impacts do not sum to the "
+            "stated total, which is not used here"
         )
 
     def batches() -> Iterator[Rows]:

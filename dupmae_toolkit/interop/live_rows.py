@@ -1,4 +1,4 @@
-"""The documents of an index that can be found, as exports read them: in the order of their ids."""
+"""The documents of an index that can be found, in the order of their ids, for exports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.locks import share
 
-#: Rows whose impacts are looked at together.
+#: How many rows' impacts are read together.
 _ROWS = 65_536
 #: How often to try again if the index changes between reading its manifest and opening it.
 _ATTEMPTS = 20
@@ -30,7 +30,7 @@ _ATTEMPTS = 20
 def held(index: Path) -> Iterator[Manifest]:
     """The manifest of an index, whose segments no process can remove until the block ends.
 
-    Raises InputError for what is no index.
+    Raises InputError for what is not an index.
     """
     with contextlib.ExitStack() as stack:
         for _ in range(_ATTEMPTS):
@@ -47,14 +47,14 @@ def held(index: Path) -> Iterator[Manifest]:
                     index, None, "a segment of it is missing", "run `dupmae verify` on it"
                 )
         else:
-            raise InputError.at(index, None, "changes all the time; wait until it is still")
+            raise InputError.at(index, None, "keeps changing; wait until no process changes it")
         yield manifest
 
 
 class IndexRows:
     """One state of an index, see ``held``.
 
-    ids: of all live documents, sorted. terms: of the tokens, as Lucene has them.
+    ids: of all live documents, sorted. terms: of the tokens, in Lucene's form.
     """
 
     def __init__(self, index: Path, manifest: Manifest) -> None:
@@ -69,7 +69,7 @@ class IndexRows:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, index: str | Path) -> Iterator[IndexRows]:
-        """The documents of an index, which stay as they are until the block ends."""
+        """The documents of an index; they do not change until the block ends."""
         with held(Path(index)) as manifest:
             yield cls(Path(index), manifest)
 
@@ -143,10 +143,10 @@ class IndexRows:
     def impacts(
         self, columns: Sequence[np.ndarray]
     ) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-        """All impacts, some rows at a time: their columns, then their documents and values.
+        """All impacts, some rows at a time: their columns, and their documents and values.
 
-        columns: for each segment, int32, what stands for each of its columns; below 0: left out.
-        The arrays are int32, int32, and uint8 or uint16, each [postings].
+        columns: for each segment, int32, the number that replaces each of its columns; below 0: the
+        column is left out. The arrays are int32, int32, and uint8 or uint16, each [postings].
         """
         for owner, (segment, names) in enumerate(zip(self.segments, columns, strict=True)):
             segment.reads(FORWARD_FOLDER)

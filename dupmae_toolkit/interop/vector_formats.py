@@ -33,7 +33,7 @@ from dupmae_toolkit.records import EncoderInfo
 
 
 def _lines(path: Path) -> Generator[tuple[int | None, dict[str, Any]], None, None]:
-    """The objects in a file of JSON lines, with their lines' numbers."""
+    """The objects in a file of JSON lines, with their line numbers."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -46,7 +46,7 @@ def _lines(path: Path) -> Generator[tuple[int | None, dict[str, Any]], None, Non
 
 
 def _documents(folder: Path, record: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """The documents in ``DOCUMENTS``, ``BATCH`` at a time; metadata as ``metadata_text`` has it."""
+    """The documents in ``DOCUMENTS``, ``BATCH`` at a time; metadata as from ``metadata_text``."""
     path = folder / DOCUMENTS
     total = 0
     lines = _lines(path)
@@ -94,7 +94,7 @@ def read_lines(folder: Path, terms: list[str], record: dict[str, Any]) -> Iterat
             def following(wanted: str) -> tuple[int | None, Any]:
                 number, item = next(lines, ended)
                 if item.get("id") != wanted:
-                    fault = f"not the vector of {wanted!r}, whose document is next"
+                    fault = f"not the vector of the next document, {wanted!r}"
                     raise InputError.at(folder / name, number, fault)
                 return number, item.get("vector")
 

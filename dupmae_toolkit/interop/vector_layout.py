@@ -16,11 +16,11 @@
     of the format parquet:
       part-00000.parquet …      id, title, text, dense, terms, weights and perhaps metadata
 
-Programs that read a folder of Parquet pass over files whose names begin with an underscore; any
-other name beside the parts makes pandas and pyarrow fail.
+Programs that read a folder of Parquet skip files whose names begin with an underscore; files with
+any other names beside the parts make pandas and pyarrow fail.
 
 Impacts are integers. Weights, in Parquet, are floats: impacts divided by the scale. An encoded
-corpus has weights that were never rounded; they stand in the place of impacts in all formats.
+corpus has weights that were never rounded; all formats then hold these in place of impacts.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ DENSE_ARRAY = "dense.npy"
 ARRAYS = ("indptr", "indices", "data", "shape")
 PART = "part-{:05d}.parquet"
 PARTS = re.compile(r"part-[0-9]{5,}\.parquet")
-#: Documents that are read or written together.
+#: How many documents are read or written together.
 BATCH = 2048
 
-#: Some documents. ``lexical`` has impacts or weights; of what is read, float32 weights.
+#: Some documents. ``lexical`` has impacts or weights; when read, float32 weights.
 Batch = Part | Rows
 
 
@@ -63,7 +63,7 @@ class Vectors:
     """Documents with their vectors, to be written into a folder or an index.
 
     record: what they are, as in ``RECORD_FILE``. tokens: the vocabulary. batches: reads the
-    documents from the beginning. count: of the rows.
+    documents from the beginning. count: how many rows there are.
     """
 
     record: dict[str, Any]

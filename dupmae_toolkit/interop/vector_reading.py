@@ -1,7 +1,7 @@
-"""Reads the folders that `vector_writing.py` writes: weights, with the documents that have them.
+"""Reads the folders that `vector_writing.py` writes: weights, with their documents.
 
-The files may come from anybody: their checksums are compared with the record's first, and what can
-still be wrong then is refused, here or where the values are checked as an encoded corpus's are.
+The files may come from anybody. First their checksums are compared with the record's. What can
+still be wrong is refused here, or where the values are checked like those of an encoded corpus.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def is_export(folder: Path) -> bool:
 def read_vectors(folder: Path) -> Vectors:
     """The documents of a folder; ``record`` has the ``EncoderInfo`` as ``info``.
 
-    Raises InputError for a folder that is incomplete, changed or contradicts itself; what is wrong
-    with single values, only when the batches are read.
+    Raises InputError for a folder that is incomplete, changed or contradicts itself; errors in
+    single values are raised only when the batches are read.
     """
     record = _record(folder)
     for name in sorted(record["files"]):

@@ -62,7 +62,7 @@ def write_vectors(
 
 
 def check_new_folder(folder: Path, what: str) -> None:
-    """Raise InputError unless ``folder`` is empty or can be made; what: is to be written there."""
+    """Raise InputError unless ``folder`` is new or empty. what: what is to be written there."""
     if folder.exists() and not folder.is_dir():
         raise InputError.at(folder, None, f"is a file; name a folder for {what}")
     if folder.is_dir() and any(folder.iterdir()):
@@ -198,7 +198,7 @@ def _write_arrays(
 
 
 class _Growing:
-    """An array that is written piece by piece; its numbers wait in a file beside it."""
+    """An array that is written piece by piece; its numbers are kept in a file beside it."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
@@ -260,7 +260,7 @@ def _write_parquet(
 
 
 def _lists(dense: np.ndarray) -> Any:
-    """Rows of [n, d] as lists of any length, which every reader of Parquet knows."""
+    """The rows of [n, d] as lists of variable length, which every reader of Parquet knows."""
     import pyarrow as pa
 
     starts = np.arange(len(dense) + 1, dtype=np.int32) * dense.shape[1]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-#: Of a varint of 64 bits.
+#: The length of a varint of 64 bits, in bytes.
 LONGEST_VARINT = 10
 
 #: A field's number, its wire type and its value: an integer, or the bytes as (start, end).
@@ -22,7 +22,7 @@ Field = tuple[int, int, Any]
 
 
 class WireError(ValueError):
-    """Bytes that are no message; the text says what is wrong, and at which byte."""
+    """Bytes that are not a message; the text says what is wrong, and at which byte."""
 
 
 def varint(value: int) -> bytes:
@@ -67,7 +67,7 @@ def varint_sizes(values: np.ndarray) -> np.ndarray:
 
 
 def put_varints(out: np.ndarray, places: np.ndarray, values: np.ndarray, sizes: np.ndarray) -> None:
-    """Write varints into ``out``, uint8, each from its place on. sizes: ``varint_sizes`` of them.
+    """Write varints into ``out``, uint8, each at its place. sizes: their ``varint_sizes``.
 
     A size of 0 writes nothing.
     """
@@ -80,8 +80,8 @@ def put_varints(out: np.ndarray, places: np.ndarray, values: np.ndarray, sizes: 
 def read_varints(data: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The whole varints of ``data``, uint8, one after the other: their values and ends, int64 [n].
 
-    An end is the place after the last byte; the last varint may be cut off, and is left out then.
-    None if there is none, or if one has more than 35 bits.
+    An end is the place after the last byte. If the last varint is cut off, it is left out. None if
+    there is no whole varint, or if one has more than 35 bits.
     """
     ends = np.flatnonzero(data < 0x80) + 1
     if not len(ends):
@@ -113,7 +113,7 @@ def read_varint(data: Any, start: int, end: int) -> tuple[int, int]:
 
 
 def read_length(data: Any, start: int, end: int) -> tuple[int, int]:
-    """The place of the bytes that a length at ``start`` announces, as (start, end)."""
+    """The place, (start, end), of the bytes whose length is given at ``start``."""
     length, first = read_varint(data, start, end)
     if length > end - first:
         raise WireError(

@@ -96,7 +96,7 @@ class Drawing:
     def text(
         self, x: float, y: float, text: str, anchor: str = "start", style: str = "", most: int = 0
     ) -> None:
-        """most: if above 0, how many characters to show; a longer text is shown whole as a title."""
+        """most: if above 0, how many characters to show; the title has all of a longer text."""
         whole = shown(text)
         cut = shortened(whole, most) if most else whole
         title = f"<title>{escaped(whole)}</title>" if cut != whole else ""
