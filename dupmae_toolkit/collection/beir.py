@@ -134,7 +134,7 @@ def open_beir(source: str | Path, *, skip_invalid: bool = False) -> BeirDataset:
 
 
 def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[BeirDataset]:
-    """All BEIR data sets in a folder or zip, or with an id: one, but CQADupStack has twelve."""
+    """All BEIR data sets in a folder or zip, or with an id: usually one; CQADupStack has twelve."""
     found = find_beir(source)
     if isinstance(found, str):
         names = members_of(found) or [found]
@@ -143,14 +143,14 @@ def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[B
 
 
 def real_qrels(dataset: BeirDataset, split: str) -> RealQrels:
-    """The judgements of a split; grades may be fractions, which only files have."""
+    """The judgements of a split; in files, grades may be fractions."""
     if isinstance(dataset, FolderDataset):
         return dataset.real_qrels(split)
     return cast(RealQrels, dataset.qrels(split))
 
 
 def all_topics(dataset: BeirDataset, split: str) -> list[Query]:
-    """The topics of a split, with those that have no judgements, if they can be told.
+    """The topics of a split, also those without judgements, if these are known.
 
     ir_datasets has topics for each split; BEIR's files have one list for all splits, of which only
     the judged ones are known to belong to a split.
@@ -165,11 +165,11 @@ def drops_self_matches(name: str) -> bool:
 
 
 def calls_to_drop_self(source: str | Path) -> bool:
-    """Whether topics or judgements of that name belong to a data set of ``SELF_MATCHING``.
+    """Whether the topics or judgements that ``source`` names belong to one of ``SELF_MATCHING``.
 
-    A BEIR folder or zip and an ir_datasets id say it by the data set's name; a file of BEIR's
-    layout (``queries.jsonl``, ``qrels/test.tsv``), by its folder's. Of other files it is not known,
-    and not assumed.
+    A BEIR folder or zip and an ir_datasets id are recognised by the data set's name, a file in
+    BEIR's layout (``queries.jsonl``, ``qrels/test.tsv``) by the name of its folder. Other files are
+    taken not to belong to one.
     """
     text = str(source)
     path = Path(text.removeprefix(IRDS_PREFIX))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class BeirSet(NamedTuple):
-    """A data set of BEIR's paper. id: ir_datasets', "" if it cannot be downloaded.
+    """A data set of BEIR's paper. id: that of ir_datasets; "" if it cannot be downloaded.
 
-    splits: those with judgements; the paper reports ``test``, of MS MARCO ``dev``.
+    splits: those with judgements; the paper reports ``test``, for MS MARCO ``dev``.
     """
 
     name: str
@@ -16,8 +16,8 @@ class BeirSet(NamedTuple):
     splits: tuple[str, ...]
 
 
-#: The 18 data sets of BEIR (Thakur and others, 2021) and MS MARCO. Four may not be passed on. Of
-#: Touché 2020, version 2 has the later judgements.
+#: The 18 data sets of BEIR (Thakur and others, 2021) and MS MARCO. Four must not be redistributed.
+#: Version 2 of Touché 2020 has the later judgements.
 BEIR_SETS = (
     BeirSet("MS MARCO", "beir/msmarco", ("dev", "test", "train")),
     BeirSet("TREC-COVID", "beir/trec-covid", ("test",)),

@@ -16,14 +16,14 @@ _FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.AS
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is written as a grade is, perhaps as a fraction."""
+    """Whether a text looks like a grade, which may be a fraction."""
     return bool(_INTEGER.fullmatch(text) or _FRACTION.fullmatch(text))
 
 
 def grade_of(value: Any, path: object, line: int | None, *, fractions: bool = False) -> int | float:
     """A grade: an integer, of a number without a fraction too; with ``fractions`` also a float.
 
-    path, line: where it is, for the message of InputError.
+    path, line: where the grade is, for the message of InputError.
     """
     text = value if isinstance(value, str) else repr(id_text(value)).strip("'")
     is_fraction = isinstance(value, str | float) and _FRACTION.fullmatch(text)

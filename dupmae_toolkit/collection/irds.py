@@ -30,9 +30,9 @@ def is_registered(name: str) -> bool:
 
 
 def members_of(name: str) -> list[str]:
-    """The data sets of a group that is none itself: the twelve of ``beir/cqadupstack``.
+    """The data sets of a group that is not a data set itself: the twelve of ``beir/cqadupstack``.
 
-    Empty for a data set, and for what ir_datasets does not have.
+    Empty for a data set, and for names that ir_datasets does not have.
     """
     import ir_datasets
 
@@ -42,7 +42,7 @@ def members_of(name: str) -> list[str]:
 
 
 def load(name: str) -> Any:
-    """The data set, not yet downloaded. Raises InputError if there is none of that name."""
+    """The data set, not yet downloaded. Raises InputError if there is none with that name."""
     import ir_datasets
 
     try:
@@ -57,7 +57,7 @@ def load(name: str) -> Any:
 def explained(name: str) -> Iterator[None]:
     """Turn any error from downloading or parsing into a one-line DupMAEError.
 
-    What ir_datasets logs meanwhile is not shown: the error says it.
+    What ir_datasets logs meanwhile is not shown, because the error says it.
     """
     logger = logging.getLogger("ir_datasets")
     shown, logger.disabled = logger.disabled, True
@@ -147,7 +147,7 @@ class IrdsCorpus(Corpus):
 
 
 def _quietly(open_records: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """The records; what is drawn until the first is there, which may download, is hidden."""
+    """The records; progress bars are hidden until the first record, which may need a download."""
     with _without_bars():
         records = iter(open_records())
         first = next(records, None)
@@ -208,8 +208,8 @@ def judged_parts(name: str) -> dict[str, str]:
     """From split to data set id: the data set itself if it has qrels, and its direct parts.
 
     ``beir/scifact`` gives ``{"test": "beir/scifact/test", "train": "beir/scifact/train"}``. The
-    judgements of a data set of BEIR without parts, such as ``beir/arguana``, are called ``test``,
-    as in BEIR's own files.
+    judgements of a BEIR data set without parts, such as ``beir/arguana``, are called ``test``, as
+    in BEIR's own files.
     """
     import ir_datasets
 

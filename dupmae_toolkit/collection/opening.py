@@ -153,8 +153,8 @@ def read_real_qrels(source: Any, split: str | None = None) -> RealQrels:
 def read_subtopics(source: str | Path) -> Subtopics:
     """Judgements by subtopic, from topic to document to subtopic to grade.
 
-    ``source`` is a file of four columns (topic, subtopic, document, grade), plain, ``.gz`` or
-    ``.xz``, ``-`` for standard input, or ``irds:NAME``. Raises InputError as
+    ``source`` is a file of four columns (topic, subtopic, document, grade), plain or compressed,
+    ``-`` for standard input, or ``irds:NAME``. Raises InputError as
     ``read_subtopics_file`` does, and if nothing has that name.
     """
     if str(source).startswith(IRDS_PREFIX):
@@ -193,7 +193,7 @@ def _judgement_file(source: str | Path) -> TextSource:
 
 
 def _open(source: Any, how: How) -> tuple[Rows, str] | str:
-    """The records that ``source`` names or holds and the collection's name; or an irds id."""
+    """The records that ``source`` names or holds, with the collection's name; or an irds id."""
     if not isinstance(source, str | os.PathLike):
         name = "the documents given" if how.part == "corpus" else "the queries given"
         return given_rows(source, name, columns=how.columns, names=how.names), "documents"

@@ -18,11 +18,11 @@ from dupmae_toolkit.frames import DOCUMENTS as _DOCUMENTS
 from dupmae_toolkit.frames import TOPICS as _TOPICS
 from dupmae_toolkit.frames import data_frame, id_of, table_columns
 
-#: From topic to document to grade, which may be a fraction; those that are whole are integers.
+#: From topic to document to grade, which may be a fraction; whole grades are integers.
 RealQrels = dict[str, dict[str, float]]
 
 _GRADES = ("score", "grade", "relevance", "rel", "label", "judgement", "judgment")
-#: The usual names of the three columns, where they have names.
+#: The usual names of the three columns, if they have names.
 QRELS_NAMES = Names(_TOPICS, _DOCUMENTS, _GRADES, "judgement")
 
 #: A judgement: its place, topic, document and grade, not yet checked.
@@ -65,7 +65,7 @@ def trec_lines(qrels: RealQrels) -> str:
 
 
 def real_qrels_of(rows: Rows, *, fractions: bool = True) -> RealQrels:
-    """The judgements that are records with the usual names of topic, document and grade.
+    """The judgements in records that have the usual names for topic, document and grade.
 
     fractions: whether grades may be fractions.
     """
@@ -98,7 +98,7 @@ def real_qrels_of(rows: Rows, *, fractions: bool = True) -> RealQrels:
 def _judged(
     source: object, where: Where, judgements: Iterator[_Judgement], fractions: bool
 ) -> RealQrels:
-    """source: of the judgements, for messages; where: the file and line of one by its number."""
+    """source: of the judgements, for messages. where: gives file and line of one, by its number."""
     qrels: RealQrels = {}
     lines: dict[tuple[str, str], int] = {}
     for number, topic, document, given in judgements:
@@ -132,10 +132,11 @@ def _lines(file: TextSource) -> Iterator[_Judgement]:
 
 
 def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
-    """The lines of judgements as columns, separated by tabs if the first line has such columns.
+    """The lines of judgements as columns; tabs separate them if they do so in the first line.
 
-    TREC's form, with four columns or without tabs, escapes white space in ids. BEIR's, of three
-    columns with tabs, needs not. Raises InputError for a line with another number of columns.
+    TREC's form, with four columns or without tabs, escapes white space in ids. BEIR's form, with
+    three columns and tabs, does not need to. Raises InputError for a line with another number of
+    columns.
     """
     width, tabs = 0, False
     for number, line in file.lines():
@@ -163,8 +164,8 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
 def _is_comment(line: str, width: int, tabs: bool) -> bool:
     """Whether a line is a comment: it begins with ``#`` and is no judgement.
 
-    So is one whose first word is ``#`` alone. A topic may begin with ``#``, as in ``#7 0 d1 1``.
-    width: the number of columns of this file; 0: not known.
+    A line whose first word is ``#`` alone is one, too. A topic may begin with ``#``, as in
+    ``#7 0 d1 1``. width: the number of columns of this file; 0: not known.
     """
     if not line.startswith("#"):
         return False
@@ -223,7 +224,7 @@ class Qrels(dict[str, dict[str, int]]):
     def from_dict(cls, grades: Mapping[Any, Mapping[Any, Any]]) -> Qrels:
         """Checked judgements: ``{topic: {document: grade}}``, as in pytrec_eval and ranx.
 
-        Ids that are integers become strings. Raises InputError as ``read_qrels_file`` does.
+        Integer ids become strings. Raises InputError as ``read_qrels_file`` does.
         """
         if not isinstance(grades, Mapping):
             raise InputError(f"{_GIVEN}: {type_of(grades)}; give {{topic: {{document: grade}}}}")
@@ -253,7 +254,7 @@ class Qrels(dict[str, dict[str, int]]):
         document: str | None = None,
         grade: str | None = None,
     ) -> Qrels:
-        """The judgements in a table with a row for each: of pandas, polars or Arrow.
+        """The judgements in a table of pandas, polars or Arrow, with a row for each judgement.
 
         topic, document, grade: the names of the columns; None: the first with a usual name, as in
         ``read_qrels``. Raises InputError as ``read_qrels_file`` does, and for a missing column.
@@ -275,7 +276,7 @@ class Qrels(dict[str, dict[str, int]]):
         return _whole(_judged(_GIVEN, where, judgements, False))
 
     def to_frame(self) -> Any:
-        """A data frame of pandas: query_id, doc_id, relevance; ir_measures takes it as it is.
+        """A pandas data frame: query_id, doc_id, relevance; ir_measures takes it as it is.
 
         Raises InputError if pandas is not installed.
         """

@@ -64,7 +64,7 @@ class TextSource:
 
     @property
     def suffix(self) -> str:
-        """The suffix that gives the format, in lower case, ignoring that of a compression."""
+        """The suffix that gives the format, in lower case; a suffix of a compression is ignored."""
         name = PurePosixPath(self.file_name.lower())
         if name.suffix in COMPRESSED:
             name = name.with_suffix("")

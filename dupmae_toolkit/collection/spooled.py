@@ -25,7 +25,7 @@ STANDARD_INPUT = "-"
 class Spooled(TextSource):
     """A copy of a stream in a file without a name; nothing is left of it when the process ends.
 
-    The format and a compression are known by the first bytes alone.
+    Only the first bytes tell the format and a compression.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Judgements by subtopic, as TREC's Web tracks have them, for measures of diversity."""
+"""Judgements by subtopic, as in TREC's Web tracks, for measures of diversity."""
 
 from __future__ import annotations
 

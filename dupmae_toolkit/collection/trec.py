@@ -1,6 +1,6 @@
 """TREC runs: six columns, with their metadata beside them as JSON.
 
-Ranks count from 1, on a later page from its offset + 1.
+Ranks count from 1, or, on a later page, from its offset + 1.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "trec_eval") -
 
     Topics, documents and the tag are never parsed, but white space in ids is restored, see
     ``identifiers.from_trec``. Ranks are ignored: documents are ordered as trec_eval orders them,
-    see ``Ranking.as_trec_eval``, so every command reads the same ranking. With ``ties="id"`` equal
-    scores are ordered by id ascending, as in a search. Metadata comes from ``PATH.json``.
+    see ``Ranking.as_trec_eval``, so every command reads the same ranking. With ``ties="id"``, equal
+    scores are ordered by id, ascending, as in a search. Metadata comes from ``PATH.json``.
 
     ``-`` is standard input, without metadata.
 

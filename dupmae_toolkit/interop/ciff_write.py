@@ -64,8 +64,8 @@ def write_ciff(
     If the suffix names a compression, the file is compressed, see ``files.open_packed``. terms:
     ``tokens``, as Lucene's terms; ``words``, as BM25 counts them; or ``both``, where each word has
     the same term as in Lucene, which no token has. Documents are numbered in the order of their
-    ids, terms sorted by code points. A document's length is the sum of its impacts. Only the rows of one
-    segment and ``block`` postings are in memory at a time.
+    ids, terms sorted by code points. A document's length is the sum of its impacts. Only the rows
+    of one segment and ``block`` postings are in memory at a time.
 
     Raises InputError for an index that lacks such terms.
     """

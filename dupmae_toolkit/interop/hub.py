@@ -36,7 +36,7 @@ from dupmae_toolkit.model.checkpoints import first_line
 
 #: The types of repositories: an encoder is a model, which the hub's own tools can load.
 REPOSITORY_TYPES = {"encoder": "model", "index": "dataset", "run": "dataset"}
-#: What an index leaves behind in a repository when it changes.
+#: An upload of an index deletes these files from the repository if the index no longer has them.
 _STALE = ["segments/*", "deletions/*", "vocabulary*.json"]
 
 #: Files up to this size, in bytes, are copied.

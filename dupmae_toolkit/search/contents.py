@@ -1,4 +1,4 @@
-"""What an open index holds: its documents, their fields, and their scores for a query."""
+"""What an open index holds: its documents and their fields; scores of documents for a query."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Contents(Searcher):
-    """Gives out documents, fields and scores. Subclasses hold the open state."""
+    """Returns documents, fields and scores. Subclasses hold the open state."""
 
     _snapshot: Snapshot
 
@@ -68,7 +68,7 @@ class Contents(Searcher):
     def word_frequencies(self, words: Iterable[str]) -> dict[str, int] | None:
         """How many documents have each word, as ``analysis.words`` gives it; None without BM25.
 
-        Where rows are passages, how many of these.
+        If rows are passages, how many passages.
         """
         self._check_open()
         if self._snapshot.manifest.bm25 is None:
@@ -90,7 +90,7 @@ class Contents(Searcher):
     def scores(
         self, queries: Any, ids: Any, request: Request | None = None
     ) -> dict[str, float] | list[dict[str, float]]:
-        """For a text, or for each of many queries, the scores of documents, found or not.
+        """The scores of documents, found or not, for a text or for each of many queries.
 
         ids: of the documents; for many queries, the ids for each. The scores are those that a
         ranking shows; ids that are not in the index are left out. Raises InputError for a fusion

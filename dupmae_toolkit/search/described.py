@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def metadata_of(
     request: Request, index: Path, documents: int, encoder: EncoderInfo | None
 ) -> dict[str, Any]:
-    """The beginning of every run's metadata. Filter and offset are there only if they were given.
+    """The beginning of every run's metadata. It has filter and offset only if they were given.
 
     truncated: how many queries and documents were cut, and at how many tokens; precision: that of
     their encoding. None: not known, or nothing was encoded.
@@ -48,7 +48,7 @@ def index_metadata(
 ) -> dict[str, Any]:
     """How scores are computed and fused, what a missing one counts as, and how ties break.
 
-    documents: how many can be found. lookup: what encodes the queries, if not the encoder.
+    documents: how many can be found. lookup: what encodes the queries, if the encoder does not.
     """
     described = metadata_of(request, index, documents, manifest.encoder)
     if manifest.passages is not None:

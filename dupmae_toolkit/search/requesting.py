@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.model.lookup import LookupEncoder
     from dupmae_toolkit.search.snapshot import Snapshot
 
-#: The default depth of a leg is four times k, at least the first and at most the second.
+#: The default depth of a leg is four times k, but at least the first and at most the second number.
 LEAST_DEPTH, MOST_DEPTH = 100, 1000
 
 
