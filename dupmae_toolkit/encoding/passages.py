@@ -72,8 +72,8 @@ class PassageSource:
     def _fitting(self, title: str) -> Passages:
         """Shorter passages where a long title would push their ends over the encoder's limit.
 
-        They are not shorter than a quarter: a title that leaves less room is a fault of its own,
-        and what it costs is counted as cut.
+        They keep at least a quarter of the size. If a title leaves less room than that, what does
+        not fit is cut, and counted as cut.
         """
         asked = self.passages
         if self._room is None or self._room(title) >= asked.size:
@@ -113,13 +113,13 @@ def documents_in(encoded: EncodedCorpus) -> int:
 
 
 class _Covered:
-    """How far the passages of a text cover it from its beginning, without a gap."""
+    """Up to where the passages of a text cover it, from its beginning, without a gap."""
 
     __slots__ = ("beyond", "end", "length")
 
     def __init__(self) -> None:
         self.end = self.length = 0
-        self.beyond: list[tuple[int, int]] = []  #: spans that begin behind a gap
+        self.beyond: list[tuple[int, int]] = []  #: spans that begin after a gap
 
     def add(self, start: int, end: int, length: int) -> None:
         self.length = max(self.length, length)

@@ -84,7 +84,7 @@ class StoredVectors:
                     f"those of {info.name!r} are {' and '.join(info.sides)}, of {info.dense_dim}",
                 )
         self.info = info
-        #: In the place of a precision: work on other vectors of the same encoder is not continued.
+        #: In place of a precision: work that was begun with other vectors is not continued.
         self.arithmetic = f"{GIVEN} {sha256_file(self.path)[:16]}"
         self.lexical, self.dropped = self._lexical(terms, strict=not queries)
 

@@ -103,8 +103,8 @@ class Explaining(Searcher):
         snapshot = self._snapshot
         if request.aggregate != MAX and len(request.parts) > 1 and not request.fusion.is_sum:
             raise InputError(
-                f"aggregate {request.aggregate} adds up passages that are fused by "
-                f"{request.fusion.method}, which is not explained: choose aggregate {MAX}, or sum"
+                f"aggregate {request.aggregate} with fusion {request.fusion.method} cannot be "
+                f"explained; choose aggregate {MAX}, or fusion sum"
             )
         inputs = snapshot.inputs(vectors, request)
         engine = snapshot.engine(request.parts)

@@ -78,8 +78,8 @@ class Explanation:
     snippet: the passage with most of the terms' shares. title: the whole title.
 
     passage: in an index of passages, the one that is explained, the document's best; the snippet
-    is of its text. Ranks are those of documents. summed: where the score is the sum over several
-    passages, their numbers, best first; then scores, impacts and shares are sums over these.
+    is of its text. Ranks are those of documents. summed: if the score is a sum over several
+    passages, their numbers, best first; scores, impacts and shares are then sums over them.
     """
 
     id: str
@@ -139,7 +139,7 @@ class Explanation:
 
 
 def summed(passages: Sequence[Explanation]) -> Explanation:
-    """One explanation of the sum of the scores of a document's passages, the best one first."""
+    """One explanation of a sum of scores, from those of the document's passages, best first."""
     best = passages[0]
     lists = {}
     for part, first in best.lists.items():

@@ -1,7 +1,7 @@
-"""The fusions that a search of an index makes, and how their weights are written.
+"""The fusions that a search of an index can use, and how their weights are written.
 
-Each adds up what the parts of a score give, so that a hit can be explained. Scores that a leg did
-not return are computed before they are fused.
+Each adds up what the parts of a score contribute, so that a hit can be explained. Scores that a leg
+did not return are computed before they are fused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["METHODS", "NORMS", "TIES", "Fusion", "Method", "not_searched", "pars
 
 
 def not_searched(fusion: Fusion) -> InputError:
-    """The error for a fusion that only runs take."""
+    """The error for a fusion that is possible only with runs."""
     what, name, choices = "fusion", fusion.method, METHODS
     if fusion.method in METHODS:
         what, name, choices = "norm", fusion.normalisation, NORMS
@@ -33,7 +33,7 @@ def not_searched(fusion: Fusion) -> InputError:
 def parse_weights(
     text: str | None, example: str = "40,1,1.5", what: str = "weights"
 ) -> tuple[float, ...] | None:
-    """Weights from the command line. example: such as the message shows; what: what they are."""
+    """Weights from the command line. example, what: an example and their name, for messages."""
     if text is None:
         return None
     try:

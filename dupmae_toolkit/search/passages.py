@@ -117,7 +117,7 @@ class DocumentSearch:
     ) -> list[np.ndarray]:
         """For each document, the rows whose scores ``sum3`` adds up for the only query, best first.
 
-        request: one of a weighted sum, or of one part.
+        request: for a weighted sum, or for one part.
         """
         found = []
         for name in names:

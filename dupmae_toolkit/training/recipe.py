@@ -275,8 +275,8 @@ class FinetuneRecipe(Recipe):
     def used_teachers(self) -> list[TeacherSource]:
         """The teachers that a loss uses, in their order; the others need not run.
 
-        ``teacher_vector`` uses those with a share in the ``vector``, or else the first dense one.
-        The losses on scores use all whose ``scale`` is not 0.
+        ``teacher_vector`` uses the dense teachers with a ``vector`` above 0, or, without any, the
+        first dense teacher. The losses on scores use all teachers whose ``scale`` is not 0.
         """
         kinds = {LOSSES[name].kind for name in self.used_losses}
         scored = "teacher" in kinds

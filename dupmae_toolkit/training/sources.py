@@ -76,7 +76,7 @@ class TeacherSource:
     query_prefix, prefix: what a dense teacher reads before a query and before a document.
     scale: factor of its scores in the sum of all teachers' scores.
     vector: a dense teacher's share in the vector that the loss ``teacher_vector`` imitates, see
-        ``joined_vectors``; if no teacher has one, the first dense teacher's own vector is imitated.
+        ``joined_vectors``; if all are 0, the first dense teacher's own vector is imitated.
     """
 
     kind: str = "dense"

@@ -27,7 +27,7 @@ from dupmae_toolkit.training.data.own_tokens import OwnTokens, Side
 from dupmae_toolkit.training.joined_vectors import JoinedVectors
 from dupmae_toolkit.training.sources import TeacherSource
 
-#: Texts that are encoded together for the joined vectors.
+#: How many texts are encoded together for the joined vectors.
 _TEXTS = 32
 
 
@@ -152,7 +152,7 @@ class Teachers(nn.ModuleList):
                 made.append(BatchBm25(frequencies, encoder.ordinary))
         super().__init__(made)
         self.scales = [source.scale for source in sources]
-        #: The numbers of the teachers whose vectors are joined.
+        #: The positions of the teachers whose vectors are joined.
         self._joining = [n for n, source in enumerate(sources) if vectors and source.vector]
         self._joined = []
         if self._joining:
@@ -167,7 +167,7 @@ class Teachers(nn.ModuleList):
 
     @property
     def joined(self) -> JoinedVectors | None:
-        """What joins the vectors to imitate; None if they are the first dense teacher's."""
+        """Joins the vectors to imitate; None if those of the first dense teacher are imitated."""
         # In a list, because everything else in this one is a teacher.
         return self._joined[0] if self._joined else None
 
