@@ -271,7 +271,7 @@ def test_compare_writes_a_plot_beside_its_table(files, capsys):
 def test_the_same_run_twice_is_drawn_under_its_path(files, capsys):
     code, _, _ = run(capsys, "compare", "--qrels", "qrels", "x.trec", "x.trec", "--plot", "p.svg")
     assert code == 0
-    assert "x.trec (2) less x.trec" in (files / "p.svg").read_text("utf-8")
+    assert "x.trec (2) minus x.trec" in (files / "p.svg").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", ["x.trec", "folder.svg", "qrels/p.svg", "p.png"])

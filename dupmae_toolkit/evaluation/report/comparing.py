@@ -96,7 +96,7 @@ def drawings(compared: Measured, name: str = "plot") -> list[Drawing]:
         made.append(plots.intervals(f"{name}-differences", title, axis, spreads, zero=True))
     made += [
         plots.differences(
-            f"{name}-topics-{place}", f"{row.run} less {baseline}", measure, row.differences
+            f"{name}-topics-{place}", f"{row.run} minus {baseline}", measure, row.differences
         )
         for place, row in enumerate(rows)
     ]

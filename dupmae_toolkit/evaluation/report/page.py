@@ -136,7 +136,7 @@ def _wins(wins: Wins, section: Section, name: str) -> Iterable[str]:
     measure = section.measured.main
     yield "<h3>Topics that each part wins</h3>"
     rows = {f"{part} alone": len(topics) for part, topics in wins.topics.items()}
-    rows |= {"two or more alike": len(wins.tied), "none finds any": len(wins.none)}
+    rows |= {"two or more tie": len(wins.tied), "all have 0": len(wins.none)}
     title = f"The part with the highest {measure}"
     yield _figure(plots.counts(f"{name}-wins", title, "topics", rows))
     if HYBRID in section.measured.scores:
@@ -152,7 +152,7 @@ def _wins(wins: Wins, section: Section, name: str) -> Iterable[str]:
         for part, topics in wins.topics.items()
         for topic in topics[:_NAMED]
     ]
-    caption = f"The topics that a part wins by most, up to {_NAMED} each ({measure})"
+    caption = f"Up to {_NAMED} topics for each part: those that it wins by most ({measure})"
     yield table(caption, ["won by", "topic", "text", *columns], lines, texts=3)
 
 

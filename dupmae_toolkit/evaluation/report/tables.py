@@ -101,7 +101,7 @@ def means(measured: Measured) -> str:
 
 
 def significance_rows(measured: Measured) -> str:
-    """What ``dupmae compare`` prints."""
+    """The table that ``dupmae compare`` prints."""
     rows = [
         [cell_text(name, cell) for name, cell in zip(COLUMNS, row_of(each), strict=True)]
         for each in measured.rows
@@ -121,7 +121,7 @@ def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
         lines += [f"<p>{escaped(name)}</p>", f"<pre><code>{escaped(command)}</code></pre>"]
         facts = [_listed(card.get(key)) for key in ("versions", "machine")]
         if isinstance(card.get("seconds"), int | float):
-            facts.append(f"{card['seconds']:.1f} seconds from {card.get('started')}")
+            facts.append(f"started {card.get('started')}, took {card['seconds']:.1f} seconds")
         lines.append(f"<p>{'; '.join(escaped(fact) for fact in facts if fact)}.</p>")
     return "\n".join(lines)
 
