@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_a_training_that_was_killed_goes_on_with_the_same_target(
         torch.testing.assert_close(weights, theirs[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("fault", ["missing", "damaged", "other"])
+@pytest.mark.parametrize("fault", ["missing", "damaged", "fewer", "swapped", "share", "prefix"])
 def test_a_checkpoint_without_the_target_is_refused_in_one_line(home, tmp_path, fault):
     finetune(recipe(home, tmp_path, steps=2))
     path = tmp_path / "checkpoint-2" / FILE
@@ -114,8 +115,15 @@ def test_a_checkpoint_without_the_target_is_refused_in_one_line(home, tmp_path, 
         path.unlink()
     elif fault == "damaged":
         path.write_bytes(b"no such file format")
-    else:  # one teacher's vectors are of the same size as its share of two
-        changes = {"teachers": [TeacherSource("dense", str(home / "one"), vector=1.0)]}
+    else:
+        one, other = recipe(home, tmp_path).teachers
+        teachers = {
+            "fewer": [one],
+            "swapped": [replace(one, model=other.model), replace(other, model=one.model)],
+            "share": [one, replace(other, vector=0.6)],
+            "prefix": [one, replace(other, prefix="")],
+        }
+        changes = {"teachers": teachers[fault]}
     with pytest.raises(InputError, match="checkpoint-2"):
         finetune(recipe(home, tmp_path, steps=4, **changes), resume=True)
 

@@ -8,6 +8,8 @@ scores imitate. A batch of n pairs gives n² scores from 2n texts.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -158,7 +160,8 @@ class Teachers(nn.ModuleList):
         if self._joining:
             widths = [int(made[n].width) for n in self._joining]  # type: ignore[arg-type]
             shares = [sources[n].vector for n in self._joining]
-            self._joined = [JoinedVectors(widths, shares, encoder.dense_dim)]
+            about = json.dumps([_fingerprint(sources[n], made[n]) for n in self._joining])
+            self._joined = [JoinedVectors(widths, shares, encoder.dense_dim, about)]
 
     @property
     def dense(self) -> DenseTeacher | None:
@@ -224,6 +227,19 @@ class Teachers(nn.ModuleList):
                 queries, documents = map(self.joined, zip(*to_join, strict=True))
             vectors = queries, documents
         return Teaching(total, *(vectors or (None, None)))
+
+
+def _fingerprint(source: TeacherSource, teacher: nn.Module) -> list[str]:
+    """What a dense teacher's vectors depend on: how it is asked, and a digest of its weights.
+
+    Folders may move between calls, so their names do not count. Of each matrix, the digest reads
+    the beginning, which tells two models apart in a moment.
+    """
+    digest = hashlib.sha256()
+    for name, weights in teacher.named_parameters():
+        beginning = weights.detach().flatten()[:256].float().cpu()
+        digest.update(name.encode() + beginning.numpy().tobytes())
+    return [source.pooling, source.query_prefix, source.prefix, digest.hexdigest()]
 
 
 def _products(one: Tensor, other: Tensor) -> Tensor:
