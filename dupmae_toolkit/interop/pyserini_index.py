@@ -37,7 +37,7 @@ from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.queries import Queries, check_query_length, query_vectors
 from dupmae_toolkit.search.ranking import Leg
 from dupmae_toolkit.search.requesting import check_revising
-from dupmae_toolkit.search.revising import pruned
+from dupmae_toolkit.search.revising import Revised, pruned
 from dupmae_toolkit.search.searcher import Answers, Searcher
 
 
@@ -180,10 +180,14 @@ class PyseriniIndex(Searcher):
             terms, lexical = self._terms(queries), rounded(vectors.lexical)
             if lexical.shape[1] != len(terms):
                 raise InputError(f"queries over {lexical.shape[1]} terms for {len(terms)} tokens")
-            if request.query_terms is not None:
-                lexical = pruned(lexical, request.query_terms)
             leg: Leg = self._lexical(terms)
-            return self._search(vectors.ids, leg, lexical, request, progress, vectors)
+            if request.query_terms is None:
+                return self._search(vectors.ids, leg, lexical, request, progress, vectors)
+            cut = pruned(lexical, request.query_terms)
+            found = self._search(vectors.ids, leg, cut, request, progress, vectors)
+            left_out = {self.mode: int(lexical.nnz - cut.nnz)}
+            found.revised = Revised({self.mode: cut}, vectors, None, None, left_out)
+            return found
         if vectors.dense.shape[1] != self._width:
             raise InputError(
                 f"{self.path}: holds vectors of {self._width} dimensions, not of "

@@ -168,9 +168,12 @@ def check_revising(
     if isinstance(feedback, str):
         feedback = Feedback(feedback)
     if mode == "dense" and query_terms is not None:
-        raise InputError("mode dense has no terms to prune; leave out query_terms")
+        raise InputError("mode dense has no terms to prune; leave out --query-terms (query_terms=…)")
     if mode == "dense" and isinstance(feedback, Feedback) and feedback.method == "rm3":
-        raise InputError("mode dense has no terms, which rm3 mixes; choose rocchio or average")
+        raise InputError(
+            "mode dense has no terms, which rm3 mixes; choose --feedback rocchio or average "
+            "(feedback=…)"
+        )
     return feedback
 
 
