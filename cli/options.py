@@ -455,6 +455,24 @@ MarginRatioOption = Annotated[
     ),
 ]
 
+# Cross-encoders.
+
+CrossEncoderLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        help="Tokens to keep of query and text together, for --cross-encoder.",
+        show_default="the model's",
+    ),
+]
+LabelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        help="If the cross-encoder has several labels, the one that means relevant.",
+    ),
+]
+
 # Results.
 
 _QRELS = (

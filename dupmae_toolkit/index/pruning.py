@@ -78,12 +78,18 @@ class Pruning:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any] | None) -> Pruning | None:
-        """The pruning that ``to_dict`` describes; None for None."""
+        """The pruning that ``to_dict`` describes; None for None.
+
+        Raises ValueError, KeyError or TypeError for anything else.
+        """
         if values is None:
             return None
         if not isinstance(values["words"], bool):
-            raise ValueError("words")
-        return cls(values["keep"], values["terms"], values["threshold"], values["words"])
+            raise ValueError(f"pruning's words is {values['words']!r}")
+        try:
+            return cls(values["keep"], values["terms"], values["threshold"], values["words"])
+        except InputError as error:
+            raise ValueError(f"pruning: {error}") from error
 
     def __str__(self) -> str:
         """As in "the largest 0.5 of each document's impacts"."""
