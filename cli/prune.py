@@ -14,9 +14,7 @@ from dupmae_toolkit.errors import counted
 
 def prune(
     index: Annotated[Path, typer.Argument(metavar="INDEX", help="The folder of the index.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder of the new index.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder of the new index.")],
     keep: Annotated[
         float | None,
         typer.Option(help="Keep this share of each document's impacts, as in 0.5, rounded up."),

@@ -93,7 +93,9 @@ def second(brute, text, mode, feedback, weights=None):
         asked = interpolated(asked, held[rows], scores, feedback, weight)
     idf = np.array([brute.idf(brute.with_word[w]) if w in brute.with_word else 0 for w in names])
     return {
-        "dense": np.array([own @ dense.astype(np.float32).astype(np.float64) for own in brute.dense]),
+        "dense": np.array(
+            [own @ dense.astype(np.float32).astype(np.float64) for own in brute.dense]
+        ),
         "lexical": brute.impacts @ tokens.astype(np.float64) / brute.manifest.scale,
         "bm25": held @ round_weights(asked * idf, brute.most).astype(np.float64) / brute.most,
     }

@@ -136,8 +136,8 @@ def test_what_cannot_be_scored_is_refused_before_anything_is():
     queries = [Query(name, text) for name, text in QUERIES.items()]
     with pytest.raises(InputError, match="the run: no query for 1 topic: '02'; give the queries"):
         rerank(first, [queries[0], queries[2]], corpus(), scorer)
+    lacking = [each for each in corpus() if each.id not in ("d9", "d0")]
     with pytest.raises(InputError, match=r"the corpus lacks 2 documents: 'd9' and 1 more; give"):
-        lacking = [each for each in corpus() if each.id not in ("d9", "d0")]
         rerank(first, queries, lacking, scorer)
     assert scorer.pairs == []
     # Below the depth, texts are not needed.

@@ -96,7 +96,9 @@ class Pruning:
         if self.threshold is not None:
             rule = f"impacts of at least {self.threshold}"
         else:
-            rule = f"the largest {self.keep if self.terms is None else self.terms:,} of a document's"
+            rule = (
+                f"the largest {self.keep if self.terms is None else self.terms:,} of a document's"
+            )
             rule += " impacts"
         return f"{rule}, of tokens{' and of words' if self.words else ''}"
 

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_folder, write_json
-from dupmae_toolkit.index.holding import held
 from dupmae_toolkit.index.build import says_why
+from dupmae_toolkit.index.holding import held
 from dupmae_toolkit.index.layout import SEGMENTS_FOLDER
 from dupmae_toolkit.interop.hub_layout import (
     RECORD_FILE,

@@ -94,7 +94,7 @@ class Explaining(Searcher):
         list in their order; None: the first ``k`` hits. The other arguments are those of
         ``search``. Raises InputError for ids that are not in the index.
 
-        With feedback, the second query is explained, and its terms say which of them feedback added.
+        With feedback, the second query is explained; each term says whether feedback added it.
 
         Ranks are exact. For this, an approximate FAISS index compares the query with every vector.
         """

@@ -31,8 +31,8 @@ class Term:
     impact: the integer stored for the document. share: part's weight × query_weight × impact /
     scale. in_text: whether it stands in the document's title or text, of which the whole is read,
     however much of it was encoded; None if the encoder cannot tell. A token that does not stand
-    there is an expansion by the encoder; a word always does. added: whether feedback added it to the
-    query, of which ``weight`` is then the share of the mixture.
+    there is an expansion by the encoder; a word always does. added: whether feedback added it to
+    the query; after feedback, ``weight`` is that in the mixture.
     """
 
     term: str

@@ -39,7 +39,7 @@ from dupmae_toolkit.search.queries import (
     texts_alone,
 )
 from dupmae_toolkit.search.requesting import Requesting
-from dupmae_toolkit.search.revising import revised
+from dupmae_toolkit.search.revising import inputs_of, revised
 from dupmae_toolkit.search.searcher import Answers, Searched
 from dupmae_toolkit.search.selection import masks_of
 from dupmae_toolkit.search.snapshot import Snapshot
@@ -349,8 +349,8 @@ class HybridIndex(Requesting, Contents, Explaining):
         return vectors
 
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
-        """What the legs take for these queries in the open state; see ``inputs.leg_inputs``."""
-        return self._snapshot.inputs(vectors, request)
+        """What the legs take for these queries in the open state; see ``revising.inputs_of``."""
+        return inputs_of(self._snapshot, vectors, request)
 
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
         """How scores are computed and fused; see ``described.index_metadata``."""

@@ -108,8 +108,9 @@ class Requesting(Searcher):
         ids = None if among is None else ids_among(among)
         if aggregate is not None:
             self._check_aggregate(aggregate)
+        again = None
         if feedback is not None or query_terms is not None:
-            feedback = check_revising(feedback, query_terms, mode)
+            again = check_revising(feedback, query_terms, mode)
         return Request(
             k,
             mode,
@@ -122,7 +123,7 @@ class Requesting(Searcher):
             ids,
             offset,
             aggregate or MAX,
-            feedback,  # type: ignore[arg-type]  a name is a Feedback by now
+            again,
             query_terms,
         )
 
@@ -168,7 +169,9 @@ def check_revising(
     if isinstance(feedback, str):
         feedback = Feedback(feedback)
     if mode == "dense" and query_terms is not None:
-        raise InputError("mode dense has no terms to prune; leave out --query-terms (query_terms=…)")
+        raise InputError(
+            "mode dense has no terms to prune; leave out --query-terms (query_terms=…)"
+        )
     if mode == "dense" and isinstance(feedback, Feedback) and feedback.method == "rm3":
         raise InputError(
             "mode dense has no terms, which rm3 mixes; choose --feedback rocchio or average "

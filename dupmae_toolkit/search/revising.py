@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dupmae_toolkit.search.feedback import Feedback
     from dupmae_toolkit.search.snapshot import Snapshot
+    from dupmae_toolkit.search.words import WordQueries
 
 
 @dataclass(slots=True)
@@ -89,6 +90,13 @@ def revised(
     return Revised(inputs, vectors, counts, first, left_out)
 
 
+def inputs_of(snapshot: Snapshot, vectors: Representations, request: Request) -> dict[str, Any]:
+    """What the legs take for these queries, revised if the request says so."""
+    if request.revises:
+        return revised(snapshot, vectors, request).inputs
+    return snapshot.inputs(vectors, request)
+
+
 def pruned(lexical: csr_matrix, most: int) -> csr_matrix:
     """Queries [q, |V|] with their ``most`` largest weights; of equal ones, the first tokens'."""
     kept = largest(lexical.data, lexical.indptr, most)
@@ -104,17 +112,17 @@ def _inputs(
     """What the legs take, and how many weights were left out of it, by part."""
     most, max_impact = request.query_terms, snapshot.manifest.max_impact
     inputs = leg_inputs(vectors, request, max_impact, lambda: snapshot.frequencies, counts)
-    left_out = {}
-    for part in () if most is None else ("lexical", "bm25"):
-        if part not in inputs:
-            continue
-        whole = inputs[part]
-        if part == "lexical":
-            inputs[part] = pruned(whole, most)
-            left_out[part] = int(whole.nnz - inputs[part].nnz)
-        else:
-            inputs[part] = whole.pruned(most)
-            left_out[part] = len(whole.weights.data) - len(inputs[part].weights.data)
+    left_out: dict[str, int] = {}
+    if most is None:
+        return inputs, left_out
+    if "lexical" in inputs:
+        whole = inputs["lexical"]
+        inputs["lexical"] = pruned(whole, most)
+        left_out["lexical"] = int(whole.nnz - inputs["lexical"].nnz)
+    if "bm25" in inputs:
+        words: WordQueries = inputs["bm25"]
+        inputs["bm25"] = words.pruned(most)
+        left_out["bm25"] = len(words.weights.data) - len(inputs["bm25"].weights.data)
     return inputs, left_out
 
 

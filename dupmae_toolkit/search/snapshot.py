@@ -46,7 +46,6 @@ from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.passage_map import PassageMap
 from dupmae_toolkit.search.passages import DocumentSearch
 from dupmae_toolkit.search.ranking import Leg
-from dupmae_toolkit.search.revising import revised
 from dupmae_toolkit.search.selection import Few, FewEngine, Selection, Selections
 from dupmae_toolkit.search.words import WordLeg
 
@@ -214,9 +213,7 @@ class Snapshot:
         return functools.partial(self.by_document.search, engine, self.engine(parts))
 
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
-        """What the legs take for these queries, revised if the request says so."""
-        if request.revises:
-            return revised(self, vectors, request).inputs
+        """What the legs take for these queries as they are given; see ``leg_inputs``."""
         return leg_inputs(vectors, request, self.manifest.max_impact, lambda: self.frequencies)
 
     def warm(self, *, dense: bool = True) -> None:
