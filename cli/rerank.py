@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.formats import Format, RunFormatOption, check_run_form, write_found
+from dupmae_cli.formats import Format, RunFormatOption, check_run_form, gets_card, write_found
 from dupmae_cli.options import (
     CORPORA,
     CrossEncoderLengthOption,
@@ -20,6 +20,7 @@ from dupmae_cli.options import (
     TagOption,
     split_option,
 )
+from dupmae_cli.recording import draft
 from dupmae_cli.runs import check_run, report_run
 from dupmae_toolkit.errors import counted
 
@@ -60,8 +61,9 @@ def rerank(
     """Rank the first documents of a run again with a cross-encoder.
 
     It reads query and text together, which is slow: only the first --depth documents of each topic
-    are scored. The others keep their order below these. OUTPUT gets the run, and OUTPUT.json the
-    settings that made it. `dupmae eval` measures the run.
+    are scored. The others keep their order below these. OUTPUT gets the run, OUTPUT.json the
+    settings that made it, and OUTPUT.card.json what `dupmae reproduce` needs to repeat it. `dupmae
+    eval` measures the run.
 
     [bold]Examples:[/bold]
 
@@ -78,6 +80,7 @@ def rerank(
     check_run(output, tag)
     if output.exists() and run.exists() and run.samefile(output):
         raise InputError(f"{output}: is the run to be ranked again; name another output")
+    card = draft() if gets_card(output, form) else None
     first = read_run(run)
     topics, texts = read_topics(queries, split), open_corpus(corpus)
     # Imported late, because it takes seconds: errors in the files are reported first.
@@ -95,7 +98,7 @@ def rerank(
     )
     made.metadata["reranked"] |= {"cut": scorer.cut}
     made.metadata |= {"run": str(run), "corpus": corpus, "queries": queries, "split": split}
-    write_found(made, output, form)
+    write_found(made, output, form, card)
     for note in topics.reading.notes():
         console.say(note)
     console.say_notes(texts)

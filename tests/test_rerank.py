@@ -39,7 +39,7 @@ def first_run():
 
 
 def by_transformers(classifier, query, names):
-    """Names by descending score, ties by name, and the scores; one pair at a time."""
+    """Names by descending score, then by descending name, and the scores; one pair at a time."""
     scores = {}
     for name in names:
         inputs = pair_tokenizer()(
@@ -52,7 +52,7 @@ def by_transformers(classifier, query, names):
         with torch.no_grad():
             scores[name] = float(classifier(**inputs).logits[0, 0])
     # A batch's padding moves the last digits.
-    order = sorted(names, key=lambda name: (-round(scores[name], 5), name))
+    order = sorted(names, key=lambda name: (round(scores[name], 5), name), reverse=True)
     return order, scores
 
 
@@ -100,13 +100,13 @@ class Fixed:
         return {"kind": "fixed"}
 
 
-def test_equal_scores_and_scores_equal_as_float32_go_by_id():
+def test_equal_scores_and_scores_equal_as_float32_go_by_id_descending():
     found = Run()
     found.topics["1"] = Ranking(["c", "a", "b"], np.array([3.0, 2, 1], np.float32))
     texts = {"a": 1.0, "b": 1.0, "c": 1.0 + 1e-12}
     documents = [Document(name, "", name) for name in texts]
     made = rerank(found, [Query("1", "q")], documents, Fixed(lambda _, text: texts[text]))
-    assert made["1"].ids == ["a", "b", "c"]
+    assert made["1"].ids == ["c", "b", "a"]  # as trec_eval orders them
 
 
 def test_topics_are_scored_in_groups_with_the_same_result(monkeypatch):
@@ -175,6 +175,15 @@ def test_the_command_writes_the_run_and_how_it_was_made(files, model, capsys):
     assert about["reranked"]["cut"] == 0
     assert about["first"]["mode"] == "hybrid"
     assert about["topics_without_hits"] == ["none"]
+    card = json.loads((files / "out.trec.card.json").read_text())
+    assert {each["option"]: each["sha256"] is not None for each in card["inputs"]} == {
+        "RUN": True,
+        "--corpus": True,
+        "--queries": True,
+        "--cross-encoder": True,
+    }
+    code, _, err = dupmae(capsys, "reproduce", files / "out.trec.card.json")
+    assert code == 0, err
     same = ["--depth", 4, "--output", "-"]
     code, shown, _ = dupmae(capsys, "rerank", files / "first.trec", *words, *same)
     assert code == 0

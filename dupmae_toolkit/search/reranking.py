@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
+from dupmae_toolkit.fusing.fusion import TIES
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Document, Query, Ranking, Run
-from dupmae_toolkit.search.fusion import TIES
 
 #: Documents of each topic that are scored.
 DEPTH = 100
@@ -45,8 +45,8 @@ def rerank(
     """The run with the first ``depth`` documents of each topic in the order of the scorer's scores.
 
     Nogueira and Cho, Passage Re-ranking with BERT, 2019. A text is a document's title and text.
-    Ties break by document id. Those below the depth keep their order, below all that were ranked
-    again. queries: those of all topics of the run; others are not used. documents: read once; only
+    Equal scores are ordered as in every run that is read or fused, see ``Ranking``. Those below the
+    depth keep their order, below all that were ranked again. queries: those of all topics of the run; others are not used. documents: read once; only
     the texts that are scored are held. source: what the run is called in errors.
 
     Raises InputError for topics without a query and for documents that are not given, before
@@ -113,7 +113,8 @@ def _merged(ranking: Ranking, scores: np.ndarray) -> Ranking:
     """A ranking whose first documents have these scores, float64; see ``rerank``."""
     count = len(scores)
     # As float32, in which runs are compared and written: so ties are ties there too.
-    first = Ranking.sorted(ranking.ids[:count], scores.astype(np.float32).astype(np.float64))
+    rounded = scores.astype(np.float32).astype(np.float64)
+    first = Ranking.as_trec_eval(ranking.ids[:count], rounded)
     rest = ranking.ids[count:]
     if not rest:
         return first
