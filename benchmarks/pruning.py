@@ -170,13 +170,15 @@ def plot(settings: Sequence[Setting], path: Path) -> None:
             "documents, all": " of all",
             "queries": "queries of",
         }
-        for kind, part in kinds.items():
+        for colour, (kind, part) in enumerate(kinds.items()):
+            if kind == "queries" and not place:
+                continue  # the index stays as large as it is
             own = [settings[0], *(each for each in settings[1:] if part in each.name)]
             for mode, line in (("hybrid", "-"), ("lexical", ":")):
                 x = [each.postings if place else each.size / 2**20 for each in own]
-                axes.plot(
-                    x, [each.mean[mode] for each in own], line, marker="o", label=f"{kind}: {mode}"
-                )
+                y = [each.mean[mode] for each in own]
+                style = {"marker": "o", "color": f"C{colour}", "label": f"{kind}: {mode}"}
+                axes.plot(x, y, line, **style)
         axes.set_xlabel(label)
         axes.set_ylabel("nDCG@10")
         axes.grid(alpha=0.3)

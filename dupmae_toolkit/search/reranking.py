@@ -46,8 +46,9 @@ def rerank(
 
     Nogueira and Cho, Passage Re-ranking with BERT, 2019. A text is a document's title and text.
     Equal scores are ordered as in every run that is read or fused, see ``Ranking``. Those below the
-    depth keep their order, below all that were ranked again. queries: those of all topics of the run; others are not used. documents: read once; only
-    the texts that are scored are held. source: what the run is called in errors.
+    depth keep their order, below all that were ranked again. queries: those of all
+    topics of the run; others are not used. documents: read once; only the texts that are scored are
+    held. source: what the run is called in errors.
 
     Raises InputError for topics without a query and for documents that are not given, before
     anything is scored; DupMAEError for scores that are not finite.
