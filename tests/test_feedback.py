@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
 
@@ -12,8 +13,9 @@ import pytest
 from dupmae_toolkit import Feedback, HybridIndex
 from dupmae_toolkit.analysis import words
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.report.explained import _request
 from dupmae_toolkit.index.impacts import round_weights
-from dupmae_toolkit.records import Document
+from dupmae_toolkit.records import Document, Query
 from dupmae_toolkit.search.feedback import rm3, rocchio
 from dupmae_toolkit.search.fusion import Fusion
 from tests.brute import MODES, BruteForce
@@ -406,3 +408,15 @@ def test_both_queries_are_pruned_where_both_are_asked_for(index):
     feedback = Feedback("rm3", 3, 20)
     explained = index.explain("w17 title 3", k=5, mode="bm25", feedback=feedback, query_terms=2)
     assert len({term.term for each in explained for term in each.terms}) <= 2
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "lexical", "bm25"])
+def test_a_report_explains_the_second_query_of_a_run(index, mode):
+    run = index.search_batch({"a": "w17 title 3"}, 5, mode, feedback="average", query_terms=3)
+    request = _request(index, json.loads(json.dumps(run.metadata)))
+    vectors = index.vectors([Query("a", "w17 title 3")])
+    explained = index.explanations(vectors, request, run["a"].ids)
+    scores = [each.score for each in explained]
+    assert scores == pytest.approx(run["a"].scores.tolist(), rel=1e-6)
+    plain = index.explanations(vectors, index.request(10, mode), run["a"].ids)
+    assert scores != pytest.approx([each.score for each in plain], rel=1e-3)
