@@ -12,6 +12,10 @@ from dupmae_cli.options import (
     AggregateOption,
     DeviceOption,
     ExactOption,
+    FeedbackDocumentsOption,
+    FeedbackOption,
+    FeedbackTermsOption,
+    FeedbackWeightOption,
     FusionOption,
     HybridWeightsOption,
     IdfPowerOption,
@@ -26,7 +30,9 @@ from dupmae_cli.options import (
     Precision,
     PrecisionOption,
     QueryLengthOption,
+    QueryTermsOption,
     RrfOption,
+    feedback_of,
 )
 from dupmae_cli.questions import check_fuses, one_question
 
@@ -69,6 +75,11 @@ def explain(
     ] = None,
     exact: ExactOption = False,
     aggregate: AggregateOption = None,
+    feedback: FeedbackOption = None,
+    fb_docs: FeedbackDocumentsOption = None,
+    fb_terms: FeedbackTermsOption = None,
+    fb_weight: FeedbackWeightOption = None,
+    query_terms: QueryTermsOption = None,
     terms: Annotated[
         int, typer.Option(min=0, help="Terms to show for each document; 0: all.")
     ] = _TERMS,
@@ -92,6 +103,9 @@ def explain(
     and 1,000 of the score. With a --fusion that reads ranks or normalised
     scores, the contributions of the lists sum to the score.
 
+    With --feedback, the second query is explained: the weight of a term in it is
+    that of the mixture, and terms that feedback added are marked.
+
     [bold]Examples:[/bold]
 
       dupmae explain --index indexes/notes "how do I parse a date" 1 2
@@ -110,13 +124,25 @@ def explain(
         query = one_question()
     if is_blank(query):
         raise InputError("the question has no text; give it some words")
+    again = feedback_of(feedback, fb_docs, fb_terms, fb_weight)
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     check_fuses(mode.value, how != Fusion(rrf_k=rrf_k) or depth is not None)
     with HybridIndex.open(
         index, model, query_max_length=query_length, device=device, precision=precision.value
     ) as opened:
         way = aggregate.value if aggregate else None
-        request = opened.request(k, mode.value, how, depth, exact, plain, idf_power, aggregate=way)
+        request = opened.request(
+            k,
+            mode.value,
+            how,
+            depth,
+            exact,
+            plain,
+            idf_power,
+            aggregate=way,
+            feedback=again,
+            query_terms=query_terms,
+        )
         vectors = opened.vectors([Query("0", query)], request.parts)
         explained = opened.explanations(vectors, request, ids or None)
     console.say_no_room(query_length, vectors.max_length, opened.manifest.encoder.name)
@@ -140,6 +166,8 @@ def _described(request: Request) -> dict[str, Any]:
         "parts": list(request.parts),
         "idf_power": request.idf_power,
         "fusion": request.fusion.describe(len(request.parts), True) if fused else None,
+        "feedback": request.feedback.to_dict() if request.feedback else None,
+        "query_terms": request.query_terms,
         "depth": request.depth if fused and not request.fusion.is_sum else None,
     }
 
@@ -200,6 +228,8 @@ def _cells(term: Term) -> list[str | Text]:
     from rich.text import Text
 
     origin = {True: "", False: "expansion", None: "in the text or an expansion"}[term.in_text]
+    if term.added:
+        origin = f"{origin}, by feedback" if origin else "by feedback"
     weight = f"{term.weight:.3g} × {term.factor:.3g} = {term.query_weight:.3g}"
     share = f"{term.share:.4f}"
     # Text, not str: rich would read brackets in a token as markup.

@@ -65,6 +65,7 @@ def _described(values: dict[str, Any]) -> list[tuple[str, str]]:
             f"{error['clipped']:,} clipped",
         ),
         ("bm25", _bm25(values)),
+        *_pruning(values),
         (
             "segments",
             ", ".join(f"{s['name']} ({s['documents']:,})" for s in values["segments"]),
@@ -140,6 +141,14 @@ def _bm25(values: dict[str, Any]) -> str:
         f"{error['mean_absolute']:.2g} on average, {error['max_absolute']:.2g} at most"
     )
     return line + ("; `dupmae compact` renews the mean length" if values["drift"] else "")
+
+
+def _pruning(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """The line on pruning, if impacts were left out."""
+    from dupmae_toolkit.index.pruning import Pruning
+
+    pruning = Pruning.from_dict(values["pruning"])
+    return [] if pruning is None else [("pruned", f"to {pruning}")]
 
 
 def _precision(counts: dict[str, int]) -> str:

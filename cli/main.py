@@ -31,9 +31,11 @@ from dupmae_cli.index import index
 from dupmae_cli.info import info
 from dupmae_cli.lookup import derive_lookup
 from dupmae_cli.mine import mine
+from dupmae_cli.prune import prune
 from dupmae_cli.recipes import recipes
 from dupmae_cli.report import report
 from dupmae_cli.reproduce import reproduce
+from dupmae_cli.rerank import rerank
 from dupmae_cli.search import search
 from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
@@ -54,12 +56,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "add": add,
     "delete": delete,
     "compact": compact,
+    "prune": prune,
     "verify": verify,
     "export": export,
     "import": import_,
     "search": search,
     "explain": explain,
     "fuse": fuse,
+    "rerank": rerank,
     "eval": evaluate,
     "compare": compare,
     "tune": tune,
@@ -93,7 +97,7 @@ def _without_flag_types(parameters: list[Any]) -> list[Any]:
 #: Of a line in the help, with room for a backslash in 80 columns.
 _EXAMPLE_WIDTH = 75
 #: The commands whose OUTPUT may be standard output.
-_WRITE_STDOUT = ("search", "fuse")
+_WRITE_STDOUT = ("search", "fuse", "rerank")
 
 
 class _Command(TyperCommand):

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from dupmae_toolkit.search.feedback import Feedback
 
 
 class Precision(StrEnum):
@@ -48,6 +51,12 @@ class Method(StrEnum):
 class Aggregate(StrEnum):
     MAX = "max"
     SUM3 = "sum3"
+
+
+class FeedbackMethod(StrEnum):
+    RM3 = "rm3"
+    ROCCHIO = "rocchio"
+    AVERAGE = "average"
 
 
 class Norm(StrEnum):
@@ -362,6 +371,65 @@ AggregateOption = Annotated[
         show_default="max",
     ),
 ]
+FeedbackOption = Annotated[
+    FeedbackMethod | None,
+    typer.Option(
+        "--feedback",
+        help="Search again with a query that the first documents make: RM3 (dense vectors by "
+        "Rocchio's formula), Rocchio's for all, or an average that counts the query as one more "
+        "document.",
+        show_default="no feedback",
+    ),
+]
+FeedbackDocumentsOption = Annotated[
+    int | None,
+    typer.Option("--fb-docs", help="Documents that --feedback reads.", show_default="10"),
+]
+FeedbackTermsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--fb-terms",
+        help="Terms that --feedback takes from these documents, of tokens and of words each.",
+        show_default="10",
+    ),
+]
+FeedbackWeightOption = Annotated[
+    float | None,
+    typer.Option(
+        "--fb-weight",
+        help="The share of the first query in the second, from 0 to 1.",
+        show_default="0.5; for average, 1 / (documents + 1)",
+    ),
+]
+QueryTermsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--query-terms",
+        help="Search only so many tokens, and so many words, of a query: those of the largest "
+        "weight after frequencies.",
+        show_default="all",
+    ),
+]
+
+
+def feedback_of(
+    method: FeedbackMethod | None, documents: int | None, terms: int | None, weight: float | None
+) -> Feedback | None:
+    """The feedback that the options give; InputError if there is no method for the others."""
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.search.feedback import Feedback
+
+    options = {"--fb-docs": documents, "--fb-terms": terms, "--fb-weight": weight}
+    given = {name: value for name, value in options.items() if value is not None}
+    if method is None:
+        if given:
+            raise InputError(f"{', '.join(given)}: goes with --feedback; name its method")
+        return None
+    counts = {"documents": documents, "terms": terms}
+    own = {name: value for name, value in counts.items() if value is not None}
+    return Feedback(method.value, weight=weight, **own)
+
+
 TagOption = Annotated[
     str | None,
     typer.Option(
@@ -384,6 +452,24 @@ MarginRatioOption = Annotated[
     float | None,
     typer.Option(
         "--margin-ratio", help="The margin as a fraction of the best positive's score, as in 0.05."
+    ),
+]
+
+# Cross-encoders.
+
+CrossEncoderLengthOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        help="Tokens to keep of query and text together, for --cross-encoder.",
+        show_default="the model's",
+    ),
+]
+LabelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        help="If the cross-encoder has several labels, the one that means relevant.",
     ),
 ]
 

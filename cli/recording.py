@@ -38,7 +38,10 @@ REPEATABLE = {
     "search": _repeatable(
         "index queries among query_vectors model",
         "query split id_field text header format mode fusion norm weights plain exact filter "
-        "aggregate fields tag query_encoder device precision json drop_self",
+        "aggregate fields tag query_encoder device precision json drop_self feedback",
+    ),
+    "rerank": _repeatable(
+        "run corpus queries cross_encoder", "split label tag format device precision json"
     ),
     "fuse": _repeatable("runs", "method weights norm low missing tag format json"),
     "beir": _repeatable(

@@ -22,6 +22,10 @@ from dupmae_cli.options import (
     DeviceOption,
     DropSelfOption,
     ExactOption,
+    FeedbackDocumentsOption,
+    FeedbackOption,
+    FeedbackTermsOption,
+    FeedbackWeightOption,
     FilterOption,
     FusionOption,
     HeaderOption,
@@ -39,9 +43,11 @@ from dupmae_cli.options import (
     PrecisionOption,
     QueryEncoder,
     QueryLengthOption,
+    QueryTermsOption,
     RrfOption,
     TagOption,
     TextFieldOption,
+    feedback_of,
     k_option,
     reading_of,
     split_option,
@@ -124,6 +130,11 @@ def search(
     offset: OffsetOption = None,
     aggregate: AggregateOption = None,
     drop_self: DropSelfOption = None,
+    feedback: FeedbackOption = None,
+    fb_docs: FeedbackDocumentsOption = None,
+    fb_terms: FeedbackTermsOption = None,
+    fb_weight: FeedbackWeightOption = None,
+    query_terms: QueryTermsOption = None,
     fields: Annotated[
         str | None,
         typer.Option(
@@ -180,6 +191,8 @@ def search(
 
       dupmae search --index indexes/notes "how do I parse a date" --query-encoder lookup
 
+      dupmae search --index indexes/notes "parse a date" --feedback rm3 --fb-docs 5
+
       dupmae search --index lucene-index.impact --model my-model "an index of stock Pyserini"
     """
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -221,6 +234,7 @@ def search(
                 "--queries writes a TREC run; name its file with --output, or - for standard output"
             )
         check_run_form(output, form, json)
+    again = feedback_of(feedback, fb_docs, fb_terms, fb_weight)
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     if output is not None:
         check_run(output, tag)
@@ -277,6 +291,8 @@ def search(
         ids,
         offset,
         aggregate=aggregate.value if aggregate else None,
+        feedback=again,
+        query_terms=query_terms,
     )
     if query is not None:
         shown = [name.strip() for name in fields.split(",")] if fields else []

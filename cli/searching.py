@@ -61,6 +61,8 @@ def search_one(
                     if request.mode == "hybrid"
                     else None
                 ),
+                "feedback": about.get("feedback"),
+                "query_terms": about.get("query_terms"),
                 "certificate": answer.certificate.to_dict(),
                 "truncated": about["truncated"],
                 "precision": about["precision"],
@@ -78,12 +80,14 @@ def search_one(
         print_table(hits, request.mode, index.matcher(found.vectors), fields)
     matching = f"{about['matching']:,} that match, of " if "matching" in about else ""
     line = f"{len(hits):,} of {matching}{counted(len(index), 'document')}, {request.mode}"
+    line += _revision(request)
     if hits:
         line += f", {_exactness(len(hits), proven, request)}"
     elif request.offset:
         line += f": the ranking ends at rank {_last_rank(index, found, request):,}"
     console.say(line)
     _say_cut(found, "--query-length")
+    _say_left_out(about)
     _say_unknown(about)
 
 
@@ -94,6 +98,16 @@ def _last_rank(index: Searcher, found: Answers, request: Request) -> int:
     before = min(request.offset, len(index))
     whole = replace(request, k=before, offset=0, depth=max(request.depth, before))
     return len(index.answers(found.vectors, whole).answers[0].documents)
+
+
+def _revision(request: Request) -> str:
+    """How the queries were changed before they were searched, for the end of a line."""
+    said, feedback = "", request.feedback
+    if feedback is not None:
+        said += f" after {feedback.method} of {counted(feedback.documents, 'document')}"
+    if request.query_terms is not None:
+        said += f", queries of {counted(request.query_terms, 'term')}"
+    return said
 
 
 def _exactness(hits: int, proven: bool, request: Request) -> str:
@@ -156,11 +170,12 @@ def search_many(
     for note in notes:
         console.say(note)
     _say_no_room(query_length, run.metadata)
-    report_run(run, output, {"mode": request.mode}, json)
+    report_run(run, output, {"mode": request.mode + _revision(request)}, json)
     if json:
         return
     say_self_matches(output, matches)
     _say_cut(found, longer)
+    _say_left_out(run.metadata)
     counts = run.metadata["truncated"]
     _say_matching(run.metadata)
     _say_unknown(run.metadata)
@@ -200,6 +215,14 @@ def _say_cut(found: Answers, longer: str) -> None:
 
     if line := said_cut(found.vectors, longer):
         console.say(line)
+
+
+def _say_left_out(about: dict[str, Any]) -> None:
+    """Say how many weights of the queries were left out by --query-terms, if any were."""
+    left = about.get("query_terms", {}).get("left_out", {})
+    if any(left.values()):
+        parts = ", ".join(f"{count:,} of {part}" for part, count in left.items())
+        console.say(f"--query-terms left out weights of the queries: {parts}")
 
 
 def _say_matching(about: dict[str, Any]) -> None:

@@ -11,8 +11,10 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.options import (
+    CrossEncoderLengthOption,
     DeviceOption,
     JsonOption,
+    LabelOption,
     MarginOption,
     MarginRatioOption,
     Method,
@@ -72,17 +74,8 @@ def teach(
             help="The teacher: an encoder of this toolkit: builtin, a folder or a hub id."
         ),
     ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(help="If the cross-encoder has several labels, the one that means relevant."),
-    ] = None,
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens to keep of query and text together, for --cross-encoder.",
-            show_default="the model's",
-        ),
-    ] = None,
+    label: LabelOption = None,
+    max_length: CrossEncoderLengthOption = None,
     part: Annotated[Part, typer.Option(help="Which score of --encoder to take.")] = Part.JOINT,
     method: Annotated[
         Method | None, typer.Option(help="How several runs are fused.", show_default="linear")

@@ -6,6 +6,7 @@ DupMAEEncoder    dupmae_toolkit.model.encoder         an encoder as a torch modu
 Document         dupmae_toolkit.records               an id, a title and a text
 Query            dupmae_toolkit.records               an id and a text
 Columns          dupmae_toolkit.collection.fields     which fields of records to read
+Feedback         dupmae_toolkit.search.feedback       how the first documents change a query
 Hit              dupmae_toolkit.records               one search result: rank, id, scores, text
 Representations  dupmae_toolkit.records               the dense and lexical vectors of texts
 Run              dupmae_toolkit.runs                  the ranked documents of many queries
@@ -33,6 +34,7 @@ __all__ = [
     "Columns",
     "Document",
     "DupMAEEncoder",
+    "Feedback",
     "Fusion",
     "Hit",
     "HybridIndex",
@@ -55,6 +57,7 @@ _HOMES = {
     "Columns": "dupmae_toolkit.collection.fields",
     "Document": "dupmae_toolkit.records",
     "DupMAEEncoder": "dupmae_toolkit.model.encoder",
+    "Feedback": "dupmae_toolkit.search.feedback",
     "Fusion": "dupmae_toolkit.fusing.fusion",
     "Hit": "dupmae_toolkit.records",
     "HybridIndex": "dupmae_toolkit.search.hybrid_index",
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.model.loading import load_encoder
     from dupmae_toolkit.records import Document, Hit, Query, Representations
     from dupmae_toolkit.runs import Run
+    from dupmae_toolkit.search.feedback import Feedback
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 else:
     # Hidden from type checkers: with it they would accept any misspelt name.

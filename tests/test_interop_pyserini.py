@@ -256,6 +256,14 @@ def test_texts_search_a_stock_impact_index_with_an_encoder(tmp_path):
         scores = (impacts @ query).toarray()[:, 0]
         best = np.sort(scores)[::-1][: len(run[topic.id])]
         np.testing.assert_allclose(run[topic.id].scores, best, rtol=1e-4)
+    pruned = index.search_batch(TOPICS, 30, query_terms=1)
+    for topic in TOPICS:
+        query = ENCODER.encode_queries([topic.text]).lexical.toarray()[0].astype(np.float64)
+        scores = impacts[:, [query.argmax()]].toarray()[:, 0] * query.max()
+        best = np.sort(scores)[::-1][: len(pruned[topic.id])]
+        np.testing.assert_allclose(pruned[topic.id].scores, best, rtol=1e-4)
+    left_out = sum(ENCODER.encode_queries([t.text]).lexical.nnz - 1 for t in TOPICS)
+    assert pruned.metadata["query_terms"] == {"most": 1, "left_out": {"lexical": left_out}}
     encoded = encode_corpus(TOPICS, ENCODER, tmp_path / "queries", kind="queries")
     again = PyseriniIndex.open(tmp_path / "lucene").search_batch(encoded, 30)
     assert [pairs(again[t]) for t in again] == [pairs(run[t]) for t in run]
@@ -310,6 +318,11 @@ def test_what_does_not_fit_is_refused(stock_lucene, stock_faiss, tmp_path):
         PyseriniIndex.open(tmp_path)
     with pytest.raises(InputError, match="name no encoder"):
         PyseriniIndex.open(stock_faiss / "flat").search("word1")
+    for folder in (stock_lucene, stock_faiss / "flat"):
+        with pytest.raises(InputError, match="do not give back the vectors of documents"):
+            PyseriniIndex.open(folder, ENCODER).search("word1", feedback="rocchio")
+    with pytest.raises(InputError, match="mode dense has no terms to prune"):
+        PyseriniIndex.open(stock_faiss / "flat", ENCODER).search("word1", query_terms=3)
     with pytest.raises(InputError, match="of 16 dimensions, not of 8"):
         PyseriniIndex.open(stock_faiss / "flat", HashingEncoder(256, 8)).search("word1")
     with pytest.raises(InputError, match="terms search an impact index"):

@@ -252,7 +252,7 @@ BASE = ["dupmae", "fuse", "a.trec", "b.trec", "--output", "out/f.trec"]
         (["dupmae", "fuse", "a\0b"], "no command of dupmae"),
         ("dupmae fuse a b", "no command of dupmae"),
         ({}, "no command of dupmae"),
-        (["dupmae", "delete", "1", "--index", "ix"], "'delete' is none of search, fuse, beir"),
+        (["dupmae", "delete", "1", "--index", "ix"], "is none of search, rerank, fuse, beir"),
         (["dupmae", "fuse; rm x"], "is none of"),
         (["dupmae", "--debug", "fuse"], "is none of"),
         (["dupmae", "reproduce", "x"], "is none of"),

@@ -118,6 +118,7 @@ def about_run(run: Run) -> dict[str, Any]:
         "documents": told.get("documents"),
         "fusion": told.get("fusion"),
         "frequencies": (told.get("lexical") or {}).get("frequencies"),
+        **{name: told[name] for name in ("feedback", "query_terms", "reranked") if name in told},
         "k": told.get("k"),
         "topics": len(run),
         "hits": sum(len(ranking) for ranking in run.topics.values()),

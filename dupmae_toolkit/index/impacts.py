@@ -7,7 +7,7 @@ multiplies. So Lucene's score is the exact dot product, rounded once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,16 @@ class QuantizationError:
             max(self.max_absolute, other.max_absolute),
             self.clipped + other.clipped,
             self.raised + other.raised,
+        )
+
+    def of_some(self, weights: int) -> QuantizationError:
+        """The estimated error of so many of the weights: the average, as the exact are gone."""
+        share = weights / self.weights if self.weights else 0.0
+        return replace(
+            self,
+            weights=int(weights),
+            clipped=round(self.clipped * share),
+            raised=round(self.raised * share),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def index_info(index: str | Path) -> dict[str, Any]:
             "step": 1 / manifest.scale,
             "error": error.to_dict(),
         },
+        "pruning": None if manifest.pruning is None else manifest.pruning.to_dict(),
         "scoring": (
             manifest.scoring.to_dict() | {"error": manifest.word_error.to_dict()}
             if manifest.scoring

@@ -28,6 +28,7 @@ from dupmae_toolkit.index.layout import (
     VOCABULARY_NAME,
 )
 from dupmae_toolkit.index.mistaken import mistaken
+from dupmae_toolkit.index.pruning import Pruning
 from dupmae_toolkit.index.scoring import Scoring
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.index.words import Bm25
@@ -113,6 +114,8 @@ class Manifest:
     ``passages`` says how documents were cut, if each row of a segment is a passage: every other
     count of documents, here and in ``segments``, is then one of passages. ``whole`` counts the
     documents that they are of; 0 without passages.
+
+    ``pruning`` says which impacts of a document are kept, of those added later too; None: all.
     """
 
     encoder: EncoderInfo
@@ -133,6 +136,7 @@ class Manifest:
     reading: dict[str, Any] = field(default_factory=dict)
     passages: Passages | None = None
     whole: int = 0
+    pruning: Pruning | None = None
 
     @property
     def documents(self) -> int:
@@ -238,6 +242,8 @@ class Manifest:
         }
         if self.passages is not None:
             values["passages"] = self.passages.to_dict() | {"documents": self.whole}
+        if self.pruning is not None:
+            values["pruning"] = self.pruning.to_dict()
         if self.reading:
             values["reading"] = self.reading
         if self.scoring is not None:
@@ -296,6 +302,7 @@ class Manifest:
                 checksums=stated.file_checksums(values["checksums"]),
                 format_version=version,
                 passages=passages,
+                pruning=Pruning.from_dict(values.get("pruning")),
                 whole=stated.integer(values["passages"], "documents") if passages else 0,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -8,7 +8,6 @@ documents deleted is rewritten. One larger than half of ``segment_size`` is not 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -83,23 +82,12 @@ def new_segments(
     entries = []
     with progress("merging", sum(entry.live for entry in old)) as advance:
         for rows in regrouped(map(state.rows, group), size):
-            tokens = _share(error, rows.lexical.nnz)
+            tokens = error.of_some(rows.lexical.nnz)
             if recount:
                 rows.count_words()
-                words = rows.weigh(manifest.max_impact, manifest.bm25)
+                words = rows.weigh(manifest.max_impact, manifest.bm25, manifest.pruning)
             else:
-                words = _share(word_error, rows.words.impacts.nnz if rows.words else 0)
+                words = word_error.of_some(rows.words.impacts.nnz if rows.words else 0)
             entries.append(state.write(rows.sorted(), Errors(tokens, words), progress))
             advance(len(rows))
     return entries
-
-
-def _share(error: QuantizationError, weights: int) -> QuantizationError:
-    """The estimated error of some of the weights: the average, as the exact weights are gone."""
-    share = weights / error.weights if error.weights else 0.0
-    return dataclasses.replace(
-        error,
-        weights=int(weights),
-        clipped=round(error.clipped * share),
-        raised=round(error.raised * share),
-    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dupmae_toolkit.index.impacts import QuantizationError, quantize
+from dupmae_toolkit.index.pruning import Pruning
 from dupmae_toolkit.index.words import Bm25, Words
 
 if TYPE_CHECKING:
@@ -49,22 +50,39 @@ class Rows:
         self.words = Words.counted(contents)
         return self.words
 
-    def quantize(self, scale: float, max_impact: int, bm25: Bm25 | None) -> Errors:
+    def quantize(
+        self, scale: float, max_impact: int, bm25: Bm25 | None, pruning: Pruning | None = None
+    ) -> Errors:
         """Replace weights and counts with impacts; returns the errors of rounding.
 
-        bm25: None leaves the words out; otherwise they must have been counted.
+        bm25: None leaves the words out; otherwise they must have been counted. pruning: which
+        impacts are kept; None: all. Errors of those kept are then estimated, see ``of_some``.
         """
         self.lexical, error = quantize(self.lexical, scale, max_impact)
-        return Errors(error, self.weigh(max_impact, bm25))
+        if pruning is not None:
+            self.lexical = pruning.pruned(self.lexical)
+            error = error.of_some(self.lexical.nnz)
+        return Errors(error, self.weigh(max_impact, bm25, pruning))
 
-    def weigh(self, max_impact: int, bm25: Bm25 | None) -> QuantizationError:
+    def weigh(
+        self, max_impact: int, bm25: Bm25 | None, pruning: Pruning | None = None
+    ) -> QuantizationError:
         """Replace the words' counts with impacts; returns the error of rounding."""
         if bm25 is None:
             self.words = None
             return QuantizationError()
         assert self.words is not None
         self.words, error = self.words.weighed(bm25, max_impact)
+        if pruning is not None and pruning.words:
+            self.words = self.words.pruned(pruning)
+            error = error.of_some(self.words.impacts.nnz)
         return error
+
+    def prune(self, pruning: Pruning) -> None:
+        """Leave out impacts of rows that are quantised."""
+        self.lexical = pruning.pruned(self.lexical)
+        if pruning.words and self.words is not None:
+            self.words = self.words.pruned(pruning)
 
     def sorted(self) -> Rows:
         """The same documents in the order of their ids, by code point."""

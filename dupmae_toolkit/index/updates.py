@@ -266,7 +266,7 @@ def _add(state: State, encoded: EncodedCorpus, replace: bool, progress: Progress
             state.kill(chain.from_iterable(old))
         if manifest.bm25 is not None:
             rows.count_words()
-        errors = rows.quantize(manifest.scale, manifest.max_impact, manifest.bm25)
+        errors = rows.quantize(manifest.scale, manifest.max_impact, manifest.bm25, manifest.pruning)
         error += errors.tokens
         made.append(state.write(rows, errors, progress))
     state.exchange([], made)

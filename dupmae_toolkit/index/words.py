@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dupmae_toolkit.index.impacts import QuantizationError, quantize
+from dupmae_toolkit.index.pruning import Pruning
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -139,6 +140,10 @@ class Words:
         parts = bm25.saturation(self.impacts, self.lengths)
         impacts, error = quantize(parts, float(max_impact), max_impact)
         return Words(self.words, impacts, self.lengths), error
+
+    def pruned(self, pruning: Pruning) -> Words:
+        """The same documents, of the same lengths, with the impacts that are kept."""
+        return self._in_order(self.words, pruning.pruned(self.impacts), self.lengths)
 
 
 def columns_of(words: Sequence[str], impacts: csr_matrix) -> dict[str, int]:

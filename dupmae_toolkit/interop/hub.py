@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import atomic_folder, write_json
 from dupmae_toolkit.index.build import says_why
+from dupmae_toolkit.index.holding import held
 from dupmae_toolkit.index.layout import SEGMENTS_FOLDER
 from dupmae_toolkit.interop.hub_layout import (
     RECORD_FILE,
@@ -29,7 +30,6 @@ from dupmae_toolkit.interop.hub_layout import (
     pack,
     read_record,
 )
-from dupmae_toolkit.interop.live_rows import held
 from dupmae_toolkit.interop.vector_writing import check_new_folder
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.model.checkpoints import first_line

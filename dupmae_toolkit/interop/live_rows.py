@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,42 +12,15 @@ from dupmae_toolkit.collection.metadata import metadata_text
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.index.deletions import read_deletions
 from dupmae_toolkit.index.forward import check_columns
+from dupmae_toolkit.index.holding import held
 from dupmae_toolkit.index.integrity import Integrity
 from dupmae_toolkit.index.layout import DOCUMENTS, FORWARD_FOLDER
 from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
 from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.index.segment import Segment
-from dupmae_toolkit.locks import share
 
 #: How many rows' impacts are read together.
 _ROWS = 65_536
-#: How often to try again if the index changes between reading its manifest and opening it.
-_ATTEMPTS = 20
-
-
-@contextlib.contextmanager
-def held(index: Path) -> Iterator[Manifest]:
-    """The manifest of an index, whose segments no process can remove until the block ends.
-
-    Raises InputError for what is not an index.
-    """
-    with contextlib.ExitStack() as stack:
-        for _ in range(_ATTEMPTS):
-            manifest = Manifest.load(index)
-            locks = [share(index / entry.path) for entry in manifest.segments]
-            for lock in locks:
-                if lock is not None:
-                    stack.callback(os.close, lock)
-            if None not in locks:
-                break
-            stack.close()
-            if Manifest.load(index) == manifest:
-                raise InputError.at(
-                    index, None, "a segment of it is missing", "run `dupmae verify` on it"
-                )
-        else:
-            raise InputError.at(index, None, "keeps changing; wait until no process changes it")
-        yield manifest
 
 
 class IndexRows:

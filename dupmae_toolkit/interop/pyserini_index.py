@@ -27,6 +27,7 @@ from dupmae_toolkit.search.answers import Request, check_offset
 from dupmae_toolkit.search.dense import DenseLeg, dense_shard
 from dupmae_toolkit.search.described import metadata_of
 from dupmae_toolkit.search.engine import Engine, new_pool
+from dupmae_toolkit.search.feedback import Feedback
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.given import Weights, check_encoder
 from dupmae_toolkit.search.hybrid_index import HybridIndex
@@ -35,6 +36,8 @@ from dupmae_toolkit.search.lexical import LexicalLeg
 from dupmae_toolkit.search.numbering import Numbering
 from dupmae_toolkit.search.queries import Queries, check_query_length, query_vectors
 from dupmae_toolkit.search.ranking import Leg
+from dupmae_toolkit.search.requesting import check_revising
+from dupmae_toolkit.search.revising import Revised, pruned
 from dupmae_toolkit.search.searcher import Answers, Searcher
 
 
@@ -103,6 +106,8 @@ class PyseriniIndex(Searcher):
         offset: int | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> Request:
         """A checked request; a single index has one mode, and nothing to fuse."""
         if weights is not None:
@@ -117,6 +122,12 @@ class PyseriniIndex(Searcher):
                 f"{self.path}: nothing says which documents its texts are passages of; leave out "
                 "aggregate"
             )
+        if feedback is not None:
+            raise InputError(
+                f"{self.path}: Pyserini's indexes do not give back the vectors of documents, which "
+                "feedback reads; leave it out, or build an index with `dupmae index`"
+            )
+        check_revising(None, query_terms, self.mode)
         if offset is not None:
             check_offset(offset)
             if self.mode == "dense" and not self._dense.gives_all_scores:
@@ -130,7 +141,9 @@ class PyseriniIndex(Searcher):
             raise InputError(f"{self.path}: holds one {self.mode} index; use mode {self.mode}")
         exact = exact or offset is not None
         depth = k + (offset or 0)
-        return Request(k, self.mode, depth=depth, exact=exact, offset=offset)
+        return Request(
+            k, self.mode, depth=depth, exact=exact, offset=offset, query_terms=query_terms
+        )
 
     def search_terms(
         self, queries: Mapping[str, Mapping[str, float]], k: int = 1000, tag: str | None = None
@@ -168,7 +181,13 @@ class PyseriniIndex(Searcher):
             if lexical.shape[1] != len(terms):
                 raise InputError(f"queries over {lexical.shape[1]} terms for {len(terms)} tokens")
             leg: Leg = self._lexical(terms)
-            return self._search(vectors.ids, leg, lexical, request, progress, vectors)
+            if request.query_terms is None:
+                return self._search(vectors.ids, leg, lexical, request, progress, vectors)
+            cut = pruned(lexical, request.query_terms)
+            found = self._search(vectors.ids, leg, cut, request, progress, vectors)
+            left_out = {self.mode: int(lexical.nnz - cut.nnz)}
+            found.revised = Revised({self.mode: cut}, vectors, None, None, left_out)
+            return found
         if vectors.dense.shape[1] != self._width:
             raise InputError(
                 f"{self.path}: holds vectors of {self._width} dimensions, not of "

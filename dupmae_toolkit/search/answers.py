@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError, counted
+from dupmae_toolkit.errors import InputError, counted, type_of
+from dupmae_toolkit.search.feedback import Feedback
 from dupmae_toolkit.search.fusion import METHODS, NORMS, Fusion, not_searched
 
 #: The parts of a score, in the order in which they are weighted and added up.
@@ -23,6 +24,8 @@ MODES: tuple[str, ...] = get_args(Mode)
 #: What a document scores by its passages: what the best one does, or the three best together.
 MAX, SUM3 = "max", "sum3"
 AGGREGATES = (MAX, SUM3)
+#: The default depth of a leg is four times k, but at least the first and at most the second number.
+LEAST_DEPTH, MOST_DEPTH = 100, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,9 @@ class Request:
     the weights of a query's tokens as they are. filter, among: a condition, and the ids, of the
     documents that are searched; None: all. offset: how many better documents to leave out; None if
     no pages are asked for, 0 for the first of them. aggregate: of an index of passages, one of
-    ``AGGREGATES``.
+    ``AGGREGATES``. feedback: how the first documents change the query; None: they do not.
+    query_terms: how many tokens, and how many words, of a query are searched, those of the largest
+    weight after frequencies; None: all.
     """
 
     k: int = 10
@@ -80,6 +85,10 @@ class Request:
     among: frozenset[str] | None = None
     offset: int | None = None
     aggregate: str = MAX
+    feedback: Feedback | None = None
+    query_terms: int | None = None
+    #: Whether queries are revised before they are searched; see ``revising``.
+    revises: bool = field(default=False, init=False)
     #: How many documents are ranked, those before the offset included.
     until: int = field(default=0, init=False)
 
@@ -93,6 +102,8 @@ class Request:
             parts = PLAIN if self.mode == "hybrid" else (self.mode,)
             object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "until", self.k + (self.offset or 0))
+        if self.feedback is not None or self.query_terms is not None:
+            self._check_revising()
         if self.depth < self.until:
             raise InputError(
                 f"depth is {self.depth}; it must be at least k, which is {self.k}"
@@ -107,6 +118,15 @@ class Request:
                 "which documents are found and cannot be certified exact; use sum, or linear or "
                 "combsum with norm none"
             )
+
+    def _check_revising(self) -> None:
+        if self.feedback is not None and not isinstance(self.feedback, Feedback):
+            raise InputError(f"feedback is {type_of(self.feedback)}; give a Feedback")
+        most: Any = self.query_terms
+        whole = isinstance(most, int | np.integer) and not isinstance(most, bool)
+        if most is not None and not (whole and most >= 1):
+            raise InputError(f"query terms {most!r}; it must be a whole number of at least 1")
+        object.__setattr__(self, "revises", True)
 
     def _check_fusion(self) -> None:
         if self.fusion.method not in METHODS or self.fusion.norm not in (None, *NORMS):
@@ -131,6 +151,11 @@ def page(answers: Sequence[Answer], offset: int) -> list[Answer]:
         )
         for answer in answers
     ]
+
+
+def default_depth(until: int) -> int:
+    """How many documents each leg returns at first, where ``until`` are ranked."""
+    return max(until, min(max(4 * until, LEAST_DEPTH), MOST_DEPTH))
 
 
 def check_offset(offset: Any) -> None:

@@ -16,6 +16,7 @@ from dupmae_toolkit.search.answers import PARTS, Request
 from dupmae_toolkit.search.given import check_id, check_text, given_queries
 from dupmae_toolkit.search.matching import check_field
 from dupmae_toolkit.search.queries import Queries
+from dupmae_toolkit.search.revising import inputs_of
 from dupmae_toolkit.search.searcher import Searcher
 from dupmae_toolkit.search.selection import kinds_in
 
@@ -105,7 +106,7 @@ class Contents(Searcher):
         if len(ids) != len(vectors):
             lists = f"{counted(len(ids), 'list')} of ids"
             raise InputError(f"{counted(len(vectors), 'query')} with {lists}; give one each")
-        inputs = snapshot.inputs(vectors, request)
+        inputs = inputs_of(snapshot, vectors, request)
         engine = snapshot.engine(request.parts)
         results = []
         for row, (_, names) in enumerate(zip(vectors.ids, ids, strict=True)):

@@ -85,12 +85,16 @@ def index_metadata(
             if request.idf_power
             else None
         )
+        if manifest.pruning is not None:
+            described["lexical"]["pruning"] = manifest.pruning.to_dict()
     if "bm25" in request.parts and manifest.bm25 is not None:
         described["bm25"] = {
             "score": "sum over words of idf × impact / scale",
             "scale": manifest.max_impact,
             **manifest.bm25.to_dict(),
         }
+        if manifest.pruning is not None and manifest.pruning.words:
+            described["bm25"]["pruning"] = manifest.pruning.to_dict()
     if request.mode in ("lexical", "bm25"):
         described[request.mode]["missing"] = "documents without a term of the query are left out"
     return described

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dupmae_toolkit.analysis import count_words
 from dupmae_toolkit.index.vocabulary import unescape
 from dupmae_toolkit.records import Document, Representations
 from dupmae_toolkit.search.answers import Request
@@ -20,6 +21,7 @@ from dupmae_toolkit.search.snippets import Matcher, Offsets, Snippet
 from dupmae_toolkit.search.words import WordQueries
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.search.revising import Revised
     from dupmae_toolkit.search.snapshot import Snapshot
 
 #: What the documents of one query get, by row: contributions by part, scores, final ranks.
@@ -37,18 +39,27 @@ class Explainer:
         vectors: Representations,
         request: Request,
         offsets: Offsets | None,
+        revised: Revised | None = None,
     ) -> None:
-        """vectors: those of the query alone. offsets: finds the encoder's tokens in a text."""
+        """vectors: those of the query alone. offsets: finds the encoder's tokens in a text.
+
+        revised: the query as it is searched, if the request revises it.
+        """
         self._snapshot, self._request, self._offsets = snapshot, request, offsets
-        self._inputs = snapshot.inputs(vectors, request)
+        self._inputs = snapshot.inputs(vectors, request) if revised is None else revised.inputs
         self._engine = snapshot.engine(request.parts)
         weights = request.fusion.weights_for(len(request.parts)) if len(request.parts) > 1 else (1,)
         self._weights = dict(zip(request.parts, map(float, weights), strict=True))
         self._terms = {
-            part: _query_terms(snapshot, part, self._inputs[part], vectors, request)
+            part: _query_terms(snapshot, part, self._inputs[part], vectors, request, revised)
             for part in request.parts
             if part != "dense"
         }
+        #: The terms that the query had itself, by their keys; None: all.
+        self._own: set[str | int] | None = None
+        if revised is not None and revised.first is not None:
+            words = count_words(vectors.texts[0]) if vectors.texts else ()
+            self._own = {*vectors.lexical.tocsr()[0].indices.tolist(), *words}
 
     def explain(self, numbers: np.ndarray) -> list[Explanation]:
         """The explanations of documents by number, in their order."""
@@ -154,7 +165,9 @@ class Explainer:
                         standing = {token for token, *_ in self._offsets(document.contents)}
                     in_text = key in standing
                 kind = "word" if words else "token"
-                met.append((key, Term(name, kind, raw, factor, rounded, impact, share, in_text)))
+                added = self._own is not None and key not in self._own
+                term = Term(name, kind, raw, factor, rounded, impact, share, in_text, added)
+                met.append((key, term))
         return met
 
     def _passages(
@@ -172,11 +185,21 @@ class Explainer:
 
 
 def _query_terms(
-    snapshot: Snapshot, part: str, asked: Any, vectors: Representations, request: Request
+    snapshot: Snapshot,
+    part: str,
+    asked: Any,
+    vectors: Representations,
+    request: Request,
+    revised: Revised | None,
 ) -> _QueryTerms:
     """The terms of a query that a leg searches. asked: what the leg takes."""
     if part == "bm25":
-        return _word_terms(asked, vectors, snapshot.frequencies)
+        if revised is None:
+            assert vectors.texts is not None  # the leg's words were counted in them
+            return _word_terms(asked, count_words(vectors.texts[0]), snapshot.frequencies)
+        assert revised.counts is not None
+        return _word_terms(asked, revised.counts[0], snapshot.frequencies)
+    vectors = vectors if revised is None else revised.vectors
     raw = vectors.lexical.tocsr()[0].copy()
     raw.sum_duplicates()
     weights = dict(zip(raw.indices.tolist(), raw.data.tolist(), strict=True))
@@ -193,11 +216,11 @@ def _query_terms(
     }
 
 
-def _word_terms(asked: WordQueries, vectors: Representations, counted: Frequencies) -> _QueryTerms:
-    from dupmae_toolkit.analysis import count_words
-
-    assert vectors.texts is not None  # the leg's words were counted in them
-    counts, weights = count_words(vectors.texts[0]), _word_weights(asked)
+def _word_terms(
+    asked: WordQueries, counts: Mapping[str, float], counted: Frequencies
+) -> _QueryTerms:
+    """counts: how often each word is in the query, or its weight in place of that."""
+    weights = _word_weights(asked)
     factors = counted.idf(counted.of_words(list(weights))).tolist()
     return {
         word: (word, float(counts[word]), factor, weight)
@@ -225,8 +248,6 @@ def matcher(
 
     Where the request searches no words, those of the query's text count by how often they occur.
     """
-    from dupmae_toolkit.analysis import count_words
-
     inputs = snapshot.inputs(vectors, request)
     weights = dict(zip(request.parts, request.fusion.weights_for(len(request.parts)), strict=True))
     words: dict[str, float] = {}

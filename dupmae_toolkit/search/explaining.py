@@ -13,10 +13,12 @@ from dupmae_toolkit.records import Document, Encoder, Hit, Query, Representation
 from dupmae_toolkit.search.answers import MAX, Mode, Request
 from dupmae_toolkit.search.explainer import Explainer, matcher
 from dupmae_toolkit.search.explanation import Explanation, summed
+from dupmae_toolkit.search.feedback import Feedback
 from dupmae_toolkit.search.fusion import Fusion, Method
 from dupmae_toolkit.search.given import Weights, check_id
 from dupmae_toolkit.search.passage_ranks import document_ranks
 from dupmae_toolkit.search.queries import Queries
+from dupmae_toolkit.search.revising import revised
 from dupmae_toolkit.search.searcher import Searcher
 from dupmae_toolkit.search.snippets import LENGTH, Matcher, Offsets, Snippet
 
@@ -48,6 +50,8 @@ class Explaining(Searcher):
         idf_power: float | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> Explanation: ...
 
     @overload
@@ -64,6 +68,8 @@ class Explaining(Searcher):
         idf_power: float | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> list[Explanation]: ...
 
     def explain(
@@ -79,6 +85,8 @@ class Explaining(Searcher):
         idf_power: float | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> Explanation | list[Explanation]:
         """Why documents have their scores for a query, and where they rank.
 
@@ -86,10 +94,22 @@ class Explaining(Searcher):
         list in their order; None: the first ``k`` hits. The other arguments are those of
         ``search``. Raises InputError for ids that are not in the index.
 
+        With feedback, the second query is explained; each term says whether feedback added it.
+
         Ranks are exact. For this, an approximate FAISS index compares the query with every vector.
         """
         request = self.request(
-            k, mode, fusion, depth, exact, plain, idf_power, weights=weights, aggregate=aggregate
+            k,
+            mode,
+            fusion,
+            depth,
+            exact,
+            plain,
+            idf_power,
+            weights=weights,
+            aggregate=aggregate,
+            feedback=feedback,
+            query_terms=query_terms,
         )
         vectors = self._one_query(query)
         if isinstance(ids, str):
@@ -106,7 +126,8 @@ class Explaining(Searcher):
                 f"aggregate {request.aggregate} with fusion {request.fusion.method} cannot be "
                 f"explained; choose aggregate {MAX}, or fusion sum"
             )
-        inputs = snapshot.inputs(vectors, request)
+        made = revised(snapshot, vectors, request) if request.revises else None
+        inputs = snapshot.inputs(vectors, request) if made is None else made.inputs
         engine = snapshot.engine(request.parts)
         if snapshot.by_document is not None:
             request = snapshot.by_document.deepened(engine, inputs, request)
@@ -131,7 +152,7 @@ class Explaining(Searcher):
                 numbers = np.array([snapshot.passages.rows(name)[0] for name in names], np.int64)
             else:
                 numbers = np.array(list(map(snapshot.numbering.number, names)), dtype=np.int64)
-        explainer = Explainer(snapshot, vectors, request, self._token_offsets)
+        explainer = Explainer(snapshot, vectors, request, self._token_offsets, made)
         if snapshot.passages is None or request.aggregate == MAX:
             explained = explainer.explain(numbers)
         else:

@@ -31,7 +31,8 @@ class Term:
     impact: the integer stored for the document. share: part's weight × query_weight × impact /
     scale. in_text: whether it stands in the document's title or text, of which the whole is read,
     however much of it was encoded; None if the encoder cannot tell. A token that does not stand
-    there is an expansion by the encoder; a word always does.
+    there is an expansion by the encoder; a word always does. added: whether feedback added it to
+    the query; after feedback, ``weight`` is that in the mixture.
     """
 
     term: str
@@ -42,6 +43,7 @@ class Term:
     impact: int
     share: float
     in_text: bool | None
+    added: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -175,5 +177,6 @@ def shown_rank(rank: Rank) -> str:
 
 
 def shown_origin(term: Term) -> str:
-    """What to say of a term that is not known to stand in the text."""
-    return {True: "", False: ", expansion", None: ", in the text or an expansion"}[term.in_text]
+    """What to say of a term that is not known to stand in the text, or that feedback added."""
+    where = {True: "", False: ", expansion", None: ", in the text or an expansion"}[term.in_text]
+    return where + (", by feedback" if term.added else "")

@@ -39,6 +39,7 @@ from dupmae_toolkit.search.queries import (
     texts_alone,
 )
 from dupmae_toolkit.search.requesting import Requesting
+from dupmae_toolkit.search.revising import inputs_of, revised
 from dupmae_toolkit.search.searcher import Answers, Searched
 from dupmae_toolkit.search.selection import masks_of
 from dupmae_toolkit.search.snapshot import Snapshot
@@ -312,22 +313,23 @@ class HybridIndex(Requesting, Contents, Explaining):
 
     def answers(self, queries: Queries, request: Request, progress: Progress = silent) -> Answers:
         """The answers as documents by number, with their certificates."""
-        snapshot, parts, selection = self._snapshot, request.parts, None
+        snapshot, parts, selection, made = self._snapshot, request.parts, None, None
         if request.filter is not None or request.among is not None:
             self._check_open()
             # Before the queries are encoded, which takes longer than to find what is wrong.
             selection = snapshot.selections.get(request.filter, request.among)
         vectors = self.vectors(queries, parts)
-        inputs = snapshot.inputs(vectors, request)
-        engine = snapshot.engine(parts, selection)
-        if snapshot.by_document is None:
-            answers = engine.search(inputs, request, progress)
+        if request.revises:
+            made = revised(snapshot, vectors, request, progress)
+            inputs = made.inputs
         else:
-            whole = snapshot.engine(parts)
-            answers = snapshot.by_document.search(engine, whole, inputs, request, progress)
+            inputs = snapshot.inputs(vectors, request)
+        answers = snapshot.finder(parts, selection)(inputs, request, progress)
+        if made is not None:
+            answers = made.certified(answers)
         for answer in answers:
             answer.snapshot = snapshot
-        return Answers(vectors.ids, answers, snapshot, vectors, selection)
+        return Answers(vectors.ids, answers, snapshot, vectors, selection, made)
 
     def vectors(self, queries: Queries, parts: tuple[str, ...] = PARTS) -> Representations:
         """Both vectors of queries, checked. Searching with them does not encode the texts again.
@@ -347,8 +349,8 @@ class HybridIndex(Requesting, Contents, Explaining):
         return vectors
 
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
-        """What the legs take for these queries in the open state; see ``inputs.leg_inputs``."""
-        return self._snapshot.inputs(vectors, request)
+        """What the legs take for these queries in the open state; see ``revising.inputs_of``."""
+        return inputs_of(self._snapshot, vectors, request)
 
     def metadata(self, request: Request, searched: Searched) -> dict[str, Any]:
         """How scores are computed and fused; see ``described.index_metadata``."""

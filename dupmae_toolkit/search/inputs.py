@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +24,16 @@ LARGEST_WEIGHT = 2.0**96
 
 
 def leg_inputs(
-    vectors: Representations, request: Request, max_impact: int, counted: Callable[[], Frequencies]
+    vectors: Representations,
+    request: Request,
+    max_impact: int,
+    counted: Callable[[], Frequencies],
+    words: Iterable[Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """What the legs of a request's parts take: dense float32 [q, d], lexical CSR [q, |V|], words.
 
     counted: gives the frequencies of the documents that are searched; called if they are needed.
+    words: how often each word is in each query; None: as its text says.
     Raises InputError for a query without text where words are searched.
     """
     inputs: dict[str, Any] = {}
@@ -40,7 +45,11 @@ def leg_inputs(
             factors = counted().factors(power) if power else None
             inputs[part] = rounded(vectors.lexical, max_impact, factors)
         else:
-            inputs[part] = word_queries(texts_of(vectors), max_impact, counted())
+            if words is None:
+                from dupmae_toolkit.analysis import count_words
+
+                words = map(count_words, texts_of(vectors))
+            inputs[part] = word_queries(words, max_impact, counted())
     return inputs
 
 
@@ -61,19 +70,19 @@ def texts_of(vectors: Representations) -> list[str]:
     return texts
 
 
-def word_queries(texts: Sequence[str], max_impact: int, counted: Frequencies) -> WordQueries:
+def word_queries(
+    queries: Iterable[Mapping[str, float]], max_impact: int, counted: Frequencies
+) -> WordQueries:
     """The words of queries, each with idf × how often it occurs in the query, as Anserini has it.
 
-    Words that no document has are left out.
+    queries: how often each word occurs, or its weight in place of that. Words that no document has
+    are left out.
     """
-    from dupmae_toolkit.analysis import count_words
-
     columns: dict[str, int] = {}
     indices: list[int] = []
-    counts: list[int] = []
+    counts: list[float] = []
     bounds = [0]
-    for text in texts:
-        found = count_words(text)
+    for found in queries:
         indices += [columns.setdefault(word, len(columns)) for word in found]
         counts += found.values()
         bounds.append(len(indices))

@@ -10,12 +10,15 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.search.answers import (
     AGGREGATES,
     MAX,
+    MOST_DEPTH,
     PARTS,
     PLAIN,
     Request,
     check_k,
     check_offset,
+    default_depth,
 )
+from dupmae_toolkit.search.feedback import Feedback
 from dupmae_toolkit.search.filters import parse_filter
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.search.given import Weights, check_fusion, with_weights
@@ -25,9 +28,6 @@ from dupmae_toolkit.search.searcher import Searcher
 if TYPE_CHECKING:
     from dupmae_toolkit.model.lookup import LookupEncoder
     from dupmae_toolkit.search.snapshot import Snapshot
-
-#: The default depth of a leg is four times k, but at least the first and at most the second number.
-LEAST_DEPTH, MOST_DEPTH = 100, 1000
 
 
 class Requesting(Searcher):
@@ -55,6 +55,8 @@ class Requesting(Searcher):
         offset: int | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> Request:
         """A checked request; ``sum`` gets the index's weights, or the encoder's if ``plain``."""
         check_k(k)
@@ -99,16 +101,30 @@ class Requesting(Searcher):
                 depth = MOST_DEPTH if depth is None else depth
                 _check_page(k, offset, depth, fusion.method)
         if depth is None:
-            depth = max(until, min(max(4 * int(until), LEAST_DEPTH), MOST_DEPTH))
+            depth = default_depth(int(until))
         parts = parts if mode == "hybrid" else ()
         if filter is not None and not isinstance(filter, str):
             parse_filter(filter)  # says what is wrong
         ids = None if among is None else ids_among(among)
         if aggregate is not None:
             self._check_aggregate(aggregate)
-        aggregate = aggregate or MAX
+        again = None
+        if feedback is not None or query_terms is not None:
+            again = check_revising(feedback, query_terms, mode)
         return Request(
-            k, mode, fusion, depth, exact, parts, idf_power, filter, ids, offset, aggregate
+            k,
+            mode,
+            fusion,
+            depth,
+            exact,
+            parts,
+            idf_power,
+            filter,
+            ids,
+            offset,
+            aggregate or MAX,
+            again,
+            query_terms,
         )
 
     def _check_aggregate(self, aggregate: str) -> None:
@@ -144,6 +160,24 @@ def ids_among(ids: Iterable[str]) -> frozenset[str]:
     if not all(isinstance(name, str) for name in found):
         raise InputError(f"among is a list of ids, each a string; it is {repr(ids)[:80]}")
     return found
+
+
+def check_revising(
+    feedback: Feedback | str | None, query_terms: int | None, mode: str
+) -> Feedback | None:
+    """The feedback, also of a method by name; InputError for what the mode has no terms for."""
+    if isinstance(feedback, str):
+        feedback = Feedback(feedback)
+    if mode == "dense" and query_terms is not None:
+        raise InputError(
+            "mode dense has no terms to prune; leave out --query-terms (query_terms=…)"
+        )
+    if mode == "dense" and isinstance(feedback, Feedback) and feedback.method == "rm3":
+        raise InputError(
+            "mode dense has no terms, which rm3 mixes; choose --feedback rocchio or average "
+            "(feedback=…)"
+        )
+    return feedback
 
 
 def _check_page(k: int, offset: int, depth: int, method: str) -> None:

@@ -23,12 +23,14 @@ from dupmae_toolkit.records import (
 )
 from dupmae_toolkit.search.answers import Answer, Mode, Request
 from dupmae_toolkit.search.described import proof
+from dupmae_toolkit.search.feedback import Feedback
 from dupmae_toolkit.search.fusion import Fusion, Method
 from dupmae_toolkit.search.given import Weights, given_queries, shown_by
 from dupmae_toolkit.search.queries import Queries, said_cut
 from dupmae_toolkit.search.snippets import Matcher
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.search.revising import Revised
     from dupmae_toolkit.search.selection import Selection
 
 
@@ -49,7 +51,8 @@ class Answers:
     """The answers to a batch of queries, in their order, and the documents they refer to.
 
     vectors: those of the queries; None if there were only terms and weights. selection: the
-    documents that were searched; None: all.
+    documents that were searched; None: all. revised: the queries as they were searched, where
+    feedback or pruning changed them.
     """
 
     topics: list[str]
@@ -57,6 +60,7 @@ class Answers:
     searched: Searched
     vectors: Representations | None = None
     selection: Selection | None = None
+    revised: Revised | None = None
 
 
 class Searcher:
@@ -88,6 +92,8 @@ class Searcher:
         offset: int | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> Request:
         """A checked request, with the defaults of this index."""
         raise NotImplementedError
@@ -120,6 +126,8 @@ class Searcher:
         offset: int | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> list[Hit]: ...
 
     @overload
@@ -138,6 +146,8 @@ class Searcher:
         offset: int | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> list[list[Hit]]: ...
 
     def search(
@@ -155,6 +165,8 @@ class Searcher:
         offset: int | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> list[Hit] | list[list[Hit]]:
         """The ``k`` best documents for a text, or for each of a list of texts.
 
@@ -184,6 +196,11 @@ class Searcher:
         best passage does, ``sum3`` the sum of its three best, or of as many as it has. A hit shows
         the best passage. Fusions of ranks and norms fuse lists of passages, of which a document
         takes the best score; ``depth`` counts passages.
+
+        feedback: search again with a query that the first documents make, which the score, the
+        proof and the pages are then of; a Feedback, or its method by name. With passages, the best
+        ones of the first documents are read. query_terms: search only so many tokens, and so many
+        words, of the query: those of the largest weight after frequencies; None: all.
         """
         if isinstance(query, str):
             if not query[:1].isalnum() and is_blank(query):
@@ -207,6 +224,8 @@ class Searcher:
             offset,
             weights,
             aggregate,
+            feedback,
+            query_terms,
         )
         found = self.answers(topics, request)
         if request.among is not None:
@@ -235,6 +254,8 @@ class Searcher:
         offset: int | None = None,
         weights: Weights | None = None,
         aggregate: str | None = None,
+        feedback: Feedback | str | None = None,
+        query_terms: int | None = None,
     ) -> Run:
         """A run: the ``k`` best documents for each of many queries. See ``search``.
 
@@ -256,6 +277,8 @@ class Searcher:
             offset,
             weights,
             aggregate,
+            feedback,
+            query_terms,
         )
         found = self.answers(given_queries(queries), request, shown_by(progress))
         if request.among is not None:
@@ -297,6 +320,8 @@ class Searcher:
                 about["unread"] = found.selection.unread
         if request.among is not None and found.selection is not None:
             about["among"] = {"ids": len(request.among), "unknown": found.selection.unknown}
+        if found.revised is not None:
+            about |= found.revised.described(request)
         return about | {"certificate": proof(found.topics, found.answers)}
 
     def answer(self, text: str, request: Request) -> Answer:

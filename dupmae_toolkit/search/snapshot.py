@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from dupmae_toolkit.index.manifest import Manifest, SegmentEntry
 from dupmae_toolkit.index.segment import Segment
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.locks import share
+from dupmae_toolkit.progress import Progress
 from dupmae_toolkit.records import Document, Representations
-from dupmae_toolkit.search.answers import Request
+from dupmae_toolkit.search.answers import Answer, Request
 from dupmae_toolkit.search.dense import DenseLeg, DenseShard, dense_shard
 from dupmae_toolkit.search.engine import Engine
 from dupmae_toolkit.search.frequencies import Frequencies
@@ -193,8 +194,26 @@ class Snapshot:
         tokens = self.manifest.encoder.vocabulary_size
         return Frequencies(self.numbering.searchable, self.searched, gone, tokens)
 
+    def selected(self, request: Request) -> Selection | None:
+        """The documents that a request searches; None: all."""
+        if request.filter is None and request.among is None:
+            return None
+        return self.selections.get(request.filter, request.among)
+
+    def finder(
+        self, parts: tuple[str, ...], selection: Selection | None
+    ) -> Callable[[Mapping[str, Any], Request, Progress], list[Answer]]:
+        """What ranks the documents of a selection for queries, given as ``Engine.search`` has them.
+
+        Not the search itself, so that no query is nested deeper in calls than it must be.
+        """
+        engine = self.engine(parts, selection)
+        if self.by_document is None:
+            return engine.search
+        return functools.partial(self.by_document.search, engine, self.engine(parts))
+
     def inputs(self, vectors: Representations, request: Request) -> dict[str, Any]:
-        """What the legs take for these queries; see ``leg_inputs``."""
+        """What the legs take for these queries as they are given; see ``leg_inputs``."""
         return leg_inputs(vectors, request, self.manifest.max_impact, lambda: self.frequencies)
 
     def warm(self, *, dense: bool = True) -> None:

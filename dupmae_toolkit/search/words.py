@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dupmae_toolkit.index.pruning import largest
 from dupmae_toolkit.search.lexical import LexicalLeg, LexicalShard, Terms
 from dupmae_toolkit.search.numbering import Numbering
 
@@ -74,6 +75,11 @@ class WordQueries:
     def __getitem__(self, rows: Any) -> WordQueries:
         """Some of the queries."""
         return WordQueries(self.words, self.weights[rows], self._places)
+
+    def pruned(self, most: int) -> WordQueries:
+        """The same queries with their ``most`` largest weights; of equal ones, the first words'."""
+        kept = largest(self.weights.data, self.weights.indptr, most)
+        return WordQueries(self.words, self.weights.kept(kept), self._places)
 
     def over(self, columns: Mapping[str, int], width: int) -> Weighted:
         """The same queries over the columns of a segment; words that it lacks are left out."""

@@ -91,10 +91,12 @@ def _request(index: HybridIndex, about: dict[str, Any]) -> Request:
     mode = about["mode"]
     frequencies = (about.get("lexical") or {}).get("frequencies") or {}
     power = float(frequencies.get("power", 0.0))
+    revising = _revising(about)
     if mode == "bm25":
-        return index.request(10, mode)
+        return index.request(10, mode, **revising)
     if mode != "hybrid":
-        return index.request(10, mode, idf_power=power if mode == "lexical" else None)
+        power_of_mode = power if mode == "lexical" else None
+        return index.request(10, mode, idf_power=power_of_mode, **revising)
     described = about["fusion"]
     method, norm = described["method"], described["normalisation"]
     fusion = Fusion(
@@ -104,7 +106,22 @@ def _request(index: HybridIndex, about: dict[str, Any]) -> Request:
         rrf_k=described.get("rrf_k", 60.0),
     )
     plain = "bm25" not in described["lists"]
-    return index.request(10, mode, fusion, about.get("depth"), plain=plain, idf_power=power)
+    depth = about.get("depth")
+    return index.request(10, mode, fusion, depth, plain=plain, idf_power=power, **revising)
+
+
+def _revising(about: dict[str, Any]) -> dict[str, Any]:
+    """How the queries of a run were changed before they were searched, as request takes it."""
+    from dupmae_toolkit.search.feedback import Feedback
+
+    made: dict[str, Any] = {}
+    if given := about.get("feedback"):
+        names = ("method", "documents", "terms", "weight")
+        made["feedback"] = Feedback(*map(given.get, names))
+        made["filter"] = about.get("filter")  # which held for the first ranking too
+    if most := about.get("query_terms"):
+        made["query_terms"] = most["most"]
+    return made
 
 
 def _is_here(index: HybridIndex) -> bool:

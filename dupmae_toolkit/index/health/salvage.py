@@ -224,9 +224,15 @@ class Salvage:
                 )
         lexical = self._encoded[1]  # says what is lost if there are no texts
         tokens, self._error = quantize(lexical, manifest.scale, manifest.max_impact)
+        pruning = manifest.pruning
+        if pruning is not None:
+            tokens = pruning.pruned(tokens)
+            self._error = self._error.of_some(tokens.nnz)
         if manifest.bm25 is None:
             return tokens, None, _ENCODED
         weighed, _ = self._counted.weighed(manifest.bm25, manifest.max_impact)
+        if pruning is not None and pruning.words:
+            weighed = weighed.pruned(pruning)
         return all_impacts(tokens, weighed), weighed.words, _ENCODED
 
     @cached_property
