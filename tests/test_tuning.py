@@ -129,7 +129,7 @@ def test_topics_without_candidates_or_gains_count_as_0():
 def test_refusals():
     qrels, runs = made(2)
     with pytest.raises(InputError, match="cannot be tuned"):
-        tuning.topics_of(qrels, runs, "AP@1000")
+        tuning.topics_of(qrels, runs, "bpref")
     with pytest.raises(InputError, match="two or more runs"):
         tuning.tune(list(tuning.topics_of(qrels, runs[:1]).values()))
     with pytest.raises(InputError, match="folds"):
@@ -180,7 +180,7 @@ def test_command_keeps_the_training_figure_to_itself(files, capsys):
 
 @pytest.mark.parametrize(
     ("more", "fault"),
-    [(["--measure", "AP"], "cannot be tuned"), (["--folds", "11"], "11 folds of 10 topics")],
+    [(["--measure", "bpref"], "cannot be tuned"), (["--folds", "11"], "11 folds of 10 topics")],
 )
 def test_command_refuses(files, capsys, more, fault):
     words = ("tune", files / "a", files / "b", "--qrels", files / "qrels", *more)
