@@ -49,15 +49,13 @@ class Curve:
     """The mean over topics for every w from 0 to 1: ``means[i]`` from ``lows[i]`` to ``highs[i]``.
 
     float64 [places]. Where the bounds are equal, the mean is that of this point alone. Places
-    closer together than 1e-9 may be one: then ``means`` has what no ranking gives.
-
-    above: how many places the best points may improve on, see ``best_weight``.
+    closer together than 1e-9 may be one: then ``means`` has what no ranking gives. doubtful: groups
+    of points at which rounding decides what is equal, each after the most that they can give.
     """
 
     lows: np.ndarray
     highs: np.ndarray
     means: np.ndarray
-    #: Points told apart by rounding alone, and the most that their ranking can give.
     doubtful: list[tuple[float, list[float]]]
 
     def around(self, w: float) -> tuple[float, float]:
@@ -109,16 +107,16 @@ def _places(keys: np.ndarray) -> np.ndarray:
 def _doubtful(
     places: np.ndarray, steps: np.ndarray, before: np.ndarray, topics: int
 ) -> list[tuple[float, list[float]]]:
-    """Groups of places that may be one, where more scores are equal than at each of them.
+    """Places at which several scores are equal, of which rounding may keep some apart.
 
-    With each group the most that the mean can be there: all that gains has happened, and nothing
+    Those that may be one are together. With each group the most that the mean can be there: all that gains has happened, and nothing
     that loses.
     """
     if len(places) < 2:
         return []
     heads = np.flatnonzero(np.diff(places, prepend=-1.0) > _ROUNDING)
     tails = np.append(heads[1:], len(places))
-    several = places[tails - 1] > places[heads]
+    several = tails - heads > 1
     if not several.any():
         return []
     most = before[heads] + np.add.reduceat(np.maximum(steps, 0), heads)

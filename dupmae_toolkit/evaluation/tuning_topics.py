@@ -61,17 +61,20 @@ class Topic:
     def reduced(self) -> Topic:
         """The same topic without candidates that change no value, whatever the weights.
 
-        A relevant document below others in all parts, as many as the cutoff, adds nothing. Neither
-        does a document count that is below every other relevant one in all parts.
+        weights: at least 0, and one of them more. A relevant document below as many others as the
+        cutoff in all parts adds nothing. Nor does a document count that is below each relevant one
+        in all parts.
         """
         places = np.arange(self.scores.shape[1])
         relevant, needed = [], np.zeros(len(places), dtype=bool)
         for place in self.relevant.tolist():
             own = self.scores[:, place, None]
-            earlier = places < place
-            least, most = (self.scores - own).min(axis=0), (self.scores - own).max(axis=0)
-            always = (least > 0) | ((least >= 0) & earlier)
-            never = (most < 0) | ((most <= 0) & (places > place))
+            lead = self.scores - own
+            # As float32, sums that differ by less may be equal.
+            room = 2.0**-22 * np.maximum(abs(self.scores), abs(own)) if self.single else 0.0
+            earlier, later = places < place, places > place
+            always = (lead > room).all(axis=0) | ((lead >= 0).all(axis=0) & earlier)
+            never = (lead < -room).all(axis=0) | ((lead <= 0).all(axis=0) & later)
             if np.count_nonzero(always) >= len(self.by_rank):
                 continue
             relevant.append(place)
