@@ -9,7 +9,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.rank_measures import COUNTED, EACH, FIRST, rank_measure
-from dupmae_toolkit.evaluation.sweep import curve
+from dupmae_toolkit.evaluation.line_search import curve
 from dupmae_toolkit.evaluation.tuned import tune
 from dupmae_toolkit.evaluation.tuning_topics import Topic
 from dupmae_toolkit.fusing.fuse import fuse

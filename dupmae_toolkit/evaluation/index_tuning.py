@@ -21,7 +21,7 @@ from dupmae_toolkit.evaluation.experiment import without_self_matches
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.part_rankings import judged_queries
 from dupmae_toolkit.evaluation.rank_measures import RankMeasure, rank_measure
-from dupmae_toolkit.evaluation.sweep import EQUAL
+from dupmae_toolkit.evaluation.line_search import EQUAL
 from dupmae_toolkit.evaluation.tuned import RRF_KS, settings
 from dupmae_toolkit.evaluation.tuning_topics import Topic, topic_of
 from dupmae_toolkit.fusing.fusion import Fusion

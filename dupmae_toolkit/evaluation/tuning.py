@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.sweep import EQUAL, Optimum, best_weight, curve
+from dupmae_toolkit.evaluation.line_search import EQUAL, Optimum, best_weight, curve
 from dupmae_toolkit.evaluation.tuning_topics import Topic, topics_of, values_at, weigh
 
 __all__ = [
