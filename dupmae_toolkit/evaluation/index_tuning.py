@@ -20,6 +20,7 @@ from dupmae_toolkit.evaluation.bootstrap import Interval, interval
 from dupmae_toolkit.evaluation.experiment import without_self_matches
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.part_rankings import judged_queries
+from dupmae_toolkit.evaluation.query_weights import PerQuery, features_of, per_query
 from dupmae_toolkit.evaluation.rank_measures import RankMeasure, rank_measure
 from dupmae_toolkit.evaluation.line_search import EQUAL
 from dupmae_toolkit.evaluation.tuned import RRF_KS, settings
@@ -57,7 +58,8 @@ class IndexTuned:
     the weights were moved. depth: the length of the lists of candidates in the end; deepened: how
     often it was raised. differing: the topics whose searched ranking measures otherwise than their
     candidates, in the end; 0 but for ties that only float32 makes. left_out: see
-    ``judged_queries``; missing: relevant documents that the index lacks.
+    ``judged_queries``; missing: relevant documents that the index lacks. topics: the candidates.
+    per_query: what predicted weights would gain, if asked for.
     """
 
     parts: tuple[str, ...]
@@ -77,6 +79,7 @@ class IndexTuned:
     left_out: dict[str, int]
     missing: int
     topics: dict[str, Topic]
+    per_query: PerQuery | None = None
 
     @property
     def weights(self) -> dict[str, float]:
@@ -113,9 +116,14 @@ class Candidates:
         self.idf_power = request.idf_power
         if len(self.parts) < 2:
             raise InputError(f"{index.path}: its score has one part only; there is nothing to tune")
+        #: By topic, those of ``query_weights``; filled with the topics.
+        self.features: dict[str, np.ndarray] = {}
 
-    def topics(self, settings: Sequence[Setting], depth: int) -> dict[Setting, dict[str, Topic]]:
-        """Every topic with its candidates, for each setting."""
+    def topics(
+        self, settings: Sequence[Setting], depth: int, described: bool = False
+    ) -> dict[Setting, dict[str, Topic]]:
+        """Every topic with its candidates, for each setting. described: note ``features``, too."""
+        snapshot = self.index._snapshot
         made: dict[Setting, dict[str, Topic]] = {setting: {} for setting in settings}
         by_power: dict[float, list[Setting]] = {}
         for setting in settings:
@@ -124,12 +132,15 @@ class Candidates:
             for power, several in by_power.items():
                 request = self.request(Setting(Fusion("sum"), power), self.own, depth)
                 inputs = self.index.inputs(self.vectors, request)
-                engine = self.index._snapshot.engine(request.parts)
+                engine = snapshot.engine(request.parts)
                 for row, name in enumerate(self.vectors.ids):
                     one = {part: given[row : row + 1] for part, given in inputs.items()}
                     found = engine.candidates(one, request)
-                    ids = self.index._snapshot.ids(found.documents)
-                    order = [n for n in sorted(range(len(ids)), key=ids.__getitem__)]
+                    if described:
+                        text = (self.vectors.texts or [])[row]
+                        self.features[name] = features_of(text, found, snapshot.frequencies)
+                    ids = snapshot.ids(found.documents)
+                    order = sorted(range(len(ids)), key=ids.__getitem__)
                     if self._drop_self:
                         order = [n for n in order if ids[n] != name]
                     ids = [ids[n] for n in order]
@@ -187,6 +198,7 @@ def tune_index(
     folds: int = 5,
     seed: int = 1,
     drop_self: bool = False,
+    by_query: bool = False,
     progress: Progress = silent,
 ) -> IndexTuned:
     """The weights of an index's parts with the highest mean of a measure, see ``tuning.tune``.
@@ -194,7 +206,8 @@ def tune_index(
     measure: see ``rank_measures``, with a cutoff. fusion: ``sum``, the index's own score;
     ``linear``, with a norm; or ``rrf``. norm, rrf_ks: see ``tuned.tune``. idf_powers: those of the
     frequencies that are tried; None: the index's. depth: documents of each part's list. drop_self:
-    leave out the document that has the topic's own id. Everything is chosen inside the folds.
+    leave out the document that has the topic's own id. by_query: also measure what a dense weight
+    for each query would gain, see ``query_weights``. Everything is chosen inside the folds.
     Raises InputError for passages, for another measure, for topics that are not judged, and for
     more folds than topics.
     """
@@ -207,6 +220,11 @@ def tune_index(
     powers = (made.idf_power,) if idf_powers is None else tuple(dict.fromkeys(idf_powers))
     if not powers:
         raise InputError("no idf power to choose from")
+    if by_query and (fusion != "sum" or made.parts[0] != "dense" or vectors.texts is None):
+        raise InputError(
+            "weights per query (--per-query, by_query=True) are those of the dense part of a sum, "
+            "predicted from the queries' texts; this has no such part, or no texts"
+        )
     if depth < 1:
         raise InputError(f"depth is {depth}; it must be at least 1")
     tried = [Setting(each, float(power)) for power in powers for each in fusions]
@@ -215,7 +233,7 @@ def tune_index(
     own = made.searched(made.request(own_setting, made.own, depth))
     given = [made.own] if fusion == "sum" else []
     for deepened in range(_TIMES + 1):
-        by_setting = made.topics(tried, depth)
+        by_setting = made.topics(tried, depth, by_query)
         setting, weights, _ = tuning.tune_setting(by_setting, given)
         topics = by_setting[setting]
         chosen = list(topics.values())
@@ -247,6 +265,7 @@ def tune_index(
         left_out,
         made.missing(),
         topics,
+        per_query(topics, made.features, folds, seed, given) if by_query else None,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.line_search import EQUAL, Optimum, best_weight, curve
+from dupmae_toolkit.evaluation.line_search import EQUAL, Curve, Optimum, best_weight, curve
 from dupmae_toolkit.evaluation.tuning_topics import Topic, topics_of, values_at, weigh
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "Topic",
     "best_weight",
     "cross_validate",
+    "curve_of",
+    "dealt",
     "plateaus",
     "rounded",
     "starts",
@@ -27,6 +29,7 @@ __all__ = [
     "tune",
     "tune_setting",
     "values_at",
+    "without",
 ]
 
 Setting = TypeVar("Setting")
@@ -114,16 +117,25 @@ def plateaus(topics: Sequence[Topic], weights: Sequence[float]) -> list[tuple[fl
     given = np.asarray(weights, np.float64)
     found: list[tuple[float, float] | None] = []
     for part, weight in enumerate(given.tolist()):
-        rest = _rest(given, part)
-        if rest is None:
+        drawn = curve_of(topics, weights, part)
+        if drawn is None:
             found.append(None)
             continue
         others = given.sum() - weight
-        low, high = curve(topics, *_line(topics, rest, part)).around(weight / given.sum())
+        low, high = drawn.around(weight / given.sum())
         with np.errstate(divide="ignore"):
             bounds = np.array([low, high]) / (1 - np.array([low, high])) * others
         found.append((float(bounds[0]), float(bounds[1])))
     return found
+
+
+def curve_of(topics: Sequence[Topic], weights: Sequence[float], part: int) -> Curve | None:
+    """The mean by the share of one part's weight while the ratios of the others stay.
+
+    None if no other part has a weight.
+    """
+    rest = _rest(np.asarray(weights, np.float64), part)
+    return None if rest is None else curve(topics, *_line(topics, rest, part))
 
 
 def rounded(topics: Sequence[Topic], weights: Sequence[float]) -> tuple[float, ...]:
