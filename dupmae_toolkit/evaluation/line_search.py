@@ -89,11 +89,11 @@ def curve(
     merged = merged[order]
     changed = np.concatenate(steps)[order] if keys else np.empty(0)
     count = max(1, len(topics))
-    first = np.flatnonzero(np.diff(merged, prepend=_NEVER) != 0) if len(merged) else []
+    first = np.flatnonzero(np.diff(merged, prepend=_NEVER) != 0)
     sums = np.concatenate([[0.0], np.cumsum(changed)])
     # The state before any event, then the one after all events of each place.
-    levels = start + sums[np.append(first, len(merged)).astype(np.int64)]
-    points = _places(merged[first]) if len(merged) else np.empty(0)
+    levels = start + sums[np.append(first, len(merged))]
+    points = _places(merged[first])
     lows, highs = np.append(0.0, points), np.append(points, 1.0)
     doubtful = _doubtful(_places(merged), changed, start + sums[:-1], count)
     return Curve(lows, highs, levels / count, doubtful)

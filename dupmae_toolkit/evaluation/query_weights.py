@@ -35,6 +35,8 @@ _PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 #: The largest change of a weight, as a logarithm.
 _MOST = 3.0
 _FIRST, _LISTED = 10, 100
+#: Inner folds, on which the penalty is chosen.
+_INNER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,11 @@ def per_query(
     values: dict[str, float] = {}
     predicting = 0
     for held in tuning.dealt(list(topics), folds, seed):
-        apart = set(held)
-        names = [name for name in topics if name not in apart]
-        weights = np.array(tuning.tune([topics[name] for name in names], given)[0])
-        changes = np.array([best_change(topics[name], weights) for name in names])
-        rows = np.stack([features[name] for name in names])
-        penalty = _penalty([topics[name] for name in names], rows, changes, weights, seed)
+        (kept,) = tuning.without({None: topics}, held).values()
+        weights = np.array(tuning.tune(list(kept.values()), given)[0])
+        penalty = _penalty(kept, features, seed, given)
         predicting += penalty is not None
-        predict = _Ridge(rows, changes, penalty)
+        predict = _fitted(kept, features, weights, [penalty])[penalty]
         for name in held:
             fixed[name] = topics[name].value(weights)
             values[name] = topics[name].value(changed(weights, predict(features[name])))
@@ -167,23 +166,39 @@ class _Ridge:
 
 
 def _penalty(
-    topics: Sequence[Topic], rows: np.ndarray, changes: np.ndarray, weights: np.ndarray, seed: int
+    topics: Mapping[str, Topic],
+    features: Mapping[str, np.ndarray],
+    seed: int,
+    given: Sequence[Sequence[float]],
 ) -> float | None:
-    """The penalty whose predictions measure best on inner folds; None: fixed weights do."""
+    """The penalty whose predictions measure best on inner folds; None: fixed weights do.
+
+    The fixed weights are tuned without the inner fold, too: on the topics that they were tuned on
+    nothing would be better than they are.
+    """
     totals = dict.fromkeys((None, *_PENALTIES), 0.0)
-    places = np.arange(len(topics))
-    inner = np.random.default_rng(seed).permutation(len(topics)) % min(5, len(topics))
-    for fold in np.unique(inner):
-        kept, held = places[inner != fold], places[inner == fold]
-        if not len(kept):
-            continue
-        for penalty in totals:
-            predict = _Ridge(rows[kept], changes[kept], penalty)
-            totals[penalty] += sum(
-                topics[n].value(changed(weights, predict(rows[n]))) for n in held.tolist()
-            )
+    for held in tuning.dealt(list(topics), min(_INNER, len(topics)), seed):
+        (kept,) = tuning.without({None: topics}, held).values()
+        weights = np.array(tuning.tune(list(kept.values()), given)[0])
+        predictions = _fitted(kept, features, weights, list(totals))
+        for name in held:
+            for penalty, predict in predictions.items():
+                moved = changed(weights, predict(features[name]))
+                totals[penalty] += topics[name].value(moved)
     best: float | None = None
     for penalty, total in totals.items():
         if total > totals[best] + EQUAL * len(topics):
             best = penalty
     return best
+
+
+def _fitted(
+    topics: Mapping[str, Topic],
+    features: Mapping[str, np.ndarray],
+    weights: np.ndarray,
+    penalties: Sequence[float | None],
+) -> dict[float | None, _Ridge]:
+    """What each penalty makes of the best changes of these topics."""
+    changes = np.array([best_change(topic, weights) for topic in topics.values()])
+    rows = np.stack([features[name] for name in topics])
+    return {penalty: _Ridge(rows, changes, penalty) for penalty in penalties}

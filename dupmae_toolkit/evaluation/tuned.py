@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
@@ -27,7 +27,8 @@ class Tuned:
     of the measure, and its 95% bootstrap interval, where each topic is ranked with what was tuned
     on the topics of the other ``folds``. ``training_figure``: the mean on the topics tuned on,
     which tends to be too high. ``plateau``, with two runs: the range in which the second one's
-    share of the weights is as good; the middle was taken.
+    share of the weights is as good; the middle was taken, in as few digits as give the same mean.
+    ``starts``: from how many places three or more weights were moved. ``topics``: their candidates.
     """
 
     fusion: Fusion
@@ -36,6 +37,8 @@ class Tuned:
     training_figure: float
     plateau: tuple[float, float] | None
     folds: int
+    starts: int
+    topics: dict[str, tuning.Topic] = field(repr=False)
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -96,11 +99,16 @@ def tune(
     by_setting = {each: tuning.topics_of(qrels, listed, measure, each) for each in tried}
     held_out = interval(list(tuning.cross_validate(by_setting, folds, seed).values()))
     chosen, weights, optimum = tuning.tune_setting(by_setting)
+    topics = by_setting[chosen]
+    starts = len(tuning.starts(list(topics.values()))) if len(listed) > 2 else 1
+    short = tuning.rounded(list(topics.values()), weights)
     return Tuned(
-        replace(chosen, weights=tuple(weights)),
+        replace(chosen, weights=short),
         measure,
         held_out,
         optimum.value,
         (optimum.low, optimum.high) if len(listed) == 2 else None,
         folds,
+        starts,
+        topics,
     )

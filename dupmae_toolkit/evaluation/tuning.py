@@ -139,10 +139,17 @@ def curve_of(topics: Sequence[Topic], weights: Sequence[float], part: int) -> Cu
 
 
 def rounded(topics: Sequence[Topic], weights: Sequence[float]) -> tuple[float, ...]:
-    """The weights with as few digits as give the same mean, at least two; else as they are."""
+    """The weights with as few digits as give the same mean, at least two; else as they are.
+
+    Of two weights that sum to 1, the second is rounded and the first fills it up.
+    """
     value = float(values_at(topics, weights).mean())
+    shares = len(weights) == 2 and abs(sum(weights) - 1) < EQUAL
     for digits in range(2, 16):
         short = tuple(float(f"{weight:.{digits}g}") for weight in weights)
+        if shares:
+            last = round(weights[1], digits)
+            short = (round(1 - last, digits), last)
         if any(short) and values_at(topics, short).mean() >= value - EQUAL:
             return short
     return tuple(map(float, weights))

@@ -37,7 +37,7 @@ class Topic:
         number of relevant ones; of the same shape.
         """
         padded = np.append(self.by_rank, 0.0)
-        found = padded[np.minimum(above, len(self.by_rank))]
+        found: np.ndarray = padded[np.minimum(above, len(self.by_rank))]
         if self.kind == FIRST:
             return np.where(relevant_above == 0, found, 0.0)
         return found * (relevant_above + 1) if self.kind == COUNTED else found

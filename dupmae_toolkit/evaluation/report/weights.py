@@ -96,7 +96,7 @@ def weight_plot(line: Line, measure: str, value: float | None = None, of: int = 
     for across, text in _marks(line, by_share):
         x = _LEFT + span * across
         drawing.line(x, floor, x, floor + 4)
-        drawing.text(x, floor + 17, text, "middle", "faint")
+        drawing.text(x, floor + 17, text, "end" if across == 1 else "middle", "faint")
     drawing.polyline(
         [(_LEFT + span * x, y(v)) for x, v in zip(columns, heights.tolist(), strict=True)], 0
     )
@@ -121,4 +121,8 @@ def _marks(line: Line, by_share: bool) -> list[tuple[float, str]]:
     if by_share:
         return [(share, f"{share:g}") for share in ticks(0, 1)]
     steps = (-1.0, -0.5, 0.0, 0.5, 1.0)
-    return [((step + 1) / 2, f"{line.weight * _REACH**step:.3g}") for step in steps]
+    return [((step + 1) / 2, _number(line.weight * _REACH**step)) for step in steps]
+
+
+def _number(weight: float) -> str:
+    return f"{weight:,.0f}" if 1000 <= weight < 1e9 else f"{weight:.3g}"
