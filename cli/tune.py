@@ -1,4 +1,4 @@
-"""`dupmae tune`: the best weights of a weighted sum of runs, or of the parts of an index's score."""
+"""`dupmae tune`: the best weights of a weighted sum, of runs or of an index's parts."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def tune(
             folds=folds,
             seed=seed,
             drop_self=split is not None and open_beir(qrels).drops_self_matches,
-            by_query=per_query,
+            per_query=per_query,
             progress=console.bar,
         )
         encoder = opened.manifest.encoder

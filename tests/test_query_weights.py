@@ -12,7 +12,7 @@ from dupmae_toolkit.evaluation.query_weights import (
     best_change,
     changed,
     features_of,
-    per_query,
+    predicted_gain,
 )
 from dupmae_toolkit.evaluation.tuning_topics import Topic
 from dupmae_toolkit.search.engine import Candidates
@@ -39,7 +39,7 @@ def made(count: int, telling: bool):
 
 
 def test_features_that_tell_which_part_is_right_gain_on_topics_held_out():
-    found = per_query(*made(60, telling=True))
+    found = predicted_gain(*made(60, telling=True))
     assert found.predicting == found.folds == 5
     assert found.fixed.mean < 0.7
     assert found.predicted.mean > 0.95
@@ -48,7 +48,7 @@ def test_features_that_tell_which_part_is_right_gain_on_topics_held_out():
 
 
 def test_features_that_tell_nothing_gain_nothing():
-    found = per_query(*made(60, telling=False))
+    found = predicted_gain(*made(60, telling=False))
     assert not found.gain.is_above_zero
     assert abs(found.gain.mean) < 0.2
 

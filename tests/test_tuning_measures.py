@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
+from dupmae_toolkit.evaluation.line_search import curve
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.rank_measures import COUNTED, EACH, FIRST, rank_measure
-from dupmae_toolkit.evaluation.line_search import curve
 from dupmae_toolkit.evaluation.tuned import tune
 from dupmae_toolkit.evaluation.tuning_topics import Topic
 from dupmae_toolkit.fusing.fuse import fuse
@@ -53,7 +55,8 @@ def test_never_below_a_grid(measure, seed):
     qrels, runs = made(seed + 20, topics=2, largest=3 + 40 * seed)
     topics = list(tuning.topics_of(qrels, runs, measure).values())
     grid = max(
-        float(tuning.values_at(topics, (GRID - step, step)).mean()) for step in range(0, GRID + 1, 4)
+        float(tuning.values_at(topics, (GRID - step, step)).mean())
+        for step in range(0, GRID + 1, 4)
     )
     weights, optimum = tuning.tune(topics)
     assert optimum.value >= grid - 1e-12
@@ -69,7 +72,11 @@ def test_what_is_left_out_of_a_topic_changes_no_value(kind):
         scores = dice.integers(0, 6, (parts, n)).astype(float)
         relevant = np.flatnonzero(dice.random(n) < 0.2)
         whole = Topic(
-            scores, relevant, dice.random(len(relevant)), 1 / np.arange(1.0, dice.integers(2, 9)), kind
+            scores,
+            relevant,
+            dice.random(len(relevant)),
+            1 / np.arange(1.0, dice.integers(2, 9)),
+            kind,
         )
         few = whole.reduced()
         less += whole.scores.shape[1] - few.scores.shape[1]
@@ -98,7 +105,7 @@ def brute(topics):
             found = p / (p - q)
         places |= set(found[(found > 0) & (found < 1)].tolist())
     inner = sorted(places)
-    between = [(low + high) / 2 for low, high in zip(inner, inner[1:], strict=False)]
+    between = [(low + high) / 2 for low, high in itertools.pairwise(inner)]
     return max(tuning.values_at(topics, (1 - w, w)).mean() for w in [*inner, *between])
 
 
@@ -169,7 +176,7 @@ def test_rrf_is_tuned_with_its_k_and_fuse_gives_that_value():
     value = evaluate(qrels, fused, ["nDCG@5"]).means["nDCG@5"]
     assert value == pytest.approx(tuned.training_figure, abs=1e-9)
     for k in (1, 60):
-        for step in range(0, 101):
+        for step in range(101):
             fusion = Fusion("rrf", (1 - step / 100, step / 100), rrf_k=k)
             topics = tuning.topics_of(qrels, runs, "nDCG@5", fusion)
             grid = tuning.values_at(list(topics.values()), fusion.weights).mean()

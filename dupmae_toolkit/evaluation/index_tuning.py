@@ -8,7 +8,7 @@ made four times as long.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,11 +18,11 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
 from dupmae_toolkit.evaluation.experiment import without_self_matches
+from dupmae_toolkit.evaluation.line_search import EQUAL
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.part_rankings import judged_queries
-from dupmae_toolkit.evaluation.query_weights import PerQuery, features_of, per_query
+from dupmae_toolkit.evaluation.query_weights import PerQuery, features_of, predicted_gain
 from dupmae_toolkit.evaluation.rank_measures import RankMeasure, rank_measure
-from dupmae_toolkit.evaluation.line_search import EQUAL
 from dupmae_toolkit.evaluation.tuned import RRF_KS, settings
 from dupmae_toolkit.evaluation.tuning_topics import Topic, topic_of
 from dupmae_toolkit.fusing.fusion import Fusion
@@ -198,7 +198,7 @@ def tune_index(
     folds: int = 5,
     seed: int = 1,
     drop_self: bool = False,
-    by_query: bool = False,
+    per_query: bool = False,
     progress: Progress = silent,
 ) -> IndexTuned:
     """The weights of an index's parts with the highest mean of a measure, see ``tuning.tune``.
@@ -206,7 +206,7 @@ def tune_index(
     measure: see ``rank_measures``, with a cutoff. fusion: ``sum``, the index's own score;
     ``linear``, with a norm; or ``rrf``. norm, rrf_ks: see ``tuned.tune``. idf_powers: those of the
     frequencies that are tried; None: the index's. depth: documents of each part's list. drop_self:
-    leave out the document that has the topic's own id. by_query: also measure what a dense weight
+    leave out the document that has the topic's own id. per_query: also measure what a dense weight
     for each query would gain, see ``query_weights``. Everything is chosen inside the folds.
     Raises InputError for passages, for another measure, for topics that are not judged, and for
     more folds than topics.
@@ -220,9 +220,9 @@ def tune_index(
     powers = (made.idf_power,) if idf_powers is None else tuple(dict.fromkeys(idf_powers))
     if not powers:
         raise InputError("no idf power to choose from")
-    if by_query and (fusion != "sum" or made.parts[0] != "dense" or vectors.texts is None):
+    if per_query and (fusion != "sum" or made.parts[0] != "dense" or vectors.texts is None):
         raise InputError(
-            "weights per query (--per-query, by_query=True) are those of the dense part of a sum, "
+            "weights per query (--per-query, per_query=True) are those of the dense part of a sum, "
             "predicted from the queries' texts; this has no such part, or no texts"
         )
     if depth < 1:
@@ -233,7 +233,7 @@ def tune_index(
     own = made.searched(made.request(own_setting, made.own, depth))
     given = [made.own] if fusion == "sum" else []
     for deepened in range(_TIMES + 1):
-        by_setting = made.topics(tried, depth, by_query)
+        by_setting = made.topics(tried, depth, per_query)
         setting, weights, _ = tuning.tune_setting(by_setting, given)
         topics = by_setting[setting]
         chosen = list(topics.values())
@@ -265,7 +265,7 @@ def tune_index(
         left_out,
         made.missing(),
         topics,
-        per_query(topics, made.features, folds, seed, given) if by_query else None,
+        predicted_gain(topics, made.features, folds, seed, given) if per_query else None,
     )
 
 

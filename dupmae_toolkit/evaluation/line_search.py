@@ -70,9 +70,7 @@ class Curve:
         return float(self.lows[first]), float(self.highs[last])
 
 
-def curve(
-    topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np.ndarray]
-) -> Curve:
+def curve(topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Curve:
     """The mean for every w from 0 to 1 when (1 − w) · one + w · other ranks.
 
     one, other: for each topic, float64 [n].
@@ -109,8 +107,8 @@ def _doubtful(
 ) -> list[tuple[float, list[float]]]:
     """Places at which several scores are equal, of which rounding may keep some apart.
 
-    Those that may be one are together. With each group the most that the mean can be there: all that gains has happened, and nothing
-    that loses.
+    Those that may be one are together. With each group the most that the mean can be there: all
+    that gains has happened, and nothing that loses.
     """
     if len(places) < 2:
         return []

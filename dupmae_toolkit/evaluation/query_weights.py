@@ -85,7 +85,7 @@ def _lead(found: Candidates, part: int) -> float:
     return float(listed[0] - listed[_FIRST - 1]) / spread if spread > 0 else 0.0
 
 
-def per_query(
+def predicted_gain(
     topics: Mapping[str, Topic],
     features: Mapping[str, np.ndarray],
     folds: int = 5,

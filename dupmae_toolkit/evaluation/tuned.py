@@ -23,8 +23,8 @@ RRF_KS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 100.0, 200.0, 500.0)
 class Tuned:
     """The weights of a sum of runs that are best for the topics given.
 
-    ``fuse`` takes ``fusion``, whose ``weights`` and ``norm`` are shown beside it. ``held_out``: the mean
-    of the measure, and its 95% bootstrap interval, where each topic is ranked with what was tuned
+    ``fuse`` takes ``fusion``, whose ``weights`` and ``norm`` are shown beside it. ``held_out``: the
+    mean of the measure, and its 95% bootstrap interval, where each topic is ranked with what was tuned
     on the topics of the other ``folds``. ``training_figure``: the mean on the topics tuned on,
     which tends to be too high. ``plateau``, with two runs: the range in which the second one's
     share of the weights is as good; the middle was taken, in as few digits as give the same mean.

@@ -30,7 +30,9 @@ class Line(NamedTuple):
     curve: Curve
 
 
-def lines_of(labels: Sequence[str], topics: Sequence[Topic], weights: Sequence[float]) -> list[Line]:
+def lines_of(
+    labels: Sequence[str], topics: Sequence[Topic], weights: Sequence[float]
+) -> list[Line]:
     """A line for each weight; of two, only for the second, which is one minus the first."""
     parts = range(len(weights)) if len(weights) > 2 else (1,)
     found = []
