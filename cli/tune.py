@@ -154,6 +154,7 @@ def tune(
     from dupmae_cli.tuning import check_plot, numbers, report_index, report_runs
     from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.evaluation.development import is_test
     from dupmae_toolkit.evaluation.tuned import RRF_KS
 
     of_index = {
@@ -166,6 +167,8 @@ def tune(
         "--query-length": query_length,
         "--device": device,
     }
+    if split is not None and is_test(split):
+        console.say(f"split {split}: what is tuned on these topics cannot be tested on them")
     ks = RRF_KS if rrf_ks is None else numbers("--rrf-ks", rrf_ks)
     if plot is not None:
         check_plot(plot)

@@ -68,7 +68,7 @@ def report_runs(
     _table(labels, tuned.weights)
     print(_named(tuned.fusion))
     if tuned.plateau:
-        low, high = (_short(bound, *tuned.plateau) for bound in tuned.plateau)
+        low, high = _range(*tuned.plateau)
         print(f"as good: weights of {labels[1]} from {low} to {high}")
     print(f"{tuned.measure} {_figure(tuned.held_out)}, held out in {tuned.folds} folds")
     if value is not None:
@@ -129,9 +129,11 @@ def report_index(
         return
     notes = []
     for plateau in tuned.plateaus:
-        low, high = plateau or (0.0, math.inf)
-        upper = f"to {_short(high, low, high)}" if math.isfinite(high) else "on"
-        notes.append(f"as good from {_short(low, low, high)} {upper}" if plateau else "")
+        if plateau is None:
+            notes.append("")
+            continue
+        low, high = _range(*plateau)
+        notes.append(f"as good from {low} {'on' if high == 'inf' else f'to {high}'}")
     _table(tuned.parts, weights, notes)
     print(f"{_named(tuned.fusion)}, idf power {tuned.idf_power:g}")
     held = tuned.held_out
@@ -223,13 +225,16 @@ def _weights(scoring: Scoring) -> str:
     return f"{weights} (idf power {scoring.idf_power:g})"
 
 
-def _short(bound: float, low: float, high: float) -> str:
-    """A bound of a range with as many digits as tell its ends apart, at least three."""
-    for digits in range(3, 16):
-        shown = f"{bound:.{digits}g}"
-        if low == high or f"{low:.{digits}g}" != f"{high:.{digits}g}":
-            return shown
-    return f"{bound:.17g}"
+def _range(low: float, high: float) -> tuple[str, str]:
+    """The bounds of a range with as many digits as keep its width to a tenth, at least three."""
+    width = high - low if math.isfinite(high) else low
+    for digits in range(3, 17):
+        shown = f"{low:.{digits}g}", f"{high:.{digits}g}"
+        off = abs(float(shown[0]) - low)
+        off += abs(float(shown[1]) - high) if math.isfinite(high) else 0.0
+        if off <= width / 10:
+            break
+    return shown
 
 
 def _figure(value: Interval, sign: str = "") -> str:

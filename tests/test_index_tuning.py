@@ -285,7 +285,7 @@ def test_a_hostile_origin_is_refused(own):
         with pytest.raises((ValueError, KeyError, TypeError)):
             Scoring.from_dict(good | {"origin": origin})
     for field, value in (("queries", "\ud800"), ("topics", -1), ("topics", True)):
-        with pytest.raises(ValueError, match="surrogates|topics"):
+        with pytest.raises(ValueError, match=r"surrogates|topics"):
             Scoring.from_dict(good | {"origin": ORIGIN.to_dict() | {field: value}})
 
 

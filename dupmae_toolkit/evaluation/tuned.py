@@ -24,9 +24,9 @@ class Tuned:
     """The weights of a sum of runs that are best for the topics given.
 
     ``fuse`` takes ``fusion``, whose ``weights`` and ``norm`` are shown beside it. ``held_out``: the
-    mean of the measure, and its 95% bootstrap interval, where each topic is ranked with what was tuned
-    on the topics of the other ``folds``. ``training_figure``: the mean on the topics tuned on,
-    which tends to be too high. ``plateau``, with two runs: the range in which the second one's
+    mean of the measure, and its 95% bootstrap interval, where each topic is ranked with what was
+    tuned on the topics of the other ``folds``. ``training_figure``: the mean on the topics tuned
+    on, which tends to be too high. ``plateau``, with two runs: the range in which the second one's
     share of the weights is as good; the middle was taken, in as few digits as give the same mean.
     ``starts``: from how many places three or more weights were moved. ``topics``: their candidates.
     """

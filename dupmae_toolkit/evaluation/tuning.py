@@ -141,16 +141,25 @@ def curve_of(topics: Sequence[Topic], weights: Sequence[float], part: int) -> Cu
 def rounded(topics: Sequence[Topic], weights: Sequence[float]) -> tuple[float, ...]:
     """The weights with as few digits as give the same mean, at least two; else as they are.
 
-    Of two weights that sum to 1, the second is rounded and the first fills it up.
+    Each moves by half the way to the end of its plateau at most. Of two weights that sum to 1, the
+    second is rounded and the first fills it up.
     """
     value = float(values_at(topics, weights).mean())
     shares = len(weights) == 2 and abs(sum(weights) - 1) < EQUAL
+    room = [
+        (weight, weight) if bounds is None else ((bounds[0] + weight) / 2, (bounds[1] + weight) / 2)
+        for weight, bounds in zip(weights, plateaus(topics, weights), strict=True)
+    ]
     for digits in range(2, 16):
         short = tuple(float(f"{weight:.{digits}g}") for weight in weights)
+        inside = all(low <= each <= high for each, (low, high) in zip(short, room, strict=True))
         if shares:
             last = round(weights[1], digits)
             short = (round(1 - last, digits), last)
-        if any(short) and values_at(topics, short).mean() >= value - EQUAL:
+            # The plateau is that of the second weight while the first stays as it is.
+            low, high = (1 - weights[0] / (bound + weights[0]) for bound in room[1])
+            inside = low <= last <= high
+        if inside and any(short) and values_at(topics, short).mean() >= value - EQUAL:
             return short
     return tuple(map(float, weights))
 
