@@ -152,6 +152,7 @@ def tune(
       dupmae tune a.trec b.trec --qrels qrels.txt --fusion rrf --rrf-ks 10,60
     """
     from dupmae_cli.tuning import check_plot, numbers, report_index, report_runs
+    from dupmae_cli.updating import tell_if_interrupted
     from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.development import is_test
@@ -213,7 +214,7 @@ def tune(
     from dupmae_toolkit.collection.opening import read_queries
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.evaluation.index_tuning import tune_index
-    from dupmae_toolkit.index.reweighing import save_weights
+    from dupmae_toolkit.index.reweighing import own_scoring, save_weights
     from dupmae_toolkit.index.scoring import Origin
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 
@@ -229,6 +230,9 @@ def tune(
     with HybridIndex.open(
         index, model, device=device, precision=precision.value, query_max_length=query_length
     ) as opened:
+        if save:
+            own_scoring(index, opened.manifest)  # before the work
+            tell_if_interrupted(index)
         best = tune_index(
             opened,
             topics,

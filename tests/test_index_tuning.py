@@ -350,6 +350,19 @@ def test_command_saves_and_says_what_was_before(files, own, capsys):
     assert "tuned for nDCG@5 on 12 topics of " in out
 
 
+def test_command_refuses_to_save_into_an_index_of_an_earlier_version(files, tmp_path, capsys):
+    path = tmp_path / "old"
+    with HybridIndex.build(path, DOCUMENTS[:40], ENCODER, bm25=False) as old:
+        age(path, 2)
+        code, out, err = run(capsys, *words(files, old, "--save"))
+        assert (code, out) == (2, "")
+        assert "earlier version" in err
+        # Its plain score has weights to tune, though none to keep.
+        code, out, err = run(capsys, *words(files, old, "--json"))
+        assert code == 0, err
+        assert list(json.loads(out)["weights"]) == ["dense", "lexical"]
+
+
 def test_command_draws(files, index, capsys):
     from xml.etree import ElementTree
 

@@ -7,11 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.scoring import Origin, Scoring
 from dupmae_toolkit.index.updates import WAIT, changing
 from dupmae_toolkit.records import EncoderInfo
 
 PARTS = ("dense", "lexical", "bm25")
+
+
+def own_scoring(index: Path, manifest: Manifest) -> Scoring:
+    """The score whose weights can be set. Raises InputError for an index of an earlier version."""
+    if manifest.scoring is None:
+        raise InputError(
+            f"{index}: was built by an earlier version, whose score has no weights of its own; "
+            "`dupmae compact` adds them"
+        )
+    return manifest.scoring
 
 
 def save_weights(
@@ -36,12 +47,7 @@ def save_weights(
     with changing(index, wait) as state:
         manifest = state.manifest
         manifest.check_encoder(index, encoder)
-        before = manifest.scoring
-        if before is None:
-            raise InputError(
-                f"{index}: was built by an earlier version, whose score has no weights of its own; "
-                "`dupmae compact` adds them"
-            )
+        before = own_scoring(index, manifest)
         lacking = [part for part in weights if part not in manifest.parts]
         if lacking:
             raise InputError(f"{index}: has no {lacking[0]} part to weigh")
