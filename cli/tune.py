@@ -11,6 +11,7 @@ from dupmae_cli import console
 from dupmae_cli.options import (
     TOPICS,
     DeviceOption,
+    DropSelfOption,
     IndexModelOption,
     JsonOption,
     Norm,
@@ -35,7 +36,7 @@ def tune(
     queries: Annotated[str | None, typer.Option(help=TOPICS, show_default="none: RUNs")] = None,
     split: Annotated[str | None, split_option("none: --qrels is a file")] = None,
     measure: Annotated[
-        str, typer.Option(help="nDCG@k, R@k, P@k, RR@k, AP@k or Success@k.")
+        str, typer.Option(help="nDCG@k, R@k, P@k, RR@k, AP@k, Success@k or RBP(rel=1)@k.")
     ] = "nDCG@10",
     fusion: Annotated[
         TunedMethod | None,
@@ -111,6 +112,7 @@ def tune(
         bool,
         typer.Option("--save", help="Write the weights into the index, whose searches use them."),
     ] = False,
+    drop_self: DropSelfOption = None,
     model: IndexModelOption = None,
     query_length: QueryLengthOption = None,
     device: DeviceOption = None,
@@ -153,6 +155,7 @@ def tune(
     """
     from dupmae_cli.tuning import check_plot, numbers, report_index, report_runs
     from dupmae_cli.updating import tell_if_interrupted
+    from dupmae_toolkit.collection.beir import calls_to_drop_self
     from dupmae_toolkit.collection.opening import read_qrels
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.development import is_test
@@ -173,6 +176,11 @@ def tune(
     ks = RRF_KS if rrf_ks is None else numbers("--rrf-ks", rrf_ks)
     if plot is not None:
         check_plot(plot)
+    drops = drop_self
+    if drops is None:
+        drops = any(calls_to_drop_self(name) for name in (qrels, queries) if name is not None)
+    if drops:
+        console.say("hits with their topic's own id are left out")
     if index is None:
         if not runs:
             raise InputError("name two or more RUNs, or an --index with its --queries")
@@ -186,10 +194,13 @@ def tune(
         if len(set(labels)) < len(labels):
             raise InputError("a run is given twice; name each once")
         from dupmae_toolkit.collection.trec import read_run
+        from dupmae_toolkit.evaluation.self_matches import without_self_matches
         from dupmae_toolkit.evaluation.tuned import tune
 
         judged = read_qrels(qrels, split)
         found = [read_run(path) for path in runs]
+        if drops:
+            found = [without_self_matches(run) for run in found]
         if not any(topic in judged for run in found for topic in run.topics):
             raise InputError(
                 f"{qrels}: judges no topic of these runs; they belong to different sets"
@@ -210,7 +221,6 @@ def tune(
     method = (fusion or TunedMethod.SUM).value
     if save and method != "sum":
         raise InputError(f"--save keeps the weights of the index's sum, not those of {method}")
-    from dupmae_toolkit.collection.beir import open_beir
     from dupmae_toolkit.collection.opening import read_queries
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
     from dupmae_toolkit.evaluation.index_tuning import tune_index
@@ -245,7 +255,7 @@ def tune(
             depth=depth or 1000,
             folds=folds,
             seed=seed,
-            drop_self=split is not None and open_beir(qrels).drops_self_matches,
+            drop_self=drops,
             per_query=per_query,
             progress=console.bar,
         )

@@ -190,6 +190,25 @@ def test_command_refuses(files, capsys, more, fault):
     assert fault in err
 
 
+def test_command_leaves_out_the_topics_own_documents(tmp_path, capsys):
+    # Each topic is a document that answers itself best; run b alone is right about the rest.
+    (tmp_path / "qrels").write_text("".join(f"q{n} 0 d{n} 1\n" for n in range(4)))
+    for name, scores in (("a", (9, 1, 2)), ("b", (3, 2, 1))):
+        rows = [
+            f"q{n} Q0 {each} 0 {score} {name}\n"
+            for n in range(4)
+            for each, score in zip((f"q{n}", f"d{n}", "x"), scores, strict=True)
+        ]
+        (tmp_path / name).write_text("".join(rows))
+    words = ("tune", tmp_path / "a", tmp_path / "b", "--qrels", tmp_path / "qrels", "--json")
+    words = (*words, "--measure", "P@1", "--folds", 2, "--norm", "none")
+    assert json.loads(command(capsys, *words)[1])["value"] == 0
+    code, out, err = command(capsys, *words, "--drop-self")
+    assert code == 0
+    assert json.loads(out)["value"] == 1
+    assert "own id are left out" in err
+
+
 def test_command_refuses_one_run(files, capsys):
     code, _, err = command(capsys, "tune", files / "a", "--qrels", files / "qrels")
     assert code == 2

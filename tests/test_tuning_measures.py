@@ -33,6 +33,8 @@ MEASURES = (
     "AP(rel=2)@7",
     "Success@3",
     "Success(rel=2)@3",
+    "RBP(rel=1)@5",
+    "RBP(rel=2,p=0.5)",
 )
 
 
@@ -88,7 +90,15 @@ def test_what_is_left_out_of_a_topic_changes_no_value(kind):
 
 
 def test_measures_that_are_no_sums_over_relevant_documents_are_refused():
-    for name in ("bpref", "infAP", "Judged@10", "NumRet", "IPrec@0.5"):
+    for name in (
+        "bpref",
+        "infAP",
+        "Judged@10",
+        "NumRet",
+        "ERR@10",
+        "RBP@10",
+        "nDCG(judged_only=True)@5",
+    ):
         with pytest.raises(InputError, match="cannot be tuned exactly; choose one of nDCG@k"):
             rank_measure(name)
     with pytest.raises(InputError, match="not known"):

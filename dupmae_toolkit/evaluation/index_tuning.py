@@ -17,12 +17,12 @@ from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
-from dupmae_toolkit.evaluation.experiment import without_self_matches
 from dupmae_toolkit.evaluation.line_search import EQUAL
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.part_rankings import judged_queries
 from dupmae_toolkit.evaluation.query_weights import PerQuery, features_of, predicted_gain
 from dupmae_toolkit.evaluation.rank_measures import RankMeasure, rank_measure
+from dupmae_toolkit.evaluation.self_matches import without_self_matches
 from dupmae_toolkit.evaluation.tuned import RRF_KS, settings
 from dupmae_toolkit.evaluation.tuning_topics import Topic, topic_of
 from dupmae_toolkit.fusing.fusion import Fusion

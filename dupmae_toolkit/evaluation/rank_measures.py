@@ -8,6 +8,7 @@ it. So nothing changes between two weights unless a relevant document changes it
 | nDCG | its grade / log2(n + 1), divided by the sum of the best ranking |
 | R, P | 1 / the number of relevant documents; 1 / the cutoff |
 | RR, Success | 1 / n; 1; if no relevant document is above it |
+| RBP(rel=…) | (1 − p) · p^(n − 1) |
 | AP | (1 + the number of relevant documents above it) / n / the number of relevant documents |
 
 Values are those of trec_eval. ERR and bpref, which read the grades or the number of other documents
@@ -33,19 +34,24 @@ _KINDS = {
     "P": EACH,
     "RR": FIRST,
     "Success": FIRST,
+    "RBP": EACH,
     "AP": COUNTED,
 }
-CHOICES = "nDCG@k, R@k, P@k, RR@k, AP@k, Success@k"
+CHOICES = "nDCG@k, R@k, P@k, RR@k, AP@k, Success@k, RBP(rel=1)@k"
 
 
 @dataclass(frozen=True, slots=True)
 class RankMeasure:
-    """A measure of a ranking. cutoff: None: the whole ranking. least: grade of a relevant one."""
+    """A measure of a ranking. cutoff: None: the whole ranking. least: grade of a relevant one.
+
+    persistence: of RBP, by which each rank counts less than the one before.
+    """
 
     name: str
     kind: str
     cutoff: int | None
     least: int
+    persistence: float = 0.0
 
     def gains(self, judged: Mapping[str, int]) -> dict[str, float]:
         """What each relevant document adds at rank 1, without relevant ones above it."""
@@ -56,6 +62,8 @@ class RankMeasure:
             return {name: grade / whole for name, grade in relevant.items()}
         if self.name == "P":
             return dict.fromkeys(relevant, 1 / (self.cutoff or 1))
+        if self.name == "RBP":
+            return dict.fromkeys(relevant, 1 - self.persistence)
         return dict.fromkeys(relevant, 1 / len(relevant) if self.name in ("R", "AP") else 1.0)
 
     def by_rank(self, documents: int) -> np.ndarray:
@@ -66,6 +74,8 @@ class RankMeasure:
         ranks = np.arange(1, max(1, min(self.cutoff or documents, documents)) + 1)
         if self.name == "nDCG":
             return np.asarray(1 / np.log2(ranks + 1))
+        if self.name == "RBP":
+            return np.asarray(self.persistence ** (ranks - 1.0))
         return 1 / ranks if self.name in ("RR", "AP") else np.ones(len(ranks))
 
 
@@ -74,8 +84,21 @@ def rank_measure(name: str) -> RankMeasure:
     parsed = parse_measures([name])
     found = parsed[0]
     settings = dict(found.params)
+    # Without a level, RBP's gains are the grades themselves.
+    persistence = 0.0
+    if found.NAME == "RBP" and "rel" in settings:
+        settings.pop("p", None)
+        persistence = float(found["p"])
+    elif found.NAME == "RBP":
+        settings["rel"] = None
     cutoff, least = settings.pop("cutoff", None), settings.pop("rel", 1)
     needs_cutoff = found.NAME in ("R", "P", "Success")
-    if len(parsed) > 1 or found.NAME not in _KINDS or settings or (needs_cutoff and not cutoff):
+    if (
+        least is None
+        or len(parsed) > 1
+        or found.NAME not in _KINDS
+        or settings
+        or (needs_cutoff and not cutoff)
+    ):
         raise InputError(f"measure {name!r} cannot be tuned exactly; choose one of {CHOICES}")
-    return RankMeasure(found.NAME, _KINDS[found.NAME], cutoff, least)
+    return RankMeasure(found.NAME, _KINDS[found.NAME], cutoff, least, persistence)
