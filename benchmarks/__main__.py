@@ -29,6 +29,7 @@ SUBJECTS = {
     "lookup": Sizes(6_000, 159),
     "engines": Sizes(100_000, 1_000),
     "fusing": Sizes(100_000, 10_000),
+    "tuning": Sizes(100_000, 1_000),
     "memory": Sizes(10_000, 0),
     "growth": Sizes(10_000, 500),
     "updates": Sizes(10_000, 100),

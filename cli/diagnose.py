@@ -9,6 +9,7 @@ import typer
 from dupmae_cli import console
 from dupmae_cli.hits import clean
 from dupmae_cli.options import (
+    TOPICS,
     DeviceOption,
     HybridWeightsOption,
     IdfPowerOption,
@@ -33,10 +34,7 @@ def diagnose(
     index: IndexOption,
     queries: Annotated[
         str,
-        typer.Option(
-            help="The topics: a BEIR folder or zip with --split, a file of queries, or a folder "
-            "that `dupmae encode --queries` wrote."
-        ),
+        typer.Option(help=TOPICS),
     ],
     qrels: Annotated[
         str | None,

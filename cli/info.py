@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dupmae_cli import console
+from dupmae_cli.hits import clean
 from dupmae_cli.options import IndexOption, JsonOption
 
 #: What to say about a scale, by where it comes from.
@@ -126,7 +127,18 @@ def _score(values: dict[str, Any]) -> str:
     parts = [f"{weights[part]:g} × {part}" for part in values["parts"]]
     power = scoring["frequencies"]["power"]
     factor = f", tokens' weights × (idf / mean idf) ^ {power:g}" if "lexical" in sides else ""
-    return f"{' + '.join(parts)}{factor}; plain: {plain}"
+    return f"{' + '.join(parts)}{factor}{_tuned(scoring)}; plain: {plain}"
+
+
+def _tuned(scoring: dict[str, Any]) -> str:
+    """What the weights were tuned on, if they were."""
+    origin = scoring.get("origin")
+    if not origin:
+        return ""
+    return (
+        f" (tuned for {origin['measure']} on {origin['topics']:,} topics of "
+        f"{clean(origin['queries'])})"
+    )
 
 
 def _bm25(values: dict[str, Any]) -> str:

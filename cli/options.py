@@ -48,6 +48,12 @@ class Method(StrEnum):
     COMBMNZ = "combmnz"
 
 
+class TunedMethod(StrEnum):
+    SUM = "sum"
+    LINEAR = "linear"
+    RRF = "rrf"
+
+
 class Aggregate(StrEnum):
     MAX = "max"
     SUM3 = "sum3"
@@ -171,7 +177,13 @@ SkipInvalidOption = Annotated[
         "them.",
     ),
 ]
-IndexOption = Annotated[Path, typer.Option("--index", "-i", help="The folder of the index.")]
+_INDEX = "The folder of the index."
+IndexOption = Annotated[Path, typer.Option("--index", "-i", help=_INDEX)]
+OptionalIndexOption = Annotated[Path | None, typer.Option("--index", "-i", help=_INDEX)]
+TOPICS = (
+    "The topics: a BEIR folder or zip with --split, a file of queries, or a folder that `dupmae "
+    "encode --queries` wrote."
+)
 _SPLIT = "The split of a BEIR data set, such as test."
 SplitOption = Annotated[str, typer.Option("--split", help=_SPLIT)]
 SplitsOption = Annotated[
@@ -491,6 +503,9 @@ _RUNS = "TREC runs, plain or compressed (.gz, .bz2, .xz, .zst); - for standard i
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help=_RUNS)]
 SeveralRunsArgument = Annotated[
     list[Path], typer.Argument(metavar="RUN", help=f"Two or more {_RUNS}")
+]
+OptionalRunsArgument = Annotated[
+    list[Path] | None, typer.Argument(metavar="RUN", help=f"Two or more {_RUNS}")
 ]
 MEASURES = "nDCG@10 R@100 RR@10 AP@1000"
 MeasuresOption = Annotated[

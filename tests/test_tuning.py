@@ -129,7 +129,7 @@ def test_topics_without_candidates_or_gains_count_as_0():
 def test_refusals():
     qrels, runs = made(2)
     with pytest.raises(InputError, match="cannot be tuned"):
-        tuning.topics_of(qrels, runs, "AP@1000")
+        tuning.topics_of(qrels, runs, "bpref")
     with pytest.raises(InputError, match="two or more runs"):
         tuning.tune(list(tuning.topics_of(qrels, runs[:1]).values()))
     with pytest.raises(InputError, match="folds"):
@@ -180,7 +180,7 @@ def test_command_keeps_the_training_figure_to_itself(files, capsys):
 
 @pytest.mark.parametrize(
     ("more", "fault"),
-    [(["--measure", "AP"], "cannot be tuned"), (["--folds", "11"], "11 folds of 10 topics")],
+    [(["--measure", "bpref"], "cannot be tuned"), (["--folds", "11"], "11 folds of 10 topics")],
 )
 def test_command_refuses(files, capsys, more, fault):
     words = ("tune", files / "a", files / "b", "--qrels", files / "qrels", *more)
@@ -188,6 +188,25 @@ def test_command_refuses(files, capsys, more, fault):
     assert code == 2
     assert not out
     assert fault in err
+
+
+def test_command_leaves_out_the_topics_own_documents(tmp_path, capsys):
+    # Each topic is a document that answers itself best; run b alone is right about the rest.
+    (tmp_path / "qrels").write_text("".join(f"q{n} 0 d{n} 1\n" for n in range(4)))
+    for name, scores in (("a", (9, 1, 2)), ("b", (3, 2, 1))):
+        rows = [
+            f"q{n} Q0 {each} 0 {score} {name}\n"
+            for n in range(4)
+            for each, score in zip((f"q{n}", f"d{n}", "x"), scores, strict=True)
+        ]
+        (tmp_path / name).write_text("".join(rows))
+    words = ("tune", tmp_path / "a", tmp_path / "b", "--qrels", tmp_path / "qrels", "--json")
+    words = (*words, "--measure", "P@1", "--folds", 2, "--norm", "none")
+    assert json.loads(command(capsys, *words)[1])["value"] == 0
+    code, out, err = command(capsys, *words, "--drop-self")
+    assert code == 0
+    assert json.loads(out)["value"] == 1
+    assert "own id are left out" in err
 
 
 def test_command_refuses_one_run(files, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
@@ -15,30 +15,58 @@ from dupmae_toolkit.runs import Run, given_runs
 
 #: The norms that are tried.
 NORMS = ("none", "min-max", "z-score")
+#: The values of rrf's k that are tried.
+RRF_KS = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 100.0, 200.0, 500.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """The weights of a sum of runs that are best for the topics given.
 
-    ``weights`` and ``norm`` are those of ``fusion``, which ``fuse`` takes. ``held_out``: the mean
-    of the measure, and its 95% bootstrap interval, if each topic is ranked with what was tuned
-    on the topics of the other ``folds``. ``training_figure``: the mean on the topics tuned on,
-    which tends to be too high. ``plateau``, with two runs: the range in which the second one's
-    share of the weights is as good; the middle was taken.
+    ``fuse`` takes ``fusion``, whose ``weights`` and ``norm`` are shown beside it. ``held_out``: the
+    mean of the measure, and its 95% bootstrap interval, where each topic is ranked with what was
+    tuned on the topics of the other ``folds``. ``training_figure``: the mean on the topics tuned
+    on, which tends to be too high. ``plateau``, with two runs: the range in which the second one's
+    share of the weights is as good; the middle was taken, in as few digits as give the same mean.
+    ``starts``: from how many places three or more weights were moved. ``topics``: their candidates.
     """
 
-    weights: tuple[float, ...]
-    norm: str
+    fusion: Fusion
     measure: str
     held_out: Interval
     training_figure: float
     plateau: tuple[float, float] | None
     folds: int
+    starts: int
+    topics: dict[str, tuning.Topic] = field(repr=False)
 
     @property
-    def fusion(self) -> Fusion:
-        return Fusion("linear", self.weights, self.norm)
+    def weights(self) -> tuple[float, ...]:
+        return self.fusion.weights or ()
+
+    @property
+    def norm(self) -> str:
+        return self.fusion.normalisation
+
+
+def settings(
+    method: str = "linear", norm: str | None = None, rrf_ks: Sequence[float] = RRF_KS
+) -> list[Fusion]:
+    """The fusions that are tried: norms of ``linear``, or values of ``rrf``'s k.
+
+    norm: None: all of ``NORMS``. Raises InputError for another method or norm, and for a bad k.
+    """
+    if method == "rrf":
+        if norm is not None:
+            raise InputError("fusion rrf normalises nothing; leave out the norm")
+        if not rrf_ks:
+            raise InputError("no k of rrf to choose from")
+        return [Fusion("rrf", rrf_k=each) for each in dict.fromkeys(rrf_ks)]
+    if method != "linear":
+        raise InputError(f"fusion {method!r} cannot be tuned; choose linear or rrf")
+    if norm is not None and norm not in NORMS:
+        raise InputError(f"norm {norm!r} cannot be tuned; choose one of {', '.join(NORMS)}")
+    return [Fusion("linear", norm=each) for each in (NORMS if norm is None else (norm,))]
 
 
 def tune(
@@ -48,34 +76,39 @@ def tune(
     norm: str | None = None,
     folds: int = 5,
     seed: int = 1,
+    fusion: str = "linear",
+    rrf_ks: Sequence[float] = RRF_KS,
 ) -> Tuned:
     """The weights with which the sum of two or more runs has the highest mean of a measure.
 
-    measure: nDCG@k, R@k or P@k. norm: one of ``NORMS``; None: the best. seed: deals the topics to
-    the folds. See ``tuning.tune`` for what is proven. Raises InputError for fewer than two runs,
-    for another measure or norm, for more folds than topics, for runs without a judged topic, and
-    for scores that are infinite.
+    measure: see ``rank_measures``. fusion: ``linear`` or ``rrf``. norm: for linear, one of
+    ``NORMS``; None: the best. rrf_ks: of these, the best is taken; each with its exact weights.
+    seed: deals the topics to the folds. See ``tuning.tune`` for what is proven. Raises InputError
+    for fewer than two runs, for another measure, fusion or norm, for more folds than topics, for
+    runs without a judged topic, and for scores that are infinite.
     """
     listed = given_runs(runs)
     if len(listed) < 2:
         raise InputError("one run given; tuning takes two or more")
-    if norm is not None and norm not in NORMS:
-        raise InputError(f"norm {norm!r} cannot be tuned; choose one of {', '.join(NORMS)}")
+    tried = settings(fusion, norm, rrf_ks)
     if not any(topic in qrels for run in listed for topic in run.topics):
         raise InputError("none of the runs' topics is judged; they belong to different sets")
     for run in listed:
         for topic, ranking in run.topics.items():
             check_scores(run, topic, ranking)
-    norms = NORMS if norm is None else (norm,)
-    by_norm = {each: tuning.topics_of(qrels, listed, measure, each) for each in norms}
-    held_out = interval(list(tuning.cross_validate(by_norm, folds, seed).values()))
-    chosen, weights, optimum = tuning.tune_norm(by_norm)
+    by_setting = {each: tuning.topics_of(qrels, listed, measure, each) for each in tried}
+    held_out = interval(list(tuning.cross_validate(by_setting, folds, seed).values()))
+    chosen, weights, optimum = tuning.tune_setting(by_setting)
+    topics = by_setting[chosen]
+    starts = len(tuning.starts(list(topics.values()))) if len(listed) > 2 else 1
+    short = tuning.rounded(list(topics.values()), weights)
     return Tuned(
-        tuple(weights),
-        chosen,
+        replace(chosen, weights=short),
         measure,
         held_out,
         optimum.value,
         (optimum.low, optimum.high) if len(listed) == 2 else None,
         folds,
+        starts,
+        topics,
     )

@@ -23,15 +23,35 @@ BM25_WEIGHT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What an index's weights were tuned on: a measure, a set of queries, how many topics."""
+
+    measure: str
+    queries: str
+    topics: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"measure": self.measure, "queries": self.queries, "topics": self.topics}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Origin:
+        """Raises as ``Scoring.from_dict`` does."""
+        texts = [stated.text(values, key) for key in ("measure", "queries")]
+        return cls(texts[0], texts[1], stated.integer(values, "topics"))
+
+
+@dataclass(frozen=True, slots=True)
 class Scoring:
     """The fitted score of an index.
 
     weights: of dense, lexical and bm25; the last is 0 without BM25. bm25: None if it was left out.
+    origin: None: the weights are the encoder's.
     """
 
     weights: tuple[float, float, float]
     idf_power: float = IDF_POWER
     bm25: Bm25 | None = None
+    origin: Origin | None = None
 
     @classmethod
     def of(cls, encoder: EncoderInfo, bm25: Bm25 | None) -> Scoring:
@@ -46,11 +66,14 @@ class Scoring:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON gives it back."""
-        return {
+        values: dict[str, Any] = {
             "weights": dict(zip(("dense", "lexical", "bm25"), self.weights, strict=True)),
             "frequencies": {"function": "idf", "power": self.idf_power},
             "bm25": self.bm25.to_dict() if self.bm25 else None,
         }
+        if self.origin is not None:
+            values["origin"] = self.origin.to_dict()
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scoring:
@@ -70,7 +93,8 @@ class Scoring:
             bm25 = Bm25(mean, k1, b)
         parts = tuple(float(weights[part]) for part in ("dense", "lexical", "bm25"))
         dense, lexical, words = parts
-        return cls((dense, lexical, words), float(power), bm25)
+        origin = Origin.from_dict(values["origin"]) if "origin" in values else None
+        return cls((dense, lexical, words), float(power), bm25, origin)
 
 
 def with_fitted_weights(info: EncoderInfo) -> EncoderInfo:

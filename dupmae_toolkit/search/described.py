@@ -69,6 +69,9 @@ def index_metadata(
         described["depth"] = request.depth
         lists = {"lists": list(request.parts)}
         described["fusion"] = lists | request.fusion.describe(len(request.parts), True)
+        scoring = manifest.scoring
+        if scoring is not None and scoring.origin is not None and _own(request, scoring.weights):
+            described["fusion"]["weights_tuned_on"] = scoring.origin.to_dict()
     if "dense" in request.parts:
         described["dense"] = {
             "score": "inner product of query and document vector",
@@ -98,6 +101,12 @@ def index_metadata(
     if request.mode in ("lexical", "bm25"):
         described[request.mode]["missing"] = "documents without a term of the query are left out"
     return described
+
+
+def _own(request: Request, weights: Sequence[float]) -> bool:
+    """Whether a request sums all parts with the weights of the index."""
+    given = [weights[PARTS.index(part)] for part in request.parts]
+    return request.fusion.is_sum and request.fusion.weights == tuple(given)
 
 
 def proof(topics: Sequence[str], answers: Sequence[Answer]) -> dict[str, Any]:
