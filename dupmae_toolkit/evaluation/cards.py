@@ -7,6 +7,7 @@ same in every repetition; what differs from one to the next, such as times, stan
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import platform
 import sys
@@ -74,6 +75,12 @@ class Draft:
             {"option": option, "path": path, **(fingerprint(path) or {"sha256": None})}
             for option, path in self.reads.items()
         ]
+
+    def restarted(self) -> Draft:
+        """The draft of another card of the same command, whose work begins now."""
+        another = copy.copy(self)
+        another._from, another.started = time.perf_counter(), datetime.now(UTC)
+        return another
 
     def write(
         self,

@@ -14,6 +14,7 @@ was killed can continue, and a call with another split or k does only the new wo
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -84,6 +85,7 @@ class Experiment:
         self.drops_self = dataset.drops_self_matches if drop_self is None else drop_self
         self.label = label or dataset.name
         self.passages, self.aggregate = passages, aggregate
+        self.documents_folder, self.index_folder = "documents", "index"
         self.reused: list[str] = []
         from dupmae_toolkit.index.build import BuildOptions
 
@@ -103,7 +105,7 @@ class Experiment:
         from dupmae_toolkit.encoding.passages import PassageSource
         from dupmae_toolkit.encoding.stream import encode_corpus
 
-        folder = self.folder / "encoded" / "documents"
+        folder = self.folder / "encoded" / self.documents_folder
         source: Any = self.dataset.corpus
         if self.passages is not None:
             source = PassageSource(source, self.passages, self.encoder)
@@ -138,7 +140,8 @@ class Experiment:
         from dupmae_toolkit.index.layout import MANIFEST_FILE
         from dupmae_toolkit.search.hybrid_index import HybridIndex
 
-        folder, record = self.folder / "index", self.folder / "index-inputs.json"
+        folder = self.folder / self.index_folder
+        record = self.folder / f"{self.index_folder}-inputs.json"
         inputs = {
             "version": _VERSION,
             "faiss": self.faiss,
@@ -185,17 +188,31 @@ class Experiment:
         return {"queries": self.topics.precision, "documents": self.documents.precision}
 
     def request(
-        self, mode: str, fusion: Fusion, exact: bool = False, plain: bool = False
+        self,
+        mode: str,
+        fusion: Fusion,
+        exact: bool = False,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> Request:
         """What is asked of the index; see ``HybridIndex.request``."""
         plain = plain and mode != "bm25"
-        aggregate = self.aggregate
         return self.index.request(
-            self.depth, mode, fusion, exact=exact, plain=plain, aggregate=aggregate
+            self.depth,
+            mode,
+            fusion,
+            exact=exact,
+            plain=plain,
+            idf_power=idf_power,
+            aggregate=self.aggregate,
         )
 
-    def search(self, request: Request) -> tuple[Run, Path]:
-        """The run of a request, and its file."""
+    def search(self, request: Request, path: Path | None = None) -> tuple[Run, Path]:
+        """The run of a request, and its file.
+
+        path: another place for it than ``FOLDER/NAME.MODE.trec``; the run is then called like the
+        file, without its suffix.
+        """
         mode = request.mode
         inputs: dict[str, Any] = {"faiss": self.faiss, "exact": request.exact}
         if self.passages is not None:
@@ -211,10 +228,10 @@ class Experiment:
             topics = self.queries if mode == "bm25" else self.topics
             return self.index.run(topics, request, progress=self.progress)
 
-        return self._run(mode, inputs, run)
+        return self._run(mode, inputs, run, path)
 
-    def bm25(self) -> tuple[Run, Path]:
-        """The run of Lucene's BM25 over the same texts, and its file."""
+    def bm25(self, path: Path | None = None) -> tuple[Run, Path]:
+        """The run of Lucene's BM25 over the same texts, and its file; path: as in ``search``."""
         from dupmae_toolkit.evaluation.bm25 import SETTINGS, bm25_run
 
         texts = self.documents.manifest["contents_sha256"]
@@ -230,30 +247,38 @@ class Experiment:
                 progress=self.progress,
             )
 
-        return self._run(BASELINE, inputs, run)
+        return self._run(BASELINE, inputs, run, path)
 
     def _run(
-        self, mode: str, inputs: dict[str, Any], search: Callable[[], Run]
+        self,
+        mode: str,
+        inputs: dict[str, Any],
+        search: Callable[[], Run],
+        path: Path | None,
     ) -> tuple[Run, Path]:
         """The run on disk if it was made from the same inputs; else a new one, written there."""
-        path = self.folder / f"{self.label}.{mode}.trec"
+        named = path is not None
+        path = path or self.folder / f"{self.label}.{mode}.trec"
+        step = path.stem if named else mode
         drops = self.drops_self
         made = {"version": _VERSION, "split": self.split, "k": self.k, "inputs": digest(inputs)}
         made["drops_self_matches"] = drops
         stored = read_metadata(path)
         if stored is not None and stored.get("made_from") == made and stored.get("hits"):
-            self._note(mode, True)
+            self._note(step, True)
             return read_run(path), path
         run, _ = settled(search(), self.k, drops)
         run.metadata |= {"dataset": self.dataset.name, "split": self.split, "made_from": made}
+        if named:
+            run.tag = path.stem
         write_run(run, path)
-        self._note(mode, False)
+        self._note(step, False)
         return run, path
 
-    def write_qrels(self) -> dict[str, str]:
+    def write_qrels(self, path: Path | None = None) -> dict[str, str]:
         """Write the judgements beside the runs; returns their source, split, file and SHA-256."""
         text = trec_lines(self.qrels).encode()
-        path = self.folder / f"{self.label}.qrels"
+        path = path or self.folder / f"{self.label}.qrels"
         if not path.is_file() or path.read_bytes() != text:
             with atomic_file(path) as temporary:
                 temporary.write_bytes(text)
@@ -267,6 +292,23 @@ class Experiment:
     def share(self, other: Experiment) -> None:
         """Take the encoded documents of an experiment on another split of the same data set."""
         self.__dict__["documents"] = other.documents
+
+    def with_index(
+        self, name: str, faiss: str, bm25: bool, passages: Passages | None, aggregate: str | None
+    ) -> Experiment:
+        """The same experiment with another index, in ``FOLDER/NAME``; it shares what is encoded."""
+        from dupmae_toolkit.index.build import BuildOptions
+
+        BuildOptions(faiss).check(self.encoder.info.dense_dim)
+        another = copy.copy(self)
+        another.__dict__.pop("index", None)
+        if passages != self.passages:
+            another.__dict__.pop("documents", None)
+            cut = passages and f"documents-{passages.size}-{passages.overlap}"
+            another.documents_folder = cut or "documents"
+        another.index_folder, another.faiss, another.words = name, faiss, bm25
+        another.passages, another.aggregate = passages, aggregate
+        return another
 
     def unknown(self) -> Unknown:
         """How many judged documents are not in the corpus."""
