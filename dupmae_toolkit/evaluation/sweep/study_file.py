@@ -160,9 +160,9 @@ def _score_of(text: str) -> dict[str, Any]:
     """A score as `dupmae choose` writes it, without the model, or by its mode alone."""
     if text in MODES:
         return {"mode": text}
-    if not text.startswith(("@", "^")):
+    found = parse_settings(f"score{text}") if text.startswith(("@", "^")) else None
+    if found is None or found.model != "score":
         raise InputError(f"{text!r}: write a mode ({', '.join(MODES)}), or @70,1.5,1.5^0.5")
-    found = parse_settings(f"score{text}")
     settings = {"plain": found.plain, "weights": list(found.weights or ())}
     return settings | ({} if found.idf_power is None else {"idf_power": found.idf_power})
 
