@@ -214,7 +214,7 @@ def test_rankings_that_are_taken_for_one_are_one(here):
     assert rankings["one.flat.dense"] == rankings["one.bare.dense"]
     assert rankings["one.flat.plain"] == rankings["one.bare.plain"]
     # `words` was overwritten by each study: both had the encoder `one`, on other indexes.
-    with HybridIndex.open(next(Path("graph").glob("work/left-*/two-*/index-????????"))) as index:
+    with HybridIndex.open(next(Path("graph").glob("work/left-*/*/index-????????"))) as index:
         topic = "q0"
         text = json.loads(toy("left")["left/queries.jsonl"].splitlines()[0])["text"]
         hits = [hit.id for hit in index.search(text, 20, mode="bm25")]
@@ -509,9 +509,7 @@ def test_broken_documents_fail_their_collection_alone(here):
     assert all("left/corpus.jsonl:41" in each.why for each in found.made.failures)
     again = sweep({"collections": {"left": {"path": "{data}/left.zip", "skip_invalid": True}}})
     assert again.made.failures == []
-    assert again.collections[0].said() == [
-        "left: " + again.collections[0].facts["one"]["left_out"]
-    ]
+    assert again.collections[0].said() == ["left: " + again.collections[0].facts["one"]["left_out"]]
     assert "1 line" in again.collections[0].said()[0]
 
 
@@ -618,3 +616,15 @@ def test_the_demonstration_is_a_collection(here):
     assert found.made.failures == []
     assert found.value("one.flat.hybrid", "demo", "R@5") == 1.0
     assert found.difference("one.flat.rrf", "R@5").mean == 0.0
+
+
+def test_an_encoder_or_an_index_with_another_name_makes_nothing_anew_but_runs(here, counted_work):
+    sweep()
+    counted_work["built"].clear()
+    made = {"one": Counting("one", 16)}
+    found = sweep(
+        {"encoders": {"new": "one"}, "indexes": {"other": "Flat"}, "baseline": ""}, made=made
+    )
+    assert made["one"].encoded == []
+    assert counted_work["built"] == []
+    assert list(found.made.runs["left"]) == ["new.other.hybrid", "new.other.rrf"]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit import __version__, machine
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.experiment import digest
+from dupmae_toolkit.evaluation.digests import digest
 from dupmae_toolkit.files import read_json, sha256_file, write_json
 from dupmae_toolkit.records import Run
 

@@ -14,9 +14,6 @@ was killed can continue, and a call with another split or k does only the new wo
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from functools import cached_property
@@ -24,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.collection.beir import BeirDataset, all_topics, real_qrels
-from dupmae_toolkit.collection.qrels import trec_lines
 from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.digests import digest, digest_of
+from dupmae_toolkit.evaluation.judging import write_judgements
 from dupmae_toolkit.evaluation.missed import Unknown, unknown_in
 from dupmae_toolkit.evaluation.self_matches import settled
-from dupmae_toolkit.files import atomic_file, read_json, write_json
+from dupmae_toolkit.files import read_json, write_json
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
 
@@ -277,38 +275,14 @@ class Experiment:
 
     def write_qrels(self, path: Path | None = None) -> dict[str, str]:
         """Write the judgements beside the runs; returns their source, split, file and SHA-256."""
-        text = trec_lines(self.qrels).encode()
         path = path or self.folder / f"{self.label}.qrels"
-        if not path.is_file() or path.read_bytes() != text:
-            with atomic_file(path) as temporary:
-                temporary.write_bytes(text)
-        return {
-            "source": self.dataset.source,
-            "split": self.split,
-            "file": path.name,
-            "sha256": hashlib.sha256(text).hexdigest(),
-        }
+        sha256 = write_judgements(self.qrels, path)
+        source = self.dataset.source
+        return {"source": source, "split": self.split, "file": path.name, "sha256": sha256}
 
     def share(self, other: Experiment) -> None:
         """Take the encoded documents of an experiment on another split of the same data set."""
         self.__dict__["documents"] = other.documents
-
-    def with_index(
-        self, name: str, faiss: str, bm25: bool, passages: Passages | None, aggregate: str | None
-    ) -> Experiment:
-        """The same experiment with another index, in ``FOLDER/NAME``; it shares what is encoded."""
-        from dupmae_toolkit.index.build import BuildOptions
-
-        BuildOptions(faiss).check(self.encoder.info.dense_dim)
-        another = copy.copy(self)
-        another.__dict__.pop("index", None)
-        if passages != self.passages:
-            another.__dict__.pop("documents", None)
-            cut = passages and f"documents-{passages.size}-{passages.overlap}"
-            another.documents_folder = cut or "documents"
-        another.index_folder, another.faiss, another.words = name, faiss, bm25
-        another.passages, another.aggregate = passages, aggregate
-        return another
 
     def unknown(self) -> Unknown:
         """How many judged documents are not in the corpus."""
@@ -329,13 +303,3 @@ def _read(record: Path) -> Any:
         return read_json(record)
     except InputError:
         return None
-
-
-def digest_of(encoded: EncodedCorpus) -> str:
-    """A digest of an encoded corpus, from the checksums of its parts."""
-    return digest([entry["sha256"] for entry in encoded.manifest["parts"]])
-
-
-def digest(value: Any) -> str:
-    """Hexadecimal SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -13,23 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dupmae_toolkit.collection.beir import BeirDataset, all_topics, open_beir, real_qrels
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.evaluation.cards import Draft, about_run, card_path, fingerprint
 from dupmae_toolkit.evaluation.development import MemoryDataset
-from dupmae_toolkit.evaluation.experiment import Experiment, digest
+from dupmae_toolkit.evaluation.digests import digest
+from dupmae_toolkit.evaluation.experiment import Experiment
 from dupmae_toolkit.evaluation.gains import check_grades, graded
 from dupmae_toolkit.evaluation.measures import parse_measures
 from dupmae_toolkit.evaluation.sweep.grid import Cell, Grid
-from dupmae_toolkit.evaluation.sweep.study import Study, StudyCollection, StudyEncoder, StudyIndex
+from dupmae_toolkit.evaluation.sweep.indexed import facts_of, with_index
+from dupmae_toolkit.evaluation.sweep.study import Study, StudyCollection, StudyEncoder
 from dupmae_toolkit.files import read_json, sha256_file
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
-
-if TYPE_CHECKING:
-    from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
 #: The folders of runs and of work.
 RUNS, WORK = "runs", "work"
@@ -128,7 +127,9 @@ def _open(entry: StudyCollection, demonstration: Callable[[], MemoryDataset] | N
         return open_beir(entry.path, skip_invalid=entry.skip_invalid)
     if demonstration is None:
         raise InputError("there is no demonstration here")
-    return demonstration()
+    dataset = demonstration()
+    dataset.name = entry.name
+    return dataset
 
 
 class Runner:
@@ -145,8 +146,10 @@ class Runner:
         say: Callable[[str], None] | None = None,
         progress: Progress = silent,
     ) -> None:
-        """load: gives an encoder. draft: of the runs' cards; None: they get none. say: is told of
-        each failure when it happens."""
+        """load: gives an encoder. draft: of the runs' cards; None: they get none.
+
+        say: is told of each failure when it happens.
+        """
         self._study, self._grid, self._folder, self._load = study, grid, folder, load
         self._draft, self._fail_fast, self._progress = draft, fail_fast, progress
         self._say = say or (lambda line: None)
@@ -169,7 +172,7 @@ class Runner:
             self.made.encoders[entry.name] = info
             key = digest({k: v for k, v in info.items() if k not in ("name", "query_max_length")})
             for each in collections:
-                self._of_collection(each, cells, encoder, f"{entry.name}-{key[:12]}")
+                self._of_collection(each, cells, encoder, key[:16])
         return self.made
 
     def _of_collection(
@@ -199,11 +202,10 @@ class Runner:
                 continue
             try:
                 first = by_cut.get(entry.cut)
-                experiment = _with_index(first or base, entry)
+                experiment = with_index(first or base, entry)
                 by_cut.setdefault(entry.cut, experiment)
-                documents = experiment.documents
                 if entry.cut is None or not collection.facts.get(cells[0].encoder.name):
-                    facts = _facts(experiment, documents)
+                    facts = facts_of(experiment)
                     collection.facts[cells[0].encoder.name] = facts
                 if any(cell.score for cell in own):
                     missing = experiment.unknown().said("corpus")
@@ -259,29 +261,6 @@ class Runner:
         more = f" and {len(cells) - 1:,} more runs" if len(cells) > 1 else ""
         self._say(f"failed: {collection.name}, {cells[0].label}{more}: {why}")
         self.made.failures += [Failure(collection.name, cell.label, why) for cell in cells]
-
-
-def _with_index(experiment: Experiment, entry: StudyIndex) -> Experiment:
-    """The experiment with an index; its folder is named by a digest of what makes it."""
-    cut = entry.cut.to_dict() if entry.cut else None
-    name = f"index-{digest([entry.faiss, entry.bm25, cut])[:8]}"
-    return experiment.with_index(name, entry.faiss, entry.bm25, entry.cut, entry.aggregate or None)
-
-
-def _facts(experiment: Experiment, documents: EncodedCorpus) -> dict[str, Any]:
-    from dupmae_toolkit.encoding.passages import documents_in
-
-    corpus = experiment.dataset.corpus
-    return {
-        "documents": documents_in(documents),
-        "topics": len(experiment.topics),
-        "skipped": corpus.skipped,
-        "left_out": corpus.left_out(),
-        "self_matches": "removed" if experiment.drops_self else "kept",
-        "judged_not_in_corpus": "",
-        "truncated": experiment.truncated(),
-        "precision": experiment.precision(),
-    }
 
 
 def _has_card(path: Path) -> bool:

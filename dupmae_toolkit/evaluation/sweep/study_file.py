@@ -19,7 +19,11 @@ from typing import Any, TypeVar
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.candidates import parse_settings
-from dupmae_toolkit.evaluation.measures import parse_measures, split_measures
+from dupmae_toolkit.evaluation.measures import (
+    DEFAULT_MEASURES,
+    parse_measures,
+    split_measures,
+)
 from dupmae_toolkit.evaluation.significance import check_means
 from dupmae_toolkit.evaluation.sweep.study import (
     NO_CHOICE,
@@ -89,20 +93,21 @@ class _Reader:
                 if key in _CHOOSING:
                     raise InputError(NO_CHOICE)
                 refuse_unknown([key], _KEYS)
-        axes = {name: self._entries(name, kind) for name, kind in _AXES.items() if name in values}
+        given: dict[str, Any] = {
+            name: self._entries(name, kind) for name, kind in _AXES.items() if name in values
+        }
         with self._at():
             for name in ("encoders", "scores", "collections"):
-                if not axes.get(name):
-                    raise InputError(f"the key {name!r} is missing, or names nothing")
-        given: dict[str, Any] = {}
+                if name not in given:
+                    raise InputError(f"the key {name!r} is missing")
         for name, wanted in (("baseline", "str"), ("lucene_bm25", "bool"), ("k", "int")):
             if name in values:
                 with self._at(name):
                     given[name] = typed(name, values[name], wanted)
         with self._at("measures"):
-            given["measures"] = self._measures(values.get("measures"))
+            given["measures"] = _measures(values.get("measures", list(DEFAULT_MEASURES)))
         sha256 = hashlib.sha256(self._path.read_bytes()).hexdigest()
-        study = Study(**axes, **given, path=str(self._path), sha256=sha256)
+        study = Study(**given, path=str(self._path), sha256=sha256)
         with self._at("k"):
             at_least(study, 1, "k")
         for score in study.scores:
@@ -111,16 +116,6 @@ class _Reader:
                     known = [each.name for each in getattr(study, axis)]
                     refuse_unknown(getattr(score, axis), known, f"name in {axis}")
         return study
-
-    def _measures(self, value: Any) -> tuple[str, ...]:
-        if value is None:
-            return Study.__dataclass_fields__["measures"].default
-        names = split_measures(value) if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{value!r} is no list of measures, such as [nDCG@10, R@100]")
-        found = tuple(map(str, parse_measures(names)))
-        check_means(found)
-        return found
 
     def _entries(self, axis: str, kind: type[E]) -> tuple[E, ...]:
         entries = self._values[axis]
@@ -154,6 +149,15 @@ class _Reader:
             if entry.default is MISSING and key not in values:
                 raise InputError(f"the key {key!r} is missing")
         return kind(name=name, **values)
+
+
+def _measures(value: Any) -> tuple[str, ...]:
+    names = split_measures(value) if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{value!r} is no list of measures, such as [nDCG@10, R@100]")
+    found = tuple(map(str, parse_measures(names)))
+    check_means(found)
+    return found
 
 
 def _score_of(text: str) -> dict[str, Any]:

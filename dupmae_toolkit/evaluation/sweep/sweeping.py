@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dupmae_toolkit.collection.beir import all_topics
 from dupmae_toolkit.errors import InputError, counted
@@ -137,7 +138,7 @@ def _sections(
     return sections
 
 
-def _documents(collection: Opened) -> Mapping[str, int]:
+def _documents(collection: Opened) -> dict[str, Any]:
     counts = {facts["documents"] for facts in collection.facts.values()}
     return {"documents": counts.pop()} if len(counts) == 1 else {}
 

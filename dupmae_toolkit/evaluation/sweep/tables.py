@@ -72,8 +72,8 @@ def lead(results: Results) -> list[str]:
 def _wide_html(results: Results, measure: str) -> str:
     columns, rows = results.wide(measure)
     best = [
-        max((row[place][0] for row in rows if row[place][0] is not None), default=None)
-        for place in range(len(columns))
+        max((value for value, _ in column if value is not None), default=None)
+        for column in zip(*rows, strict=True)
     ]
     lines: list[list[Any]] = []
     for cell, row in zip(results.grid.cells, rows, strict=True):
