@@ -628,3 +628,16 @@ def test_an_encoder_or_an_index_with_another_name_makes_nothing_anew_but_runs(he
     assert made["one"].encoded == []
     assert counted_work["built"] == []
     assert list(found.made.runs["left"]) == ["new.other.hybrid", "new.other.rrf"]
+
+
+def test_another_precision_encodes_anew_beside_what_is_there(here):
+    made = {"one": Counting("one", 16)}
+    only = {"encoders": {"one": "one"}}
+    sweep(only, made=made)
+    made["one"].arithmetic, made["one"].query_arithmetic = "bf16", "fp32"
+    found = sweep(only, made=made)
+    assert found.made.failures == []
+    assert len(made["one"].encoded) == 2 * (40 + 12 + 40 + 5)
+    made["one"].arithmetic = made["one"].query_arithmetic = None
+    sweep(only, made=made)
+    assert len(made["one"].encoded) == 2 * (40 + 12 + 40 + 5)

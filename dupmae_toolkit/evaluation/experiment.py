@@ -195,22 +195,11 @@ class Experiment:
     ) -> Request:
         """What is asked of the index; see ``HybridIndex.request``."""
         plain = plain and mode != "bm25"
-        return self.index.request(
-            self.depth,
-            mode,
-            fusion,
-            exact=exact,
-            plain=plain,
-            idf_power=idf_power,
-            aggregate=self.aggregate,
-        )
+        more: dict[str, Any] = {"idf_power": idf_power, "aggregate": self.aggregate}
+        return self.index.request(self.depth, mode, fusion, exact=exact, plain=plain, **more)
 
     def search(self, request: Request, path: Path | None = None) -> tuple[Run, Path]:
-        """The run of a request, and its file.
-
-        path: another place for it than ``FOLDER/NAME.MODE.trec``; the run is then called like the
-        file, without its suffix.
-        """
+        """The run of a request, and its file. path: another place, whose name the run is given."""
         mode = request.mode
         inputs: dict[str, Any] = {"faiss": self.faiss, "exact": request.exact}
         if self.passages is not None:

@@ -24,7 +24,7 @@ from dupmae_toolkit.evaluation.experiment import Experiment
 from dupmae_toolkit.evaluation.gains import check_grades, graded
 from dupmae_toolkit.evaluation.measures import parse_measures
 from dupmae_toolkit.evaluation.sweep.grid import Cell, Grid
-from dupmae_toolkit.evaluation.sweep.indexed import facts_of, with_index
+from dupmae_toolkit.evaluation.sweep.indexed import facts_of, vectors_key, with_index
 from dupmae_toolkit.evaluation.sweep.study import Study, StudyCollection, StudyEncoder
 from dupmae_toolkit.files import read_json, sha256_file
 from dupmae_toolkit.progress import Progress, silent
@@ -160,20 +160,24 @@ class Runner:
         """Make all runs, encoder by encoder, each of which is loaded once."""
         for entry in self._study.encoders:
             cells = [cell for cell in self._grid.cells if cell.encoder == entry]
-            if not cells:
-                continue
-            try:
-                encoder = self._load(entry)
-            except Exception as error:
-                for each in collections:
-                    self._failed(each, cells, f"encoder {entry.name}", error)
-                continue
-            info = encoder.info.to_dict()
-            self.made.encoders[entry.name] = info
-            key = digest({k: v for k, v in info.items() if k not in ("name", "query_max_length")})
-            for each in collections:
-                self._of_collection(each, cells, encoder, key[:16])
+            if cells:
+                self._of_encoder(entry, cells, collections)
         return self.made
+
+    def _of_encoder(
+        self, entry: StudyEncoder, cells: Sequence[Cell], collections: Sequence[Opened]
+    ) -> None:
+        try:
+            encoder = self._load(entry)
+        except Exception as error:
+            for each in collections:
+                self._failed(each, cells, f"encoder {entry.name}", error)
+            return
+        info = encoder.info.to_dict()
+        self.made.encoders[entry.name] = info
+        key = vectors_key(encoder)
+        for each in collections:
+            self._of_collection(each, cells, encoder, key)
 
     def _of_collection(
         self, collection: Opened, cells: Sequence[Cell], encoder: Encoder, key: str
