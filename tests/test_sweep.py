@@ -30,6 +30,8 @@ from tests.support import HashingEncoder
 from tests.test_beir import HEADER, make_zip, toy
 from tests.test_report import check_alone
 
+pytestmark = pytest.mark.java
+
 STUDY = {
     "encoders": {"one": "one", "two": "two"},
     "scores": {"hybrid": "hybrid", "rrf": {"fusion": "rrf"}},

@@ -272,6 +272,7 @@ def here(tmp_path, monkeypatch):
     return given
 
 
+@pytest.mark.java
 def test_the_command_prints_its_table_and_what_it_wrote(here, capsys):
     code, out, err = run(capsys, "sweep", "study.yaml", "--data", ".", "-o", "out")
     assert code == 0, err
@@ -283,6 +284,7 @@ def test_the_command_prints_its_table_and_what_it_wrote(here, capsys):
     assert (code, err) == (0, "wrote out/report.html: 1 run, 1 of them reused\n")
 
 
+@pytest.mark.java
 def test_json_is_the_record_alone(here, capsys):
     words = ("study.yaml", "--data", ".", "-o", "out", "--query-length", 9, "--device", "cpu")
     code, out, _ = run(capsys, "sweep", *words, "--json")
@@ -293,6 +295,7 @@ def test_json_is_the_record_alone(here, capsys):
     assert here["builtin"]["max_length"] is None
 
 
+@pytest.mark.java
 def test_a_failed_run_ends_the_command_with_1(here, capsys):
     Path("study.yaml").write_text(
         GOOD.replace("hybrid: hybrid", "a: {weights: [1, 1]}\n  b: dense")
@@ -324,6 +327,7 @@ def test_a_refused_study_writes_nothing(here, capsys, text, message):
     assert not Path("out").exists()
 
 
+@pytest.mark.java
 def test_a_card_of_one_run_names_the_studys_folder(here, capsys):
     run(capsys, "sweep", "study.yaml", "--data", ".", "-o", "out")
     code, _, err = run(capsys, "reproduce", "out/runs/left/one.flat.hybrid.trec")
@@ -331,6 +335,7 @@ def test_a_card_of_one_run_names_the_studys_folder(here, capsys):
     assert "it made a whole study; reproduce the study's folder" in err
 
 
+@pytest.mark.java
 def test_a_card_whose_collection_has_changed_is_refused(here, capsys):
     run(capsys, "sweep", "study.yaml", "--data", ".", "-o", "out")
     make_zip(Path("left.zip"), toy("left", seed=3))
@@ -339,6 +344,7 @@ def test_a_card_whose_collection_has_changed_is_refused(here, capsys):
     assert "left.zip: has changed since the card was written (collection left)" in err
 
 
+@pytest.mark.java
 def test_reproducing_a_study_runs_all_of_it_elsewhere(here, capsys, monkeypatch):
     """The command is run in this process, where its encoder is known."""
     run(capsys, "sweep", "study.yaml", "--data", ".", "-o", "out")

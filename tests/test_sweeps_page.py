@@ -7,6 +7,8 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 from dupmae_toolkit.evaluation.sweep.study import (
     Study,
     StudyCollection,
@@ -21,6 +23,8 @@ TEXT = PAGE.read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.java
+@pytest.mark.slow
 def test_the_command_prints_what_the_page_shows(tmp_path, monkeypatch, capsys):
     shutil.copytree(PAGE.with_suffix(""), tmp_path / "docs" / "sweeps")
     monkeypatch.chdir(tmp_path)
