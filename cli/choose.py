@@ -92,7 +92,7 @@ def choose(
         output,
         data=data or "",
         load=load,
-        demonstration=_demonstration,
+        demonstration=demonstration,
         progress=console.bar,
     )
     if json:
@@ -103,7 +103,7 @@ def choose(
         raise DupMAEError("no candidate passes all guards; none is chosen")
 
 
-def _demonstration() -> MemoryDataset:
+def demonstration() -> MemoryDataset:
     """The demonstration's questions over the docstrings of the running Python."""
     from dupmae_toolkit.demo.docstrings import read_docstrings
     from dupmae_toolkit.demo.questions import load_questions

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dupmae_cli import console
-from dupmae_cli.formats import form_of, format_option, write_csv
+from dupmae_cli.formats import form_of, format_option
 from dupmae_cli.options import (
     DropSelfOption,
     JsonOption,
@@ -117,7 +117,7 @@ def compare(
         document = {
             "baseline": str(baseline),
             "self_matches": "removed" if judging.drop_self else "kept",
-            "runs": [_entry(row) for row in rows],
+            "runs": [significance.entry_of(row) for row in rows],
         }
         console.print_json(document)
     else:
@@ -154,21 +154,6 @@ def _say_counted(label: str, scores: Scores) -> None:
     say_unjudged(label, scores.unjudged)
 
 
-def _entry(row: Comparison) -> dict[str, Any]:
-    return {
-        "run": row.run,
-        "measure": row.measure,
-        "mean": row.mean,
-        "difference": row.difference,
-        "interval": row.interval and list(row.interval),
-        "tests": {test: {"p": p, "holm": row.holm[test]} for test, p in row.p.items()},
-        "effect_size": row.effect,
-        "gains": row.gains,
-        "losses": row.losses,
-        "topics": len(row.differences),
-    }
-
-
 def _table(baseline: str, scores: Scores, rows: list[Comparison]) -> list[list[Any]]:
     """The rows below ``significance.COLUMNS``; None where there is no value."""
     from dupmae_toolkit.evaluation.significance import COLUMNS, row_of
@@ -182,10 +167,11 @@ def _table(baseline: str, scores: Scores, rows: list[Comparison]) -> list[list[A
 
 def _print(rows: list[list[Any]], form: TableFormat) -> None:
     from dupmae_toolkit.evaluation.significance import COLUMNS, cell_text
+    from dupmae_toolkit.evaluation.table_texts import csv_text, latex, markdown
 
     out = console.results()
     if form == TableFormat.CSV:
-        write_csv(out, COLUMNS, rows)
+        out.write(csv_text(COLUMNS, rows))
         return
     cells = [
         [cell_text(name, cell) for name, cell in zip(COLUMNS, row, strict=True)] for row in rows
@@ -199,25 +185,8 @@ def _print(rows: list[list[Any]], form: TableFormat) -> None:
         for row in cells:
             table.add_row(*row)
         console.screen().print(table)
-    elif form == TableFormat.MARKDOWN:
-        aligned = ["---", "---", *["---:"] * (len(COLUMNS) - 2)]
-        for row in (list(COLUMNS), aligned, *cells):
-            print("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |", file=out)
     else:
-        print(f"\\begin{{tabular}}{{ll{'r' * (len(COLUMNS) - 2)}}}\n\\hline", file=out)
-        for place, row in enumerate([list(COLUMNS), *cells]):
-            rule = " \\hline" if place == 0 else ""
-            print(" & ".join(map(_latex, row)) + " \\\\" + rule, file=out)
-        print("\\hline\n\\end{tabular}", file=out)
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-
-
-def _latex(text: str) -> str:
-    return "".join(
-        _LATEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text
-    )
+        out.write((markdown if form == TableFormat.MARKDOWN else latex)(COLUMNS, cells, 2))
 
 
 def _print_topics(rows: list[Comparison], most: int) -> None:

@@ -37,6 +37,7 @@ from dupmae_cli.report import report
 from dupmae_cli.reproduce import reproduce
 from dupmae_cli.rerank import rerank
 from dupmae_cli.search import search
+from dupmae_cli.sweep import sweep
 from dupmae_cli.teach import teach
 from dupmae_cli.training import finetune, pretrain
 from dupmae_cli.tune import tune
@@ -68,6 +69,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "tune": tune,
     "beir": beir,
+    "sweep": sweep,
     "report": report,
     "reproduce": reproduce,
     "diagnose": diagnose,

@@ -49,6 +49,7 @@ REPEATABLE = {
         "split bm25 no_bm25 plain fusion weights exact faiss measures skip_invalid device "
         "precision json drop_self aggregate",
     ),
+    "sweep": _repeatable("study", "data fail_fast device precision json"),
 }
 
 #: The words of the running command, and click's context of it.
@@ -76,7 +77,12 @@ def draft() -> Draft:
 
 
 def read_by(command: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a command of ``REPEATABLE`` reads: the name of the option or argument, and the path."""
+    """What a command of ``REPEATABLE`` reads: the option, or the argument's name, and the path."""
+    if command.name == "sweep":
+        from dupmae_toolkit.evaluation.sweep.study_file import load_study
+
+        yield from load_study(values["study"], values["data"]).reads().items()
+        return
     reads = REPEATABLE[command.name].reads
     for parameter in command.params:
         value = values.get(parameter.name)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.cards import Card
     from dupmae_toolkit.evaluation.reproducing import Outcome
 
+#: The commands that fill a folder.
+_FOLDERS = ("beir", "sweep")
 #: Nothing that a card names is fetched from the hub.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
@@ -49,7 +51,7 @@ def reproduce(
 ) -> None:
     """Repeat the command of a card, and compare files and figures.
 
-    `dupmae search --queries`, `fuse` and `beir` leave a card beside what they write: the
+    `dupmae search --queries`, `fuse`, `beir` and `sweep` leave a card beside what they write: the
     command, checksums of what it read and wrote, figures, versions, machine, times. The
     command is repeated with another place for its output; nothing is overwritten. Run this in
     the folder in which the command ran: the card has paths as they were typed.
@@ -74,7 +76,8 @@ def reproduce(
     for each in check_inputs(found, dict(read_by(parsed.command, parsed.params))):
         console.say(f"not checked, no such file on this machine: {each}")
     with _folder(output) as folder:
-        place = folder if parsed.command.name == "beir" else folder / next(iter(found.outputs))
+        whole = parsed.command.name in _FOLDERS
+        place = folder if whole else folder / next(iter(found.outputs))
         words = [parsed.command.name, *_given(parsed, place)]
         console.say(f"repeating: dupmae {shlex.join(words)}")
         _repeat(words)
@@ -105,7 +108,9 @@ def reproduce(
 
 
 def _parsed(card: Card, context: Any) -> Any:
-    """Click's context of the card's command; InputError for anything that must not be run."""
+    """Click's context of the card's command; InputError for anything that is not to be run."""
+    from dupmae_toolkit.evaluation.cards import FOLDER_CARD
+
     name, *words = card.command
 
     def refused(why: str) -> InputError:
@@ -128,8 +133,10 @@ def _parsed(card: Card, context: Any) -> Any:
             raise refused(f"it sets {parameter.opts[0]}, which may write elsewhere")
     if parsed.params.get("output") is None or str(parsed.params["output"]) == "-":
         raise refused("it names no --output")
-    if name != "beir" and len(card.outputs) != 1:
-        raise refused("it writes one file, but the card names others")
+    if name == "sweep" and card.path.name != FOLDER_CARD:
+        raise refused("it made a whole study; reproduce the study's folder")
+    if name not in _FOLDERS and len(card.outputs) != 1:
+        raise refused("it writes one file, the card names others")
     return parsed
 
 

@@ -67,6 +67,11 @@ def parse_candidate(text: str, sets: list[str]) -> Candidate:
         return Candidate(text, runs=folder)
     if folder.exists():
         return Candidate(text, text)
+    return parse_settings(text)
+
+
+def parse_settings(text: str) -> Candidate:
+    """``MODEL``, ``MODEL@WEIGHTS`` or ``MODEL@WEIGHTS^POWER``; InputError for anything else."""
     found = _SETTINGS.fullmatch(text)
     if not found:
         raise InputError(f"candidate {text!r}: write MODEL, MODEL@70,1.5,1.5 or MODEL@70,1,1^0.5")

@@ -7,6 +7,7 @@ same in every repetition; only the card holds what differs, such as times.
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import platform
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit import __version__, machine
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.experiment import digest
+from dupmae_toolkit.evaluation.digests import digest
 from dupmae_toolkit.files import read_json, sha256_file, write_json
 from dupmae_toolkit.records import Run
 
@@ -74,6 +75,12 @@ class Draft:
             {"option": option, "path": path, **(fingerprint(path) or {"sha256": None})}
             for option, path in self.reads.items()
         ]
+
+    def restarted(self) -> Draft:
+        """The draft of another card of the same command, whose work begins now."""
+        another = copy.copy(self)
+        another._from, another.started = time.perf_counter(), datetime.now(UTC)
+        return another
 
     def write(
         self,

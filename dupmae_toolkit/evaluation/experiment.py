@@ -14,8 +14,6 @@ was killed can continue, and a call with another split or k does only the new wo
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from functools import cached_property
@@ -23,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.collection.beir import BeirDataset, all_topics, real_qrels
-from dupmae_toolkit.collection.qrels import trec_lines
 from dupmae_toolkit.collection.trec import read_metadata, read_run, write_run
 from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.evaluation.digests import digest, digest_of
+from dupmae_toolkit.evaluation.judging import write_judgements
 from dupmae_toolkit.evaluation.missed import Unknown, unknown_in
 from dupmae_toolkit.evaluation.self_matches import settled
-from dupmae_toolkit.files import atomic_file, read_json, write_json
+from dupmae_toolkit.files import read_json, write_json
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
 
@@ -84,6 +83,7 @@ class Experiment:
         self.drops_self = dataset.drops_self_matches if drop_self is None else drop_self
         self.label = label or dataset.name
         self.passages, self.aggregate = passages, aggregate
+        self.documents_folder, self.index_folder = "documents", "index"
         self.reused: list[str] = []
         from dupmae_toolkit.index.build import BuildOptions
 
@@ -103,7 +103,7 @@ class Experiment:
         from dupmae_toolkit.encoding.passages import PassageSource
         from dupmae_toolkit.encoding.stream import encode_corpus
 
-        folder = self.folder / "encoded" / "documents"
+        folder = self.folder / "encoded" / self.documents_folder
         source: Any = self.dataset.corpus
         if self.passages is not None:
             source = PassageSource(source, self.passages, self.encoder)
@@ -138,7 +138,8 @@ class Experiment:
         from dupmae_toolkit.index.layout import MANIFEST_FILE
         from dupmae_toolkit.search.hybrid_index import HybridIndex
 
-        folder, record = self.folder / "index", self.folder / "index-inputs.json"
+        folder = self.folder / self.index_folder
+        record = self.folder / f"{self.index_folder}-inputs.json"
         inputs = {
             "version": _VERSION,
             "faiss": self.faiss,
@@ -185,17 +186,20 @@ class Experiment:
         return {"queries": self.topics.precision, "documents": self.documents.precision}
 
     def request(
-        self, mode: str, fusion: Fusion, exact: bool = False, plain: bool = False
+        self,
+        mode: str,
+        fusion: Fusion,
+        exact: bool = False,
+        plain: bool = False,
+        idf_power: float | None = None,
     ) -> Request:
         """What is asked of the index; see ``HybridIndex.request``."""
         plain = plain and mode != "bm25"
-        aggregate = self.aggregate
-        return self.index.request(
-            self.depth, mode, fusion, exact=exact, plain=plain, aggregate=aggregate
-        )
+        more: dict[str, Any] = {"idf_power": idf_power, "aggregate": self.aggregate}
+        return self.index.request(self.depth, mode, fusion, exact=exact, plain=plain, **more)
 
-    def search(self, request: Request) -> tuple[Run, Path]:
-        """The run of a request, and its file."""
+    def search(self, request: Request, path: Path | None = None) -> tuple[Run, Path]:
+        """The run of a request, and its file. path: another place, whose name the run is given."""
         mode = request.mode
         inputs: dict[str, Any] = {"faiss": self.faiss, "exact": request.exact}
         if self.passages is not None:
@@ -211,10 +215,10 @@ class Experiment:
             topics = self.queries if mode == "bm25" else self.topics
             return self.index.run(topics, request, progress=self.progress)
 
-        return self._run(mode, inputs, run)
+        return self._run(mode, inputs, run, path)
 
-    def bm25(self) -> tuple[Run, Path]:
-        """The run of Lucene's BM25 over the same texts, and its file."""
+    def bm25(self, path: Path | None = None) -> tuple[Run, Path]:
+        """The run of Lucene's BM25 over the same texts, and its file; path: as in ``search``."""
         from dupmae_toolkit.evaluation.bm25 import SETTINGS, bm25_run
 
         texts = self.documents.manifest["contents_sha256"]
@@ -230,39 +234,40 @@ class Experiment:
                 progress=self.progress,
             )
 
-        return self._run(BASELINE, inputs, run)
+        return self._run(BASELINE, inputs, run, path)
 
     def _run(
-        self, mode: str, inputs: dict[str, Any], search: Callable[[], Run]
+        self,
+        mode: str,
+        inputs: dict[str, Any],
+        search: Callable[[], Run],
+        path: Path | None,
     ) -> tuple[Run, Path]:
         """The run on disk if it was made from the same inputs; else a new one, written there."""
-        path = self.folder / f"{self.label}.{mode}.trec"
+        named = path is not None
+        path = path or self.folder / f"{self.label}.{mode}.trec"
+        step = path.stem if named else mode
         drops = self.drops_self
         made = {"version": _VERSION, "split": self.split, "k": self.k, "inputs": digest(inputs)}
         made["drops_self_matches"] = drops
         stored = read_metadata(path)
         if stored is not None and stored.get("made_from") == made and stored.get("hits"):
-            self._note(mode, True)
+            self._note(step, True)
             return read_run(path), path
         run, _ = settled(search(), self.k, drops)
         run.metadata |= {"dataset": self.dataset.name, "split": self.split, "made_from": made}
+        if named:
+            run.tag = path.stem
         write_run(run, path)
-        self._note(mode, False)
+        self._note(step, False)
         return run, path
 
-    def write_qrels(self) -> dict[str, str]:
+    def write_qrels(self, path: Path | None = None) -> dict[str, str]:
         """Write the judgements beside the runs; returns their source, split, file and SHA-256."""
-        text = trec_lines(self.qrels).encode()
-        path = self.folder / f"{self.label}.qrels"
-        if not path.is_file() or path.read_bytes() != text:
-            with atomic_file(path) as temporary:
-                temporary.write_bytes(text)
-        return {
-            "source": self.dataset.source,
-            "split": self.split,
-            "file": path.name,
-            "sha256": hashlib.sha256(text).hexdigest(),
-        }
+        path = path or self.folder / f"{self.label}.qrels"
+        sha256 = write_judgements(self.qrels, path)
+        source = self.dataset.source
+        return {"source": source, "split": self.split, "file": path.name, "sha256": sha256}
 
     def share(self, other: Experiment) -> None:
         """Take the encoded documents of an experiment on another split of the same data set."""
@@ -287,13 +292,3 @@ def _read(record: Path) -> Any:
         return read_json(record)
     except InputError:
         return None
-
-
-def digest_of(encoded: EncodedCorpus) -> str:
-    """A digest of an encoded corpus, from the checksums of its parts."""
-    return digest([entry["sha256"] for entry in encoded.manifest["parts"]])
-
-
-def digest(value: Any) -> str:
-    """Hexadecimal SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

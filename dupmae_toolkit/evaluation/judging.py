@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from dupmae_toolkit.collection.beir import calls_to_drop_self
 from dupmae_toolkit.collection.opening import read_real_qrels, read_subtopics
-from dupmae_toolkit.collection.qrels import RealQrels
+from dupmae_toolkit.collection.qrels import RealQrels, trec_lines
 from dupmae_toolkit.collection.subtopics import Subtopics
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.diversity import is_diversity, merged
@@ -26,6 +27,7 @@ from dupmae_toolkit.evaluation.self_matches import (
     self_matches,
     without_self_matches,
 )
+from dupmae_toolkit.files import atomic_file
 from dupmae_toolkit.records import Run
 
 
@@ -97,3 +99,12 @@ def read_judging(
         raise InputError.at(source, None, str(error)) from error
     drops = calls_to_drop_self(source) if drop_self is None else drop_self
     return Judging(names, judgements.qrels, subtopics, drops)
+
+
+def write_judgements(qrels: RealQrels, path: Path) -> str:
+    """Write judgements in TREC's format, unless they stand there; returns the file's SHA-256."""
+    text = trec_lines(qrels).encode()
+    if not path.is_file() or path.read_bytes() != text:
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(text)
+    return hashlib.sha256(text).hexdigest()

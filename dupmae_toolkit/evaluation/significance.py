@@ -25,6 +25,8 @@ COLUMNS = (
     *("run", "measure", "mean", "difference", "low", "high"),
     *(*TESTS, "d", "gains", "losses"),
 )
+#: p-values below it are marked, see ``is_marked``.
+LEVEL, MARK = 0.05, "†"
 #: Up to so many topics that differ, every assignment of signs is tried: 2 ** 16 of them.
 _EXACT = 16
 #: How many signs are drawn at once.
@@ -71,21 +73,53 @@ def compare(baseline: Scores, runs: Sequence[tuple[str, Scores]]) -> list[Compar
     Returns a row for each run and measure, runs in their order. A topic that a run lacks counts as
     0, as in ``evaluate``. Raises InputError for counts such as NumRet, which have no mean.
     """
-    for name in baseline.means:
-        if name.split("@")[0].split("(")[0] in _COUNTS:
-            raise InputError(f"measure {name!r} is a count over topics; leave it out of compare")
+    check_means(list(baseline.means))
     rows = [
         _compared(label, name, baseline.per_topic[name], scores.per_topic[name])
         for label, scores in runs
         for name in baseline.means
     ]
-    for name in baseline.means:
+    correct(rows)
+    return rows
+
+
+def check_means(measures: Sequence[str]) -> None:
+    """Raise InputError for a measure that is a count over topics, and so has no mean."""
+    for name in measures:
+        if name.split("@")[0].split("(")[0] in _COUNTS:
+            raise InputError(f"measure {name!r} is a count over topics; leave it out of compare")
+
+
+def correct(rows: Sequence[Comparison]) -> None:
+    """Set ``holm`` of all rows by Holm's correction over those of the same measure."""
+    for name in dict.fromkeys(row.measure for row in rows):
         family = [row for row in rows if row.measure == name]
         for test in TESTS:
             corrected = holm([row.p[test] for row in family])
             for row, value in zip(family, corrected, strict=True):
                 row.holm[test] = value
-    return rows
+
+
+def is_marked(row: Comparison) -> bool:
+    """Whether tables mark a run: p < ``LEVEL`` by randomisation, after Holm's correction."""
+    p = row.holm.get("randomisation")
+    return p is not None and p < LEVEL
+
+
+def entry_of(row: Comparison) -> dict[str, Any]:
+    """A comparison as JSON has it."""
+    return {
+        "run": row.run,
+        "measure": row.measure,
+        "mean": row.mean,
+        "difference": row.difference,
+        "interval": row.interval and list(row.interval),
+        "tests": {test: {"p": p, "holm": row.holm[test]} for test, p in row.p.items()},
+        "effect_size": row.effect,
+        "gains": row.gains,
+        "losses": row.losses,
+        "topics": len(row.differences),
+    }
 
 
 def row_of(row: Comparison) -> list[Any]:

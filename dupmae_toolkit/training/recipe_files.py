@@ -47,7 +47,7 @@ def load_recipe(
     for key, text in (changes or {}).items():
         _set(values, key, text)
     try:
-        return _build(kind, _fill(values, data))
+        return _build(kind, fill(values, data))
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply") from error
     except InputError as error:
@@ -88,15 +88,19 @@ def _entry_number(key: str, name: str, entries: list[Any]) -> int:
     )
 
 
-def _fill(value: Any, data: str) -> Any:
+def fill(value: Any, data: str) -> Any:
+    """The value of YAML with ``data`` for ``{data}`` in all its strings.
+
+    Raises InputError if a string has ``{data}`` and ``data`` is empty.
+    """
     if isinstance(value, str) and "{data}" in value:
         if not data:
             raise InputError("uses {data}; give the folder with --data (data=…)")
         return value.replace("{data}", data)
     if isinstance(value, dict):
-        return {key: _fill(item, data) for key, item in value.items()}
+        return {key: fill(item, data) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, data) for item in value]
+        return [fill(item, data) for item in value]
     return value
 
 
@@ -177,14 +181,41 @@ def _load_yaml(text: str, source: str, *, lines: bool = False) -> Any:
 
 def read_yaml(path: Path, what: str = "recipe") -> Any:
     """The value of a small YAML file; see ``_load_yaml``. what: the kind of file, for messages."""
+    return _load_yaml(_read_text(path, what), str(path), lines=True)
+
+
+def read_yaml_lines(path: Path, what: str) -> tuple[Any, dict[tuple[str, ...], int]]:
+    """What ``read_yaml`` gives, and the line of every key, by the keys that lead to it."""
+    text = _read_text(path, what)
+    value = _load_yaml(text, str(path), lines=True)
+    found: dict[tuple[str, ...], int] = {}
+    loader = _Loader(text)
+    try:
+        left: list[tuple[tuple[str, ...], Any]] = [((), loader.get_single_node())]
+    finally:
+        loader.dispose()
+    seen = set()  # what an alias stands for is looked through where it is written, once
+    while left:
+        place, node = left.pop()
+        if not isinstance(node, yaml.MappingNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        for key, item in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                inner = (*place, key.value)
+                found[inner] = key.start_mark.line + 1
+                left.append((inner, item))
+    return value, found
+
+
+def _read_text(path: Path, what: str) -> str:
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
+            return file.read(MAX_BYTES + 1).decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); name a {what}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not YAML (not UTF-8: {error.reason})") from error
-    return _load_yaml(text, str(path), lines=True)
 
 
 class _Loader(yaml.SafeLoader):

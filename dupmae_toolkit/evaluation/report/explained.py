@@ -63,7 +63,7 @@ def _explain(
     subject = examples[0].subject
     with contextlib.closing(HybridIndex.open(place)) as index:
         request = _request(index, about)
-        stored = _stored(section)
+        stored = _stored(section, subject)
         if _is_here(index):
             with contextlib.suppress(DupMAEError):
                 _ = index.encoder  # once loaded, it tells tokens of the text from expansions
@@ -130,9 +130,9 @@ def _is_here(index: HybridIndex) -> bool:
     return name == "builtin" or Path(name).is_dir()
 
 
-def _stored(section: Section) -> Representations | None:
-    """The topics' vectors that ``dupmae beir`` left in the folder."""
-    folder = queries_folder(section)
+def _stored(section: Section, label: str) -> Representations | None:
+    """The topics' vectors that are known of a run, or that ``dupmae beir`` left in the folder."""
+    folder = section.encoded.get(label) or queries_folder(section)
     if folder is None:
         return None
     from dupmae_toolkit.encoding.corpus import EncodedCorpus

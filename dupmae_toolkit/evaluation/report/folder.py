@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ _BASELINES = (BASELINE, "bm25")
 class Section:
     """One set of topics: its runs, measured and compared, and what is known about it.
 
-    runs: what is kept of each, by label. about: as in metrics.json; empty if there is none. texts:
-    those of the topics that were found. cards: the cards in the folder, by the names of their
-    files. notes: what was left out.
+    runs: what is kept of each, by label. about: as in metrics.json, empty without one. texts: of
+    the topics, as far as they are found. cards: the cards that lie in the folder, by their file.
+    notes: what was left out. encoded: of runs by label, the folders of their encoded topics, where
+    these lie elsewhere.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Section:
     texts: dict[str, str] = field(default_factory=dict)
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    encoded: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_sections(
@@ -124,8 +126,25 @@ def _read(
     about: dict[str, Any],
     paths: Sequence[Path],
 ) -> Section:
-    judged = _qrels(folder, about, qrels, split)
     by_label = dict(zip(labels_of(paths), paths, strict=True))
+    return read_section(folder, by_label, measures, qrels, split, baseline, about)
+
+
+def read_section(
+    folder: Path,
+    by_label: Mapping[str, Path],
+    measures: Sequence[str],
+    qrels: str | None = None,
+    split: str | None = None,
+    baseline: str | None = None,
+    about: dict[str, Any] | None = None,
+) -> Section:
+    """The section of runs by their labels, see ``read_sections``.
+
+    folder: where the runs, their judgements and cards lie. about: as in metrics.json.
+    """
+    about = about or {}
+    judged = _qrels(folder, about, qrels, split)
     scores, curves, runs = {}, {}, {}
     for label in _ordered(list(by_label), baseline, folder):
         run = read_run(by_label[label], ties="trec_eval")

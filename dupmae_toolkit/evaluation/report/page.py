@@ -22,10 +22,15 @@ _GENERATOR = '<meta name="generator" content="dupmae report">'
 _NAMED = 8
 
 
-def page(sections: Sequence[tuple[Section, Sequence[Example]]], title: str) -> str:
-    """The whole page. The same sections give the same bytes."""
-    body = [f"<h1>{escaped(title)}</h1>"]
-    if len(sections) > 1:
+def page(
+    sections: Sequence[tuple[Section, Sequence[Example]]], title: str, lead: Sequence[str] = ()
+) -> str:
+    """The whole page. The same sections give the same bytes.
+
+    lead: pieces of HTML that stand before the sections, in place of the table of their means.
+    """
+    body = [f"<h1>{escaped(title)}</h1>", *lead]
+    if len(sections) > 1 and not lead:
         body += [_overview([section for section, _ in sections])]
     for number, (section, examples) in enumerate(sections):
         body += _section(section, examples, f"d{number}", len(sections) > 1)

@@ -8,11 +8,17 @@ from typing import Any
 
 from dupmae_toolkit.evaluation.report.comparing import Measured, mean_intervals
 from dupmae_toolkit.evaluation.report.svg import escaped
-from dupmae_toolkit.evaluation.significance import COLUMNS, TESTS, cell_text, row_of
+from dupmae_toolkit.evaluation.significance import (
+    COLUMNS,
+    LEVEL,
+    MARK,
+    TESTS,
+    cell_text,
+    is_marked,
+    row_of,
+)
 
-#: p-values below this get a mark.
-_LEVEL = 0.05
-#: Longer texts, in characters, get a wide column.
+#: Texts of more characters get a wide column.
 _LONG = 30
 
 
@@ -72,11 +78,7 @@ def means(measured: Measured) -> str:
     """The means of all runs, with intervals for the main measure, and marks for significance."""
     names = measured.measures
     spreads = {each.label: each for each in mean_intervals(measured.scores, measured.main)}
-    marked = {
-        (row.run, row.measure)
-        for row in measured.rows
-        if (p := row.holm.get("randomisation")) is not None and p < _LEVEL
-    }
+    marked = {(row.run, row.measure) for row in measured.rows if is_marked(row)}
     rows: list[list[Any]] = []
     largest = {name: max(s.means[name] for s in measured.scores.values()) for name in names}
     for label, scores in measured.scores.items():
@@ -85,7 +87,7 @@ def means(measured: Measured) -> str:
             value = f"{scores.means[name]:.4f}"
             if scores.means[name] == largest[name] and len(measured.scores) > 1:
                 value = f"<strong>{value}</strong>"
-            row.append(Html(value + ("†" if (label, name) in marked else "")))
+            row.append(Html(value + (MARK if (label, name) in marked else "")))
         spread = spreads[label]
         bounds = "" if spread.low is None else f"{spread.low:.4f} to {spread.high:.4f}"
         row.insert(2, bounds)
@@ -94,7 +96,7 @@ def means(measured: Measured) -> str:
     caption = "Means over topics; the best of each column is bold"
     if measured.rows:
         caption += (
-            f"; † differs from {measured.baseline}: p < {_LEVEL:g} by Fisher's randomisation, "
+            f"; {MARK} differs from {measured.baseline}: p < {LEVEL:g} by Fisher's randomisation, "
             "after Holm's correction"
         )
     return table(caption, heads, rows)

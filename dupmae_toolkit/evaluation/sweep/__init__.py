@@ -1,0 +1,1 @@
+"""Studies: grids of encoders, indexes, scores and collections, measured and compared."""
