@@ -6,6 +6,7 @@ Each has candidates of its own, since it changes the scores that are added up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -123,9 +124,8 @@ def plateaus(topics: Sequence[Topic], weights: Sequence[float]) -> list[tuple[fl
             continue
         others = given.sum() - weight
         low, high = drawn.around(weight / given.sum())
-        with np.errstate(divide="ignore"):
-            bounds = np.array([low, high]) / (1 - np.array([low, high])) * others
-        found.append((float(bounds[0]), float(bounds[1])))
+        bounds = [float(others) * w / (1 - w) if w < 1 else math.inf for w in (low, high)]
+        found.append((bounds[0], bounds[1]))
     return found
 
 
