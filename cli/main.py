@@ -237,7 +237,9 @@ def _run(
                 hint = " An argument that begins with a dash goes after -- at the end."
                 if command.endswith(" delete"):
                     hint = " Ids that begin with a dash go after -- at the end, or into a --file."
-            fault = error.format_message().rstrip()
+            fault = error.format_message().rstrip().replace("Value error, ", "")
+            if "unexpected extra argument" in fault:
+                hint = " Put a question, and a name with blanks, in quotes."
             if type(error).__name__ == "MissingParameter" and "'--index'" in fault:
                 hint = f" Name the index with --index {_first_folder(words) or 'DIR'}."
             if unknown := re.search(r"'([^']*)' is not one of (.*)", fault, re.DOTALL):

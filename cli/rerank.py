@@ -67,8 +67,7 @@ def rerank(
 
     [bold]Examples:[/bold]
 
-      dupmae rerank hybrid.trec --corpus scifact.zip --queries scifact.zip --depth 50 \\
-        --cross-encoder my-cross-encoder --output reranked.trec
+      dupmae rerank a.trec --corpus x.zip --queries x.zip --cross-encoder my-model --output b.trec
     """
     from dupmae_toolkit.collection.opening import open_corpus, read_topics
     from dupmae_toolkit.collection.trec import read_run

@@ -20,6 +20,8 @@ from dupmae_toolkit.encoding.stream import encode_corpus
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.index.build import build_index
 from dupmae_toolkit.index.health.verify import verify_index
+from dupmae_toolkit.index.reweighing import save_weights
+from dupmae_toolkit.index.scoring import Origin
 from dupmae_toolkit.interop import vector_formats, vector_layout, vector_writing
 from dupmae_toolkit.interop.ciff_write import write_ciff
 from dupmae_toolkit.interop.importing import import_index
@@ -64,6 +66,21 @@ def found(index: Path, encoder=ENCODER, **how) -> list:
 def documents(index: Path, names: list[str]) -> list[Document]:
     with HybridIndex.open(index, ENCODER) as opened:
         return [opened.get(name) for name in names]
+
+
+def test_tuned_weights_come_with_an_index(index, tmp_path, capsys):
+    tuned = tmp_path / "tuned"
+    shutil.copytree(index, tuned)
+    weights = {"dense": 3.0, "lexical": 0.25, "bm25": 2.0}
+    save_weights(tuned, weights, 0.5, Origin("nDCG@10", "q.tsv", 3), ENCODER.info)
+    assert found(tuned) != found(index)
+    code, _, err = run(capsys, "export", tuned, "--format", "npy", "--output", tmp_path / "out")
+    assert code == 0, err
+    code, _, err = run(capsys, "import", tmp_path / "out", "--output", tmp_path / "new")
+    assert code == 0, err
+    assert found(tmp_path / "new") == found(tuned)
+    scorings = [HybridIndex.open(path).manifest.scoring for path in (tmp_path / "new", tuned)]
+    assert scorings[0] == scorings[1]
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -17,6 +17,7 @@ from dupmae_toolkit.files import read_json, sha256_lines, wrong_contents
 from dupmae_toolkit.index import stated
 from dupmae_toolkit.index.impacts import LARGEST_MAX_IMPACT
 from dupmae_toolkit.index.rows import Rows
+from dupmae_toolkit.index.scoring import Scoring
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.interop.vector_formats import read_arrays, read_lines, read_parquet
 from dupmae_toolkit.interop.vector_layout import (
@@ -89,6 +90,9 @@ def _record(folder: Path) -> dict[str, Any]:
                 None if values["bm25"] is None else stated.positive(values["bm25"], "mean_length")
             ),
             "bm25": values["bm25"] is not None or values["scale"] is None,
+            "scoring": (
+                None if values.get("scoring") is None else Scoring.from_dict(values["scoring"])
+            ),
             "faiss": stated.text({"faiss": ""} | _without_none(values), "faiss"),
             "passages": Passages.from_dict(values["passages"]),
             "source": stated.text(values, "source"),

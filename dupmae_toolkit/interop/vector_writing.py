@@ -81,6 +81,7 @@ def opened(source: str | Path) -> Iterator[Vectors]:
 
 def _of_index(rows: IndexRows) -> Vectors:
     manifest = rows.manifest
+    tuned = manifest.scoring
     record = {
         "format_version": RECORD_VERSION,
         "count": len(rows),
@@ -88,6 +89,8 @@ def _of_index(rows: IndexRows) -> Vectors:
         "scale": manifest.scale,
         "max_impact": manifest.max_impact,
         "bm25": manifest.bm25 and manifest.bm25.to_dict(),
+        # Those that the encoder states need no record.
+        "scoring": tuned.to_dict() if tuned and tuned.origin else None,
         "faiss": manifest.faiss_spec,
         "passages": manifest.passages and manifest.passages.to_dict(),
         "source": manifest.source,
@@ -112,6 +115,7 @@ def _of_corpus(encoded: EncodedCorpus) -> Vectors:
         "scale": None,
         "max_impact": None,
         "bm25": None,
+        "scoring": None,
         "faiss": None,
         "passages": encoded.passages and encoded.passages.to_dict(),
         "source": encoded.manifest["source"],

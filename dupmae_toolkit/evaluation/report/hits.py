@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.evaluation.report.svg import escaped
@@ -92,8 +93,13 @@ def _explanation(each: Explanation, example: Example) -> str:
 def _highlighted(each: Explanation) -> str:
     snippet, place, pieces = each.snippet, 0, []
     for start, end in snippet.highlights:
-        pieces += [escaped(snippet.text[place:start])]
-        pieces += [f"<mark>{escaped(snippet.text[start:end])}</mark>"]
+        pieces += [_line(snippet.text[place:start])]
+        pieces += [f"<mark>{_line(snippet.text[start:end])}</mark>"]
         place = end
-    whole = "".join([*pieces, escaped(snippet.text[place:])])
+    whole = "".join([*pieces, _line(snippet.text[place:])])
     return f"{'… ' if snippet.before else ''}{whole}{' …' if snippet.after else ''}"
+
+
+def _line(text: str) -> str:
+    """A piece of a text, escaped, with blanks for its line ends and tabs."""
+    return escaped(re.sub(r"[\t\n\v\f\r]", " ", text))
