@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from dupmae_toolkit.collection.delimited import Delimited
@@ -13,7 +14,7 @@ from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, member
 from dupmae_toolkit.collection.lines import kind_of
 from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.collection.sources import TextSource
-from dupmae_toolkit.errors import InputError, type_of
+from dupmae_toolkit.errors import InputError, InputWarning, counted, type_of
 from dupmae_toolkit.frames import DOCUMENTS as _DOCUMENTS
 from dupmae_toolkit.frames import TOPICS as _TOPICS
 from dupmae_toolkit.frames import data_frame, id_of, table_columns
@@ -191,6 +192,7 @@ def _is_nested(file: TextSource) -> bool:
 
 def _named(file: TextSource) -> Iterator[_Judgement]:
     """The judgements of a JSON object: {topic: {document: grade}}."""
+    empty: list[str] = []
     for place, (topic, judged) in enumerate(members(file), 1):
         if topic is None or not isinstance(judged, Mapping):
             raise InputError.at(
@@ -198,8 +200,22 @@ def _named(file: TextSource) -> Iterator[_Judgement]:
                 None,
                 f"{kind_of(judged)}; expected {{topic: {{document: grade}}}}",
             )
+        if not judged:
+            empty.append(topic)
         for document, grade in judged.items():
             yield place, topic, document, grade
+    _warn_empty(file, empty)
+
+
+def _warn_empty(source: object, topics: Sequence[object]) -> None:
+    """Warn of topics that are named, but have no judgement, so that they do not count."""
+    if topics:
+        warnings.warn(
+            f"{source}: {counted(len(topics), 'topic')} without judgements ignored ({topics[0]!r}"
+            f"{', …' if len(topics) > 1 else ''})",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
 _EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, document, grade)"
@@ -224,20 +240,25 @@ class Qrels(dict[str, dict[str, int]]):
     def from_dict(cls, grades: Mapping[Any, Mapping[Any, Any]]) -> Qrels:
         """Checked judgements: ``{topic: {document: grade}}``, as in pytrec_eval and ranx.
 
-        Integer ids become strings. Raises InputError as ``read_qrels_file`` does.
+        Integer ids become strings. Topics without judgements are left out, with a warning. Raises
+        InputError as ``read_qrels_file`` does.
         """
         if not isinstance(grades, Mapping):
             raise InputError(f"{_GIVEN}: {type_of(grades)}; give {{topic: {{document: grade}}}}")
 
         def found() -> Iterator[_Judgement]:
+            empty: list[object] = []
             for place, (topic, judged) in enumerate(grades.items()):
                 if not isinstance(judged, Mapping):
                     raise InputError(
                         f"{_GIVEN}: topic {topic!r} has {type_of(judged)}; give {{document: grade}}"
                     )
+                if not judged:
+                    empty.append(topic)
                 for document, grade in judged.items():
                     names = id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document")
                     yield place, *names, grade
+            _warn_empty(_GIVEN, empty)
 
         return _whole(_judged(_GIVEN, lambda place: (_GIVEN, None), found(), False))
 
