@@ -298,6 +298,31 @@ def test_other_files_of_vectors_are_sent_elsewhere(tmp_path):
         read_ciff(tmp_path / "v.jsonl")
 
 
+def test_a_description_cannot_manipulate_the_terminal(tmp_path, capsys):
+    hostile = plain.field(8, b"\x1b[31mred")
+    size, *rest = plain.GOOD
+    head = plain.Stream(size)
+    body = head.take(head.number()) + hostile
+    (tmp_path / "f").write_bytes(b"".join((plain.number(len(body)) + body, *rest)))
+    code, _, err = run(capsys, "import", tmp_path / "f", "--output", tmp_path / "i")
+    assert code == 0, err
+    assert "\x1b" not in err
+    assert r"\x1b[31mred" in err
+
+
+def test_passages_are_called_passages(tmp_path, capsys):
+    texts = {"a": " ".join(f"w{n}" for n in range(40)), "b": "w1 w2"}
+    HybridIndex.build(tmp_path / "i", texts, ENCODER, passages=10, overlap=2).close()
+    words = ("export", tmp_path / "i", "--format", "ciff", "--output", tmp_path / "c", "--json")
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["passages"], told["documents"]) == (True, 6)
+    assert "c: 6 passages, " in err
+    assert "each document is a passage" in told["description"]
+    assert [name for _, name, _ in plain.read((tmp_path / "c").read_bytes())[2]][-1] == "b#00000"
+
+
 def test_terms_with_control_characters_can_be_searched(tmp_path):
     (tmp_path / "f").write_bytes(b"".join(plain.GOOD))
     made, _ = import_index(tmp_path / "f", tmp_path / "i")

@@ -39,13 +39,19 @@ _VERSION = 1
 #: How many postings are held in memory at a time.
 _BLOCK = 1 << 23
 _DOCIDS = 2**31
+_OF_PASSAGES = "each document is a passage, whose id is its document's, # and a number; "
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a file of CIFF holds. unused: terms of the vocabulary that no document has."""
+    """What a file of CIFF holds.
+
+    documents: of CIFF; passages, if each row of the index is one. unused: terms of the vocabulary
+    that no document has.
+    """
 
     documents: int
+    passages: bool
     terms: int
     postings: int
     unused: int
@@ -64,7 +70,8 @@ def write_ciff(
     If the suffix names a compression, the file is compressed, see ``files.open_packed``. terms:
     ``tokens``, as Lucene's terms; ``words``, as BM25 counts them; or ``both``, where each word has
     the same term as in Lucene, which no token has. Documents are numbered in the order of their
-    ids, terms sorted by code points. A document's length is the sum of its impacts. Only the rows
+    ids, terms sorted by code points; the passages of an index of passages are documents here, and
+    the header's description says so. A document's length is the sum of its impacts. Only the rows
     of one segment and ``block`` postings are in memory at a time.
 
     Raises InputError for an index that lacks such terms.
@@ -87,7 +94,8 @@ def write_ciff(
                 record = integer_field(1, number) + bytes_field(2, name.encode())
                 file.write(delimited(record + integer_field(3, length)))
     found = len(table.names)
-    return Written(len(rows), found, table.postings, table.unused, table.description)
+    passages = rows.manifest.passages is not None
+    return Written(len(rows), passages, found, table.postings, table.unused, table.description)
 
 
 class _Table:
@@ -140,7 +148,8 @@ class _Table:
             scale += f"{', ' if scale else ''}{manifest.max_impact} for words"
         self.description = (
             f"impacts of {'tokens and words' if kind == 'both' else kind}, written by "
-            f"dupmae-toolkit; encoder {manifest.encoder.name}; a weight is tf divided by {scale}"
+            f"dupmae-toolkit; {_OF_PASSAGES if manifest.passages else ''}"
+            f"encoder {manifest.encoder.name}; a weight is tf divided by {scale}"
         )
 
     def _entries(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
