@@ -54,6 +54,12 @@ def values(names, judged, ids) -> dict[str, float]:
     return evaluate_subtopics({"q": judged}, ranked(q=ids), list(names)).means
 
 
+@pytest.mark.parametrize("source", [{"q": {"d": {"1": 1}}}, None, ["q 1 d 1"]])
+def test_what_is_no_name_of_judgements_is_refused(source):
+    with pytest.raises(InputError, match="judgements by subtopic: an? .*; name their file"):
+        read_subtopics(source)
+
+
 def test_values_are_those_of_ndeval():
     assert values(NDEVAL, JUDGED, RANKED) == pytest.approx(NDEVAL, abs=1e-12)
     assert set(DIVERSITY) == {name.partition("(")[0].partition("@")[0] for name in NDEVAL}

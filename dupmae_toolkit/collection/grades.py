@@ -12,7 +12,7 @@ from dupmae_toolkit.errors import InputError
 MAX_GRADE = 10_000
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
-_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
+_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+", re.ASCII)
 
 
 def is_number(text: str) -> bool:

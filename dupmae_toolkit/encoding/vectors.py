@@ -121,6 +121,8 @@ class StoredVectors:
         try:
             with np.errstate(over="ignore"):
                 dense = np.asarray(vectors, np.float32).reshape(len(vectors), width)
+        except OverflowError as error:
+            raise InputError.at(self.path, None, "a vector holds a number beyond float32") from error
         except (TypeError, ValueError) as error:
             raise InputError.at(self.path, None, "a vector holds what is no number") from error
         if not np.isfinite(dense).all():
