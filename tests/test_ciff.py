@@ -11,11 +11,12 @@ import pytest
 from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.interop import ciff_postings
+from dupmae_toolkit.interop import ciff_postings, live_rows
 from dupmae_toolkit.interop.ciff_postings import decode_postings, encode_postings
 from dupmae_toolkit.interop.ciff_read import read_ciff
 from dupmae_toolkit.interop.ciff_write import write_ciff
 from dupmae_toolkit.interop.importing import import_index
+from dupmae_toolkit.interop.live_rows import IndexRows
 from dupmae_toolkit.interop.wire import read_varints, varint, varint_sizes
 from tests import ciff_support as plain
 from tests.cli_support import run
@@ -129,6 +130,29 @@ def test_blocks_of_terms_change_nothing(index, exported, tmp_path):
     for block in (1, 10**9):
         write_ciff(index, tmp_path / "whole", "both", block=block)
         assert (tmp_path / "whole").read_bytes() == exported["both"].read_bytes()
+
+
+@pytest.mark.parametrize("block", [1, 500, 10**9])
+def test_impacts_are_read_twice_however_many_blocks_there_are(index, tmp_path, monkeypatch, block):
+    """Once to count them, once to write them; nothing is left beside the file."""
+    reads, read = [], IndexRows.impacts
+    monkeypatch.setattr(IndexRows, "impacts", lambda *given: reads.append(1) or read(*given))
+    write_ciff(index, tmp_path / "whole", "both", block=block)
+    assert len(reads) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("block", [1, 10**9])
+def test_documents_without_terms_are_written_too(tmp_path, monkeypatch, block):
+    """Of the words, some blocks of rows have none."""
+    monkeypatch.setattr(live_rows, "_ROWS", 1)
+    texts = {"a": "w1 w2", "b": "?", "c": "the", "d": "w2"}
+    HybridIndex.build(tmp_path / "i", texts, ENCODER).close()
+    write_ciff(tmp_path / "i", tmp_path / "c", "words", block=block)
+    _, lists, documents = plain.read((tmp_path / "c").read_bytes())
+    held = {term: [docid for docid, _ in pairs] for term, (_, _, pairs) in lists.items()}
+    assert held == {"w1": [0], "w2": [0, 3]}
+    assert [name for _, name, _ in documents] == list("abcd")
 
 
 def test_googles_library_reads_the_same(exported):
