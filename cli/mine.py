@@ -45,7 +45,9 @@ class Pick(StrEnum):
 def mine(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The file to write (.jsonl, plain or compressed: .jsonl.gz, .bz2, .xz, .zst)."),
+        typer.Option(
+            "--output", "-o", help="The file to write: .jsonl, also with .gz, .bz2, .xz or .zst."
+        ),
     ],
     corpus: Annotated[
         str | None,

@@ -78,9 +78,9 @@ class InputWarning(UserWarning):
 
 
 def printable(text: str) -> str:
-    """The text with escapes such as ``\\x1b`` for what could manipulate the terminal or break lines.
+    """The text with escapes such as ``\\x1b`` in place of what is not printable.
 
-    Those are all characters that are not printable, except the space.
+    That could manipulate the terminal, or break the line.
     """
     if text.isprintable():
         return text

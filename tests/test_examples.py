@@ -40,7 +40,7 @@ def examples():
 def test_every_compression_that_is_named_is_written(tmp_path, packed):
     path = tmp_path / f"a.jsonl{packed}"
     check_output(path)
-    write_examples(path, examples(), lambda: {})
+    write_examples(path, examples(), dict)
     assert [example for _, example in read_examples(path)] == examples()
     assert path.read_bytes().startswith(b"{") is not bool(packed)
     with pytest.raises(InputError, match=rf"compressed \(.*{packed or '.jsonl'}"):

@@ -240,7 +240,9 @@ def test_fractions_of_a_split_of_frames_and_of_topics_that_begin_with_a_hash(tmp
         read_qrels(tmp_path / "hash.txt")
 
 
-@pytest.mark.parametrize("grade", ["1e9", "-20000.5", "0.5x", "nan", "inf", "1e999", ".", "1.2.3e1", ".e1"])
+@pytest.mark.parametrize(
+    "grade", ["1e9", "-20000.5", "0.5x", "nan", "inf", "1e999", ".", "1.2.3e1", ".e1"]
+)
 def test_what_is_no_grade_is_refused_as_a_fraction_too(tmp_path, grade):
     (tmp_path / "q.txt").write_text(f"q 0 a {grade}\n")
     with pytest.raises(InputError, match=r"q.txt:1: grade .* (is not a number|is beyond 10,000)"):

@@ -176,7 +176,8 @@ def test_a_row_with_a_wrong_span_is_refused(span):
 
 
 def test_a_row_of_an_unreleased_version_says_so():
-    with pytest.raises(InputError, match="as an unreleased version wrote it; build the index again"):
+    said = "as an unreleased version wrote it; build the index again"
+    with pytest.raises(InputError, match=said):
         as_passage(Document("d#00000", "", "ab", {"$passage": [0, 2]}))
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import Columns, Names, find_fields
-from dupmae_toolkit.collection.grades import grade_of, is_number
+from dupmae_toolkit.collection.grades import grade_of, is_number, warn_of_empty
 from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text, to_trec
 from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, members
 from dupmae_toolkit.collection.lines import kind_of
 from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.collection.sources import TextSource
-from dupmae_toolkit.errors import InputError, InputWarning, counted, type_of
+from dupmae_toolkit.errors import InputError, type_of
 from dupmae_toolkit.frames import DOCUMENTS as _DOCUMENTS
 from dupmae_toolkit.frames import TOPICS as _TOPICS
 from dupmae_toolkit.frames import data_frame, id_of, table_columns
@@ -204,18 +203,7 @@ def _named(file: TextSource) -> Iterator[_Judgement]:
             empty.append(topic)
         for document, grade in judged.items():
             yield place, topic, document, grade
-    _warn_empty(file, empty)
-
-
-def _warn_empty(source: object, topics: Sequence[object]) -> None:
-    """Warn of topics that are named, but have no judgement, so that they do not count."""
-    if topics:
-        warnings.warn(
-            f"{source}: {counted(len(topics), 'topic')} without judgements ignored ({topics[0]!r}"
-            f"{', …' if len(topics) > 1 else ''})",
-            InputWarning,
-            stacklevel=2,
-        )
+    warn_of_empty(file, empty)
 
 
 _EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, document, grade)"
@@ -258,7 +246,7 @@ class Qrels(dict[str, dict[str, int]]):
                 for document, grade in judged.items():
                     names = id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document")
                     yield place, *names, grade
-            _warn_empty(_GIVEN, empty)
+            warn_of_empty(_GIVEN, empty)
 
         return _whole(_judged(_GIVEN, lambda place: (_GIVEN, None), found(), False))
 

@@ -122,7 +122,7 @@ class StoredVectors:
             with np.errstate(over="ignore"):
                 dense = np.asarray(vectors, np.float32).reshape(len(vectors), width)
         except OverflowError as error:
-            raise InputError.at(self.path, None, "a vector holds a number beyond float32") from error
+            raise InputError.at(self.path, None, "a vector is not finite as float32") from error
         except (TypeError, ValueError) as error:
             raise InputError.at(self.path, None, "a vector holds what is no number") from error
         if not np.isfinite(dense).all():

@@ -183,8 +183,9 @@ def fingerprint(path: str) -> dict[str, Any] | None:
     """The SHA-256 of a file; for a folder, that of its manifest or of a list of its files.
 
     That of vectors as NAME.npy covers NAME.ids. In a model's folder, only settings and weights
-    count; in a BEIR folder, only corpus, queries and judgements. None for what cannot be read, or is no file or folder on this machine (standard
-    input, data sets of ir_datasets or the hub, patterns).
+    count; in a BEIR folder, only corpus, queries and judgements. None for what cannot be read, or
+    is no file or folder on this machine (standard input, data sets of ir_datasets or the hub,
+    patterns).
     """
     try:
         return _fingerprint(Path(path))

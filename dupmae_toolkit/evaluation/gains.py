@@ -131,7 +131,8 @@ def gain_measure(measure: Any, ids: Sequence[str], judged: Mapping[str, float]) 
         ids = [document for document in ids if document in grades]
     found = [grades.get(document) for document in ids[: measure.params.get("cutoff")]]
     if measure.NAME == "RBP":
-        return _rank_biased([grade or 0 for grade in found], measure["p"], measure.params.get("rel"))
+        least = measure.params.get("rel")
+        return _rank_biased([grade or 0 for grade in found], measure["p"], least)
     if measure.NAME == "ERR":
         return _expected_reciprocal_rank([grade or 0 for grade in found])
     gains = measure.params.get("gains", {})

@@ -74,7 +74,9 @@ def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True
         package, folder = pack(path)
         kind = REPOSITORY_TYPES[package.kind]
         if where.type not in (None, kind):
-            raise InputError(f"{name}: an upload of this {package.kind} makes a {kind}; write hf:{kind}s/…")
+            raise InputError(
+                f"{name}: an upload of this {package.kind} makes a {kind}; write hf:{kind}s/…"
+            )
         staged = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-")))
         for file in package.files:
             (staged / file).parent.mkdir(parents=True, exist_ok=True)

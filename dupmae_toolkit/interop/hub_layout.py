@@ -25,7 +25,8 @@ PREFIX = "hf:"
 KINDS = ("encoder", "index", "run")
 _NAME = re.compile(
     r"hf:(?:(?P<type>datasets|models)/(?=[^/]+/))?"
-    r"(?P<repository>[\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?", re.ASCII
+    r"(?P<repository>[\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?",
+    re.ASCII,
 )
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 #: The files of each kind, by their path in the repository.
