@@ -78,7 +78,7 @@ def draft() -> Draft:
 
 def read_by(command: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a command of ``REPEATABLE`` reads: the option, or the argument's name, and the path."""
-    from dupmae_toolkit.model.pair_names import names_of_pair
+    from dupmae_toolkit.model.pair_names import labelled_folders
 
     if command.name == "sweep":
         from dupmae_toolkit.evaluation.sweep.study_file import load_study
@@ -91,11 +91,12 @@ def read_by(command: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if parameter.name not in reads or value is None:
             continue
         name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
-        pair = names_of_pair(str(value)) if parameter.name == "model" else None
-        several = pair or (value if isinstance(value, list | tuple) else None)
-        for number, each in enumerate(several or [value], 1):
-            if parameter.name != "model" or Path(str(each)).is_dir():  # a name is no path
-                yield (f"{name} {number}" if several else name), str(each)
+        if isinstance(value, list | tuple):
+            yield from ((f"{name} {n}", str(each)) for n, each in enumerate(value, 1))
+        elif parameter.name == "model":
+            yield from labelled_folders(name, str(value))
+        else:
+            yield name, str(value)
 
 
 def write_run_card(draft: Draft, run: Run, path: Path) -> None:

@@ -56,7 +56,7 @@ def values(names, judged, ids) -> dict[str, float]:
 
 @pytest.mark.parametrize("source", [{"q": {"d": {"1": 1}}}, None, ["q 1 d 1"]])
 def test_what_is_no_name_of_judgements_is_refused(source):
-    with pytest.raises(InputError, match="judgements by subtopic: an? .*; name their file"):
+    with pytest.raises(InputError, match=r"judgements by subtopic: an? .*; name their file"):
         read_subtopics(source)
 
 

@@ -218,8 +218,7 @@ class _Table:
                 order = np.argsort(blocks.astype(np.min_scalar_type(len(firsts))), kind="stable")
                 rows, blocks = rows[order], blocks[order]
             found, places = np.unique(blocks, return_index=True)
-            for block, piece in zip(found.tolist(), np.split(rows, places)[1:], strict=True):
-                yield block, piece
+            yield from zip(found.tolist(), np.split(rows, places)[1:], strict=True)
 
 
 def _write_lists(

@@ -62,7 +62,8 @@ def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True
     library shows progress.
 
     Raises InputError for anything else, for a damaged index, and for a name that states another
-    type (``hf:datasets/…``, ``hf:models/…``), before the network is used; DupMAEError if the upload fails.
+    type (``hf:datasets/…``, ``hf:models/…``), before the network is used; DupMAEError if the upload
+    fails.
     """
     where = HubName.parse(name)
     if where.revision is not None:

@@ -31,7 +31,6 @@ from dupmae_toolkit.interop.vector_layout import (
 )
 from dupmae_toolkit.records import EncoderInfo
 
-
 #: Integers in JSON may be longer than any float.
 _LARGEST = sys.float_info.max
 

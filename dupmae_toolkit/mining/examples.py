@@ -103,8 +103,8 @@ def check_output(path: Path) -> None:
         raise InputError.at(
             path,
             None,
-            "examples are written as .jsonl, plain or compressed (.jsonl.gz, .bz2, .xz, .zst); name "
-            "such a file",
+            "examples are written as .jsonl, plain or compressed (.jsonl.gz, .bz2, .xz, .zst)",
+            "name such a file",
         )
 
 
