@@ -191,7 +191,7 @@ class _Table:
         with tempfile.TemporaryFile(dir=folder) as file:
             for block, rows in self._by_block(firsts) if len(starts) > 2 else ():
                 file.seek(int(starts[block]) * _POSTING.itemsize)
-                file.write(rows)
+                file.write(rows.tobytes())
                 starts[block] += len(rows)
             for first, last in pairwise(firsts):
                 if len(starts) > 2:
