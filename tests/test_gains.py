@@ -152,7 +152,7 @@ def test_numbers_of_other_types_are_grades():
         ({"a": 0.5}, ["RBP(rel=1)"], "but RBP(rel=1) needs whole grades"),
         ({"a": 0.5}, ["NumRet(rel=1)"], "needs whole grades"),
         ({"a": 2}, ["RBP"], "judges a 2, but RBP takes grades up to 1; name the lowest relevant"),
-        ({"a": 5}, ["ERR@10"], "judges a 5, but ERR@10 takes grades up to 4, as TREC's gdeval"),
+        ({"a": 5}, ["ERR@10"], "judges a 5, but ERR@10 takes grades up to 4, as in TREC's gdeval"),
         ({"a": 1000}, ["nDCG(dcg='exp-log2')@5"], "takes grades up to 100"),
         ({"a": math.nan}, ["nDCG"], "judges a 'nan', which is no number from -10,000 to 10,000"),
         ({"a": math.inf}, ["nDCG"], "no number"),

@@ -133,7 +133,7 @@ def add_corpus(
                 index,
                 None,
                 "its documents are cut into passages, so it takes no vectors of whole documents",
-                "let its encoder encode them (without --vectors)",
+                "let its encoder encode them",
             )
         source = PassageSource(source, manifest.passages, encoder)
     plan = None
