@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit import progress
+from dupmae_toolkit.errors import printable
 from dupmae_toolkit.progress import Advance, silent
 
 if TYPE_CHECKING:
@@ -48,9 +49,12 @@ def shows_bars() -> bool:
 
 
 def say(message: str) -> None:
-    """Print a note for people, on stderr; nothing with ``--quiet``."""
+    """Print a note for people, one line on stderr; nothing with ``--quiet``.
+
+    It may quote files that come from anybody.
+    """
     if not _quiet:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

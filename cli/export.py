@@ -116,8 +116,13 @@ def export(
         written = write_ciff(source, output, chosen, console.bar)
         counts = ("documents", "terms", "postings")
         summary |= {"terms_of": chosen} | {name: getattr(written, name) for name in counts}
+        summary |= {"passages": written.passages}
         summary["description"] = written.description
-        said = ", ".join(counted(getattr(written, name), name.rstrip("s")) for name in counts)
+        names = ("passages" if written.passages else "documents", *counts[1:])
+        said = ", ".join(
+            counted(getattr(written, count), name.rstrip("s"))
+            for count, name in zip(counts, names, strict=True)
+        )
         if written.unused:
             said += f"; {counted(written.unused, 'term')} of no document left out"
     else:

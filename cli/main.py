@@ -44,7 +44,7 @@ from dupmae_cli.tune import tune
 from dupmae_cli.updating import add, compact, delete
 from dupmae_cli.verify import verify
 from dupmae_toolkit import __version__
-from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.errors import DupMAEError, InputError, printable
 
 PROGRAM = "dupmae"
 
@@ -272,5 +272,5 @@ def _ended(terminated: Sequence[int]) -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{PROGRAM}: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

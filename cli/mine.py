@@ -45,7 +45,7 @@ class Pick(StrEnum):
 def mine(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="The file to write (.jsonl, .jsonl.gz)."),
+        typer.Option("--output", "-o", help="The file to write: .jsonl (.gz, .bz2, .xz, .zst)."),
     ],
     corpus: Annotated[
         str | None,

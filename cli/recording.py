@@ -78,6 +78,8 @@ def draft() -> Draft:
 
 def read_by(command: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a command of ``REPEATABLE`` reads: the option, or the argument's name, and the path."""
+    from dupmae_toolkit.model.pair_names import labelled_folders
+
     if command.name == "sweep":
         from dupmae_toolkit.evaluation.sweep.study_file import load_study
 
@@ -91,7 +93,9 @@ def read_by(command: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
         if isinstance(value, list | tuple):
             yield from ((f"{name} {n}", str(each)) for n, each in enumerate(value, 1))
-        elif parameter.name != "model" or Path(str(value)).is_dir():  # a name is no path
+        elif parameter.name == "model":
+            yield from labelled_folders(name, str(value))
+        else:
             yield name, str(value)
 
 

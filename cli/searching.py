@@ -192,7 +192,8 @@ def _drops_self(source: str) -> bool:
 
     if EncodedCorpus.is_one(source):
         # "arguana.zip (test)": what was encoded, and the split.
-        source = str(EncodedCorpus.open(source).manifest.get("source")).partition(" (")[0]
+        source = str(EncodedCorpus.open(source).manifest.get("source"))
+        source = source.rpartition(" (")[0] if source.endswith(")") else source
     return calls_to_drop_self(source)
 
 

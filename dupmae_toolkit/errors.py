@@ -73,10 +73,22 @@ def type_of(value: object) -> str:
     return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
+class InputWarning(UserWarning):
+    """Something in the input was left out, or may not be meant; the message is one line."""
+
+
+def printable(text: str) -> str:
+    """The text with escapes such as ``\\x1b`` in place of what is not printable.
+
+    That could manipulate the terminal, or break the line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _line(text: str) -> str:
     if len(text) > LONGEST_MESSAGE:
         head, tail = LONGEST_MESSAGE * 2 // 3, LONGEST_MESSAGE // 4
         text = f"{text[:head]} … {text[-tail:]}"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)

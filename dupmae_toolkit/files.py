@@ -258,6 +258,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_with_ids(path: Path) -> str:
+    """The same; for vectors as NAME.npy, of the file and of NAME.ids, which names their texts."""
+    ids = path.with_suffix(".ids")
+    if path.suffix != ".npy" or not ids.is_file():
+        return sha256_file(path)
+    return sha256_lines([sha256_file(path), sha256_file(ids)])
+
+
 def wrong_contents(path: Path, sha256: str) -> str:
     """What is wrong with a file that should have this SHA-256 (hexadecimal); "" if nothing is."""
     try:

@@ -130,7 +130,11 @@ class Run:
         }
         rows: dict[Any, tuple[list[Any], list[Any]]] = {}
         for name, held, value in zip(*frames.table_columns(frame, _GIVEN, wanted), strict=True):
-            ids, scores = rows.setdefault(name, ([], []))
+            try:
+                ids, scores = rows.setdefault(name, ([], []))
+            except TypeError:  # a list, which has no hash
+                frames.id_of(name, _GIVEN, "topic")
+                raise
             ids.append(held)
             scores.append(value)
         run = cls(tag=tag)

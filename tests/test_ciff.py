@@ -11,11 +11,12 @@ import pytest
 from dupmae_toolkit import HybridIndex, Query
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.interop import ciff_postings
+from dupmae_toolkit.interop import ciff_postings, live_rows
 from dupmae_toolkit.interop.ciff_postings import decode_postings, encode_postings
 from dupmae_toolkit.interop.ciff_read import read_ciff
 from dupmae_toolkit.interop.ciff_write import write_ciff
 from dupmae_toolkit.interop.importing import import_index
+from dupmae_toolkit.interop.live_rows import IndexRows
 from dupmae_toolkit.interop.wire import read_varints, varint, varint_sizes
 from tests import ciff_support as plain
 from tests.cli_support import run
@@ -129,6 +130,29 @@ def test_blocks_of_terms_change_nothing(index, exported, tmp_path):
     for block in (1, 10**9):
         write_ciff(index, tmp_path / "whole", "both", block=block)
         assert (tmp_path / "whole").read_bytes() == exported["both"].read_bytes()
+
+
+@pytest.mark.parametrize("block", [1, 500, 10**9])
+def test_impacts_are_read_twice_however_many_blocks_there_are(index, tmp_path, monkeypatch, block):
+    """Once to count them, once to write them; nothing is left beside the file."""
+    reads, read = [], IndexRows.impacts
+    monkeypatch.setattr(IndexRows, "impacts", lambda *given: reads.append(1) or read(*given))
+    write_ciff(index, tmp_path / "whole", "both", block=block)
+    assert len(reads) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("block", [1, 10**9])
+def test_documents_without_terms_are_written_too(tmp_path, monkeypatch, block):
+    """Of the words, some blocks of rows have none."""
+    monkeypatch.setattr(live_rows, "_ROWS", 1)
+    texts = {"a": "w1 w2", "b": "?", "c": "the", "d": "w2"}
+    HybridIndex.build(tmp_path / "i", texts, ENCODER).close()
+    write_ciff(tmp_path / "i", tmp_path / "c", "words", block=block)
+    _, lists, documents = plain.read((tmp_path / "c").read_bytes())
+    held = {term: [docid for docid, _ in pairs] for term, (_, _, pairs) in lists.items()}
+    assert held == {"w1": [0], "w2": [0, 3]}
+    assert [name for _, name, _ in documents] == list("abcd")
 
 
 def test_googles_library_reads_the_same(exported):
@@ -296,6 +320,31 @@ def test_other_files_of_vectors_are_sent_elsewhere(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"id": "a", "vector": {"t": 1}}\n')
     with pytest.raises(InputError, match=r"`dupmae index CORPUS --vectors .*v.jsonl` takes"):
         read_ciff(tmp_path / "v.jsonl")
+
+
+def test_a_description_cannot_manipulate_the_terminal(tmp_path, capsys):
+    hostile = plain.field(8, b"\x1b[31mred")
+    size, *rest = plain.GOOD
+    head = plain.Stream(size)
+    body = head.take(head.number()) + hostile
+    (tmp_path / "f").write_bytes(b"".join((plain.number(len(body)) + body, *rest)))
+    code, _, err = run(capsys, "import", tmp_path / "f", "--output", tmp_path / "i")
+    assert code == 0, err
+    assert "\x1b" not in err
+    assert r"\x1b[31mred" in err
+
+
+def test_passages_are_called_passages(tmp_path, capsys):
+    texts = {"a": " ".join(f"w{n}" for n in range(40)), "b": "w1 w2"}
+    HybridIndex.build(tmp_path / "i", texts, ENCODER, passages=10, overlap=2).close()
+    words = ("export", tmp_path / "i", "--format", "ciff", "--output", tmp_path / "c", "--json")
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    told = json.loads(out)
+    assert (told["passages"], told["documents"]) == (True, 6)
+    assert "c: 6 passages, " in err
+    assert "each document is a passage" in told["description"]
+    assert [name for _, name, _ in plain.read((tmp_path / "c").read_bytes())[2]][-1] == "b#00000"
 
 
 def test_terms_with_control_characters_can_be_searched(tmp_path):

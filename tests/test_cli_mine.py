@@ -144,7 +144,10 @@ def test_the_library_refuses_what_names_too_little(tmp_path, trec):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["SET", "--output", "o.txt"], "o.txt: examples are written as .jsonl"),
+        (
+            ["SET", "--output", "o.txt"],
+            "o.txt: examples are written as .jsonl, plain or compressed (.jsonl.gz, .bz2, .xz",
+        ),
         (["SET", "--output", "."], "is a folder"),
         (["--output", "o.jsonl"], "name a CORPUS"),
         (["SET", "--output", "o.jsonl", "--pairs", "--split", "dev"], "--pairs makes the queries"),

@@ -163,6 +163,21 @@ def test_what_cannot_be_done_is_one_line(corpus, model, tmp_path, capsys, words,
     assert not index.exists()
 
 
+def test_vectors_of_whole_documents_are_not_added(index, tmp_path, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    more = write(tmp_path / "more.jsonl", {"new": "w1 w2"})
+    width = json.loads(run(capsys, "info", "--index", index, "--json")[1])["encoder"]["dense_dim"]
+    row = {"id": "new", "dense": [1.0] * width, "terms": ["w1"], "weights": [1.0]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "v.parquet")
+    words = ("add", more, "--index", index, "--vectors", tmp_path / "v.parquet")
+    code, out, err = run(capsys, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "cut into passages, so it takes no vectors of whole documents" in err
+    assert "--passages" not in err
+
+
 def test_whole_documents_have_no_aggregate(corpus, model, tmp_path, capsys):
     index = tmp_path / "plain"
     run(capsys, "index", corpus, "--index", index, "--model", model)

@@ -28,6 +28,12 @@ def test_a_file_that_was_written_before_the_report_is_not_called_unwritten(tmp_p
         assert console.interrupted() == f"interrupted; {path} was written"
 
 
+def test_a_note_cannot_manipulate_the_terminal(capsys) -> None:
+    console.say("a\x1b[31mred\x1b]0;title\x07\u202e and\r\nmore é 日本 🙂")
+    said = capsys.readouterr().err
+    assert said == ("a\\x1b[31mred\\x1b]0;title\\x07\\u202e and\\r\\nmore é 日本 🙂\n")
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_what_cannot_be_told_or_is_interrupted_once_more_ends_in_one_word(error) -> None:
     def tell() -> str:

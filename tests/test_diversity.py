@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dupmae_toolkit.collection.opening import read_subtopics
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.diversity import DIVERSITY
+from dupmae_toolkit.evaluation.diversity import DIVERSITY, _greedy
 from dupmae_toolkit.evaluation.measures import evaluate, evaluate_subtopics
 from dupmae_toolkit.records import Ranking, Run
 from tests.cli_support import run
@@ -52,6 +52,12 @@ def ranked(**topics: list[str]) -> Run:
 
 def values(names, judged, ids) -> dict[str, float]:
     return evaluate_subtopics({"q": judged}, ranked(q=ids), list(names)).means
+
+
+@pytest.mark.parametrize("source", [{"q": {"d": {"1": 1}}}, None, ["q 1 d 1"]])
+def test_what_is_no_name_of_judgements_is_refused(source):
+    with pytest.raises(InputError, match=r"judgements by subtopic: an? .*; name their file"):
+        read_subtopics(source)
 
 
 def test_values_are_those_of_ndeval():
@@ -104,6 +110,39 @@ def test_means_over_subtopics_are_those_of_each_subtopic_alone(judged, ids):
     for name, single in (("AP_IA", "AP"), ("P_IA@3", "P@3"), ("StRecall@3", "Success@3")):
         mean = sum(means[single] for means in each) / len(each) if each else 0
         assert found[name] == pytest.approx(mean, abs=1e-12)
+
+
+def plainly_greedy(about: dict[str, set[str]], alpha: float, depth: int) -> list[set[str]]:
+    """In each step, all gains anew."""
+    left, seen, best = dict(about), [], []
+    while left and len(best) < depth:
+        name = max(
+            left, key=lambda d: (math.fsum((1 - alpha) ** seen.count(t) for t in left[d]), d)
+        )
+        best.append(left.pop(name))
+        seen += best[-1]
+    return best
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.text("ab1", min_size=1, max_size=3), st.sets(st.sampled_from("1234"))),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    st.integers(0, 20),
+)
+def test_the_best_ranking_is_that_of_computing_all_gains_in_each_step(about, alpha, depth):
+    assert _greedy(about, alpha, depth) == plainly_greedy(about, alpha, depth)
+
+
+def test_gains_are_not_all_computed_anew_in_each_step(monkeypatch):
+    sums = []
+    monkeypatch.setattr(math, "fsum", lambda values: sums.append(1) or sum(values))
+    about = {f"d{n}": {str(n % 7), str(n % 11)} for n in range(2000)}
+    assert len(_greedy(about, 0.5, 2000)) == 2000
+    assert len(sums) < 100 * 2000
+    sums.clear()
+    _greedy({f"d{n}": {"1"} for n in range(2000)}, 0.5, 2000)
+    assert len(sums) < 3 * 2000
 
 
 @settings(max_examples=30, deadline=None)

@@ -13,6 +13,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.mining.examples import (
     Example,
     Passage,
+    check_output,
     read_examples,
     short,
     write_examples,
@@ -33,6 +34,17 @@ def examples():
         )
         for name in HOSTILE
     ]
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".bz2", ".xz", ".zst"])
+def test_every_compression_that_is_named_is_written(tmp_path, packed):
+    path = tmp_path / f"a.jsonl{packed}"
+    check_output(path)
+    write_examples(path, examples(), dict)
+    assert [example for _, example in read_examples(path)] == examples()
+    assert path.read_bytes().startswith(b"{") is not bool(packed)
+    with pytest.raises(InputError, match=rf"compressed \(.*{packed or '.jsonl'}"):
+        check_output(tmp_path / "a.txt")
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])

@@ -76,6 +76,27 @@ def test_gains_by_grade_may_be_fractions_and_are_grades_otherwise(judged, ids):
     assert value(name, judged, ids) == pytest.approx(value("nDCG@5", mapped, ids), abs=1e-12)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(DOCUMENTS), st.integers(-1, 2), min_size=1),
+    RANKINGS,
+    st.lists(st.integers(0, 30), min_size=3, max_size=3),
+)
+def test_fractional_gains_of_every_grade_are_trec_evals_of_ten_times_the_gains(judged, ids, gains):
+    """Unjudged documents gain nothing, even where grade 0 gains."""
+    fractions = dict(enumerate(gain / 10 for gain in gains))
+    found = value(f"nDCG(gains={fractions})@5", judged, ids)
+    expected = value(f"nDCG(gains={dict(enumerate(gains))})@5", judged, ids)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_unjudged_documents_gain_nothing_with_exponents_either():
+    name = "nDCG(dcg='exp-log2',gains={0: 1, 1: 2})@5"
+    found = value(name, {"a": 1, "b": 0}, ["x", "a", "b"])
+    expected = (3 / math.log2(3) + 1 / 2) / (3 + 1 / math.log2(3))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=6))
 def test_err_is_the_mean_of_one_over_the_rank_at_which_a_user_stops(grades):
@@ -131,7 +152,7 @@ def test_numbers_of_other_types_are_grades():
         ({"a": 0.5}, ["RBP(rel=1)"], "but RBP(rel=1) needs whole grades"),
         ({"a": 0.5}, ["NumRet(rel=1)"], "needs whole grades"),
         ({"a": 2}, ["RBP"], "judges a 2, but RBP takes grades up to 1; name the lowest relevant"),
-        ({"a": 5}, ["ERR@10"], "judges a 5, but ERR@10 takes grades up to 4, as TREC's gdeval"),
+        ({"a": 5}, ["ERR@10"], "judges a 5, but ERR@10 takes grades up to 4, as in TREC's gdeval"),
         ({"a": 1000}, ["nDCG(dcg='exp-log2')@5"], "takes grades up to 100"),
         ({"a": math.nan}, ["nDCG"], "judges a 'nan', which is no number from -10,000 to 10,000"),
         ({"a": math.inf}, ["nDCG"], "no number"),
@@ -156,6 +177,7 @@ def test_grades_that_a_measure_does_not_take_are_named_with_it(grades, names, fa
         ("NRBP(beta=1.0)", "beta must be between 0 and 1"),
         ("nDCG(gains={0: 1e9})@10", "gains must be numbers from 0 to 10,000"),
         ("nDCG(gains={0.5: 1})@10", "gains must be numbers"),
+        ("nDCG(dcg='exp-log2',gains={1: 5000})@10", "gains must be numbers from 0 to 100, by"),
         ("nDCG(gains={0: True})@10", "gains must be numbers"),
         ("ERR(p=0.5)@10", "is not known"),
         ("Accuracy@10", "is not supported"),
@@ -218,7 +240,9 @@ def test_fractions_of_a_split_of_frames_and_of_topics_that_begin_with_a_hash(tmp
         read_qrels(tmp_path / "hash.txt")
 
 
-@pytest.mark.parametrize("grade", ["1e9", "-20000.5", "0.5x", "nan", "inf", "1e999", "."])
+@pytest.mark.parametrize(
+    "grade", ["1e9", "-20000.5", "0.5x", "nan", "inf", "1e999", ".", "1.2.3e1", ".e1"]
+)
 def test_what_is_no_grade_is_refused_as_a_fraction_too(tmp_path, grade):
     (tmp_path / "q.txt").write_text(f"q 0 a {grade}\n")
     with pytest.raises(InputError, match=r"q.txt:1: grade .* (is not a number|is beyond 10,000)"):

@@ -123,6 +123,8 @@ LINES = [
     ("dense/vectors.jsonl", lambda i: i | {"vector": ["x"] * 16}, ":4: no vector of 16"),
     ("dense/vectors.jsonl", lambda i: i | {"vector": [float("nan")] * 16}, ":4: no vector"),
     ("dense/vectors.jsonl", lambda i: i | {"vector": [1e300] * 16}, "not a finite float32"),
+    ("dense/vectors.jsonl", lambda i: i | {"vector": [10**400] * 16}, ":4: no vector of 16"),
+    ("lexical/vectors.jsonl", lambda i: i | {"vector": {"t1": 10**400}}, ":4: no vector"),
     ("dense/vectors.jsonl", lambda i: i | {"id": "x"}, ":4: not the vector of"),
     ("lexical/vectors.jsonl", lambda i: i | {"vector": [1]}, ":4: no vector of terms"),
     ("lexical/vectors.jsonl", lambda i: i | {"vector": {"new": 1}}, ":4: the term 'new'"),

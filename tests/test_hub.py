@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.errors import DupMAEError, InputError
@@ -90,6 +90,8 @@ class Hub:
             error = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
             raise error
         number = len(commits) - 1 if revision is None else int(revision, 16)
+        if number >= len(commits):
+            raise RevisionNotFoundError.__new__(RevisionNotFoundError)
         names = [p.relative_to(commits[number]).as_posix() for p in commits[number].rglob("*")]
         siblings = [SimpleNamespace(rfilename=name) for name in names]
         return SimpleNamespace(sha=f"{number:040x}", siblings=siblings)
@@ -198,11 +200,58 @@ def test_an_encoder_goes_without_what_could_run(hub, tmp_path, capsys):
 def test_a_run_goes_with_its_settings(hub, tmp_path):
     (tmp_path / "a.trec").write_text("1 Q0 d 1 2.0 t\n")
     (tmp_path / "a.trec.json").write_text("{}\n")
+    (tmp_path / "a.trec.card.json").write_text("{}\n")
     (tmp_path / "other.trec").write_text("1 Q0 d 1 2.0 t\n")
     done = push(tmp_path / "a.trec", "hf:runs")
     assert str(done.where) == "hf:me/runs"
     pull("hf:me/runs", tmp_path / "new")
-    assert sorted(files_of(tmp_path / "new")) == ["a.trec", "a.trec.json"]
+    assert sorted(files_of(tmp_path / "new")) == ["a.trec", "a.trec.card.json", "a.trec.json"]
+
+
+@pytest.fixture
+def encoder(tmp_path) -> Path:
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(BUILTIN / name, folder / name)
+    return folder
+
+
+def test_a_data_set_and_a_model_of_one_name_are_told_apart(hub, index, encoder, tmp_path):
+    push(index, "hf:me/notes")
+    push(encoder, "hf:me/notes")
+    with pytest.raises(InputError, match="filled both") as caught:
+        pull("hf:me/notes", tmp_path / "new")
+    assert str(caught.value).endswith("write hf:datasets/me/notes or hf:models/me/notes")
+    assert not (tmp_path / "new").exists()
+    pull("hf:models/me/notes", tmp_path / "model")
+    assert files_of(tmp_path / "model") == files_of(encoder)
+    assert str(pull("hf:datasets/me/notes", tmp_path / "set").where) == "hf:datasets/me/notes"
+    assert files_of(tmp_path / "set") == files_of(index)
+    there = hub.commits["model", "me/notes"][-1]
+    (there / "dupmae.json").unlink()  # of the two, only the data set is an export now
+    pull("hf:me/notes", tmp_path / "new")
+    assert files_of(tmp_path / "new") == files_of(index)
+
+
+def test_a_revision_that_only_one_repository_of_the_name_has_is_found(
+    hub, index, encoder, tmp_path
+):
+    push(index, "hf:me/notes")
+    push(encoder, "hf:me/notes")
+    push(encoder, "hf:models/me/notes")
+    with pytest.raises(InputError, match=r"hf:me/notes@2: no branch, tag or commit of that name"):
+        pull("hf:me/notes@2", tmp_path / "new")
+    pull("hf:me/notes@1", tmp_path / "new")
+    assert files_of(tmp_path / "new") == files_of(encoder)
+
+
+def test_an_upload_to_the_other_type_is_refused(hub, index, encoder):
+    with pytest.raises(InputError, match=r"hf:models/me/a: .* write hf:datasets/"):
+        push(index, "hf:models/me/a")
+    with pytest.raises(InputError, match=r"hf:datasets/me/a: .* write hf:models/"):
+        push(encoder, "hf:datasets/me/a")
+    assert hub.commits == {}
 
 
 def test_an_upload_that_breaks_changes_nothing_there_and_continues(hub, index, tmp_path):
@@ -356,3 +405,5 @@ def test_a_repository_that_is_not_there_is_refused(hub, tmp_path):
         pull("hf:me/nothing", tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
     assert HubName.parse("hf:a.b/c-d@refs/pr/1") == HubName("a.b/c-d", "refs/pr/1")
+    assert HubName.parse("hf:datasets/me/a@v") == HubName("me/a", "v", "dataset")
+    assert HubName.parse("hf:models/a") == HubName("models/a")

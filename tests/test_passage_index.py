@@ -444,6 +444,16 @@ def test_rows_of_another_engine_that_are_no_passages_are_refused(tmp_path):
     with pytest.raises(InputError, match="'d0#00000' do not give the span"):
         build_index(tmp_path / "index", encoded, vocabulary=ENCODER.vocabulary)
     assert not (tmp_path / "index").exists()
+    old = [Document("d#00000", "", "word1", {"$passage": [0, 5]})]
+    encode_corpus(old, ENCODER, tmp_path / "old")
+    edit(tmp_path / "old/manifest.json", passages={"size": 12, "overlap": 4})
+    said = "as an unreleased version wrote it; encode again into a new folder"
+    with pytest.raises(InputError, match=said):
+        build_index(
+            tmp_path / "index",
+            EncodedCorpus.open(tmp_path / "old"),
+            vocabulary=ENCODER.vocabulary,
+        )
 
 
 @pytest.mark.parametrize("lost", ["last", "first", "inner"])

@@ -168,11 +168,17 @@ def test_broken_settings_are_refused(values):
 
 @pytest.mark.parametrize(
     "span",
-    [None, [0], [0, 2], [0, 3, 3], [-1, 1, 2], [0.0, 2.0, 2], "abc", [True, 3, 3], [0, 2, 1]],
+    [None, [0], [0, 3, 3], [-1, 1, 2], [0.0, 2.0, 2], "abc", [True, 3, 3], [0, 2, 1]],
 )
 def test_a_row_with_a_wrong_span_is_refused(span):
     with pytest.raises(InputError, match="has no span"):
         as_passage(Document("d#00000", "", "ab", {"$passage": span}))
+
+
+def test_a_row_of_an_unreleased_version_says_so():
+    said = "as an unreleased version wrote it; build the index again"
+    with pytest.raises(InputError, match=said):
+        as_passage(Document("d#00000", "", "ab", {"$passage": [0, 2]}))
 
 
 def test_a_gap_in_the_text_is_refused():

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from dupmae_toolkit.collection.opening import read_qrels
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.errors import InputError, InputWarning
+from tests.cli_support import run
 
 HEADER = "query-id\tcorpus-id\tscore\n"
 
@@ -142,6 +144,25 @@ def test_judgements_come_as_json_csv_parquet_and_frames(tmp_path):
     for name in ("q.parquet", "q.csv", "q.jsonl", "list.json", "q.json", "pretty.tsv"):
         assert read_qrels(tmp_path / name) == FOUND, name
     assert read_qrels(frame) == read_qrels(RECORDS) == FOUND
+
+
+def test_topics_without_judgements_are_ignored_and_counted(tmp_path, capsys):
+    judged = {"a": {}, "q": {"d": 1}, "b": {}}
+    path = write(tmp_path / "q.json", json.dumps(judged))
+    said = r"2 topics without judgements ignored \('a', …\)"
+    with pytest.warns(InputWarning, match=rf"q\.json: {said}"):
+        assert read_qrels(path) == {"q": {"d": 1}}
+    with pytest.warns(InputWarning, match=said):
+        assert Qrels.from_dict(judged) == {"q": {"d": 1}}
+    (tmp_path / "r.trec").write_text("q Q0 d 1 1 t\na Q0 d 1 1 t\n")
+    words = ("eval", "--qrels", path, tmp_path / "r.trec", "--measures", "nDCG@10", "--json")
+    code, out, err = run(capsys, *words)
+    assert code == 0
+    assert "warning: " in err
+    assert "2 topics without judgements ignored" in err
+    assert json.loads(out)["runs"][0]["measures"] == {"nDCG@10": 1.0}
+    with pytest.raises(InputError, match="no judgements in it"), pytest.warns(InputWarning):
+        read_qrels(write(tmp_path / "e.json", '{"a": {}}'))
 
 
 @pytest.mark.parametrize(

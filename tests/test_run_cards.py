@@ -98,6 +98,8 @@ def test_fingerprints_change_with_what_counts(tmp_path):
     beir, model, plain, index = (tmp_path / n for n in ("beir", "model", "plain", "index"))
     for path in (beir / "corpus.jsonl", beir / "qrels" / "test.tsv", beir / "runs" / "a.trec",
                  model / "config.json", model / "model.safetensors", model / "optimizer.pt",
+                 model / "spiece.model", model / "sparse_linear.pt",
+                 model / "2_Dense" / "model.safetensors",
                  plain / "x.txt", index / "manifest.json", index / "segments" / "1"):  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("before")
@@ -106,6 +108,9 @@ def test_fingerprints_change_with_what_counts(tmp_path):
         beir / "runs" / "a.trec": False,
         model / "model.safetensors": True,
         model / "optimizer.pt": False,
+        model / "spiece.model": True,
+        model / "sparse_linear.pt": True,
+        model / "2_Dense" / "model.safetensors": True,
         plain / "x.txt": True,
         index / "manifest.json": True,
         index / "segments" / "1": False,
@@ -117,6 +122,37 @@ def test_fingerprints_change_with_what_counts(tmp_path):
         assert (fingerprint(folder) != before) == counts, path
     for name in ("-", "irds:nothing", str(tmp_path / "missing"), "a\0b", "hf:x"):
         assert fingerprint(name) is None
+
+
+def test_the_fingerprint_of_vectors_covers_their_ids(tmp_path):
+    np.save(tmp_path / "v.npy", np.eye(2))
+    seen = [fingerprint(str(tmp_path / "v.npy"))["sha256"]]
+    for text in ("a\nb\n", "b\na\n"):
+        (tmp_path / "v.ids").write_text(text)
+        seen.append(fingerprint(str(tmp_path / "v.npy"))["sha256"])
+    assert len(set(seen)) == 3
+    assert seen[0] == sha256_file(tmp_path / "v.npy")
+
+
+@pytest.mark.parametrize("name", ["one+two", "one+builtin", "one", "builtin"])
+def test_both_folders_of_a_pair_of_encoders_are_hashed(tmp_path, monkeypatch, name):
+    import typer
+
+    from dupmae_cli.main import app
+    from dupmae_cli.recording import read_by
+
+    monkeypatch.chdir(tmp_path)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text("{}")
+    search = typer.main.get_command(app).commands["search"]
+    expected = {
+        "one+two": [("--model 1", "one"), ("--model 2", "two")],
+        "one+builtin": [("--model 1", "one")],
+        "one": [("--model", "one")],
+        "builtin": [],
+    }
+    assert list(read_by(search, {"model": name})) == expected[name]
 
 
 # Repeating.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dupmae_cli.runs import self_matches_line
+from dupmae_cli.searching import _drops_self
 from dupmae_toolkit import Document, HybridIndex
 from dupmae_toolkit.collection.beir import calls_to_drop_self
 from dupmae_toolkit.collection.trec import read_metadata, read_run
@@ -174,6 +175,14 @@ def test_encoded_queries_remember_their_set_and_a_depth_of_k_is_enough(
     found, _ = search(capsys, name, "--fusion", "rrf", "--depth", "2")
     assert any(topic in found[topic].ids for topic in found) is not drops
     assert all(len(found[topic]) == 2 for topic in found)
+
+
+@pytest.mark.parametrize(
+    "source", ["BEIR (2021)/arguana.zip (test)", "BEIR (2021)/arguana.zip", "/data/arguana (dev)"]
+)
+def test_only_the_split_is_taken_from_what_was_encoded(tmp_path, source):
+    encode_corpus(Memory([Query("1", "a")], source), HashingEncoder(), tmp_path, kind="queries")
+    assert _drops_self(str(tmp_path))
 
 
 @pytest.mark.parametrize(

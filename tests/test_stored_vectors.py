@@ -114,6 +114,17 @@ def test_a_file_of_texts_and_vectors_is_both(tmp_path: Path, capsys):
         assert hits[0].metadata == {}
 
 
+def test_vectors_of_other_texts_are_other_vectors(tmp_path: Path):
+    """As .npy, the ids stand in a file of their own."""
+    np.save(tmp_path / "v.npy", np.eye(3, dtype=np.float32))
+    made = []
+    for ids in ("a\nb\nc\n", "b\na\nc\n"):
+        (tmp_path / "v.ids").write_text(ids)
+        made.append(StoredVectors(tmp_path / "v.npy"))
+    assert made[0].info != made[1].info
+    assert made[0].arithmetic != made[1].arithmetic
+
+
 def refused(path: Path) -> str:
     with pytest.raises(InputError) as caught:
         StoredVectors(path)
@@ -132,6 +143,7 @@ def refused(path: Path) -> str:
         {"id": "a", "vector": [1.0, 2.0, 3.0, 4.0, "x"]},
         {"id": "a", "vector": [1.0, 2.0, 3.0, 4.0, float("nan")]},
         {"id": "a", "vector": [1.0, 2.0, 3.0, 4.0, 1e300]},
+        {"id": "a", "vector": [1.0, 2.0, 3.0, 4.0, 10**400]},
         {"id": "a", "vector": {"": 1.0}},
         {"id": "d0", "vector": [1.0] * 5},
     ],

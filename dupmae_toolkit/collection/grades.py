@@ -1,18 +1,22 @@
-"""Grades of judgements: integers, or numbers that may be fractions."""
+"""Grades of judgements: integers, or numbers that may be fractions; topics without any."""
 
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from dupmae_toolkit.collection.identifiers import id_text
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, InputWarning, counted
 
 #: trec_eval counts documents by grade in an array of this length.
 MAX_GRADE = 10_000
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:\.0*)?", re.ASCII)
-_FRACTION = re.compile(r"[+-]?[0-9]*\.[0-9]+|[+-]?[0-9.]+[eE][+-]?[0-9]+", re.ASCII)
+_FRACTION = re.compile(
+    r"[+-]?(?:[0-9]*\.[0-9]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+)", re.ASCII
+)
 
 
 def is_number(text: str) -> bool:
@@ -40,3 +44,15 @@ def grade_of(value: Any, path: object, line: int | None, *, fractions: bool = Fa
     elif abs(number := float(text)) <= MAX_GRADE:
         return int(number) if number.is_integer() else number
     raise InputError.at(path, line, f"grade {text[:40]} is beyond {MAX_GRADE:,}")
+
+
+def warn_of_empty(source: object, topics: Sequence[object]) -> None:
+    """Warn of topics that are named in ``source``, but have no judgements, so that none counts."""
+    if topics:
+        more = ", …" if len(topics) > 1 else ""
+        warnings.warn(
+            f"{source}: {counted(len(topics), 'topic')} without judgements ignored "
+            f"({topics[0]!r}{more})",
+            InputWarning,
+            stacklevel=2,
+        )

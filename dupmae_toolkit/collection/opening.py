@@ -32,7 +32,7 @@ from dupmae_toolkit.collection.rows import Rows
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.spooled import STANDARD_INPUT, standard_input
 from dupmae_toolkit.collection.subtopics import Subtopics, read_subtopics_file
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, type_of
 from dupmae_toolkit.records import Document, Query
 
 
@@ -155,8 +155,10 @@ def read_subtopics(source: str | Path) -> Subtopics:
 
     ``source`` is a file of four columns (topic, subtopic, document, grade), plain or compressed,
     ``-`` for standard input, or ``irds:NAME``. Raises InputError as
-    ``read_subtopics_file`` does, and if nothing has that name.
+    ``read_subtopics_file`` does, if nothing has that name, and for what is no name.
     """
+    if not isinstance(source, str | Path):
+        raise InputError(f"judgements by subtopic: {type_of(source)}; name their file")
     if str(source).startswith(IRDS_PREFIX):
         return irds_subtopics(str(source).removeprefix(IRDS_PREFIX))
     return read_subtopics_file(_judgement_file(source))

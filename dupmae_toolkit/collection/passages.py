@@ -23,6 +23,9 @@ SPAN = "$passage"
 #: follows, white space included, belongs to the next; ideographic stops need no white space.
 SENTENCE_END = re.compile(r"""[.!?…]["'”’»)\]]*(?=\s)|[。！？｡][”’」』）]*|\n[ \t\r]*(?=\n)""")
 
+#: What is said of ``is_old_span``.
+OLD_SPAN = "a passage's span without the length of the text, as an unreleased version wrote it"
+
 _ROW = re.compile(r"(.+)#([0-9]{5,})", re.DOTALL)
 #: The last part of a passage in which an end of a sentence, or of a word, is near.
 _NEAR = 3
@@ -167,9 +170,16 @@ def as_passage(row: Document) -> Document:
     name, number = split_row_id(row.id)
     span: Any = row.metadata.get(SPAN)
     if not is_span(span, row.text):
+        if is_old_span(span):
+            raise InputError(f"the row {row.id!r} has {OLD_SPAN}; build the index again")
         raise InputError(f"the row {row.id!r} has no span of a passage; run `dupmae verify`")
     rest = {key: value for key, value in row.metadata.items() if key != SPAN}
     return Document(name, row.title, row.text, rest, Passage(number, span[0], span[1]))
+
+
+def is_old_span(span: Any) -> bool:
+    """Whether metadata hold a span as versions before the first release wrote it."""
+    return isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)
 
 
 def is_span(span: Any, text: str) -> bool:

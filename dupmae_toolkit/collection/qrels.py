@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from dupmae_toolkit.collection.delimited import Delimited
 from dupmae_toolkit.collection.fields import Columns, Names, find_fields
-from dupmae_toolkit.collection.grades import grade_of, is_number
+from dupmae_toolkit.collection.grades import grade_of, is_number, warn_of_empty
 from dupmae_toolkit.collection.identifiers import check_id, from_trec, id_text, to_trec
 from dupmae_toolkit.collection.json_members import JsonMembers, JsonRows, members
 from dupmae_toolkit.collection.lines import kind_of
@@ -191,6 +191,7 @@ def _is_nested(file: TextSource) -> bool:
 
 def _named(file: TextSource) -> Iterator[_Judgement]:
     """The judgements of a JSON object: {topic: {document: grade}}."""
+    empty: list[str] = []
     for place, (topic, judged) in enumerate(members(file), 1):
         if topic is None or not isinstance(judged, Mapping):
             raise InputError.at(
@@ -198,8 +199,11 @@ def _named(file: TextSource) -> Iterator[_Judgement]:
                 None,
                 f"{kind_of(judged)}; expected {{topic: {{document: grade}}}}",
             )
+        if not judged:
+            empty.append(topic)
         for document, grade in judged.items():
             yield place, topic, document, grade
+    warn_of_empty(file, empty)
 
 
 _EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, document, grade)"
@@ -224,20 +228,25 @@ class Qrels(dict[str, dict[str, int]]):
     def from_dict(cls, grades: Mapping[Any, Mapping[Any, Any]]) -> Qrels:
         """Checked judgements: ``{topic: {document: grade}}``, as in pytrec_eval and ranx.
 
-        Integer ids become strings. Raises InputError as ``read_qrels_file`` does.
+        Integer ids become strings. Topics without judgements are left out, with a warning. Raises
+        InputError as ``read_qrels_file`` does.
         """
         if not isinstance(grades, Mapping):
             raise InputError(f"{_GIVEN}: {type_of(grades)}; give {{topic: {{document: grade}}}}")
 
         def found() -> Iterator[_Judgement]:
+            empty: list[object] = []
             for place, (topic, judged) in enumerate(grades.items()):
                 if not isinstance(judged, Mapping):
                     raise InputError(
                         f"{_GIVEN}: topic {topic!r} has {type_of(judged)}; give {{document: grade}}"
                     )
+                if not judged:
+                    empty.append(topic)
                 for document, grade in judged.items():
                     names = id_of(topic, _GIVEN, "topic"), id_of(document, _GIVEN, "document")
                     yield place, *names, grade
+            warn_of_empty(_GIVEN, empty)
 
         return _whole(_judged(_GIVEN, lambda place: (_GIVEN, None), found(), False))
 

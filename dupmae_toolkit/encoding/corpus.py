@@ -14,8 +14,9 @@ being written), ``precision`` (of the products: ``fp32`` or ``bf16``), and the t
 ``vocabulary.json``.
 
 ``passages`` (``size`` and ``overlap``, in tokens) says that each row is a passage. Its id is then
-the document's, ``#``, and the passage's number from 0 in five digits or more; its metadata have the
-passage's span in the text as ``$passage``, with the ``$`` doubled in JSON as in any key.
+the document's, ``#``, and the passage's number from 0 in five digits or more; its metadata have
+``$passage``, with the ``$`` doubled in JSON as in any key: a list of three integers, the passage's
+beginning and end in the text and the length of the text, all in code points.
 """
 
 from __future__ import annotations

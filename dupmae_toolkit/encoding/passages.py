@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.collection.metadata import read_metadata_text
-from dupmae_toolkit.collection.passages import SPAN, Passages, cut, is_span, row_id, split_row_id
+from dupmae_toolkit.collection.passages import (
+    OLD_SPAN,
+    SPAN,
+    Passages,
+    cut,
+    is_old_span,
+    is_span,
+    row_id,
+    split_row_id,
+)
 from dupmae_toolkit.encoding.source import Source, place_of
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Document, Encoder
@@ -102,6 +111,8 @@ def documents_in(encoded: EncodedCorpus) -> int:
                     raise InputError.at(path, None, str(error)) from error
                 span: Any = read_metadata_text(written).get(SPAN)
                 if not is_span(span, text):
+                    if is_old_span(span):
+                        raise _wrong(path, f"{name!r} has {OLD_SPAN}")
                     fault = f"do not give the span of its passage as {SPAN!r}"
                     raise _wrong(path, f"the metadata of {name!r} {fault}")
                 texts.setdefault(document, _Covered()).add(*span)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import sha256_file, sha256_lines
+from dupmae_toolkit.files import sha256_lines, sha256_with_ids
 from dupmae_toolkit.records import Document, EncoderInfo, Representations
 
 #: What an EncoderInfo says of vectors that no encoder here made: name, pooling and lexical head.
@@ -58,13 +58,14 @@ class StoredVectors:
         if not terms:
             raise InputError.at(self.path, None, "no vectors in it")
         self.dense = self._matrix(vectors)
+        digest = sha256_with_ids(self.path)
         listed = sorted({term for weights in terms for term in weights})
         if info is None:
             self.vocabulary = listed or list(_NO_TERMS)
             lexical_head, pooling = (GIVEN if listed else "none"), GIVEN
             info = EncoderInfo(
                 name=GIVEN,
-                weights_sha256=sha256_file(self.path),
+                weights_sha256=digest,
                 vocabulary_sha256=sha256_lines(self.vocabulary),
                 vocabulary_size=len(self.vocabulary),
                 dense_dim=self.dense.shape[1],
@@ -85,7 +86,7 @@ class StoredVectors:
                 )
         self.info = info
         #: In place of a precision: work that was begun with other vectors is not continued.
-        self.arithmetic = f"{GIVEN} {sha256_file(self.path)[:16]}"
+        self.arithmetic = f"{GIVEN} {digest[:16]}"
         self.lexical, self.dropped = self._lexical(terms, strict=not queries)
 
     def __len__(self) -> int:
@@ -120,6 +121,8 @@ class StoredVectors:
         try:
             with np.errstate(over="ignore"):
                 dense = np.asarray(vectors, np.float32).reshape(len(vectors), width)
+        except OverflowError as error:
+            raise InputError.at(self.path, None, "a vector is not finite as float32") from error
         except (TypeError, ValueError) as error:
             raise InputError.at(self.path, None, "a vector holds what is no number") from error
         if not np.isfinite(dense).all():

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from dupmae_toolkit import __version__, machine
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.digests import digest
-from dupmae_toolkit.files import read_json, sha256_file, write_json
+from dupmae_toolkit.files import read_json, sha256_file, sha256_with_ids, write_json
 from dupmae_toolkit.records import Run
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ _PACKAGES = {
 }
 #: Patterns of the files of a BEIR data set and of a model; a folder may hold other files.
 _BEIR_FILES = ("**/corpus.jsonl*", "**/queries.jsonl*", "**/qrels/*")
-_MODEL_FILES = ("*.json", "*.txt", "*.safetensors", "*.bin", "*/*.json", "*/*.safetensors")
+_MODEL_FILES = (
+    *("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "sparse_linear.pt"),
+    *("*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"),
+)
 _MANIFEST = "manifest.json"
 
 
@@ -179,9 +182,10 @@ def versions() -> dict[str, str]:
 def fingerprint(path: str) -> dict[str, Any] | None:
     """The SHA-256 of a file; for a folder, that of its manifest or of a list of its files.
 
-    In a model's folder, only settings and weights count; in a BEIR folder, only corpus, queries and
-    judgements. None for what cannot be read, or is no file or folder on this machine (standard
-    input, data sets of ir_datasets or the hub, patterns).
+    That of vectors as NAME.npy covers NAME.ids. In a model's folder, only settings and weights
+    count; in a BEIR folder, only corpus, queries and judgements. None for what cannot be read, or
+    is no file or folder on this machine (standard input, data sets of ir_datasets or the hub,
+    patterns).
     """
     try:
         return _fingerprint(Path(path))
@@ -191,7 +195,7 @@ def fingerprint(path: str) -> dict[str, Any] | None:
 
 def _fingerprint(place: Path) -> dict[str, Any] | None:
     if place.is_file():
-        return {"sha256": sha256_file(place), "bytes": place.stat().st_size}
+        return {"sha256": sha256_with_ids(place), "bytes": place.stat().st_size}
     if not place.is_dir():
         return None
     if (place / _MANIFEST).is_file():

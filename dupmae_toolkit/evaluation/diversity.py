@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -107,18 +108,38 @@ def _gained(ranking: Iterable[Set[str]], alpha: float, discount: Discount) -> fl
 
 
 def _greedy(about: Mapping[str, Set[str]], alpha: float, depth: int) -> list[Set[str]]:
-    """The best ranking, made greedily: the document that gains most is next; ties: the last id."""
-    left, seen = dict(about), dict.fromkeys(set().union(*about.values()), 0)
+    """The best ranking, made greedily: the document that gains most is next; ties: the last id.
+
+    Documents with the same subtopics gain the same. Gains only fall while documents are taken, so a
+    gain that is computed anew, and is still above all others' former gains, is the largest.
+    """
+    seen = dict.fromkeys(set().union(*about.values()), 0)
+    alike: dict[frozenset[str], list[int]] = {}
+    names = sorted(about, reverse=True)
+    for place in range(len(names) - 1, -1, -1):
+        alike.setdefault(frozenset(about[names[place]]), []).append(place)
+
+    def loss(topics: Set[str]) -> float:
+        return -math.fsum((1 - alpha) ** seen[topic] for topic in topics)
+
+    # Of equal losses, a heap gives the smallest place: that of the last id.
+    heap = [(loss(topics), places[-1]) for topics, places in alike.items()]
+    heapq.heapify(heap)
     best: list[Set[str]] = []
-
-    def gain(document: str) -> tuple[float, str]:
-        return math.fsum((1 - alpha) ** seen[topic] for topic in left[document]), document
-
-    while left and len(best) < depth:
-        topics = left.pop(max(left, key=gain))
+    while heap and len(best) < depth:
+        former, place = heap[0]
+        topics = frozenset(about[names[place]])
+        now = loss(topics)
+        if now > former:
+            heapq.heapreplace(heap, (now, place))
+            continue
+        heapq.heappop(heap)
         best.append(topics)
         for topic in topics:
             seen[topic] += 1
+        alike[topics].pop()
+        if alike[topics]:
+            heapq.heappush(heap, (loss(topics), alike[topics][-1]))
     return best
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dupmae_toolkit.collection.grades import MAX_GRADE
@@ -16,7 +16,7 @@ _FRACTIONS = ("nDCG", "RBP", "ERR", "Compat", "Judged", "NumQ", "NumRet")
 #: The highest grade of gdeval, the program of TREC's Web track. ERR's probabilities depend on it.
 HIGHEST_OF_ERR = 4
 #: Gains of 2^grade - 1 stay far below the largest float.
-_HIGHEST_EXPONENT = 100
+HIGHEST_EXPONENT = 100
 
 
 class Graded(NamedTuple):
@@ -93,7 +93,7 @@ def _limit(measure: Any) -> tuple[int | None, str]:
     if measure.NAME == "RBP" and "rel" not in measure.params:
         return 1, "; name the lowest relevant one, as in RBP(rel=1)"
     if measure.NAME == "nDCG" and measure["dcg"] == "exp-log2":
-        return _HIGHEST_EXPONENT, ""
+        return HIGHEST_EXPONENT, ""
     return None, ""
 
 
@@ -116,8 +116,9 @@ def gain_measure(measure: Any, ids: Sequence[str], judged: Mapping[str, float]) 
     """The value of a measure for one topic, from 0 to 1 (NumQ and NumRet are counts).
 
     ids: the ranking, best first. judged: the grades; negative ones count as unjudged, as in
-    trec_eval. nDCG: Järvelin and Kekäläinen (2002), with logarithms to the base 2; the gains are
-    the grades, or 2^grade - 1 with ``dcg='exp-log2'``. RBP: (1 - p) · Σ gain · p^(rank - 1), Moffat
+    trec_eval: they gain nothing, whatever ``gains`` says of grade 0. nDCG: Järvelin and Kekäläinen
+    (2002), with logarithms to the base 2; the gains are the grades, those that ``gains`` gives for
+    grades, or 2^gain - 1 with ``dcg='exp-log2'``. RBP: (1 - p) · Σ gain · p^(rank - 1), Moffat
     and Zobel (2008). ERR: Σ 1/rank · the probability that a user stops at this rank, which is
     (2^grade - 1) / 2^4 for a user who gets there, Chapelle and others (2009).
     """
@@ -128,27 +129,32 @@ def gain_measure(measure: Any, ids: Sequence[str], judged: Mapping[str, float]) 
     grades = {document: grade for document, grade in judged.items() if grade >= 0}
     if measure.params.get("judged_only"):
         ids = [document for document in ids if document in grades]
-    found = [grades.get(document, 0) for document in ids[: measure.params.get("cutoff")]]
+    found = [grades.get(document) for document in ids[: measure.params.get("cutoff")]]
     if measure.NAME == "RBP":
-        return _rank_biased(found, measure["p"], measure.params.get("rel"))
+        least = measure.params.get("rel")
+        return _rank_biased([grade or 0 for grade in found], measure["p"], least)
     if measure.NAME == "ERR":
-        return _expected_reciprocal_rank(found)
+        return _expected_reciprocal_rank([grade or 0 for grade in found])
     gains = measure.params.get("gains", {})
     exponential = measure["dcg"] == "exp-log2"
 
-    def discounted(values: Sequence[float]) -> float:
-        mapped = [gains.get(value, value) for value in values]
-        if exponential:
-            mapped = [2.0**value - 1 for value in mapped]
-        return math.fsum(value / math.log2(place + 2) for place, value in enumerate(mapped))
+    def gain(grade: float | None) -> float:
+        if grade is None:
+            return 0.0
+        mapped = gains.get(grade, grade)
+        return 2.0**mapped - 1 if exponential else mapped
 
-    best = sorted(grades.values(), key=lambda grade: gains.get(grade, grade), reverse=True)
-    ideal = discounted(best[: measure.params.get("cutoff")])
-    return discounted(found) / ideal if ideal > 0 else 0.0
+    best = sorted(map(gain, grades.values()), reverse=True)
+    ideal = _discounted(best[: measure.params.get("cutoff")])
+    return _discounted(map(gain, found)) / ideal if ideal > 0 else 0.0
+
+
+def _discounted(gains: Iterable[float]) -> float:
+    return math.fsum(gain / math.log2(place + 2) for place, gain in enumerate(gains))
 
 
 def _rank_biased(grades: Sequence[float], persistence: float, least: int | None) -> float:
-    """least: the lowest relevant grade; None: grades are gains from 0 to 1."""
+    """least: the lowest relevant grade, at least 1; None: grades are gains from 0 to 1."""
     gains = grades if least is None else [float(grade >= least) for grade in grades]
     return (1 - persistence) * math.fsum(
         gain * persistence**place for place, gain in enumerate(gains)

@@ -14,7 +14,7 @@ from typing import Any
 from dupmae_toolkit.collection.grades import MAX_GRADE
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.diversity import check_cutoff, is_diversity
-from dupmae_toolkit.evaluation.gains import computed_here
+from dupmae_toolkit.evaluation.gains import HIGHEST_EXPONENT, computed_here
 
 #: What people call some measures, in lower case.
 _OTHER_NAMES = {"hit": "Success", "hits": "Success", "hitrate": "Success", "prec": "P", "rec": "R"}
@@ -123,19 +123,23 @@ def _check_parameters(name: str, measure: Any) -> None:
                 ends = "from 0 to 1" if closed else "between 0 and 1"
                 raise InputError(f"measure {name!r}: {key} must be {ends}")
         elif key == "gains":
-            _check_gains(name, value)
+            exponents = measure.params.get("dcg") == "exp-log2"
+            _check_gains(name, value, HIGHEST_EXPONENT if exponents else MAX_GRADE)
 
 
-def _check_gains(name: str, gains: Mapping[Any, Any]) -> None:
-    """trec_eval takes no gains below 0: pytrec_eval writes outside its memory for them."""
+def _check_gains(name: str, gains: Mapping[Any, Any], highest: int) -> None:
+    """trec_eval takes no gains below 0: pytrec_eval writes outside its memory for them.
+
+    highest: the largest gain, of which a power of 2 is taken with ``dcg='exp-log2'``.
+    """
     grades = all(isinstance(grade, int) and abs(grade) <= MAX_GRADE for grade in gains)
     numbers = all(
-        isinstance(gain, int | float) and not isinstance(gain, bool) and 0 <= gain <= MAX_GRADE
+        isinstance(gain, int | float) and not isinstance(gain, bool) and 0 <= gain <= highest
         for gain in gains.values()
     )
     if not grades or not numbers:
         raise InputError(
-            f"measure {name!r}: gains must be numbers from 0 to {MAX_GRADE:,}, by grade, as in "
+            f"measure {name!r}: gains must be numbers from 0 to {highest:,}, by grade, as in "
             "nDCG(gains={1: 0.5, 2: 1})@10"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,9 @@ class Fusion:
             self._check_norm(self.norm)
         if self.weights is not None:
             self._check_weights()
+        for name in ("rrf_k", "persistence"):
+            if not isinstance(value := getattr(self, name), Real) or isinstance(value, bool):
+                raise InputError(f"{name} is {value!r}; give a number")
         if not (math.isfinite(self.rrf_k) and self.rrf_k > 0):
             raise InputError(f"rrf's k is {self.rrf_k}; it must be more than 0")
         if not 0 < self.persistence < 1:

@@ -116,9 +116,9 @@ def add_corpus(
     """Encode ``corpus``, see ``as_source``, and add it to the index in the folder ``index``.
 
     An index of passages cuts them as it was built. replace: documents replace those with the same
-    ids. Without it, an id that is already in the
-    index is refused before anything is encoded. Encoded documents are kept in ``index/.adding``
-    until they are added, so that the same call resumes where it was killed.
+    ids. Without it, an id that is already in the index is refused before anything is encoded.
+    Encoded documents are kept in ``index/.adding`` until they are added, so that the same call
+    resumes where it was killed.
 
     Raises InputError for ids that are already in the index, for bad input, and while another
     process changes the index; EncoderMismatchError unless the encoder is the index's.
@@ -128,6 +128,13 @@ def add_corpus(
     manifest.check_encoder(index, encoder.info)
     source = as_source(corpus)
     if manifest.passages is not None:
+        if not hasattr(encoder, "token_offsets"):
+            raise InputError.at(
+                index,
+                None,
+                "its documents are cut into passages, so it takes no vectors of whole documents",
+                "let its encoder encode them",
+            )
         source = PassageSource(source, manifest.passages, encoder)
     plan = None
     if not replace:

@@ -10,8 +10,10 @@ impact.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,14 +40,22 @@ KINDS = ("tokens", "words", "both")
 _VERSION = 1
 #: How many postings are held in memory at a time.
 _BLOCK = 1 << 23
+#: A posting, with the number of its term.
+_POSTING = np.dtype([("column", "<i4"), ("number", "<i4"), ("impact", "<u2")])
 _DOCIDS = 2**31
+_OF_PASSAGES = "each document is a passage, whose id is its document's, # and a number; "
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a file of CIFF holds. unused: terms of the vocabulary that no document has."""
+    """What a file of CIFF holds.
+
+    documents: of CIFF; passages, if each row of the index is one. unused: terms of the vocabulary
+    that no document has.
+    """
 
     documents: int
+    passages: bool
     terms: int
     postings: int
     unused: int
@@ -64,8 +74,10 @@ def write_ciff(
     If the suffix names a compression, the file is compressed, see ``files.open_packed``. terms:
     ``tokens``, as Lucene's terms; ``words``, as BM25 counts them; or ``both``, where each word has
     the same term as in Lucene, which no token has. Documents are numbered in the order of their
-    ids, terms sorted by code points. A document's length is the sum of its impacts. Only the rows
-    of one segment and ``block`` postings are in memory at a time.
+    ids, terms sorted by code points; the passages of an index of passages are documents here, and
+    the header's description says so. A document's length is the sum of its impacts. Only the rows
+    of one segment and ``block`` postings are in memory at a time; if there are more postings, they
+    take 10 bytes each of the disk of ``path`` meanwhile.
 
     Raises InputError for an index that lacks such terms.
     """
@@ -80,14 +92,15 @@ def write_ciff(
             progress("writing postings", table.postings) as advance,
         ):
             file.write(delimited(table.header()))
-            for block_of in table.blocks(block):
+            for block_of in table.blocks(block, path.parent):
                 advance(_write_lists(file, *block_of))
             for number, name in enumerate(rows.ids):
                 length = int(table.lengths[number])
                 record = integer_field(1, number) + bytes_field(2, name.encode())
                 file.write(delimited(record + integer_field(3, length)))
     found = len(table.names)
-    return Written(len(rows), found, table.postings, table.unused, table.description)
+    passages = rows.manifest.passages is not None
+    return Written(len(rows), passages, found, table.postings, table.unused, table.description)
 
 
 class _Table:
@@ -140,7 +153,8 @@ class _Table:
             scale += f"{', ' if scale else ''}{manifest.max_impact} for words"
         self.description = (
             f"impacts of {'tokens and words' if kind == 'both' else kind}, written by "
-            f"dupmae-toolkit; encoder {manifest.encoder.name}; a weight is tf divided by {scale}"
+            f"dupmae-toolkit; {_OF_PASSAGES if manifest.passages else ''}"
+            f"encoder {manifest.encoder.name}; a weight is tf divided by {scale}"
         )
 
     def _entries(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -162,23 +176,49 @@ class _Table:
             ]
         )
 
-    def blocks(self, size: int) -> Iterator[tuple[Any, ...]]:
-        """The lists of some terms at a time: up to ``size`` postings, or a single term."""
-        ends = np.cumsum(self.df)
-        first = 0
-        while first < len(self.names):
-            before = ends[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, before + size, side="right")))
-            found: list[tuple[np.ndarray, ...]] = []
-            for columns, numbers, impacts in self._entries():
-                here = (columns >= first) & (columns < last)
-                found.append((columns[here], numbers[here], impacts[here]))
-            columns, numbers, impacts = map(np.concatenate, zip(*found, strict=True))
-            order = np.lexsort((numbers, columns))
-            span = slice(first, last)
-            lists = self.names[span], self.df[span], self.cf[span]
-            yield (*lists, numbers[order], impacts[order])
-            first = last
+    def blocks(self, size: int, folder: Path) -> Iterator[tuple[Any, ...]]:
+        """The lists of some terms at a time: up to ``size`` postings, or a single term.
+
+        Impacts are read by documents, once. If there are several blocks, the postings wait in a
+        file without a name in ``folder``, each block's in a place of its own.
+        """
+        ends = np.append(0, np.cumsum(self.df))
+        firsts = [0]
+        while firsts[-1] < len(self.names):
+            last = int(np.searchsorted(ends, ends[firsts[-1]] + size, side="right")) - 1
+            firsts.append(max(firsts[-1] + 1, last))
+        starts = ends[firsts]
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for block, rows in self._by_block(firsts) if len(starts) > 2 else ():
+                file.seek(int(starts[block]) * _POSTING.itemsize)
+                file.write(rows.tobytes())
+                starts[block] += len(rows)
+            for first, last in pairwise(firsts):
+                if len(starts) > 2:
+                    file.seek(int(ends[first]) * _POSTING.itemsize)
+                    read = file.read(int(ends[last] - ends[first]) * _POSTING.itemsize)
+                    rows = np.frombuffer(read, _POSTING)
+                else:
+                    rows = np.concatenate([rows for _, rows in self._by_block(firsts)])
+                rows = rows[np.lexsort((rows["number"], rows["column"]))]
+                span = slice(first, last)
+                lists = self.names[span], self.df[span], self.cf[span]
+                yield (*lists, rows["number"], rows["impact"])
+
+    def _by_block(self, firsts: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """All postings, ``_POSTING`` [n], some of one block at a time, and the block's number.
+
+        firsts: the first column of each block, and the number of columns.
+        """
+        for columns, numbers, impacts in self._entries():
+            rows = np.empty(len(columns), _POSTING)
+            rows["column"], rows["number"], rows["impact"] = columns, numbers, impacts
+            blocks = np.searchsorted(firsts, columns, side="right") - 1
+            if len(firsts) > 2:
+                order = np.argsort(blocks.astype(np.min_scalar_type(len(firsts))), kind="stable")
+                rows, blocks = rows[order], blocks[order]
+            found, places = np.unique(blocks, return_index=True)
+            yield from zip(found.tolist(), np.split(rows, places)[1:], strict=True)
 
 
 def _write_lists(

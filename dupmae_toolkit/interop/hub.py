@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,8 +61,9 @@ def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True
     huggingface_hub finds: ``HF_TOKEN`` or that of ``hf auth login``. bars: whether the hub's
     library shows progress.
 
-    Raises InputError for anything else, and for a damaged index, before the network is used;
-    DupMAEError if the upload fails.
+    Raises InputError for anything else, for a damaged index, and for a name that states another
+    type (``hf:datasets/…``, ``hf:models/…``), before the network is used; DupMAEError if the upload
+    fails.
     """
     where = HubName.parse(name)
     if where.revision is not None:
@@ -72,6 +73,11 @@ def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True
         if (path / SEGMENTS_FOLDER).is_dir():
             stack.enter_context(held(path))
         package, folder = pack(path)
+        kind = REPOSITORY_TYPES[package.kind]
+        if where.type not in (None, kind):
+            raise InputError(
+                f"{name}: an upload of this {package.kind} makes a {kind}; write hf:{kind}s/…"
+            )
         staged = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-")))
         for file in package.files:
             (staged / file).parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +105,7 @@ def _upload(
         private=not public,
         exist_ok=True,
     )
-    where = HubName(made.repo_id)  # with the owner, if only NAME was given
+    where = HubName(made.repo_id, type=where.type)  # with the owner, if only NAME was given
     done = _ask(
         where,
         "upload",
@@ -130,9 +136,9 @@ def _stand_in(path: Path, place: Path) -> None:
 def pull(name: str, folder: str | Path, *, bars: bool = True) -> Exchanged:
     """Download what ``push`` uploaded to ``hf:OWNER/NAME``, perhaps ``@REVISION``, into ``folder``.
 
-    folder: new or empty. A second call continues an interrupted download. Raises
-    InputError if the repository holds nothing of the kind or a file is not the one that was
-    uploaded; DupMAEError if the download fails.
+    folder: new or empty. A second call continues an interrupted download. Raises InputError if the
+    repository holds nothing of the kind, if a model and a data set of this name both do, or if a
+    file is not the one that was uploaded; DupMAEError if the download fails.
     """
     where, folder = HubName.parse(name), Path(folder)
     check_new_folder(folder, "what is downloaded")
@@ -184,21 +190,41 @@ def _download(where: HubName, stage: Path) -> tuple[Package, str | None]:
 
 
 def _find(where: HubName) -> tuple[str, str | None]:
-    """The type of the repository that holds a package, and the commit to download."""
+    """The type of the repository that holds a package, and the commit to download.
+
+    Raises InputError if there is none, or one of either type and ``where`` does not say which.
+    """
     import huggingface_hub
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     api = huggingface_hub.HfApi()
+    holding: list[tuple[str, str | None]] = []
+    lacks_revision = False
     for kind in sorted(set(REPOSITORY_TYPES.values())):
+        if where.type not in (None, kind):
+            continue
         try:
             found = api.repo_info(where.repository, repo_type=kind, revision=where.revision)
         except RepositoryNotFoundError:
+            continue
+        except RevisionNotFoundError:  # a repository of the other type may have it
+            lacks_revision = True
             continue
         except Exception as error:
             raise _failed(where, "download", error) from error
         names = {each.rfilename for each in getattr(found, "siblings", None) or ()}
         if RECORD_FILE in names:
-            return kind, found.sha
+            holding.append((kind, found.sha))
+    if len(holding) > 1:
+        chosen = " or ".join(str(replace(where, type=kind)) for kind, _ in holding)
+        raise InputError(
+            f"{where}: a data set and a model have this name, and `dupmae export` filled both; "
+            f"write {chosen}"
+        )
+    if holding:
+        return holding[0]
+    if lacks_revision:
+        raise InputError(f"{where}: no branch, tag or commit of that name holds an export")
     raise InputError(
         f"{where}: no repository that `dupmae export` filled, or it is private and HF_TOKEN is not "
         "set; --model takes other encoders by their hub id (encoder=…, model=…)"

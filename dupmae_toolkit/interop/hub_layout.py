@@ -24,7 +24,9 @@ RECORD_VERSION = 1
 PREFIX = "hf:"
 KINDS = ("encoder", "index", "run")
 _NAME = re.compile(
-    r"hf:(?P<repository>[\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?", re.ASCII
+    r"hf:(?:(?P<type>datasets|models)/(?=[^/]+/))?"
+    r"(?P<repository>[\w-][\w.-]*(?:/[\w-][\w.-]*)?)(?:@(?P<revision>[\w./-]+))?",
+    re.ASCII,
 )
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 #: The files of each kind, by their path in the repository.
@@ -43,21 +45,30 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class HubName:
-    """A repository of the hub, and perhaps a branch, tag or commit of it."""
+    """A repository of the hub, and perhaps a branch, tag or commit of it.
+
+    type: ``dataset`` or ``model``, which may have the same name; None: not stated.
+    """
 
     repository: str
     revision: str | None = None
+    type: str | None = None
 
     def __str__(self) -> str:
-        return f"{PREFIX}{self.repository}" + (f"@{self.revision}" if self.revision else "")
+        kind = f"{self.type}s/" if self.type else ""
+        return f"{PREFIX}{kind}{self.repository}" + (f"@{self.revision}" if self.revision else "")
 
     @classmethod
     def parse(cls, text: str) -> HubName:
-        """Read ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``; InputError for anything else."""
+        """Read ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``; InputError for anything else.
+
+        ``datasets/`` or ``models/`` before OWNER states the type, as in the hub's addresses.
+        """
         found = _NAME.fullmatch(text)
         if found is None:
             raise InputError(f"{text}: write a repository of the hub as hf:OWNER/NAME[@REVISION]")
-        return cls(found["repository"], found["revision"])
+        kind = found["type"] and found["type"].removesuffix("s")
+        return cls(found["repository"], found["revision"], kind)
 
 
 @dataclass(slots=True)
@@ -132,8 +143,8 @@ def _run(path: Path) -> tuple[Package, Path]:
     from dupmae_toolkit.collection.trec import read_run
 
     read_run(path)  # raises for what is none
-    beside = path.with_name(f"{path.name}.json")
-    names = [path.name, beside.name] if beside.is_file() else [path.name]
+    about = [f"{path.name}.json", f"{path.name}.card.json"]
+    names = [path.name, *(name for name in about if path.with_name(name).is_file())]
     if not fits("run", path.name):
         raise InputError.at(
             path, None, "the hub takes letters, digits, . _ and - in names; rename it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from dupmae_toolkit.interop.vector_layout import (
     array_file,
 )
 from dupmae_toolkit.records import EncoderInfo
+
+#: Integers in JSON may be longer than any float.
+_LARGEST = sys.float_info.max
 
 
 def _lines(path: Path) -> Generator[tuple[int | None, dict[str, Any]], None, None]:
@@ -133,7 +136,7 @@ def read_lines(folder: Path, terms: list[str], record: dict[str, Any]) -> Iterat
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(
-        isinstance(each, int | float) and not isinstance(each, bool) and abs(each) < math.inf
+        isinstance(each, int | float) and not isinstance(each, bool) and abs(each) <= _LARGEST
         for each in values
     )
 

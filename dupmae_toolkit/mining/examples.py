@@ -101,7 +101,10 @@ def check_output(path: Path) -> None:
     check_file_output(path, "the examples")
     if TextSource(path).suffix not in JSON_SUFFIXES:
         raise InputError.at(
-            path, None, "examples are written as .jsonl or .jsonl.gz; name such a file"
+            path,
+            None,
+            "examples are written as .jsonl, plain or compressed (.jsonl.gz, .bz2, .xz, .zst)",
+            "name such a file",
         )
 
 

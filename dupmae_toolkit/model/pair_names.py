@@ -23,3 +23,13 @@ def names_of_pair(name: str) -> tuple[str, str] | None:
     known = [pair for pair in splits if all(os.path.isdir(os.path.expanduser(p)) for p in pair)]
     found = known or splits
     return found[0] if found else None
+
+
+def labelled_folders(label: str, model: str) -> list[tuple[str, str]]:
+    """The folders that ``model`` names, each under ``label``, or ``label 1`` and ``label 2``.
+
+    Names that are no folders, such as ids of the hub, are left out.
+    """
+    pair = names_of_pair(model)
+    named = [(label, model)] if pair is None else [(f"{label} {n}", pair[n - 1]) for n in (1, 2)]
+    return [(name, path) for name, path in named if os.path.isdir(path)]

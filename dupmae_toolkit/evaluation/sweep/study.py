@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.collection.passages import Passages, passages_of
@@ -12,6 +11,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.development import is_test
 from dupmae_toolkit.evaluation.experiment import BASELINE
 from dupmae_toolkit.evaluation.measures import DEFAULT_MEASURES
+from dupmae_toolkit.model.pair_names import labelled_folders
 from dupmae_toolkit.search.answers import AGGREGATES, MODES, Request
 from dupmae_toolkit.search.fusion import Fusion
 from dupmae_toolkit.training.recipe_checks import at_least, one_of
@@ -186,5 +186,6 @@ class Study:
         """The files and folders that a study reads, for a card: what they are, and their path."""
         found = {"STUDY": self.path}
         found |= {f"collection {each.name}": each.path for each in self.collections if each.path}
-        folders = [each for each in self.encoders if Path(each.model).is_dir()]
-        return found | {f"encoder {each.name}": each.model for each in folders}
+        for each in self.encoders:
+            found |= labelled_folders(f"encoder {each.name}", each.model)
+        return found
