@@ -181,10 +181,10 @@ def _print(rows: list[list[Any]], form: TableFormat) -> None:
 
         table = Table(box=None, pad_edge=False)
         for place, name in enumerate(COLUMNS):
-            table.add_column(name, overflow="fold", justify="right" if place > 1 else "left")
+            table.add_column(name, no_wrap=True, justify="right" if place > 1 else "left")
         for row in cells:
             table.add_row(*row)
-        console.screen().print(table)
+        console.print_whole(table)
     else:
         out.write((markdown if form == TableFormat.MARKDOWN else latex)(COLUMNS, cells, 2))
 

@@ -131,6 +131,18 @@ def screen() -> Any:
     return Console(highlight=False, markup=False, width=None if shown else ANY_WIDTH)
 
 
+def print_whole(table: Any) -> None:
+    """Print a table of numbers whose lines may be longer than the terminal's: none is broken up."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    out = screen()
+    needed = Measurement.get(out, out.options.update(max_width=ANY_WIDTH), table).maximum
+    if needed > out.width:
+        out = Console(highlight=False, markup=False, width=needed)
+    out.print(table)
+
+
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
     """Print the library's own warnings as notes for people, without the place in its code."""

@@ -44,7 +44,7 @@ def print_table(hits: list[Hit], mode: str, matcher: Matcher, fields: Sequence[s
         table.add_column("passage", justify="right", no_wrap=True)
     for name in fields:
         table.add_column(clean(name), overflow="fold", max_width=widths[1])
-    table.add_column("title and text", ratio=1)
+    table.add_column("title and text", ratio=1, min_width=24)
     for hit in hits:
         text = Text(clean(hit.title), style="bold")
         if hit.title and hit.text:
