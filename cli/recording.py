@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def read_by(command: Any, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
         if isinstance(value, list | tuple):
             yield from ((f"{name} {n}", str(each)) for n, each in enumerate(value, 1))
-        elif parameter.name != "model" or Path(str(value)).is_dir():  # a name is no path
+        elif parameter.name != "model" or os.path.isdir(str(value)):  # a name is no path
             yield name, str(value)
 
 
