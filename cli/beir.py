@@ -127,13 +127,13 @@ def beir(
     """
     from dupmae_toolkit.collection.passages import passages_of
     from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.evaluation.card_reading import without_card
     from dupmae_toolkit.evaluation.beir import (
         BeirOptions,
         metrics_of,
         open_checked,
         run_beir,
     )
+    from dupmae_toolkit.evaluation.card_reading import without_card
     from dupmae_toolkit.files import make_folder
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 

@@ -247,5 +247,7 @@ def test_figures_without_a_value_are_the_same(before, now, same):
 
 
 def test_a_figure_without_a_value_can_be_read_back(tmp_path):
-    path = card(str(tmp_path / "c.json"), command=["dupmae", "fuse"], figures={"a": {"b": math.nan}})
+    path = card(
+        str(tmp_path / "c.json"), command=["dupmae", "fuse"], figures={"a": {"b": math.nan}}
+    )
     assert math.isnan(read_card(path).figures["a"]["b"])

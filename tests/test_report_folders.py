@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dupmae_toolkit.collection.opening import read_qrels
+from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.evaluation.beir import BeirOptions, run_beir
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.report.folder import read_sections
 from dupmae_toolkit.evaluation.self_matches import without_self_matches
 from dupmae_toolkit.files import sha256_file
-from dupmae_toolkit.collection.opening import read_qrels
-from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.model import loading
 from tests.cli_support import run
 from tests.support import HashingEncoder
@@ -116,9 +116,7 @@ def test_a_split_does_not_take_the_runs_of_one_whose_name_goes_on(tmp_path, monk
 
 
 @pytest.mark.java
-def test_a_card_is_shown_where_its_runs_are_and_as_long_as_they_stay(
-    tmp_path, monkeypatch, capsys
-):
+def test_a_card_is_shown_where_its_runs_are_and_as_long_as_they_stay(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loading, "load_encoder", lambda *_, **__: HashingEncoder())
     make_zip(tmp_path / "both.zip", toy("one") | toy("two", seed=1))
@@ -160,8 +158,8 @@ def test_only_what_lies_with_the_runs_is_read(tmp_path, monkeypatch, capsys, how
     (here / "tree" / "queries.jsonl").symlink_to(secret)
     monkeypatch.chdir(here)
     stated = {
-        **{"outside": str(secret), "dots": "r/../below.tsv", "link": "link.tsv"},
-        **{"link inside": "tree", "inside": str(folder / "in.tsv"), "below": "below.tsv"},
+        "outside": str(secret), "dots": "r/../below.tsv", "link": "link.tsv",
+        "link inside": "tree", "inside": str(folder / "in.tsv"), "below": "below.tsv",
     }[how]
     sidecar(folder / "a.trec", queries=stated, split=None)
     code, _, err = run(capsys, "report", folder)
@@ -230,7 +228,9 @@ def test_huge_numbers_cost_only_the_explanations(tmp_path, monkeypatch, capsys, 
 
 def test_a_fused_run_is_said_to_name_no_index(tmp_path, capsys):
     folder = write(tmp_path / "r", a="++++", b="+-+-")
-    assert run(capsys, "fuse", folder / "a.trec", folder / "b.trec", "-o", folder / "f.trec")[0] == 0
+    assert (
+        run(capsys, "fuse", folder / "a.trec", folder / "b.trec", "-o", folder / "f.trec")[0] == 0
+    )
     (folder / "a.trec").unlink()
     err = run(capsys, "report", folder, "--baseline", "b")[2]
     assert "Nothing is explained: f names no index, as runs of `dupmae fuse` do not." in err

@@ -13,11 +13,10 @@ from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.collection.sources import COMPRESSED
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
-from dupmae_toolkit.evaluation.card_reading import read_card
-from dupmae_toolkit.evaluation.cards import FOLDER_CARD
 from dupmae_toolkit.evaluation.experiment import BASELINE, MODES
 from dupmae_toolkit.evaluation.judging import Judging, read_judging
 from dupmae_toolkit.evaluation.report.beir_runs import about_of, measured_runs, own_qrels
+from dupmae_toolkit.evaluation.report.cards import cards_of
 from dupmae_toolkit.evaluation.report.comparing import Measured, curve_of, measured
 from dupmae_toolkit.evaluation.report.found import Kept, kept
 from dupmae_toolkit.evaluation.report.named import Named, is_here
@@ -127,7 +126,8 @@ def _sections(folder: Path, how: _How, group: Path | None = None) -> list[Sectio
             "--qrels (qrels=…) reads every run."
         )
     for section, (_, paths) in zip(sections, found, strict=True):
-        _read_cards(section, paths, [folder, *([group] if group else [])])
+        section.cards, notes = cards_of(folder, paths, group)
+        section.notes += notes
     return sections
 
 
@@ -250,27 +250,6 @@ def _judging(folder: Path, how: _How, about: dict[str, Any]) -> Judging:
         return read_judging(found[0], None, how.measures, drops)
     what = "no file of judgements" if not found else f"{len(found)} files that end in .qrels"
     raise InputError.at(folder, None, f"{what} in it; name one with --qrels (qrels=…)")
-
-
-def _read_cards(section: Section, runs: Sequence[Path], folders: Sequence[Path]) -> None:
-    """Read the cards of runs; those of other runs, or of runs that have changed, are named."""
-    own = {path.resolve() for path in runs}
-    for folder in folders:
-        places = sorted(section.folder.glob("*.card.json")) if folder == section.folder else []
-        for path in [*places, folder / FOLDER_CARD]:
-            if not path.is_file():
-                continue
-            try:
-                card = read_card(path)
-            except InputError:
-                section.notes.append(f"{path.name} is not shown: it is no card of this toolkit.")
-                continue
-            there = {(path.parent / name).resolve(): name for name in card.found()}
-            shared = {name for place, name in there.items() if place in own}
-            if shared & set(card.strangers()):
-                section.notes.append(f"{path.name} is not shown: the runs are not those it names.")
-            elif shared:
-                section.cards[path.name] = card.told
 
 
 def _ordered(labels: list[str], baseline: str | None, folder: Path) -> list[str]:
