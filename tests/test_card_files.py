@@ -59,7 +59,7 @@ def never(monkeypatch):
 def test_a_run_that_is_not_its_cards_is_told(fused, capsys):
     fused.write_text(fused.read_text().replace("a1", "z9"))
     here = sha256_file(fused)
-    code, out, err = run(capsys, "reproduce", "f.trec", "--json")
+    code, out, _ = run(capsys, "reproduce", "f.trec", "--json")
     told = json.loads(out)
     assert (code, told["same"]) == (1, False)
     first, second = told["outcomes"]
@@ -98,11 +98,15 @@ def test_a_folders_card_stays_if_nothing_was_written(tmp_path):
     path = card(str(tmp_path / "card.json"), command=["dupmae", "beir"], outputs=[digest])
     before = path.read_bytes()
 
-    def fails(text: str) -> None:
-        with pytest.raises(InputError), without_card(tmp_path):
+    def refused(text: str) -> None:
+        with without_card(tmp_path):
             assert not path.exists()
             (tmp_path / "x.trec").write_text(text)
             raise InputError("refused")
+
+    def fails(text: str) -> None:
+        with pytest.raises(InputError, match="refused"):
+            refused(text)
 
     fails("one")
     assert path.read_bytes() == before

@@ -96,7 +96,7 @@ def test_runs_that_metrics_do_not_name_are_left_out_and_named(tmp_path, monkeypa
     (section,) = read_sections(folder)
     assert set(section.runs) == {"dense", "lexical", "bm25", "hybrid"}
     assert any("mine.trec, toy.lucene-bm25.trec" in note for note in section.notes)
-    _, out, err = run(capsys, "report", folder, "--qrels", folder / "toy.qrels", *QUICK, "--json")
+    _, out, _ = run(capsys, "report", folder, "--qrels", folder / "toy.qrels", *QUICK, "--json")
     assert len(json.loads(out)["sets"][0]["runs"]) == 6
     notes = json.loads(out)["sets"][0]["notes"]
     assert "toy.lucene-bm25 was made with 20 hits for each topic, not with 5." in notes
@@ -158,8 +158,12 @@ def test_only_what_lies_with_the_runs_is_read(tmp_path, monkeypatch, capsys, how
     (here / "tree" / "queries.jsonl").symlink_to(secret)
     monkeypatch.chdir(here)
     stated = {
-        "outside": str(secret), "dots": "r/../below.tsv", "link": "link.tsv",
-        "link inside": "tree", "inside": str(folder / "in.tsv"), "below": "below.tsv",
+        "outside": str(secret),
+        "dots": "r/../below.tsv",
+        "link": "link.tsv",
+        "link inside": "tree",
+        "inside": str(folder / "in.tsv"),
+        "below": "below.tsv",
     }[how]
     sidecar(folder / "a.trec", queries=stated, split=None)
     code, _, err = run(capsys, "report", folder)
