@@ -133,6 +133,7 @@ def beir(
         open_checked,
         run_beir,
     )
+    from dupmae_toolkit.evaluation.card_reading import without_card
     from dupmae_toolkit.files import make_folder
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
@@ -167,9 +168,10 @@ def beir(
         )
         console.say_remarks(encoder)
         console.say_no_room(query_length, encoder.info.query_max_length, model)
-        results = run_beir(
-            dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar
-        )
+        with without_card(output):
+            results = run_beir(
+                dataset, encoder, output, options, skip_invalid=skip_invalid, progress=console.bar
+            )
     finally:
         with contextlib.suppress(OSError):
             output.rmdir()  # succeeds only if it is empty
@@ -197,11 +199,12 @@ def _write_card(card: Draft, output: Path, results: list[BeirResult]) -> None:
 
 def _summary(result: BeirResult, room: int | None) -> str:
     """room: the tokens that the encoder can read; None: not known."""
-    topics = next(iter(result.scores.values())).judged
+    first = next(iter(result.scores.values()))
+    topics = first.judged
     size = f"{counted(result.documents, 'document')}, {counted(topics, 'topic')}"
     line = f"{result.dataset}, {result.split}: {size}"
-    if unjudged := next(iter(result.scores.values())).unjudged:
-        line += f"; {counted(unjudged, 'topic')} without judgements searched but not measured"
+    if first.unjudged:
+        line += f"; {counted(first.unjudged, 'topic')} without judgements searched but not measured"
     if result.skipped:
         line += f"; {result.left_out}"
     counts = result.texts["truncated"]
@@ -210,7 +213,9 @@ def _summary(result: BeirResult, room: int | None) -> str:
         line += f"; {counted(counts['documents'], what)} cut at {counts['max_length']} tokens"
     if counts["queries"]:
         kept = counts["query_max_length"]
-        line += f"; {counts['queries']:,} of {counted(topics, 'query')} cut at {kept} tokens"
+        # Each judged topic has a text: the others were searched in addition.
+        searched = counted(topics + first.unjudged, "query")
+        line += f"; {counts['queries']:,} of {searched} cut at {kept} tokens"
         line += " (--query-length)" if room is None or kept < room else ""
     for said in (result.unknown.said("corpus"), self_matches_line(result.self_matches)):
         line += f"; {said}" if said else ""

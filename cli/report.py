@@ -9,6 +9,7 @@ import typer
 
 from dupmae_cli import console
 from dupmae_cli.options import (
+    DropSelfOption,
     JsonOption,
     MeasuresOption,
     measure_names,
@@ -47,6 +48,24 @@ def report(
             show_default="lucene-bm25 or bm25, else the first run by name",
         ),
     ] = None,
+    drop_self: DropSelfOption = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            help="The topics' texts, in any format of `dupmae search --queries`.",
+            show_default="what `dupmae beir` encoded in DIR, or what the runs name, if that lies "
+            "in DIR or below the current folder",
+        ),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            "--index",
+            "-i",
+            help="The index that explains scores.",
+            show_default="DIR/index, or the run's, if that lies in DIR or below the current folder",
+        ),
+    ] = None,
     topics: Annotated[
         int,
         typer.Option(
@@ -81,6 +100,7 @@ def report(
     from dupmae_toolkit.evaluation.report.examples import examples_of
     from dupmae_toolkit.evaluation.report.explained import explain
     from dupmae_toolkit.evaluation.report.folder import read_sections
+    from dupmae_toolkit.evaluation.report.named import Named
     from dupmae_toolkit.evaluation.report.page import is_page, page
     from dupmae_toolkit.files import atomic_file, check_file_output
 
@@ -90,14 +110,17 @@ def report(
     place = folder / _PAGE if output is None else output
     if place.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--output {place}: a page is HTML; name a file that ends in .html")
-    sections = read_sections(folder, qrels, split, names, baseline)
+    if index is not None and not index.is_dir():
+        raise InputError.at(index, None, "no such folder; --index names an index")
+    named = Named(folder, queries, index)
+    sections = read_sections(folder, qrels, split, names, baseline, drop_self, named)
     check_file_output(place, "the page")
     if output is None and place.exists() and not is_page(place):
         raise InputError.at(place, None, "is no report; name another place with --output")
     chosen = []
     for section in sections:
         examples = examples_of(section, topics)
-        explain(section, examples)
+        explain(section, examples, named)
         chosen.append((section, examples))
     written = page(chosen, title or f"Runs of {folder.resolve().name}")
     with atomic_file(place) as temporary:
@@ -110,6 +133,7 @@ def report(
                 "topics": len(section.qrels),
                 "runs": {label: s.means for label, s in section.measured.scores.items()},
                 "notes": section.notes,
+                "read": section.read,
             }
             for section in sections
         ]
@@ -118,6 +142,8 @@ def report(
     for section in sections:
         for note in section.notes:
             console.say(f"{section.name}: {note}")
+        if section.read:
+            console.say(f"{section.name}: read {', '.join(section.read)}")
     runs = sum(len(section.runs) for section in sections)
     topics_read = sum(len(section.qrels) for section in sections)
     console.say(f"wrote {place}: {counted(runs, 'run')}, {counted(topics_read, 'topic')}")

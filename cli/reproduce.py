@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import subprocess
@@ -20,7 +21,7 @@ from dupmae_cli.recording import REPEATABLE, read_by
 from dupmae_toolkit.errors import DupMAEError, InputError
 
 if TYPE_CHECKING:
-    from dupmae_toolkit.evaluation.cards import Card
+    from dupmae_toolkit.evaluation.card_reading import Card
     from dupmae_toolkit.evaluation.reproducing import Outcome
 
 #: The commands that fill a folder.
@@ -47,6 +48,14 @@ def reproduce(
             show_default="one that is removed afterwards",
         ),
     ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="Let ir_datasets fetch a data set that the card names by its id, if it is not on "
+            "this machine.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Repeat the command of a card, and compare files and figures.
@@ -56,9 +65,9 @@ def reproduce(
     command is repeated with another place for its output; nothing is overwritten. Run this in
     the folder in which the command ran: the card has paths as they were typed.
 
-    Exit code 0: everything is the same, byte for byte; 1: something differs. A card is refused if
-    what its command read has changed, if the command is none of these three, or if it sets an
-    option that might write elsewhere.
+    Exit code 0: everything is the same, byte for byte; 1: something differs, or a file beside the
+    card is not the card's. A card is refused if what its command read has changed, if the command
+    is none of these three, or if it sets an option that might write elsewhere.
 
     [bold]Examples:[/bold]
 
@@ -68,13 +77,21 @@ def reproduce(
 
       dupmae reproduce runs/hybrid.trec.card.json --json
     """
-    from dupmae_toolkit.evaluation.cards import read_card
+    from dupmae_toolkit.evaluation.card_reading import read_card
     from dupmae_toolkit.evaluation.reproducing import check_inputs, compare, surroundings
 
     found = read_card(card)
     parsed = _parsed(found, context)
-    for each in check_inputs(found, dict(read_by(parsed.command, parsed.params))):
-        console.say(f"not checked, no such file on this machine: {each}")
+    reads = dict(read_by(parsed.command, parsed.params))
+    for each in check_inputs(found, reads):
+        if not download and not reads[each].startswith("hf:"):  # that is looked for offline
+            raise InputError.at(
+                found.path,
+                None,
+                f"{each} {reads[each]} is no file here; if it is a data set of ir_datasets, "
+                "--download lets that fetch what is missing",
+            )
+        console.say(f"not checked, no such file on this machine: {each} {reads[each]}")
     with _folder(output) as folder:
         whole = parsed.command.name in _FOLDERS
         place = folder if whole else folder / next(iter(found.outputs))
@@ -118,11 +135,12 @@ def _parsed(card: Card, context: Any) -> Any:
 
     if name not in REPEATABLE:
         raise refused(f"{name!r} is none of {', '.join(REPEATABLE)}")
-    if {"--help", "-h"}.intersection(words):
-        raise refused("it asks for help")
     command = context.parent.command.commands[name]
     try:
-        parsed = command.make_context(name, list(words), parent=context.parent)
+        with contextlib.redirect_stdout(io.StringIO()):  # where a help or a list would be printed
+            parsed = command.make_context(name, list(words), parent=context.parent)
+    except (typer.Exit, typer.Abort) as error:
+        raise refused("it asks for help or for a list, and writes nothing") from error
     except Exception as error:  # click's, which some versions of Typer ship under another name
         if hasattr(error, "format_message"):
             raise refused(error.format_message()) from error
@@ -133,10 +151,12 @@ def _parsed(card: Card, context: Any) -> Any:
             raise refused(f"it sets {parameter.opts[0]}, which may write elsewhere")
     if parsed.params.get("output") is None or str(parsed.params["output"]) == "-":
         raise refused("it names no --output")
+    if parsed.params.get("query") == "-":
+        raise refused("its question came from standard input, and is gone")
     if name == "sweep" and card.path.name != FOLDER_CARD:
         raise refused("it made a whole study; reproduce the study's folder")
     if name not in _FOLDERS and len(card.outputs) != 1:
-        raise refused("it writes one file, the card names others")
+        raise refused("it writes one file, but the card names others")
     return parsed
 
 

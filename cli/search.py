@@ -207,7 +207,8 @@ def search(
         )
     if query is None and queries is None:
         raise InputError('give a question in quotes, as in "how do I parse a date", or --queries')
-    if query == "-":
+    typed = query != "-"
+    if not typed:
         query = one_question()
     if query is not None and is_blank(query):
         raise InputError("the question has no text; give it some words")
@@ -259,7 +260,9 @@ def search(
     if mode == Mode.BM25:
         _say_unused(model, query_length, device, precision)
         model = None
-    card = draft() if gets_card(output, form) else None
+    card = draft() if typed and gets_card(output, form) else None
+    if not typed and gets_card(output, form):
+        console.say(f"{output}: gets no card, since a question from standard input is in no file")
     given: Encoder | None = None
     if query_vectors is not None:
         given = _given_vectors(index, query_vectors, queries, model)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dupmae_cli import reproduce
+from dupmae_cli.beir import _summary
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.collection.beir import open_beir_group
 from dupmae_toolkit.collection.beir_sets import BEIR_SETS
@@ -286,6 +287,13 @@ def test_topics_without_judgements_are_searched_written_counted_and_not_measured
     assert metrics["hybrid"]["NumQ"] == 2
     assert "2 topics; 1 topic without judgements searched but not measured" in err
     assert set(read_run(output / "toy-irds.hybrid.trec")) == {"q0", "q1", "q2"}
+
+
+def test_cut_queries_are_counted_among_all_that_were_searched(irds, tmp_path):
+    (result,) = run_beir(irds, HashingEncoder(), tmp_path / "out", BeirOptions("dl", words=False))
+    result.texts["truncated"] |= {"queries": 3, "query_max_length": 8}
+    assert "2 topics; " in _summary(result, None)
+    assert "3 of 3 queries cut at 8 tokens" in _summary(result, None)
 
 
 def test_a_group_of_ir_datasets_is_named_by_the_part_that_its_ids_share(irds, tmp_path):

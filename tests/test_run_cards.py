@@ -13,7 +13,8 @@ import pytest
 from dupmae_cli import reproduce as command
 from dupmae_toolkit import HybridIndex, __version__, machine
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.evaluation.cards import fingerprint, read_card
+from dupmae_toolkit.evaluation.card_reading import read_card
+from dupmae_toolkit.evaluation.cards import fingerprint
 from dupmae_toolkit.evaluation.reproducing import differing
 from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.records import Ranking, Run

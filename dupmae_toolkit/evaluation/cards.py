@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit import __version__, machine
-from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.digests import digest
-from dupmae_toolkit.files import read_json, sha256_file, sha256_with_ids, write_json
+from dupmae_toolkit.files import sha256_file, sha256_with_ids, write_json
 from dupmae_toolkit.records import Run
 
 if TYPE_CHECKING:
@@ -205,88 +204,3 @@ def _fingerprint(place: Path) -> dict[str, Any] | None:
     held = sorted(each for each in found if each.is_file())
     listed = [[each.relative_to(place).as_posix(), sha256_file(each)] for each in held]
     return {"sha256": digest(listed), "files": len(listed)}
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A card that was read and checked: its values have these types.
-
-    command: without ``dupmae``. inputs: path and SHA-256 by option; None: not hashed. outputs:
-    SHA-256 by the name of a file in ``path``'s folder. told: the whole card.
-    """
-
-    path: Path
-    command: list[str]
-    inputs: dict[str, tuple[str, str | None]]
-    outputs: dict[str, str]
-    figures: dict[str, dict[str, float]]
-    told: dict[str, Any]
-
-
-def find_card(path: Path) -> Path:
-    """The file of a card: ``path``, or the card of that run or folder. InputError without one."""
-    if path.is_dir():
-        path /= FOLDER_CARD
-    elif path.suffix != ".json" and card_path(path).is_file():
-        path = card_path(path)
-    elif path.suffix != ".json" and (path.parent / FOLDER_CARD).is_file():
-        path = path.parent / FOLDER_CARD
-    if not path.is_file():
-        raise InputError.at(
-            path, None, "no such card; the card of a run is beside it, as in run.trec.card.json"
-        )
-    return path
-
-
-def read_card(path: Path) -> Card:
-    """Read a card. Raises InputError if there is none, or if it has another format."""
-    path = find_card(path)
-    told = read_json(path)
-    if not isinstance(told, dict) or told.get("card") != FORM:
-        raise InputError.at(path, None, f"not a card of this toolkit (card: {FORM})")
-    command = told.get("command")
-    if (
-        not isinstance(command, list)
-        or len(command) < 2
-        or command[0] != "dupmae"
-        or not all(isinstance(word, str) and "\0" not in word for word in command)
-    ):
-        raise InputError.at(path, None, "its command is no command of dupmae")
-    try:
-        return Card(path, command[1:], _inputs(told), _outputs(told), _figures(told), told)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError.at(path, None, f"a damaged card ({type(error).__name__})") from error
-
-
-def _inputs(told: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
-    found: dict[str, tuple[str, str | None]] = {}
-    for entry in told["inputs"]:
-        option, path, sha256 = entry["option"], entry["path"], entry["sha256"]
-        if not (isinstance(option, str) and isinstance(path, str)):
-            raise TypeError
-        if not (sha256 is None or isinstance(sha256, str)):
-            raise TypeError
-        found[option] = path, sha256
-    return found
-
-
-def _outputs(told: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for entry in told["outputs"]:
-        name, sha256 = entry["path"], entry["sha256"]
-        steps = name.split("/")
-        if not isinstance(sha256, str) or not set(steps).isdisjoint(("", ".", "..")):
-            raise ValueError  # an output lies beside its card or below it
-        if "\\" in name or ":" in name or "\0" in name:
-            raise ValueError
-        found[name] = sha256
-    if not found:
-        raise ValueError
-    return found
-
-
-def _figures(told: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {
-        str(label): {str(name): float(value) for name, value in values.items()}
-        for label, values in told["figures"].items()
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
-from dupmae_toolkit.evaluation.cards import Card, fingerprint
+from dupmae_toolkit.evaluation.card_reading import Card
+from dupmae_toolkit.evaluation.cards import fingerprint
 from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.records import Run
 
@@ -30,6 +32,8 @@ class Outcome:
 
     @property
     def same(self) -> bool:
+        if isinstance(self.before, float) and isinstance(self.now, float):
+            return self.before == self.now or (math.isnan(self.before) and math.isnan(self.now))
         return self.before == self.now
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,7 +42,7 @@ class Outcome:
 
 
 def check_inputs(card: Card, reads: Mapping[str, str]) -> list[str]:
-    """Refuse a card whose inputs have changed. Returns the inputs that cannot be checked.
+    """Refuse a card whose inputs have changed. Returns the options whose input cannot be checked.
 
     reads: what the command reads, by option. Raises InputError that names what changed, is
     missing, or has no checksum though it is a file.
@@ -52,7 +56,7 @@ def check_inputs(card: Card, reads: Mapping[str, str]) -> list[str]:
         if path == "-":
             raise InputError.at(card.path, None, f"{option} was standard input, which is gone")
         if sha256 is None and found is None:
-            unchecked.append(f"{option} {path}")
+            unchecked.append(option)
         elif sha256 is None:
             raise InputError.at(card.path, None, f"it has no checksum of {option} {path}")
         elif found is None:
@@ -67,9 +71,17 @@ def check_inputs(card: Card, reads: Mapping[str, str]) -> list[str]:
 
 
 def compare(card: Card, again: Card) -> list[Outcome]:
-    """The card's files and figures, each with what the repetition gave (None: nothing)."""
+    """The card's files and figures, each with what the repetition gave (None: nothing).
+
+    Before these, the files beside the card that are not the ones it was written for.
+    """
     folder = again.path.parent
+    here = card.found()
     found = [
+        Outcome(name, card.outputs[name], here[name], "the file here is not the card's")
+        for name in card.strangers()
+    ]
+    found += [
         Outcome(name, sha256, now, _detail(card, name, folder / name) if now != sha256 else "")
         for name, sha256 in card.outputs.items()
         for now in [sha256_file(folder / name) if (folder / name).is_file() else None]

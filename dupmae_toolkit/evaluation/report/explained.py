@@ -12,6 +12,7 @@ from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.evaluation.part_rankings import take
 from dupmae_toolkit.evaluation.report.examples import Example, shown_ids, wanted
 from dupmae_toolkit.evaluation.report.folder import Section, queries_folder
+from dupmae_toolkit.evaluation.report.named import Named, is_here
 from dupmae_toolkit.index.layout import MANIFEST_FILE
 from dupmae_toolkit.records import Query, Representations
 from dupmae_toolkit.search.answers import WORDS
@@ -22,37 +23,50 @@ if TYPE_CHECKING:
 
 #: How far an explained score may be from the run's, which is rounded to float32.
 _TOLERANCE = 1e-4
+#: What values of another kind or size in a record raise.
+_BROKEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 _FITTED = {"linear", "rrf", "sum"}
 
 
-def explain(section: Section, examples: Sequence[Example]) -> None:
+def explain(section: Section, examples: Sequence[Example], named: Named | None = None) -> None:
     """Fill ``explained`` and ``titles`` of the examples, or say in a note why they stay empty.
 
     An index whose scores differ from the run's explains nothing. The network is not used: an
-    encoder is loaded only if it is the built-in one or a folder.
+    encoder is loaded only if it is the built-in one or a folder. named: which index may be read;
+    None: as for ``Named`` of the section's folder.
     """
     if not examples:
         return
     subject = examples[0].subject
     about = section.runs[subject].metadata
-    place = _index_of(section, about)
-    if place is None:
-        section.notes.append("Nothing is explained: the index of the run is not on this machine.")
-        return
     try:
+        place = _index_of(section, subject, about, named or Named(section.folder))
+        section.read.append(str(place))
         _explain(section, examples, place, about)
-    except (DupMAEError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (DupMAEError, OSError, *_BROKEN) as error:
         # Whatever is wrong with a sidecar or an index, the rest of the report is written.
         for example in examples:
             example.explained.clear()
             example.titles.clear()
-        section.notes.append(f"Nothing is explained: {error}")
+        lacks = f"the metadata of {subject} lacks {error}."
+        why = lacks if isinstance(error, KeyError) else str(error)
+        section.notes.append(f"Nothing is explained: {why}")
 
 
-def _index_of(section: Section, about: dict[str, Any]) -> Path | None:
+def _index_of(section: Section, subject: str, about: dict[str, Any], named: Named) -> Path:
+    """The index that is read. Raises DupMAEError with the reason if there is none."""
+    if named.index is not None:
+        return named.index
     stated = about.get("index")
-    places = [section.folder / "index", *([Path(stated)] if isinstance(stated, str) else [])]
-    return next((place for place in places if (place / MANIFEST_FILE).is_file()), None)
+    if not isinstance(stated, str) and "mode" not in about:
+        raise DupMAEError(f"{subject} names no index, as runs of `dupmae fuse` do not.")
+    places = [str(section.folder / "index"), *([stated] if isinstance(stated, str) else [])]
+    for place in places:
+        if is_here(place) and is_here(str(Path(place, MANIFEST_FILE))):
+            if (why := named.refusal(place)) is not None:
+                raise DupMAEError(f"{why}; name the index with --index (index=…).")
+            return Path(place)
+    raise DupMAEError("the index of the run is not on this machine.")
 
 
 def _explain(
@@ -111,10 +125,10 @@ def _request(index: HybridIndex, about: dict[str, Any]) -> Request:
 
 
 def _revising(about: dict[str, Any]) -> dict[str, Any]:
-    """How the queries of a run were changed before they were searched, as request takes it."""
+    """How queries were changed and passages combined, as ``request`` takes it."""
     from dupmae_toolkit.search.feedback import Feedback
 
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = {"aggregate": (about.get("passages") or {}).get("aggregate")}
     if given := about.get("feedback"):
         names = ("method", "documents", "terms", "weight")
         made["feedback"] = Feedback(*map(given.get, names))

@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.collection.opening import read_real_qrels, read_topics
+from dupmae_toolkit.collection.beir import drops_self_matches
+from dupmae_toolkit.collection.opening import read_topics
 from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.collection.sources import COMPRESSED
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
-from dupmae_toolkit.evaluation.beir import METRICS_FILE
 from dupmae_toolkit.evaluation.experiment import BASELINE, MODES
-from dupmae_toolkit.evaluation.measures import evaluate
+from dupmae_toolkit.evaluation.judging import Judging, read_judging
+from dupmae_toolkit.evaluation.report.beir_runs import about_of, measured_runs, own_qrels
+from dupmae_toolkit.evaluation.report.cards import cards_of
 from dupmae_toolkit.evaluation.report.comparing import Measured, curve_of, measured
 from dupmae_toolkit.evaluation.report.found import Kept, kept
-from dupmae_toolkit.files import read_json, sha256_file
+from dupmae_toolkit.evaluation.report.named import Named, is_here
+from dupmae_toolkit.evaluation.self_matches import SelfMatches
+from dupmae_toolkit.files import sha256_file
+from dupmae_toolkit.records import Run
 
 #: Files whose names end like this are read as runs.
 RUN_ENDINGS = tuple(name + packed for name in (".trec", ".run") for packed in ("", *COMPRESSED))
@@ -32,9 +37,9 @@ class Section:
     """One set of topics: its runs, measured and compared, and what is known about it.
 
     runs: what is kept of each, by label. about: as in metrics.json, empty without one. texts: of
-    the topics, as far as they are found. cards: the cards that lie in the folder, by their file.
-    notes: what was left out. encoded: of runs by label, the folders of their encoded topics, where
-    these lie elsewhere.
+    the topics, as far as they are found. cards: the cards of its runs, by the names of their files.
+    notes: what was left out. read: what was read besides runs and judgements. encoded: of runs by
+    label, the folders of their encoded topics, where these lie elsewhere.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Section:
     texts: dict[str, str] = field(default_factory=dict)
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
     encoded: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -55,38 +61,74 @@ def read_sections(
     split: str | None = None,
     measures: Sequence[str] = ("nDCG@10",),
     baseline: str | None = None,
+    drop_self: bool | None = None,
+    named: Named | None = None,
 ) -> list[Section]:
     """The runs of a folder as one section; if it has none, its folders of runs, a section each.
 
-    Each split of ``dupmae beir`` is a section, too.
+    Each split of ``dupmae beir`` is a section, too. Of a folder that it wrote, without qrels, only
+    the runs that metrics.json measured are read.
 
-    qrels, split: as for ``read_real_qrels``; without qrels, what ``dupmae beir`` wrote into the
-    folder, or its only file that ends in ``.qrels``. baseline: the label of a run. Raises
+    qrels, split: as for ``read_judging``; without qrels, what ``dupmae beir`` wrote into the
+    folder, or its only file that ends in ``.qrels``. baseline: the label of a run. drop_self:
+    whether documents with their topic's own id are left out; None: as metrics.json says, else as
+    the data set calls for. named: what may be read besides; None: as for ``Named(folder)``. Raises
     InputError if there are no runs or no judgements, for a run that cannot be read, and for a
     baseline that is not among the runs.
     """
     if not folder.is_dir():
         raise InputError.at(folder, None, "no such folder; name one that holds runs")
+    named = named or Named(folder)
+    how = _How(qrels, split, measures, baseline, drop_self, named)
     if runs_in(folder):
-        if qrels is None and (by_split := _splits(folder)):
-            return [
-                _read(folder, None, None, measures, baseline, about, paths)
-                for about, paths in by_split
-            ]
-        return [_read(folder, qrels, split, measures, baseline, _about(folder), runs_in(folder))]
+        return _sections(folder, how)
     inner = [each for each in sorted(folder.iterdir()) if each.is_dir() and runs_in(each)]
     if not inner:
         raise InputError.at(folder, None, "no runs in it: no file that ends in .trec or .run")
-    if qrels is not None:
+    options = {
+        "--qrels (qrels=…)": qrels,
+        "--queries (queries=…)": named.queries,
+        "--index (index=…)": named.index,
+    }
+    for option in (name for name, value in options.items() if value is not None):
         raise InputError.at(
             folder,
             None,
-            f"holds {counted(len(inner), 'folder')} of runs, each with judgements of its own; "
-            "leave out --qrels (qrels=…), or name one of them",
+            f"holds {counted(len(inner), 'folder')} of runs, each with judgements, topics and an "
+            f"index of its own; leave out {option}, or name one of them",
         )
-    return [
-        _read(each, None, None, measures, baseline, _about(each), runs_in(each)) for each in inner
-    ]
+    return [section for each in inner for section in _sections(each, how, folder)]
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What ``read_sections`` was asked for."""
+
+    qrels: str | None
+    split: str | None
+    measures: Sequence[str]
+    baseline: str | None
+    drop_self: bool | None
+    named: Named
+
+
+def _sections(folder: Path, how: _How, group: Path | None = None) -> list[Section]:
+    """The sections of a folder with runs. group: the folder of a group of data sets above it."""
+    found = measured_runs(folder) if how.qrels is None else []
+    found = [each for each in found if own_qrels(folder, each[0]) is not None]
+    if not found:
+        found = [(about_of(folder), runs_in(folder))]
+    sections = [_read(folder, how, about, paths) for about, paths in found]
+    used = {path for _, paths in found for path in paths}
+    if others := [path.name for path in runs_in(folder) if path not in used]:
+        sections[0].notes.append(
+            f"Left out, because metrics.json does not name them: {', '.join(others)}. "
+            "--qrels (qrels=…) reads every run."
+        )
+    for section, (_, paths) in zip(sections, found, strict=True):
+        section.cards, notes = cards_of(folder, paths, group)
+        section.notes += notes
+    return sections
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -117,17 +159,9 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     return rests if by_mode else stems
 
 
-def _read(
-    folder: Path,
-    qrels: str | None,
-    split: str | None,
-    measures: Sequence[str],
-    baseline: str | None,
-    about: dict[str, Any],
-    paths: Sequence[Path],
-) -> Section:
+def _read(folder: Path, how: _How, about: dict[str, Any], paths: Sequence[Path]) -> Section:
     by_label = dict(zip(labels_of(paths), paths, strict=True))
-    return read_section(folder, by_label, measures, qrels, split, baseline, about)
+    return _section(folder, how, about, by_label)
 
 
 def read_section(
@@ -139,84 +173,81 @@ def read_section(
     baseline: str | None = None,
     about: dict[str, Any] | None = None,
 ) -> Section:
-    """The section of runs by their labels, see ``read_sections``.
+    """The section of runs that the caller made, by their labels, see ``read_sections``.
 
-    folder: where the runs, their judgements and cards lie. about: as in metrics.json.
+    folder: where the runs and their judgements lie. about: as in metrics.json. Whatever the runs
+    name may be read.
     """
-    about = about or {}
-    judged = _qrels(folder, about, qrels, split)
+    how = _How(qrels, split, measures, baseline, None, Named(folder, trusted=True))
+    return _section(folder, how, about or {}, by_label)
+
+
+def _section(
+    folder: Path, how: _How, about: dict[str, Any], by_label: Mapping[str, Path]
+) -> Section:
+    judging = _judging(folder, how, about)
     scores, curves, runs = {}, {}, {}
-    for label in _ordered(list(by_label), baseline, folder):
+    notes: list[str] = []
+    for label in _ordered(list(by_label), how.baseline, folder):
         run = read_run(by_label[label], ties="trec_eval")
         try:
-            scores[label] = evaluate(judged, run, measures)
+            scores[label], _, matches = judging.measured(run)
         except InputError as error:
             raise InputError.at(by_label[label], None, str(error)) from error
-        curves[label], runs[label] = curve_of(run, judged), kept(run, judged)
+        notes += _noted(label, run, matches, about)
+        run = judging.kept(run)
+        curves[label], runs[label] = curve_of(run, judging.qrels), kept(run, judging.qrels)
     name = str(about.get("label") or about.get("dataset") or folder.resolve().name)
-    section = Section(name, folder, judged, measured(curves, scores), runs, about)
-    own = _own_qrels(folder, about) if qrels is None else None
+    section = Section(name, folder, judging.qrels, measured(curves, scores), runs, about)
+    own = own_qrels(folder, about) if how.qrels is None else None
     if own is not None and sha256_file(own) != about["qrels"].get("sha256"):
         section.notes.append(f"{own.name} has changed since the runs were measured.")
+    section.notes += notes
     for label, found in scores.items():
         if lacking := found.judged - found.returned:
             section.notes.append(f"{label} lacks {counted(lacking, 'judged topic')}, counted as 0.")
         if found.unjudged:
             unjudged = counted(found.unjudged, "topic")
             section.notes.append(f"{unjudged} of {label} without judgements: ignored.")
-    _read_texts(section)
-    for path in sorted(folder.glob("*card.json")):
-        card = _record(path)
-        if isinstance(card.get("command"), list):
-            section.cards[path.name] = card
+    _read_texts(section, how.named)
     return section
 
 
-def _record(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is none."""
-    try:
-        found = read_json(path)
-    except InputError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _noted(label: str, run: Run, matches: SelfMatches, about: dict[str, Any]) -> list[str]:
+    """What is said of a run: left-out documents, and hits kept of another number."""
+    notes = []
+    number = matches.found if matches.dropped else 0
+    if not number and str(run.metadata.get("self_matches")).startswith("removed"):
+        stated = run.metadata.get("topics_with_self_match")  # when the run was made
+        number = stated if isinstance(stated, int) else 0
+    if number:
+        topics = counted(number, "topic")
+        notes.append(f"{label}: the document with the topic's own id is left out in {topics}.")
+    elif matches.suspicious:
+        topics = f"{matches.leading:,} of {counted(matches.searched, 'topic')}"
+        notes.append(
+            f"{label}: the first hit of {topics} is the document with the topic's own id, which "
+            "--drop-self (drop_self=True) leaves out."
+        )
+    k, whole = run.metadata.get("k"), about.get("k")
+    if k != whole and isinstance(k, int) and isinstance(whole, int):
+        notes.append(f"{label} was made with {k:,} hits for each topic, not with {whole:,}.")
+    return notes
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    about = _record(folder / METRICS_FILE).get("about")
-    return about if isinstance(about, dict) else {}
-
-
-def _splits(folder: Path) -> list[tuple[dict[str, Any], list[Path]]]:
-    """If ``dupmae beir`` ran several splits: what metrics.json says about each, and its runs."""
-    told = _record(folder / METRICS_FILE).get("splits")
-    found = []
-    for split, values in (told if isinstance(told, dict) else {}).items():
-        about = values.get("about") if isinstance(values, dict) else None
-        if isinstance(about, dict) and _own_qrels(folder, about) is not None:
-            label = f"{about.get('dataset')}.{split}"
-            paths = [path for path in runs_in(folder) if path.name.startswith(f"{label}.")]
-            if paths:
-                found.append(({**about, "label": label}, paths))
-    return found
-
-
-def _own_qrels(folder: Path, about: dict[str, Any]) -> Path | None:
-    """The judgements that ``dupmae beir`` wrote into the folder; None if there are none."""
-    stated = about.get("qrels")
-    name = stated.get("file") if isinstance(stated, dict) else None
-    # Only a name, no path: a record must not lead to files elsewhere.
-    good = isinstance(name, str) and name == Path(name).name and (folder / name).is_file()
-    return folder / str(name) if good else None
-
-
-def _qrels(folder: Path, about: dict[str, Any], given: str | None, split: str | None) -> RealQrels:
-    if given is not None:
-        return read_real_qrels(given, split)
-    if (own := _own_qrels(folder, about)) is not None:
-        return read_real_qrels(own)
+def _judging(folder: Path, how: _How, about: dict[str, Any]) -> Judging:
+    drops = how.drop_self
+    if how.qrels is not None:
+        return read_judging(how.qrels, how.split, how.measures, drops)
+    if drops is None and (stated := about.get("self_matches")) in ("removed", "kept"):
+        drops = stated == "removed"
+    if drops is None and isinstance(about.get("dataset"), str):
+        drops = drops_self_matches(about["dataset"])
+    if (own := own_qrels(folder, about)) is not None:
+        return read_judging(own, None, how.measures, drops)
     found = sorted(path for path in folder.iterdir() if path.name.endswith(_QRELS_ENDINGS))
     if len(found) == 1:
-        return read_real_qrels(found[0])
+        return read_judging(found[0], None, how.measures, drops)
     what = "no file of judgements" if not found else f"{len(found)} files that end in .qrels"
     raise InputError.at(folder, None, f"{what} in it; name one with --qrels (qrels=…)")
 
@@ -231,38 +262,45 @@ def _ordered(labels: list[str], baseline: str | None, folder: Path) -> list[str]
     return [first, *(label for label in labels if label != first)]
 
 
-def _read_texts(section: Section) -> None:
-    """Read the topics' texts from what ``dupmae beir`` encoded, or the file that a run names."""
+def _read_texts(section: Section, named: Named) -> None:
+    """Read the topics' texts: from what the user or a run names, or ``dupmae beir`` encoded."""
+    sources: dict[tuple[str, str | None], None] = {}
     stored = queries_folder(section)
-    if stored is not None:
+    if named.queries is not None:
+        sources[named.queries, None] = None
+    elif stored is not None and (why := named.refusal(str(stored))) is not None:
+        section.notes.append(f"The topics' texts were not read: {why}.")
+    elif stored is not None:
         from dupmae_toolkit.encoding.corpus import EncodedCorpus
 
         try:
             for part in EncodedCorpus.open(stored).parts():
                 section.texts |= dict(zip(part.ids, part.texts, strict=True))
-            return
         except DupMAEError as error:
             section.notes.append(f"The topics' texts were not read: {error}")
-    named: dict[tuple[str, str | None], None] = {}
-    for run in section.runs.values():
-        source, split = run.metadata.get("queries"), run.metadata.get("split")
-        if isinstance(source, str) and isinstance(split, str | None) and is_here(source):
-            named[source, split] = None
-    for source, split in named:
+        section.read.append(str(stored))
+        return
+    else:
+        for run in section.runs.values():
+            source, split = run.metadata.get("queries"), run.metadata.get("split")
+            if isinstance(source, str) and isinstance(split, str | None) and is_here(source):
+                sources[source, split] = None
+    for source, split in sources:
+        why = None if source == named.queries else named.refusal(source)
+        if why is not None:
+            section.notes.append(
+                f"The topics' texts were not read: {why}; name the file with --queries (queries=…)."
+            )
+            continue
         try:
             found = read_topics(source, split).queries
         except DupMAEError as error:
+            if source == named.queries:
+                raise
             section.notes.append(f"The topics' texts were not read: {error}")
             continue
+        section.read.append(source)
         section.texts |= {query.id: query.text for query in found if query.id in section.qrels}
-
-
-def is_here(source: str) -> bool:
-    """Whether a name is that of a file or folder on this machine."""
-    try:
-        return Path(source).exists()
-    except (OSError, ValueError):  # too long, or with a null character
-        return False
 
 
 def queries_folder(section: Section) -> Path | None:

@@ -20,6 +20,8 @@ from dupmae_toolkit.evaluation.significance import (
 
 #: Texts of more characters get a wide column.
 _LONG = 30
+#: No command took so many seconds, and larger integers may be no floats.
+_HUGE = 10**12
 
 
 class Html(str):
@@ -122,8 +124,9 @@ def cards_html(cards: Mapping[str, Mapping[str, Any]]) -> str:
         command = shlex.join(map(str, card.get("command", ())))
         lines += [f"<p>{escaped(name)}</p>", f"<pre><code>{escaped(command)}</code></pre>"]
         facts = [_listed(card.get(key)) for key in ("versions", "machine")]
-        if isinstance(card.get("seconds"), int | float):
-            facts.append(f"started {card.get('started')}, took {card['seconds']:.1f} seconds")
+        seconds = card.get("seconds")
+        if isinstance(seconds, float) or (isinstance(seconds, int) and abs(seconds) < _HUGE):
+            facts.append(f"started {card.get('started')}, took {seconds:.1f} seconds")
         lines.append(f"<p>{'; '.join(escaped(fact) for fact in facts if fact)}.</p>")
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from dupmae_toolkit.evaluation.development import MemoryDataset
 from dupmae_toolkit.evaluation.report.examples import examples_of
 from dupmae_toolkit.evaluation.report.explained import explain
 from dupmae_toolkit.evaluation.report.folder import Section, read_section, runs_in
+from dupmae_toolkit.evaluation.report.named import Named
 from dupmae_toolkit.evaluation.report.page import is_page, page
 from dupmae_toolkit.evaluation.significance import correct
 from dupmae_toolkit.evaluation.sweep.grid import Grid, grid_of
@@ -173,6 +174,6 @@ def _page(results: Results) -> str:
     for section in results.sections.values():
         compared = bool(section.measured.rows) or len(section.measured.scores) == 1
         examples = examples_of(section, _TOPICS if compared else 0)
-        explain(section, examples)
+        explain(section, examples, Named(section.folder, trusted=True))
         chosen.append((section, examples))
     return page(chosen, f"Study {Path(results.study.path).stem}".strip(), lead(results))
