@@ -222,7 +222,7 @@ def test_a_missing_folder_a_file_and_an_empty_folder_are_one_line(tmp_path: Path
 
 
 def test_an_unknown_hub_id_is_one_line_with_the_hubs_reason():
-    refused("nobody/nothing", "no such folder", "the network is not for tests")
+    refused("nobody/nothing", "no such folder", "the hub cannot be reached")
 
 
 def test_a_hub_id_on_the_machine_is_read_without_the_network(

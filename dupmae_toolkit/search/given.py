@@ -83,7 +83,11 @@ def with_weights(fusion: str | Fusion, weights: Weights, parts: Sequence[str], m
 
 
 def check_fusion(fusion: Any) -> None:
-    """Raise InputError unless ``fusion`` is a name or a Fusion."""
+    """Raise InputError unless ``fusion`` is the name of one that a search has, or a Fusion."""
+    if isinstance(fusion, str) and fusion not in METHODS:
+        raise InputError(
+            f"a search of an index has no fusion {fusion!r}; choose one of {', '.join(METHODS)}"
+        )
     if not isinstance(fusion, str | Fusion):
         raise InputError(
             f"fusion is {type_of(fusion)}; give one of {', '.join(METHODS)}, or a Fusion"

@@ -20,7 +20,7 @@ from dupmae_toolkit.search.answers import (
 )
 from dupmae_toolkit.search.feedback import Feedback
 from dupmae_toolkit.search.filters import parse_filter
-from dupmae_toolkit.search.fusion import Fusion
+from dupmae_toolkit.search.fusion import METHODS, Fusion
 from dupmae_toolkit.search.given import Weights, check_fusion, with_weights
 from dupmae_toolkit.search.lookups import without_dense
 from dupmae_toolkit.search.searcher import Searcher
@@ -89,6 +89,8 @@ class Requesting(Searcher):
         if weights is not None:
             fusion = with_weights(fusion, weights, parts, mode)
         if isinstance(fusion, str):
+            if fusion not in METHODS:
+                check_fusion(fusion)  # which says what there is
             fusion = Fusion(fusion, own if fusion == "sum" else None)
         elif not isinstance(fusion, Fusion):
             check_fusion(fusion)
