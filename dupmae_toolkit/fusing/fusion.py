@@ -93,8 +93,10 @@ class Fusion:
         raise InputError(f"fusion {self.method} normalises nothing; use linear for norm {norm}")
 
     def _check_weights(self) -> None:
-        weights = _numbers("weights", self.weights)
-        object.__setattr__(self, "weights", weights)
+        weights = self.weights
+        if type(weights) is not tuple or set(map(type, weights)) != {float}:
+            weights = _numbers("weights", weights)
+            object.__setattr__(self, "weights", weights)
         if not METHODS[self.method].weighted:
             raise InputError(f"fusion {self.method} takes no weights; use linear")
         good = all(map(math.isfinite, weights)) and min(weights, default=0) >= 0
@@ -111,7 +113,9 @@ class Fusion:
     @property
     def is_sum(self) -> bool:
         """Whether the fused score is Σ weight × score with the same weights for every query."""
-        return self.method in ("sum", "linear", "combsum") and self.normalisation == "none"
+        if self.method not in ("sum", "linear", "combsum"):
+            return False
+        return (self.norm or METHODS[self.method].norms[0]) == "none"
 
     @property
     def reads_scores(self) -> bool:
