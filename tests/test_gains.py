@@ -272,3 +272,14 @@ def test_eval_and_compare_take_fractions_and_say_which_measures_do_not(
             "round them, or choose only measures that take fractions: nDCG@10, ERR@10, RBP, "
             "Compat\n"
         )
+
+
+def test_a_run_may_be_a_mapping_and_measures_one_name():
+    scores = {"q": {"a": 2.0, "b": 1.0, "c": 2.0}}
+    for judged in ({"q": {"a": 1}}, {"q": {"a": 0.5, "b": 0.25}}):
+        found = evaluate(judged, scores, "nDCG@10")
+        assert found.means == evaluate(judged, Run.from_dict(scores), ["nDCG@10"]).means
+        assert list(found.means) == ["nDCG@10"]
+    for wrong in ("q", ["q"], {"q": ["a"]}, None):
+        with pytest.raises(InputError):
+            evaluate({"q": {"a": 1}}, wrong, "RR")

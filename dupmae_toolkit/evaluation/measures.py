@@ -43,10 +43,12 @@ class Scores:
 
 def evaluate(
     qrels: Mapping[str, Mapping[str, float]],
-    run: Run,
-    measures: Sequence[str] = DEFAULT_MEASURES,
+    run: Run | Mapping[str, Mapping[str, float]],
+    measures: str | Sequence[str] = DEFAULT_MEASURES,
 ) -> Scores:
-    """Measure one run. ``measures`` are names of ir_measures or of trec_eval.
+    """Measure one run. ``measures`` are names of ir_measures or of trec_eval, or one of them.
+
+    run: a Run, or scores by document by topic, as ``Run.from_dict`` takes them.
 
     Only the order of each ``Ranking`` counts, not the scores, so a run in memory gets the same
     values as its file. To measure a file of another program as trec_eval does, read it with
@@ -54,7 +56,9 @@ def evaluate(
     RBP and Compat only. Raises InputError for unknown measures, for grades that a measure does not
     take, for empty qrels, and for a run without any judged topic.
     """
-    parsed = parse_measures(measures)
+    parsed = parse_measures([measures] if isinstance(measures, str) else measures)
+    if not isinstance(run, Run):
+        run = Run.from_dict(run)
     _check(qrels, run)
     judgements = graded(qrels)
     check_grades(parsed, judgements)
