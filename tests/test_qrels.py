@@ -184,3 +184,18 @@ def test_what_is_no_judgement_in_other_forms_is_refused(tmp_path, name, text, fa
     message = refusal(path)
     assert message.startswith(str(path))
     assert fault in message
+
+
+def test_what_stands_in_the_place_of_judgements_is_guessed(tmp_path):
+    for line, said in (
+        ("q1 Q0 d1 1 2.5 tag", "6 columns; expected three (topic, document, grade) or TREC's four"),
+        ("q1 Q0 d1 1 2.5 tag", "this looks like a line of a run"),
+        ("q1 0 garden/Slug control.md 2", "write a blank as %%20, or put tabs between"),
+    ):
+        path = tmp_path / "q.qrels"
+        path.write_text(line + "\n")
+        with pytest.raises(InputError) as caught:
+            read_qrels(path)
+        assert said in str(caught.value)
+    path.write_text("q1\t0\tgarden/Slug control.md\t2\nq2\t0\ta b\t1\n")
+    assert read_qrels(path) == {"q1": {"garden/Slug control.md": 2}, "q2": {"a b": 1}}

@@ -146,7 +146,12 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
             tabs = len(line.split("\t")) in (3, 4)
             width = len(_columns_of(line, tabs))
             if width not in (3, 4):
-                raise InputError.at(file, number, f"{_columns(width)}; {_EXPECTED}")
+                hint = ""
+                if width == 6 and line.split()[1].casefold() == "q0":
+                    hint = "; this looks like a line of a run"
+                elif width > 4:
+                    hint = "; in an id, write a blank as %%20, or put tabs between the columns"
+                raise InputError.at(file, number, f"{_columns(width)}; {_EXPECTED}{hint}")
             columns = _columns_of(line, tabs)
             if columns[-1].strip().casefold() in _GRADES:
                 continue
