@@ -186,12 +186,13 @@ def beir(
 
 def _write_card(card: Draft, output: Path, results: list[BeirResult]) -> None:
     """One card for all that the command wrote."""
-    from dupmae_toolkit.evaluation.cards import FOLDER_CARD, about_beir, labels_of
+    from dupmae_toolkit.evaluation.cards import FOLDER_CARD, about_beir, names_of
 
     runs = [path for result in results for path in result.runs.values()]
+    several = len(results) > 1
     figures = {
-        f"{label} {mode}".strip(): scores.means
-        for label, result in zip(labels_of(results), results, strict=True)
+        f"{name} {mode}" if several else mode: scores.means
+        for name, result in zip(names_of(results), results, strict=True)
         for mode, scores in result.scores.items()
     }
     card.write(output / FOLDER_CARD, runs, about_beir(results), figures)

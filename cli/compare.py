@@ -102,7 +102,7 @@ def compare(
     measured: list[tuple[str, Measured]] = []
     curves: list[list[float]] = []
     for path in (baseline, *runs):
-        run = read_run(path, ties="trec_eval")
+        run = read_run(path)
         try:
             measured.append((str(path), judging.measured(run)))
             if plot is not None:

@@ -86,7 +86,7 @@ def evaluate(
         console.say_notes(documents)
     measured: dict[str, Measured] = {}
     for path in runs:
-        run = read_run(path, ties="trec_eval")
+        run = read_run(path)
         try:
             measured[str(path)] = judging.measured(run)
         except InputError as error:

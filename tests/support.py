@@ -10,11 +10,20 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from dupmae_toolkit.files import sha256_lines
-from dupmae_toolkit.records import EncoderInfo, Representations
+from dupmae_toolkit.records import EncoderInfo, Ranking, Representations, Run
 
 #: For the environment of processes that only start Java often: it starts in less time, and says
 #: so on stderr.
 QUICK_JAVA = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+
+
+def ranked(**topics: list[str]) -> Run:
+    """A run of these rankings, each with falling scores."""
+    return Run({t: Ranking(ids, np.arange(len(ids), 0, -1.0)) for t, ids in topics.items()})
+
+
+class Killed(BaseException):
+    """As abrupt as a kill, as far as a process can do it to itself."""
 
 
 class HashingEncoder:

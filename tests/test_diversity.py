@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +14,8 @@ from dupmae_toolkit.collection.opening import read_subtopics
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.diversity import DIVERSITY, _greedy
 from dupmae_toolkit.evaluation.measures import evaluate, evaluate_subtopics
-from dupmae_toolkit.records import Ranking, Run
 from tests.cli_support import run
+from tests.support import ranked
 
 JUDGED = {
     "a": {"1": 1, "2": 1, "3": -2},
@@ -44,10 +43,6 @@ NDEVAL = {
     "StRecall@3": 0.6666666666666666,
     "StRecall@6": 1.0,
 }
-
-
-def ranked(**topics: list[str]) -> Run:
-    return Run({t: Ranking(ids, np.arange(len(ids), 0, -1.0)) for t, ids in topics.items()})
 
 
 def values(names, judged, ids) -> dict[str, float]:

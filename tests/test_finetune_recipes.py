@@ -16,12 +16,9 @@ from dupmae_toolkit.training.recipe_files import load_recipe
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.sources import DataSource
 from tests.families import save_checkpoint, sentences
+from tests.support import Killed
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-class Killed(BaseException):
-    """As abrupt as a kill, as far as a process can do it to itself."""
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,10 @@ from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.retrieval import SmallCollection, evaluate_retrieval
 from dupmae_toolkit.training.sources import DataSource
 from tests.families import save_checkpoint, sentences
+from tests.support import Killed
 
 START = [10.0, 1.0, 0.5]
 SPEED = 50.0
-
-
-class Killed(BaseException):
-    """As abrupt as a kill, as far as a process can do it to itself."""
 
 
 @pytest.fixture(scope="module", autouse=True)

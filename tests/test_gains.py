@@ -14,16 +14,13 @@ from hypothesis import strategies as st
 from dupmae_toolkit.collection.opening import read_qrels, read_real_qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
-from dupmae_toolkit.records import Ranking, Run
+from dupmae_toolkit.records import Run
 from tests.cli_support import run
+from tests.support import ranked
 
 DOCUMENTS = ["a", "B", "NA", "1", "01", "é", "x y", "z"]
 JUDGED = {"a": 4, "b": 1, "c": 2, "d": 3, "e": 0, "f": -1}
 RANKED = ["b", "x", "a", "f", "d"]
-
-
-def ranked(**topics: list[str]) -> Run:
-    return Run({t: Ranking(ids, np.arange(len(ids), 0, -1.0)) for t, ids in topics.items()})
 
 
 def value(name: str, judged: dict[str, float], ids: list[str]) -> float:

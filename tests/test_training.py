@@ -33,6 +33,7 @@ from dupmae_toolkit.training.running.resuming import last_checkpoint, whole_chec
 from dupmae_toolkit.training.sources import DataSource, TeacherSource
 from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint, sentences
+from tests.support import Killed
 
 STEPS = 6
 FEW = 64
@@ -45,10 +46,6 @@ EVERY_LOSS = {
     "teacher_dense": 1.0,
     "teacher_vector": 2.0,
 }
-
-
-class Killed(BaseException):
-    """As abrupt as a kill, as far as a process can do it to itself."""
 
 
 @pytest.fixture(scope="module", autouse=True)

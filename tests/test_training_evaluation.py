@@ -25,10 +25,7 @@ from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.retrieval import SmallCollection, evaluate_retrieval
 from dupmae_toolkit.training.sources import DataSource
 from tests.families import save_checkpoint, sentences
-
-
-class Killed(BaseException):
-    """As abrupt as a kill, as far as a process can do it to itself."""
+from tests.support import Killed
 
 
 @pytest.fixture(scope="module")

@@ -133,14 +133,14 @@ def read_ids(path: Path) -> list[str]:
     return ids
 
 
-def read_texts(path: Path) -> Iterator[tuple[list[str], list[str], list[str]]]:
-    """The ids, texts and metadata of one file, as a ``Part`` has them, in pieces."""
+def read_texts(path: Path) -> Iterator[tuple[list[str], list[str], list[dict[str, Any]]]]:
+    """The ids, texts and metadata of one file, in pieces; metadata: by name, with their types."""
     with _open(path) as file:
         held = [name for name in ("id", "text", METADATA) if name in file.schema_arrow.names]
         first = 0
         for batch in _batches(path, file, held):
             rows = _Rows(path, first, batch)
-            yield rows.ids(), rows.strings("text"), rows.metadata()
+            yield rows.ids(), rows.strings("text"), rows.fields()
             first += batch.num_rows
 
 
@@ -224,9 +224,16 @@ class _Rows:
         return ids
 
     def metadata(self) -> list[str]:
-        """The metadata as ``metadata_text`` writes it, from JSON or from a struct; null is none."""
+        """The metadata as ``metadata_text`` writes it."""
+        return [
+            metadata_text(values, f"{self.path}: row {row} (from 0)", None)
+            for row, values in enumerate(self.fields(), self.first_row)
+        ]
+
+    def fields(self) -> list[dict[str, Any]]:
+        """The metadata by name, from JSON or from a struct; null is none."""
         if METADATA not in self.batch.schema.names:
-            return [""] * self.batch.num_rows
+            return [{}] * self.batch.num_rows
         found = []
         for row, value in enumerate(self.batch.column(METADATA).to_pylist()):
             try:
@@ -235,8 +242,7 @@ class _Rows:
                     raise ValueError("it is a list or a number")
             except (TypeError, ValueError) as error:
                 raise self.refuse(row, f"metadata is no JSON object ({error})") from error
-            place = f"{self.path}: row {self.first_row + row} (from 0)"
-            found.append(metadata_text(values, place, None))
+            found.append(values)
         return found
 
     def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:

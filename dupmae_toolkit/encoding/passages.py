@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.collection.metadata import read_metadata_text
 from dupmae_toolkit.collection.passages import (
     OLD_SPAN,
     SPAN,
@@ -85,9 +84,10 @@ class PassageSource:
         not fit is cut, and counted as cut.
         """
         asked = self.passages
-        if self._room is None or self._room(title) >= asked.size:
+        room = asked.size if self._room is None else self._room(title)
+        if room >= asked.size:
             return asked
-        size = max(self._room(title), asked.size // 4, 1)
+        size = max(room, asked.size // 4, 1)
         return Passages(size, asked.overlap * size // asked.size)
 
 
@@ -104,12 +104,12 @@ def documents_in(encoded: EncodedCorpus) -> int:
     texts: dict[str, _Covered] = {}
     for path in encoded.files():
         for ids, pieces, metadata in read_texts(path):
-            for name, text, written in zip(ids, pieces, metadata, strict=True):
+            for name, text, fields in zip(ids, pieces, metadata, strict=True):
                 try:
                     document = split_row_id(name)[0]
                 except InputError as error:
                     raise InputError.at(path, None, str(error)) from error
-                span: Any = read_metadata_text(written).get(SPAN)
+                span: Any = fields.get(SPAN)
                 if not is_span(span, text):
                     if is_old_span(span):
                         raise _wrong(path, f"{name!r} has {OLD_SPAN}")

@@ -143,25 +143,18 @@ def about_beir(results: Sequence[BeirResult]) -> dict[str, Any]:
     told = results[0].metrics()["about"]
     encoder = {"name": told["encoder"], "weights_sha256": told["weights_sha256"]}
     names = ("fusion", "idf_power", "faiss", "k", "parts")
-    labels = labels_of(results)
+    by_name = dict(zip(names_of(results), results, strict=True))
     return {
         "encoder": encoder,
         **{name: told[name] for name in names},
         "documents": {each.dataset: each.documents for each in results},
-        "topics": {
-            label or each.dataset: next(iter(each.scores.values())).judged
-            for label, each in zip(labels, results, strict=True)
-        },
-        "reused": {
-            label or each.dataset: each.reused for label, each in zip(labels, results, strict=True)
-        },
+        "topics": {name: next(iter(each.scores.values())).judged for name, each in by_name.items()},
+        "reused": {name: each.reused for name, each in by_name.items()},
     }
 
 
-def labels_of(results: Sequence[BeirResult]) -> list[str]:
-    """Names that tell results apart: by data set, and by split if there are several; "" for one."""
-    if len(results) == 1:
-        return [""]
+def names_of(results: Sequence[BeirResult]) -> list[str]:
+    """Names that tell results apart: by data set, and by split if there are several splits."""
     splits = len({each.split for each in results}) > 1
     return [f"{each.dataset}.{each.split}" if splits else each.dataset for each in results]
 

@@ -51,10 +51,9 @@ def evaluate(
     run: a Run, or scores by document by topic, as ``Run.from_dict`` takes them.
 
     Only the order of each ``Ranking`` counts, not the scores, so a run in memory gets the same
-    values as its file. To measure a file of another program as trec_eval does, read it with
-    ``read_run(path, ties="trec_eval")``. Grades that are fractions, such as 0.5, are for nDCG, ERR,
-    RBP and Compat only. Raises InputError for unknown measures, for grades that a measure does not
-    take, for empty qrels, and for a run without any judged topic.
+    values as its file, which ``read_run`` orders as trec_eval does. Grades that are fractions, such
+    as 0.5, are for nDCG, ERR, RBP and Compat only. Raises InputError for unknown measures, for
+    grades that a measure does not take, for empty qrels, and for a run without any judged topic.
     """
     parsed = parse_measures([measures] if isinstance(measures, str) else measures)
     if not isinstance(run, Run):

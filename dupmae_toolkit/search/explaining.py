@@ -129,41 +129,39 @@ class Explaining(Searcher):
         made = revised(snapshot, vectors, request) if request.revises else None
         inputs = snapshot.inputs(vectors, request) if made is None else made.inputs
         engine = snapshot.engine(request.parts)
-        if snapshot.by_document is not None:
-            request = snapshot.by_document.deepened(engine, inputs, request)
-        if ids is None and snapshot.by_document is not None:
-            found = snapshot.by_document.search(engine, engine, inputs, request)
-            numbers = found[0].documents
-        elif ids is None:
-            numbers = engine.search(inputs, request)[0].documents
+        by_document = snapshot.by_document
+        if by_document is not None:
+            request = by_document.deepened(engine, inputs, request)
+        if ids is not None:
+            names = self._known(ids)
+        elif by_document is not None:
+            names = snapshot.ids(by_document.search(engine, engine, inputs, request)[0].documents)
         else:
-            names = list(ids)
-            for name in names:
-                check_id(name)
-            missing = [repr(name) for name in dict.fromkeys(names) if not snapshot.has(name)]
-            if missing:
-                raise InputError(
-                    f"{self.path}: has no document {', '.join(missing)}; give ids as a search "
-                    "shows them"
-                )
-            if snapshot.by_document is not None and request.aggregate == MAX:
-                numbers = snapshot.by_document.best_rows(engine, inputs, names, request)
-            elif snapshot.passages is not None:
-                numbers = np.array([snapshot.passages.rows(name)[0] for name in names], np.int64)
-            else:
-                numbers = np.array(list(map(snapshot.numbering.number, names)), dtype=np.int64)
+            names = snapshot.ids(engine.search(inputs, request)[0].documents)
         explainer = Explainer(snapshot, vectors, request, self._token_offsets, made)
-        if snapshot.passages is None or request.aggregate == MAX:
-            explained = explainer.explain(numbers)
+        if by_document is None:
+            numbers = np.array(list(map(snapshot.numbering.number, names)), dtype=np.int64)
+            return explainer.explain(numbers)
+        if request.aggregate == MAX:
+            rows = by_document.best_rows(engine, inputs, names, request)
+            explained = explainer.explain(rows)
         else:
-            assert snapshot.by_document is not None
-            names = snapshot.passages.ids(numbers)
-            rows = snapshot.by_document.summed_rows(engine, inputs, names, request)
-            explained = [summed(explainer.explain(own)) for own in rows]
-        if snapshot.passages is None:
-            return explained
-        ranks = document_ranks(snapshot, inputs, request, numbers)
+            groups = by_document.summed_rows(engine, inputs, names, request)
+            explained = [summed(explainer.explain(own)) for own in groups]
+            rows = np.array([own[0] for own in groups], dtype=np.int64)
+        ranks = document_ranks(snapshot, inputs, request, rows)
         return [replace(each, ranks=own) for each, own in zip(explained, ranks, strict=True)]
+
+    def _known(self, ids: Iterable[str]) -> list[str]:
+        """These ids as a list; InputError unless all are of documents in the index."""
+        names = list(map(check_id, ids))
+        missing = [repr(name) for name in dict.fromkeys(names) if not self._snapshot.has(name)]
+        if missing:
+            raise InputError(
+                f"{self.path}: has no document {', '.join(missing)}; give ids as a search shows "
+                "them"
+            )
+        return names
 
     def snippet(
         self, query: str | Representations, document: Document | Hit | str, length: int = LENGTH

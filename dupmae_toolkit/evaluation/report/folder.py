@@ -189,7 +189,7 @@ def _section(
     scores, curves, runs = {}, {}, {}
     notes: list[str] = []
     for label in _ordered(list(by_label), how.baseline, folder):
-        run = read_run(by_label[label], ties="trec_eval")
+        run = read_run(by_label[label])
         try:
             scores[label], _, matches = judging.measured(run)
         except InputError as error:
