@@ -60,7 +60,9 @@ def beir(
     dataset: Annotated[
         str,
         typer.Argument(
-            metavar="FOLDER|ZIP|ID", help="A BEIR folder or zip, or an id of ir_datasets."
+            metavar="FOLDER|ZIP|ID|CORPUS",
+            help="A BEIR folder or zip, or an id of ir_datasets; with --queries and --qrels, a "
+            "corpus in any format of `dupmae index`.",
         ),
     ],
     output: Annotated[
@@ -69,6 +71,14 @@ def beir(
             "--output", "-o", help="The folder for the runs, metrics, encoded texts and index."
         ),
     ],
+    queries: Annotated[
+        str | None,
+        typer.Option(help="The topics of a CORPUS, in any format of `dupmae search --queries`."),
+    ] = None,
+    qrels: Annotated[
+        str | None,
+        typer.Option(help="The judgements of a CORPUS, in any format of `dupmae eval --qrels`."),
+    ] = None,
     split: SplitsOption = None,
     model: ModelOption = "builtin",
     k: KOption = 1000,
@@ -115,6 +125,9 @@ def beir(
     OUTPUT, and the mean of their means is shown, too. Repeat --split for several
     splits: the documents are encoded and indexed once.
 
+    A corpus of your own needs no special layout: name its topics with --queries and its
+    judgements with --qrels. They count as one split, called test or as --split says.
+
     [bold]Examples:[/bold]
 
       dupmae beir scifact.zip --output runs/scifact
@@ -122,6 +135,8 @@ def beir(
       dupmae beir scifact.zip --output runs/scifact --bm25 --model my-model --json
 
       dupmae beir beir/nfcorpus/test --output runs/nfcorpus -k 100
+
+      dupmae beir notes.jsonl --queries questions.tsv --qrels notes.qrels --output runs/notes
 
       dupmae beir msmarco-passage --split dev --split trec-dl-2019 --output runs/msmarco
     """
@@ -155,6 +170,8 @@ def beir(
         drop_self=drop_self,
         passages=cutting,
         aggregate=aggregate.value if aggregate else None,
+        queries=queries,
+        qrels=qrels,
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
     make_folder(output)

@@ -29,6 +29,7 @@ from dupmae_cli.options import (
     TitleFieldOption,
     reading_of,
 )
+from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.encoding.corpus import EncodedCorpus
@@ -152,20 +153,20 @@ def encode(
 
 def _report(encoded: EncodedCorpus, seconds: float, limit: int) -> str:
     total, newly = len(encoded), encoded.newly_encoded
-    words = "queries" if encoded.kind == "queries" else "texts"
+    word = "query" if encoded.kind == "queries" else "text"
     if encoded.passages is not None:
-        words = "passages"
+        word = "passage"
     if not newly:
-        done = f"{encoded.folder}: all {total:,} {words} were already encoded in the same way"
+        done = f"{encoded.folder}: {counted(total, word)} already encoded, in the same way"
     else:
         before = f" ({total - newly:,} of {total:,} were already encoded)" if newly < total else ""
         rate = newly / max(seconds, 1e-9)
         done = (
-            f"{encoded.folder}: {newly:,} {words} encoded in {seconds:,.1f} s, "
+            f"{encoded.folder}: {counted(newly, word)} encoded in {seconds:,.1f} s, "
             f"{rate:,.1f} a second{before}"
         )
     cut = encoded.manifest["truncated"]
-    more = cut and words == "texts"
+    more = cut and word == "text"
     said = f"{done}; {cut:,} cut at {limit} tokens"
     return f"{said} ({console.UNCUT})" if more else said
 

@@ -45,7 +45,7 @@ REPEATABLE = {
     ),
     "fuse": _repeatable("runs", "method weights norm low missing tag format json"),
     "beir": _repeatable(
-        "dataset model",
+        "dataset queries qrels model",
         "split bm25 no_bm25 plain fusion weights exact faiss measures skip_invalid device "
         "precision json drop_self aggregate",
     ),

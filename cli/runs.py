@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,44 @@ if TYPE_CHECKING:
     from dupmae_toolkit.records import Run
 
 
+#: How results in CSV and JSON lines begin.
+_BEGINNINGS = ("topic,rank,id,", "rank,id,score", '{"topic": ', '{"rank": ')
+
+
 def check_run(path: Path, tag: str | None) -> None:
-    """Refuse, before the work begins, a file or a tag that could not be written at its end."""
+    """Refuse, before the work begins, a file or a tag that could not be written at its end.
+
+    An earlier run is replaced; a file that holds anything else is refused, so that a slip of the
+    hand (topics named as the output) costs nobody a file.
+    """
     from dupmae_toolkit.collection.trec import check_tag
+    from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.files import check_file_output
 
     if tag is not None:
         check_tag(tag, path)
     if path != STANDARD_OUTPUT:
         check_file_output(path, "the run")
+        if path.is_file() and not _holds_results(path):
+            raise InputError.at(
+                path, None, "exists, and is no run; name another file, or remove it"
+            )
+
+
+def _holds_results(path: Path) -> bool:
+    """Whether a file is empty or begins as a run or as the hits of a question, in any form."""
+    from dupmae_toolkit.collection.sources import TextSource
+    from dupmae_toolkit.errors import InputError
+
+    try:
+        lines = [line.strip() for _, line in itertools.islice(TextSource(path).lines(), 2)]
+    except InputError:
+        return False
+    if not lines:
+        return True
+    if len(lines) > 1 and lines[0] == "{":
+        return lines[1].startswith(('"tag":', '"query":'))
+    return lines[0].startswith(_BEGINNINGS) or len(lines[0].split()) == 6
 
 
 def say_unjudged(label: object, topics: int) -> None:

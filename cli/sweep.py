@@ -115,7 +115,10 @@ def _say(found: Results, output: Path) -> None:
         console.say(line)
     runs = sum(map(len, found.made.runs.values()))
     reused = f", {found.made.reused:,} of them reused" if found.made.reused else ""
-    console.say(f"wrote {output / PAGE_FILE}: {counted(runs, 'run')}{reused}")
+    size = counted(runs, "run")
+    if len(found.made.runs) > 1:
+        size += f" on {counted(len(found.made.runs), 'collection')}"
+    console.say(f"wrote {output / PAGE_FILE}: {size}{reused}")
 
 
 def _print(found: Results) -> None:

@@ -132,7 +132,7 @@ def test_a_second_call_uses_what_stands_and_says_so(dupmae, corpus, tmp_path):
     before = contents(tmp_path / "out")
     code, out, err = dupmae(corpus, "--output", tmp_path / "out", "--json")
     assert code == 0
-    assert "all 30 texts were already encoded" in err
+    assert "30 texts already encoded, in the same way" in err
     assert json.loads(out)["newly_encoded"] == 0
     assert contents(tmp_path / "out") == before
 
@@ -211,7 +211,10 @@ def test_invalid_lines_are_left_out_and_counted_only_when_asked_for(dupmae, tmp_
     assert "c.jsonl:2: broken JSON" in err
     code, out, err = dupmae(path, "--output", tmp_path / "out", "--skip-invalid", "--json")
     assert code == 0
-    assert f"2 lines that are not documents were skipped: {path}:2, {path}:3\n" in err
+    assert (
+        f"2 lines that are not documents were skipped: {path}:2, {path}:3 (the first: broken JSON"
+        in err
+    )
     assert (json.loads(out)["skipped"], json.loads(out)["count"]) == (2, 1)
 
 

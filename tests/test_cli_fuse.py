@@ -189,3 +189,36 @@ def test_what_a_method_reads_stands_beside_the_run(dupmae, runs):
     fusion = json.loads(Path("b.trec.json").read_text())["fusion"]
     assert fusion["low"] == [-1, -1]
     assert "left out" in fusion["missing"]
+
+
+@pytest.mark.parametrize("form", ["trec", "json", "jsonl", "csv"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_an_earlier_run_in_any_form_is_replaced(dupmae, runs, form, ending):
+    words = (*runs, "-o", f"out.{form}{ending}", "--format", form)
+    assert dupmae(*words)[0] == 0
+    first = Path(f"out.{form}{ending}").read_bytes()
+    assert dupmae(*words, "-k", 1)[0] == 0
+    assert Path(f"out.{form}{ending}").read_bytes() != first
+    assert dupmae(*words)[0] == 0
+    assert Path(f"out.{form}{ending}").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"q1\thow do I parse a date\n",
+        b'{"_id": "q1", "text": "a tag, rank and hits"}\n',
+        b'{\n"q1": "a question"\n}\n',
+        b"q1 0 d1 1\n",
+        b"\xff\xfe\x00binary",
+        b"topic,document\n",
+    ],
+)
+def test_a_file_that_is_no_run_is_not_replaced(dupmae, runs, content):
+    Path("mine.txt").write_bytes(content)
+    code, out, err = dupmae(*runs, "-o", "mine.txt")
+    assert (code, out) == (2, "")
+    assert err == "dupmae: mine.txt: exists, and is no run; name another file, or remove it\n"
+    assert Path("mine.txt").read_bytes() == content
+    Path("mine.txt").write_bytes(b"")
+    assert dupmae(*runs, "-o", "mine.txt")[0] == 0

@@ -101,6 +101,19 @@ def test_json_prints_what_lies_beside_the_file_and_the_same_bytes_come_twice(dup
     assert json.loads(out)["options"]["seed"] == 1
 
 
+def test_earlier_examples_are_replaced_and_nothing_else_is(dupmae, home, trec):
+    words = (home / "set", "--run", trec, "-n", 2, "--output")
+    assert dupmae(*words, "a.jsonl")[0] == 0
+    first = Path("a.jsonl").read_bytes()
+    assert dupmae(*words, "a.jsonl", "--seed", 2)[0] == 0
+    assert Path("a.jsonl").read_bytes() != first
+    Path("topics.jsonl").write_text('{"_id": "q", "text": "which red"}\n')
+    code, out, err = dupmae(*words, "topics.jsonl")
+    assert (code, out) == (2, "")
+    assert err.endswith("topics.jsonl: exists, and holds no examples; name another file\n")
+    assert Path("topics.jsonl").read_text() == '{"_id": "q", "text": "which red"}\n'
+
+
 def test_queries_and_qrels_of_files_and_a_teacher(dupmae, home, trec, tmp_path):
     (tmp_path / "q.tsv").write_text("é0\twhich red\né9\tnever judged\n")
     (tmp_path / "q.qrels").write_text("é0 0 red5 2\né0 0 red4 1\n")

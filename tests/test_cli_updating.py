@@ -294,7 +294,7 @@ def test_lines_that_were_left_out_are_counted(tmp_path, index, words, capsys) ->
     path.write_text(f'{{"_id": "x", "text": "{words[0]}"}}\n{{broken\n')
     code, _, err = run(capsys, "add", path, "--index", index, "--skip-invalid")
     assert code == 0
-    assert f"1 line that is not a document was skipped: {path}:2\n" in err
+    assert f"1 line that is not a document was skipped: {path}:2 (broken JSON" in err
     assert "1 added; 13 documents" in err
 
 

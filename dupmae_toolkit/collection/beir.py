@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -19,7 +19,7 @@ from dupmae_toolkit.collection.qrels import (
     read_real_qrels_file,
 )
 from dupmae_toolkit.collection.queries import topics_of
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, counted
 from dupmae_toolkit.records import Query
 
 #: In these data sets each topic is also a document with the same id, and must not answer itself.
@@ -126,7 +126,11 @@ def open_beir(source: str | Path, *, skip_invalid: bool = False) -> BeirDataset:
 
     Raises InputError if there is none, or if there are several.
     """
-    datasets = open_beir_group(source, skip_invalid=skip_invalid)
+    return only_one(open_beir_group(source, skip_invalid=skip_invalid), source)
+
+
+def only_one(datasets: Sequence[BeirDataset], source: str | Path) -> BeirDataset:
+    """The data set that ``source`` names; InputError if there are several."""
     if len(datasets) > 1:
         names = ", ".join(dataset.name for dataset in datasets)
         raise InputError.at(source, None, f"several data sets in it ({names}); name one")
@@ -144,19 +148,19 @@ def open_beir_group(source: str | Path, *, skip_invalid: bool = False) -> list[B
 
 def real_qrels(dataset: BeirDataset, split: str) -> RealQrels:
     """The judgements of a split; in files, grades may be fractions."""
-    if isinstance(dataset, FolderDataset):
-        return dataset.real_qrels(split)
-    return cast(RealQrels, dataset.qrels(split))
+    read = getattr(dataset, "real_qrels", dataset.qrels)
+    return cast(RealQrels, read(split))
 
 
 def all_topics(dataset: BeirDataset, split: str) -> list[Query]:
     """The topics of a split, also those without judgements, if these are known.
 
-    ir_datasets has topics for each split; BEIR's files have one list for all splits, of which only
-    the judged ones are known to belong to a split.
+    ir_datasets has topics for each split, and a data set of one's own has one split. BEIR's files
+    have one list for all splits, of which only the judged ones are known to belong to a split.
     """
-    judged = dataset.queries(split)
-    return dataset.all_queries(split) if isinstance(dataset, IrdsDataset) else judged
+    judged = dataset.queries(split)  # which checks them, too
+    every = getattr(dataset, "all_queries", None)
+    return judged if every is None else cast(list[Query], every(split))
 
 
 def drops_self_matches(name: str) -> bool:
@@ -208,7 +212,8 @@ def keep_judged(
         raise InputError.at(
             source,
             None,
-            f"{len(missing):,} topics of split {split!r} have judgements but no text, "
+            f"{counted(len(missing), 'topic')} of split {split!r} "
+            f"{'has' if len(missing) == 1 else 'have'} judgements but no text, "
             f"{missing[0]!r} first; queries and qrels belong to different data sets",
         )
     return judged

@@ -32,6 +32,7 @@ class Corpus(ABC):
     dropped: int = 0
     reading: Reading = Reading()
     _first_skipped: tuple[int, ...] = ()
+    _why_skipped: str = ""
 
     @abstractmethod
     def numbered(self) -> Iterator[tuple[int, Document]]:
@@ -46,7 +47,10 @@ class Corpus(ABC):
         return None
 
     def left_out(self) -> str:
-        """A message on the skipped lines: how many, and where the first ones are; "" if none."""
+        """A message on what was skipped: how many, where the first are, and why the very first was.
+
+        "" if nothing was.
+        """
         if not self.skipped:
             return ""
         found = [self.where(number) for number in self._first_skipped]
@@ -54,9 +58,11 @@ class Corpus(ABC):
         more = self.skipped - len(self._first_skipped)
         if more:
             places += f" and {more:,} more"
+        what = "file" if found[0][1] is None else "line"
+        why = f" ({'' if self.skipped == 1 else 'the first: '}{self._why_skipped})"
         if self.skipped == 1:
-            return f"1 line that is not a document was skipped: {places}"
-        return f"{self.skipped:,} lines that are not documents were skipped: {places}"
+            return f"1 {what} that is not a document was skipped: {places}{why}"
+        return f"{self.skipped:,} {what}s that are not documents were skipped: {places}{why}"
 
     def notes(self) -> list[str]:
         """What a user should know of the last iteration, a line each; none if all was as usual."""
@@ -73,8 +79,10 @@ class Corpus(ABC):
     def _begin(self) -> None:
         self.skipped, self._first_skipped = 0, ()
 
-    def _skip(self, number: int) -> None:
+    def _skip(self, number: int, error: InputError) -> None:
         self.skipped += 1
+        if self.skipped == 1:
+            self._why_skipped = error.fault.partition(";")[0]  # without the remedy
         if self.skipped <= LINES_NAMED:
             self._first_skipped += (number,)
 
@@ -119,10 +127,10 @@ class RowCorpus(Corpus):
                 if isinstance(row, InputError):
                     raise row
                 document = reader.given(row, place, fault)
-            except InputError:
+            except InputError as error:
                 if not self.skip_invalid:
                     raise
-                self._skip(number)
+                self._skip(number, error)
                 continue
             empty = False
             yield number, document

@@ -120,10 +120,10 @@ class IrdsCorpus(Corpus):
             for place, record in enumerate(_quietly(self._dataset.docs_iter), 1):
                 try:
                     document = self._document(reader, record, place)
-                except InputError:
+                except InputError as error:
                     if not self.skip_invalid:
                         raise
-                    self._skip(place)
+                    self._skip(place, error)
                     continue
                 yield place, document
         if place == self.skipped:

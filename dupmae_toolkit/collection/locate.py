@@ -16,6 +16,10 @@ IRDS_PREFIX = "irds:"
 _ENDINGS = ("", *COMPRESSED)
 
 
+class NotBeirError(InputError):
+    """What is named exists, but holds no data set in BEIR's layout."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A file, and the name of its collection (safe in a file name)."""
@@ -63,10 +67,10 @@ def find_beir(source: str | Path) -> list[BeirPlace] | str:
         return irds
     path = Path(source)
     if not path.is_dir() and path.suffix.lower() != ".zip":
-        raise InputError.at(path, None, "not a BEIR folder or zip with a corpus.jsonl in it")
+        raise NotBeirError.at(path, None, "not a BEIR folder or zip with a corpus.jsonl in it")
     places = _beir_places(path)
     if not places:
-        raise InputError.at(path, None, "no corpus.jsonl in it; name a BEIR folder or zip")
+        raise NotBeirError.at(path, None, "no corpus.jsonl in it; name a BEIR folder or zip")
     return places
 
 

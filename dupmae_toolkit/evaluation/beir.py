@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.collection.beir import BeirDataset, open_beir_group, real_qrels
+from dupmae_toolkit.collection.beir import BeirDataset, real_qrels
+from dupmae_toolkit.collection.own import open_datasets
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.experiment import BASELINE, Experiment
 from dupmae_toolkit.evaluation.gains import check_grades, graded
@@ -84,7 +85,8 @@ class BeirOptions:
     plain: lexical and hybrid runs by the plain score. more_splits: further splits of the same data
     set. drop_self: whether documents with their topic's own id are removed; None: only for ArguAna
     and Quora. passages, aggregate: rank documents by passages that are cut like this, and by their
-    scores combined in this way; Lucene's own BM25 ranks whole documents.
+    scores combined in this way; Lucene's own BM25 ranks whole documents. queries, qrels: the topics
+    and judgements of a corpus that has no BEIR layout; ``split`` is then only how they are called.
     """
 
     split: str = "test"
@@ -100,6 +102,8 @@ class BeirOptions:
     more_splits: Sequence[str] = ()
     passages: Passages | None = None
     aggregate: str | None = None
+    queries: str | None = None
+    qrels: str | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -118,6 +122,7 @@ def run_beir(
 ) -> list[BeirResult]:
     """Run all modes on the BEIR data set that ``source`` names, and write everything to ``output``.
 
+    With ``queries`` and ``qrels`` in the options, ``source`` is a corpus in any format instead.
     ``output`` gets the runs ``<dataset>.<mode>.trec``, ``<dataset>.qrels`` (the judgements that
     they are measured with), ``metrics.json`` (mode → measure → value), and the encoded texts and
     the index, which a second call reuses. For a folder or zip with several data sets (CQADupStack
@@ -199,7 +204,11 @@ def open_checked(
     measures = parse_measures(options.measures)
     if options.k < 1:
         raise InputError(f"k is {options.k}; ask for at least one hit")
-    datasets = open_beir_group(source, skip_invalid=skip_invalid)
+    if options.queries and len(options.splits) > 1:
+        raise InputError("queries and qrels are one split; name it with a single split")
+    datasets = open_datasets(
+        source, options.queries, options.qrels, options.split, skip_invalid=skip_invalid
+    )
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
         raise InputError.at(

@@ -84,6 +84,7 @@ class Experiment:
         self.label = label or dataset.name
         self.passages, self.aggregate = passages, aggregate
         self.documents_folder, self.index_folder = "documents", "index"
+        self.topics_folder = f"queries-{split}"
         self.reused: list[str] = []
         from dupmae_toolkit.index.build import BuildOptions
 
@@ -121,7 +122,7 @@ class Experiment:
         from dupmae_toolkit.encoding.source import Memory
         from dupmae_toolkit.encoding.stream import encode_corpus
 
-        folder = self.folder / "encoded" / f"queries-{self.split}"
+        folder = self.folder / "encoded" / self.topics_folder
         if is_outdated(folder, self.encoder):
             shutil.rmtree(folder)
         source = Memory(self.queries, f"{self.dataset.source} ({self.split})")

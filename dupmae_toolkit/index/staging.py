@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, counted
 from dupmae_toolkit.files import (
     TEMPORARY_PREFIX,
     read_json,
@@ -75,7 +75,7 @@ def check_target(index: str | Path, overwrite: bool = False) -> None:
         live = Manifest.load(index)
         plan = _read_plan(building / PLAN_FILE) or {}
         if plan.get("names") != [segment.name for segment in live.segments]:
-            raise InputError(_exists(index, live.count))
+            raise InputError(_exists(index, live.live))
 
 
 class Staging:
@@ -107,7 +107,7 @@ class Staging:
         names = stored["names"] if same and stored else _free_names(count, taken)
         staging = cls(index, wanted | {"names": names}, live)
         if live and not overwrite and not staging.is_over():
-            raise InputError(_exists(index, live.count))
+            raise InputError(_exists(index, live.live))
         if not same:
             staging._forget(taken)
             staging.folder.mkdir(parents=True, exist_ok=True)
@@ -266,8 +266,8 @@ def _read_by_others(segments: Path) -> set[str]:
     return found
 
 
-def _exists(index: Path, count: Any) -> str:
+def _exists(index: Path, count: int) -> str:
     return (
-        f"{index}: already holds an index of {count} documents; "
+        f"{index}: already holds an index of {counted(count, 'document')}; "
         "pass --overwrite (overwrite=True) to replace it, or name another folder"
     )

@@ -97,7 +97,10 @@ def read_examples(path: str | Path) -> Iterator[tuple[int, Example]]:
 
 
 def check_output(path: Path) -> None:
-    """Refuse an output that cannot be written, or whose suffix examples are not written with."""
+    """Refuse an output that cannot be written, or whose suffix examples are not written with.
+
+    Earlier examples are replaced; a file that holds anything else is refused.
+    """
     check_file_output(path, "the examples")
     if TextSource(path).suffix not in JSON_SUFFIXES:
         raise InputError.at(
@@ -106,6 +109,16 @@ def check_output(path: Path) -> None:
             "examples are written as .jsonl, plain or compressed (.jsonl.gz, .bz2, .xz, .zst)",
             "name such a file",
         )
+    if path.is_file() and path.stat().st_size and not _holds_examples(path):
+        raise InputError.at(path, None, "exists, and holds no examples; name another file")
+
+
+def _holds_examples(path: Path) -> bool:
+    try:
+        next(read_examples(path))
+    except InputError:
+        return False
+    return True
 
 
 def write_examples(

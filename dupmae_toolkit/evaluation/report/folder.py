@@ -84,7 +84,13 @@ def read_sections(
         return _sections(folder, how)
     inner = [each for each in sorted(folder.iterdir()) if each.is_dir() and runs_in(each)]
     if not inner:
-        raise InputError.at(folder, None, "no runs in it: no file that ends in .trec or .run")
+        study = [each for each in (folder / "runs",) if each.is_dir()]
+        raise InputError.at(
+            folder,
+            None,
+            "no runs in it: no file that ends in .trec or .run",
+            *(f"those of a study are in {each}" for each in study),
+        )
     options = {
         "--qrels (qrels=…)": qrels,
         "--queries (queries=…)": named.queries,

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.collection.beir import BeirDataset, all_topics, open_beir, real_qrels
+from dupmae_toolkit.collection.beir import BeirDataset, all_topics, only_one, real_qrels
+from dupmae_toolkit.collection.own import open_datasets
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.evaluation.cards import Draft, about_run, card_path, fingerprint
 from dupmae_toolkit.evaluation.development import MemoryDataset
@@ -47,12 +48,14 @@ class Failure:
 class Opened:
     """A collection of a study. texts: a digest of what its documents are read from.
 
-    facts: what was seen when its documents were encoded, by encoder.
+    topics: one of what its topics are read from, if that is another file; else "". facts: what was
+    seen when its documents were encoded, by encoder.
     """
 
     entry: StudyCollection
     dataset: BeirDataset
     texts: str
+    topics: str = ""
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -102,6 +105,11 @@ def open_collections(
     collection of that kind. Raises InputError for a collection that is missing or broken.
     """
     known = {entry["path"]: entry for entry in draft.inputs} if draft else {}
+
+    def seen(path: str) -> str | None:
+        told = known[path] if path in known else fingerprint(path)
+        return (told or {}).get("sha256")
+
     measures = parse_measures(study.measures)
     found = []
     for entry in study.collections:
@@ -115,16 +123,20 @@ def open_collections(
             held = [[d.id, d.title, d.text] for _, d in dataset.corpus.numbered()]
             texts = digest([entry.kind, held])
         else:
-            print_ = known[entry.path] if entry.path in known else fingerprint(entry.path)
-            told = (print_ or {}).get("sha256")
-            texts = digest([entry.path, told, entry.skip_invalid])
-        found.append(Opened(entry, dataset, texts))
+            texts = digest([entry.path, seen(entry.path), entry.skip_invalid])
+        opened = Opened(entry, dataset, texts)
+        if entry.queries:
+            opened.topics = digest([entry.queries, seen(entry.queries)])
+        found.append(opened)
     return found
 
 
 def _open(entry: StudyCollection, demonstration: Callable[[], MemoryDataset] | None) -> BeirDataset:
     if entry.kind == "beir":
-        return open_beir(entry.path, skip_invalid=entry.skip_invalid)
+        own = (entry.queries, entry.qrels, entry.judged_split)
+        return only_one(
+            open_datasets(entry.path, *own, skip_invalid=entry.skip_invalid), entry.path
+        )
     if demonstration is None:
         raise InputError("there is no demonstration here")
     dataset = demonstration()
@@ -193,6 +205,8 @@ class Runner:
                 self._study.k,
                 progress=self._progress,
             )
+            if collection.topics:
+                base.topics_folder += f"-{collection.topics[:8]}"
             runs = self._folder / RUNS / collection.name
             base.write_qrels(runs / f"{collection.name}.qrels")
             _ = base.topics

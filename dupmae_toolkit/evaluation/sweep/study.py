@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from dupmae_toolkit.collection.own import check_both
 from dupmae_toolkit.collection.passages import Passages, passages_of
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.development import is_test
@@ -134,7 +135,9 @@ class StudyScore:
 class StudyCollection:
     """A set of topics. path: a BEIR folder or zip, or an id of ir_datasets, with a split.
 
-    kind: ``beir``, or ``demonstration``, whose questions come with the package.
+    queries, qrels: the topics and judgements of a corpus in any format, which ``path`` then names;
+    ``split`` is how they are called. kind: ``beir``, or ``demonstration``, whose questions come
+    with the package.
     """
 
     name: str
@@ -142,6 +145,8 @@ class StudyCollection:
     split: str = ""
     kind: str = "beir"
     skip_invalid: bool = False
+    queries: str = ""
+    qrels: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -150,7 +155,9 @@ class StudyCollection:
         one_of(self, "kind", KINDS)
         if self.kind == "beir" and not self.path:
             raise InputError("the key 'path' is missing: a BEIR folder or zip, or an id")
-        if self.kind != "beir" and (self.path or self.split or self.skip_invalid):
+        check_both(self.queries, self.qrels)
+        given = self.path or self.queries or self.split or self.skip_invalid
+        if self.kind != "beir" and given:
             raise InputError(f"kind {self.kind} has nothing but its kind")
 
     @property
@@ -185,7 +192,9 @@ class Study:
     def reads(self) -> dict[str, str]:
         """The files and folders that a study reads, for a card: what they are, and their path."""
         found = {"STUDY": self.path}
-        found |= {f"collection {each.name}": each.path for each in self.collections if each.path}
+        for each in self.collections:
+            named = {"": each.path, " queries": each.queries, " qrels": each.qrels}
+            found |= {f"collection {each.name}{what}": path for what, path in named.items() if path}
         for each in self.encoders:
             found |= labelled_folders(f"encoder {each.name}", each.model)
         return found

@@ -1,0 +1,94 @@
+"""A data set of one's own: a corpus, topics and judgements, each in any format that is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dupmae_toolkit.collection.beir import (
+    BeirDataset,
+    check_split,
+    drops_self_matches,
+    keep_judged,
+    open_beir_group,
+)
+from dupmae_toolkit.collection.corpora import Corpus
+from dupmae_toolkit.collection.locate import NotBeirError
+from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries, read_real_qrels
+from dupmae_toolkit.collection.qrels import Qrels, RealQrels
+from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.records import Query
+
+
+class OwnDataset:
+    """A corpus with one set of judged topics, which is called ``split``; see ``BeirDataset``.
+
+    Each of the three is named as for ``open_corpus``, ``read_queries`` and ``read_qrels``.
+    """
+
+    def __init__(
+        self,
+        corpus: str | Path,
+        queries: str | Path,
+        qrels: str | Path,
+        split: str = "test",
+        *,
+        skip_invalid: bool = False,
+    ) -> None:
+        self.corpus: Corpus = open_corpus(corpus, skip_invalid=skip_invalid)
+        self.name, self.source = self.corpus.name, str(corpus)
+        self._queries, self._qrels, self._split = queries, qrels, split
+
+    def splits(self) -> list[str]:
+        return [self._split]
+
+    def qrels(self, split: str) -> Qrels:
+        check_split(split, self)
+        return read_qrels(self._qrels)
+
+    def real_qrels(self, split: str) -> RealQrels:
+        """Like ``qrels``, but grades may be fractions."""
+        check_split(split, self)
+        return read_real_qrels(self._qrels)
+
+    def queries(self, split: str) -> list[Query]:
+        return keep_judged(
+            self.all_queries(split), self.real_qrels(split), str(self._queries), split
+        )
+
+    def all_queries(self, split: str) -> list[Query]:
+        """The topics, also those without judgements, in their order."""
+        check_split(split, self)
+        return read_queries(self._queries)
+
+    @property
+    def drops_self_matches(self) -> bool:
+        return drops_self_matches(self.name)
+
+
+def check_both(queries: str | None, qrels: str | None) -> None:
+    """Raise InputError if only topics or only judgements are named."""
+    if bool(queries) != bool(qrels):
+        given, lacking = ("qrels", "queries") if qrels else ("queries", "qrels")
+        raise InputError(f"{given} without {lacking}; for a corpus of your own, name both")
+
+
+def open_datasets(
+    source: str | Path,
+    queries: str | None = None,
+    qrels: str | None = None,
+    split: str = "test",
+    *,
+    skip_invalid: bool = False,
+) -> list[BeirDataset]:
+    """The BEIR data sets that ``source`` names; with topics and judgements, the corpus of one.
+
+    split: how the topics of one's own are called. Raises InputError if there is no such data set.
+    """
+    check_both(queries, qrels)
+    if queries and qrels:
+        return [OwnDataset(source, queries, qrels, split, skip_invalid=skip_invalid)]
+    try:
+        return open_beir_group(source, skip_invalid=skip_invalid)
+    except NotBeirError as error:
+        remedy = "for a corpus of your own, name its queries and qrels, too"
+        raise InputError.at(error.path, None, error.fault, remedy) from error
