@@ -235,6 +235,8 @@ def _run(
             glued = any(re.match(r"-[A-Za-z]{2}", word) for word in words)
             if glued or type(error).__name__ == "NoSuchOption":
                 hint = " An argument that begins with a dash goes after -- at the end."
+                if re.search(r": (--index|-i)\b", error.format_message()):
+                    hint = " The index is named without an option."
                 if command.endswith(" delete"):
                     hint = " Ids that begin with a dash go after -- at the end, or into a --file."
             fault = error.format_message().rstrip().replace("Value error, ", "")

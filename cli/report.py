@@ -102,6 +102,7 @@ def report(
     from dupmae_toolkit.evaluation.report.folder import read_sections
     from dupmae_toolkit.evaluation.report.named import Named
     from dupmae_toolkit.evaluation.report.page import is_page, page
+    from dupmae_toolkit.evaluation.sweep.running import RUNS
     from dupmae_toolkit.files import atomic_file, check_file_output
 
     if split is not None and qrels is None:
@@ -122,7 +123,9 @@ def report(
         examples = examples_of(section, topics)
         explain(section, examples, named)
         chosen.append((section, examples))
-    written = page(chosen, title or f"Runs of {folder.resolve().name}")
+    whole = folder.resolve()
+    held = whole.parent.name if whole.name == RUNS and whole.parent.name else whole.name
+    written = page(chosen, title or f"Runs of {held}")
     with atomic_file(place) as temporary:
         temporary.write_text(written, "utf-8")
     if json:

@@ -64,7 +64,10 @@ class Pruning:
         given = [name for name, value in rules.items() if value is not None]
         if len(given) != 1:
             what = " and ".join(given) if given else "none is given"
-            raise InputError(f"give one rule of pruning: keep, terms or threshold ({what})")
+            raise InputError(
+                f"give one rule of pruning, such as --keep 0.5 (keep=0.5), --terms 64 or "
+                f"--threshold 2 ({what})"
+            )
         if self.keep is not None and not (_is_number(self.keep) and 0 < self.keep <= 1):
             raise InputError(f"keep is {self.keep!r}; it must be a share above 0, at most 1")
         for name in ("terms", "threshold"):

@@ -182,6 +182,8 @@ def _of_ciff(path: Path, read: Ciff, encoder: Encoder | None, scale: float | Non
         "kind": "documents",
     }
     notes = [f"{path}: has no texts, so neither bm25 nor snippets"]
+    if encoder is None:
+        notes[0] += "; without --model (encoder=…), searches take --query-vectors"
     if read.description:
         notes.insert(0, f"{path}: {read.description[:200]}")
     if read.other_totals:

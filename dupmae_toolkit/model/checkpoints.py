@@ -112,6 +112,8 @@ def load_classifier(source: str | Path) -> tuple[Any, Any]:
     """
     from transformers import AutoModelForSequenceClassification
 
+    if str(source) == "builtin":
+        raise InputError(f"{source} is an encoder; name a cross-encoder's folder or hub id")
     folder = checkpoint_folder(source)
     check_files(folder)
     check_config(folder)

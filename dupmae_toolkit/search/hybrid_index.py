@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, finalize
 
 from dupmae_toolkit.collection.passages import passages_of
+from dupmae_toolkit.encoding.vectors import GIVEN
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.progress import Progress, silent
@@ -303,6 +304,8 @@ class HybridIndex(Requesting, Contents, Explaining):
                 try:
                     encoder = load_encoder(info.name, info, remembered=True, **self._settings)
                 except InputError as error:
+                    if info.name == GIVEN:
+                        raise InputError(f"{self.path}: {error}") from error
                     raise InputError(
                         f"{self.path}: its encoder {info.name!r} is not found by that name; give "
                         f"its folder with --model (encoder=…): {error}"

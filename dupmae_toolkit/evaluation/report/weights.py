@@ -15,7 +15,7 @@ from dupmae_toolkit.evaluation.tuning_topics import Topic
 #: Weights are drawn from the chosen one divided by this to it times this.
 _REACH = 16.0
 _COLUMNS = 560
-_LEFT, _RIGHT, _TOP, _HEIGHT, _BOTTOM = 66.0, 16.0, 14.0, 190.0, 44.0
+_LEFT, _RIGHT, _TOP, _HEIGHT, _BOTTOM = 66.0, 16.0, 14.0, 190.0, 61.0
 
 
 class Line(NamedTuple):
@@ -107,6 +107,8 @@ def weight_plot(line: Line, measure: str, value: float | None = None, of: int = 
     drawing.marker(_LEFT + span * place(here), y(start), 1)
     axis = f"weight of {line.label} (across), {what} (up)"
     drawing.text(_LEFT + span / 2, floor + 37, axis, "middle", "faint", 80)
+    legend = "the dot: the chosen weight; the bar below: all weights that are as good"
+    drawing.text(_LEFT + span / 2, floor + 54, legend, "middle", "faint", 80)
     return drawing
 
 
