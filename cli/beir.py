@@ -60,7 +60,7 @@ def beir(
     dataset: Annotated[
         str,
         typer.Argument(
-            metavar="FOLDER|ZIP|ID|CORPUS",
+            metavar="DATASET",
             help="A BEIR folder or zip, or an id of ir_datasets; with --queries and --qrels, a "
             "corpus in any format of `dupmae index`.",
         ),
@@ -73,11 +73,15 @@ def beir(
     ],
     queries: Annotated[
         str | None,
-        typer.Option(help="The topics of a CORPUS, in any format of `dupmae search --queries`."),
+        typer.Option(
+            help="The topics of a corpus of your own, in any format of `dupmae search --queries`."
+        ),
     ] = None,
     qrels: Annotated[
         str | None,
-        typer.Option(help="The judgements of a CORPUS, in any format of `dupmae eval --qrels`."),
+        typer.Option(
+            help="The judgements of a corpus of your own, in any format of `dupmae eval --qrels`."
+        ),
     ] = None,
     split: SplitsOption = None,
     model: ModelOption = "builtin",

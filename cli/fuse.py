@@ -145,7 +145,7 @@ def fuse(
         console.say(f"{option}: method {method.value} does not use it")
     form = format or Format.TREC
     check_run_form(output, form, json)
-    check_run(output, tag)
+    check_run(output, tag, form)
     if output.exists() and any(path.exists() and path.samefile(output) for path in runs):
         raise InputError(f"{output}: is one of the runs to be fused; name another output")
     # Refuse a wrong number of weights before reading.

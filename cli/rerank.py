@@ -76,7 +76,7 @@ def rerank(
 
     form = format or Format.TREC
     check_run_form(output, form, json)
-    check_run(output, tag)
+    check_run(output, tag, form)
     if output.exists() and run.exists() and run.samefile(output):
         raise InputError(f"{output}: is the run to be ranked again; name another output")
     card = draft() if gets_card(output, form) else None

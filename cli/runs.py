@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_cli import console
-from dupmae_cli.formats import STANDARD_OUTPUT
+from dupmae_cli.formats import STANDARD_OUTPUT, Format, gets_card
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
@@ -16,27 +18,32 @@ if TYPE_CHECKING:
 
 
 #: How results in CSV and JSON lines begin.
-_BEGINNINGS = ("topic,rank,id,", "rank,id,score", '{"topic": ', '{"rank": ')
+_BEGINNINGS = ("topic,rank,id,", "rank,id,score")
 
 
-def check_run(path: Path, tag: str | None) -> None:
+def check_run(path: Path, tag: str | None, form: Format) -> None:
     """Refuse, before the work begins, a file or a tag that could not be written at its end.
 
     An earlier run is replaced; a file that holds anything else is refused, so that a slip of the
     hand (topics named as the output) costs nobody a file.
     """
-    from dupmae_toolkit.collection.trec import check_tag
+    from dupmae_toolkit.collection.trec import check_tag, sidecar_path
     from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.evaluation.card_reading import is_card
+    from dupmae_toolkit.evaluation.cards import card_path
     from dupmae_toolkit.files import check_file_output
 
     if tag is not None:
         check_tag(tag, path)
     if path != STANDARD_OUTPUT:
         check_file_output(path, "the run")
-        if path.is_file() and not _holds_results(path):
-            raise InputError.at(
-                path, None, "exists, and is no run; name another file, or remove it"
-            )
+        written: dict[Path, Callable[[Path], bool]] = {path: _holds_results}
+        if gets_card(path, form):
+            written |= {sidecar_path(path): _is_sidecar, card_path(path): is_card}
+        for place, is_ours in written.items():
+            if place.is_file() and not is_ours(place):
+                what = "is no run" if place == path else f"does not belong to a run {path.name}"
+                raise InputError.at(place, None, f"exists, and {what}; name another output")
 
 
 def _holds_results(path: Path) -> bool:
@@ -52,7 +59,29 @@ def _holds_results(path: Path) -> bool:
         return True
     if len(lines) > 1 and lines[0] == "{":
         return lines[1].startswith(('"tag":', '"query":'))
-    return lines[0].startswith(_BEGINNINGS) or len(lines[0].split()) == 6
+    if lines[0].startswith('{"'):
+        return '"rank": ' in lines[0] and '"score": ' in lines[0]
+    return lines[0].startswith(_BEGINNINGS) or _is_of_a_run(lines[0].split())
+
+
+def _is_of_a_run(columns: list[str]) -> bool:
+    """Whether these are the columns of a line of TREC's: topic, Q0, document, rank, score, tag."""
+    try:
+        return len(columns) == 6 and isfinite(int(columns[3])) and isfinite(float(columns[4]))
+    except ValueError:
+        return False
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Whether a file is what ``write_run`` writes beside a run."""
+    from dupmae_toolkit.errors import InputError
+    from dupmae_toolkit.files import read_json
+
+    try:
+        told = read_json(path)
+    except InputError:
+        return False
+    return isinstance(told, dict) and {"tag", "sha256"} <= told.keys()
 
 
 def say_unjudged(label: object, topics: int) -> None:

@@ -238,7 +238,7 @@ def search(
     again = feedback_of(feedback, fb_docs, fb_terms, fb_weight)
     how = Fusion(fusion.value, parse_weights(weights), norm.value if norm else None, rrf_k=rrf_k)
     if output is not None:
-        check_run(output, tag)
+        check_run(output, tag, form)
     fuses = how != Fusion(rrf_k=rrf_k) or depth is not None
     if mode is not None:
         check_fuses(mode.value, fuses)

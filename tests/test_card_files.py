@@ -204,14 +204,14 @@ def test_a_data_set_is_fetched_only_if_that_is_allowed(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     asked: list[list[str]] = []
     monkeypatch.setattr(command, "_repeat", asked.append)
-    inputs = [{"option": "FOLDER|ZIP|ID", "path": "beir/nfcorpus", "sha256": None}]
+    inputs = [{"option": "DATASET", "path": "beir/nfcorpus", "sha256": None}]
     path = card("c.json", command=["dupmae", "beir", "beir/nfcorpus", "-o", "x"], inputs=inputs)
     code, out, err = run(capsys, "reproduce", path)
     assert (code, out, err.count("\n"), asked) == (2, "", 1, [])
-    assert "FOLDER|ZIP|ID beir/nfcorpus is no file here" in err
+    assert "DATASET beir/nfcorpus is no file here" in err
     assert "--download" in err
     _, _, err = run(capsys, "reproduce", path, "--download", "--output", "again")
-    assert "not checked, no such file on this machine: FOLDER|ZIP|ID beir/nfcorpus" in err
+    assert "not checked, no such file on this machine: DATASET beir/nfcorpus" in err
     assert len(asked) == 1
 
 

@@ -212,13 +212,32 @@ def test_an_earlier_run_in_any_form_is_replaced(dupmae, runs, form, ending):
         b"q1 0 d1 1\n",
         b"\xff\xfe\x00binary",
         b"topic,document\n",
+        b"q1\thow do vaccines work today\n",
+        b'{"topic": "q1", "text": "how do vaccines work"}\n',
+        b"q1 0 d1 one 1 x\n",
+        b"q1 0 d1 1 nan x\n",
     ],
 )
 def test_a_file_that_is_no_run_is_not_replaced(dupmae, runs, content):
     Path("mine.txt").write_bytes(content)
     code, out, err = dupmae(*runs, "-o", "mine.txt")
     assert (code, out) == (2, "")
-    assert err == "dupmae: mine.txt: exists, and is no run; name another file, or remove it\n"
+    assert err == "dupmae: mine.txt: exists, and is no run; name another output\n"
     assert Path("mine.txt").read_bytes() == content
     Path("mine.txt").write_bytes(b"")
     assert dupmae(*runs, "-o", "mine.txt")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["mine.json", "mine.card.json"])
+def test_neither_is_a_file_that_would_be_written_beside_a_run(dupmae, runs, name):
+    Path(name).write_text('{"q1": "how do vaccines work"}')
+    code, out, err = dupmae(*runs, "-o", "mine")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"dupmae: {name}: exists, and does not belong to a run mine; name another output\n"
+    )
+    assert Path(name).read_text() == '{"q1": "how do vaccines work"}'
+    assert not Path("mine").exists()
+    assert dupmae(*runs, "-o", "mine", "--format", "csv")[0] == 0  # which has none beside it
+    assert dupmae(*runs, "-o", "other")[0] == 0
+    assert dupmae(*runs, "-o", "other")[0] == 0

@@ -224,3 +224,11 @@ def test_bash_completes_commands_options_and_choices(bash, tmp_path):
     assert complete("dupmae", "search", "--mo") == ["--mode", "--model"]
     assert complete("dupmae", "search", "--mode", "") == ["hybrid", "dense", "lexical", "bm25"]
     assert complete("dupmae", "index", "no") == []  # bash goes on to names of files
+
+
+@pytest.mark.parametrize("words", [("prune", "--index", "x"), ("export", "-i", "x")])
+def test_a_command_whose_index_is_an_argument_says_so(capsys, words):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "No such option" in err
+    assert "The index is named without an option. See " in err

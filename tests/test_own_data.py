@@ -137,7 +137,7 @@ def test_the_card_of_the_command_names_all_three(own):
     command = app_command("beir")
     values = {"dataset": "toy.csv", "queries": "topics.tsv", "qrels": "judged.txt"}
     assert dict(recording.read_by(command, values)) == {
-        "FOLDER|ZIP|ID|CORPUS": "toy.csv",
+        "DATASET": "toy.csv",
         "--queries": "topics.tsv",
         "--qrels": "judged.txt",
     }

@@ -322,6 +322,10 @@ def test_the_runs_alone_can_be_reported_too(here, capsys):
     sweep()
     code, _, err = run(capsys, "report", "out/runs", "--baseline", LABELS[1], "--topics", 0)
     assert code == 0, err
+    assert "<h1>Runs of out</h1>" in Path("out/runs/report.html").read_text()
+    code, _, err = run(capsys, "report", "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.endswith("no file that ends in .trec or .run; those of a study are in out/runs\n")
 
 
 # Tests and choices.

@@ -110,8 +110,11 @@ def read_run(path: str | Path, ties: Literal["id", "trec_eval"] = "trec_eval") -
     finite number, and for a document that occurs twice in a topic.
     """
     file = standard_input() if str(path) == STANDARD_INPUT else TextSource(Path(path))
-    found, tag = run_blocks.read_columns(file) or _read_lines(file)
     stored = {} if str(path) == STANDARD_INPUT else read_metadata(path) or {}
+    found: dict[str, run_blocks.Listed] = {}
+    tag = str(stored.get("tag") or "")
+    if stored.get("hits") != 0:  # a run of ours in which no topic has a hit is an empty file
+        found, tag = run_blocks.read_columns(file) or _read_lines(file)
     metadata = {key: value for key, value in stored.items() if key not in _OWN_KEYS}
     run = Run(tag=tag, metadata=metadata)
     order = Ranking.sorted if ties == "id" else Ranking.as_trec_eval

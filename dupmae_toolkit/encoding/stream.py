@@ -129,6 +129,11 @@ def encode_corpus(
             manifest = wanted
             _save(output / MANIFEST, manifest)
         refuse_other_texts(output, manifest, wanted, parts)
+        if manifest["encoder"] != wanted["encoder"]:
+            # The same vectors by another name, or with other weights of the score. An index takes
+            # both from here, so those of this call count.
+            manifest["encoder"] = wanted["encoder"]
+            _save(output / MANIFEST, manifest)
         if not (output / VOCABULARY).exists():
             with _writing(output / VOCABULARY) as temporary:
                 temporary.write_text(json.dumps(encoder.vocabulary, indent=0) + "\n", "ascii")

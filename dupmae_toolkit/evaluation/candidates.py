@@ -11,6 +11,7 @@ from typing import Any
 from dupmae_toolkit.collection.trec import read_run
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.development import SPLIT, MemoryDataset
+from dupmae_toolkit.evaluation.digests import vectors_key
 from dupmae_toolkit.evaluation.experiment import Experiment
 from dupmae_toolkit.evaluation.self_matches import without_self_matches
 from dupmae_toolkit.progress import Progress, silent
@@ -144,7 +145,7 @@ class Rankings:
 
     def _of(self, candidate: Candidate, dataset: MemoryDataset) -> Experiment:
         encoder = self._encoder_of(candidate)
-        key = encoder.info.weights_sha256[:16], dataset.name
+        key = vectors_key(encoder), dataset.name
         if self._experiment is None or self._experiment[0] != key:
             self.close()
             folder = self._folder / key[0] / dataset.name

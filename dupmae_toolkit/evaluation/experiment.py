@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 MODES = ("dense", "lexical", "bm25", "hybrid")
 #: The name of the runs of Lucene's own BM25.
 BASELINE = "lucene-bm25"
+#: Fields of EncoderInfo that an index is built with, and that change no vector.
+_SCORE = ("dense_weight", "lexical_weight", "fitted_weights", "largest_weight")
 #: Incremented with each change that makes runs of earlier versions incomparable.
 _VERSION = 2
 
@@ -146,6 +148,7 @@ class Experiment:
             "faiss": self.faiss,
             "bm25": self.words,
             "documents": digest_of(self.documents),
+            "score": self._score(),
         }
         exists = (folder / MANIFEST_FILE).exists()
         reusable = exists and _read(record) == inputs
@@ -210,6 +213,7 @@ class Experiment:
         if "lexical" in request.parts:
             inputs["idf_power"] = request.idf_power
         inputs["vectors"] = [digest_of(self.documents), digest_of(self.topics)]
+        inputs["score"] = self._score()
 
         def run() -> Run:
             # BM25 takes the texts; the others take vectors.
@@ -282,6 +286,11 @@ class Experiment:
         """Close the index, if it was opened."""
         if "index" in self.__dict__:
             self.index.close()
+
+    def _score(self) -> dict[str, Any]:
+        """What an index takes from its encoder besides the vectors."""
+        info = self.documents.info.to_dict()
+        return {name: info[name] for name in _SCORE}
 
     def _note(self, step: str, reused: bool) -> None:
         if reused:

@@ -8,7 +8,6 @@ from typing import Any
 from dupmae_toolkit.evaluation.digests import digest
 from dupmae_toolkit.evaluation.experiment import Experiment
 from dupmae_toolkit.evaluation.sweep.study import StudyIndex
-from dupmae_toolkit.records import Encoder
 
 
 def with_index(experiment: Experiment, entry: StudyIndex) -> Experiment:
@@ -30,15 +29,6 @@ def with_index(experiment: Experiment, entry: StudyIndex) -> Experiment:
     another.faiss, another.words = entry.faiss, entry.bm25
     another.passages, another.aggregate = cut, entry.aggregate or None
     return another
-
-
-def vectors_key(encoder: Encoder) -> str:
-    """A digest of what the vectors and the score of an encoder's documents depend on."""
-    from dupmae_toolkit.encoding.resume import precision_of
-
-    info = encoder.info.to_dict()
-    kept = {key: info[key] for key in info if key not in ("name", "query_max_length")}
-    return digest([kept, precision_of(encoder, "documents")])[:16]
 
 
 def facts_of(experiment: Experiment) -> dict[str, Any]:

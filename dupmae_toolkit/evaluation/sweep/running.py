@@ -20,12 +20,12 @@ from dupmae_toolkit.collection.own import open_datasets
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.evaluation.cards import Draft, about_run, card_path, fingerprint
 from dupmae_toolkit.evaluation.development import MemoryDataset
-from dupmae_toolkit.evaluation.digests import digest
+from dupmae_toolkit.evaluation.digests import digest, vectors_key
 from dupmae_toolkit.evaluation.experiment import Experiment
 from dupmae_toolkit.evaluation.gains import check_grades, graded
 from dupmae_toolkit.evaluation.measures import parse_measures
 from dupmae_toolkit.evaluation.sweep.grid import Cell, Grid
-from dupmae_toolkit.evaluation.sweep.indexed import facts_of, vectors_key, with_index
+from dupmae_toolkit.evaluation.sweep.indexed import facts_of, with_index
 from dupmae_toolkit.evaluation.sweep.study import Study, StudyCollection, StudyEncoder
 from dupmae_toolkit.files import read_json, sha256_file
 from dupmae_toolkit.progress import Progress, silent
