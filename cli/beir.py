@@ -152,7 +152,8 @@ def beir(
         open_checked,
         run_beir,
     )
-    from dupmae_toolkit.evaluation.card_reading import without_card
+    from dupmae_toolkit.evaluation.card_reading import is_card, without_card
+    from dupmae_toolkit.evaluation.cards import FOLDER_CARD
     from dupmae_toolkit.files import make_folder
     from dupmae_toolkit.search.fusion import Fusion, parse_weights
 
@@ -178,6 +179,9 @@ def beir(
         qrels=qrels,
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
+    stands = output / FOLDER_CARD
+    if stands.exists() and not is_card(stands):
+        raise InputError.at(stands, None, "is no card; name another folder")
     make_folder(output)
     card = draft()
     console.if_interrupted(lambda: console.kept(output))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,7 +113,7 @@ def compare(
     found = [(label, each.scores) for label, each in measured]
     rows = significance.compare(found[0][1], found[1:])
     if plot is not None:
-        _draw(plot, [baseline, *runs], curves, [scores for _, scores in found])
+        _draw(plot, [baseline, *runs], curves, [scores for _, scores in found], rows)
     if form == TableFormat.JSON:
         document = {
             "baseline": str(baseline),
@@ -134,15 +135,18 @@ def _draw(
     paths: Sequence[Path],
     curves: Sequence[Sequence[float]],
     scores: Sequence[Scores],
+    rows: Sequence[Comparison],
 ) -> None:
     """Draw the runs under short names, the baseline first."""
-    from dupmae_toolkit.evaluation.report.comparing import drawn, measured
+    from dupmae_toolkit.evaluation.report.comparing import Measured, drawn
     from dupmae_toolkit.evaluation.report.folder import labels_of
     from dupmae_toolkit.files import atomic_file
 
     labels = labels_of(paths)
     by_label = dict(zip(labels, scores, strict=True))
-    drawing = drawn(measured(dict(zip(labels, curves, strict=True)), by_label))
+    short = dict(zip(map(str, paths), labels, strict=True))
+    named = [replace(row, run=short[row.run]) for row in rows]
+    drawing = drawn(Measured(dict(zip(labels, curves, strict=True)), by_label, named))
     with atomic_file(plot) as temporary:
         temporary.write_text(drawing, "utf-8")
     console.say(f"wrote {plot}")

@@ -85,22 +85,23 @@ def gets_card(output: Path | None, form: Format) -> bool:
 def write_found(run: Run, output: Path, form: Format, draft: Draft | None = None) -> None:
     """Write a run in a form. draft: of the card that is written beside a TREC run in a file.
 
-    The card of an earlier run of that name is removed first, since it would not be this run's.
+    The card of an earlier run of that name does not stay, since it would not be this run's.
     """
     from dupmae_toolkit.collection import trec
     from dupmae_toolkit.evaluation.card_reading import remove_card
 
-    if output != STANDARD_OUTPUT:
-        remove_card(output)
     if gets_card(output, form):
         trec.write_run(run, output)
         if draft is not None:
             write_run_card(draft, run, output)
+            return
     elif form == Format.TREC:
         trec.stream_run(run, console.results().buffer)
     else:
         with opened(output) as file:
             _write_run(run, file, form)
+    if output != STANDARD_OUTPUT:
+        remove_card(output)
 
 
 def _write_run(run: Run, file: IO[str], form: Format) -> None:

@@ -60,14 +60,14 @@ def reproduce(
 ) -> None:
     """Repeat the command of a card, and compare files and figures.
 
-    `dupmae search --queries`, `fuse`, `beir` and `sweep` leave a card beside what they write: the
-    command, checksums of what it read and wrote, figures, versions, machine, times. The
-    command is repeated with another place for its output; nothing is overwritten. Run this in
-    the folder in which the command ran: the card has paths as they were typed.
+    `dupmae search --queries`, `fuse`, `rerank`, `beir` and `sweep` leave a card beside what they
+    write: the command, checksums of what it read and wrote, figures, versions, machine, times.
+    The command is repeated with another place for its output; nothing is overwritten. Run this
+    in the folder in which the command ran: the card has paths as they were typed.
 
     Exit code 0: everything is the same, byte for byte; 1: something differs, or a file beside the
     card is not the card's. A card is refused if what its command read has changed, if the command
-    is none of these three, or if it sets an option that might write elsewhere.
+    is none of these, or if it sets an option that might write elsewhere.
 
     [bold]Examples:[/bold]
 

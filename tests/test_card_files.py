@@ -75,7 +75,7 @@ def test_a_run_that_is_gone_is_made_again(fused, capsys):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "trec"])
-def test_an_earlier_runs_card_goes_before_another_run_is_written(fused, capsys, form, monkeypatch):
+def test_an_earlier_runs_card_goes_with_it_and_stays_with_it(fused, capsys, form, monkeypatch):
     from dupmae_toolkit.collection import trec
 
     def broken(*_):
@@ -84,7 +84,7 @@ def test_an_earlier_runs_card_goes_before_another_run_is_written(fused, capsys, 
     monkeypatch.setattr(trec, "write_run", broken)
     code, _, _ = run(capsys, *FUSE, "f.trec", "--format", form)
     assert code == (2 if form == "trec" else 0)
-    assert not Path("f.trec.card.json").exists()
+    assert Path("f.trec.card.json").exists() == (form == "trec")  # whose run is still there
 
 
 def test_a_file_that_only_has_the_name_of_a_card_is_left_alone(fused, capsys):

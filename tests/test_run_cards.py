@@ -104,6 +104,7 @@ def test_fingerprints_change_with_what_counts(tmp_path):
                  plain / "x.txt", index / "manifest.json", index / "segments" / "1"):  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("before")
+    (index / "manifest.json").write_text('{"segments": []}')
     changes = {
         beir / "qrels" / "test.tsv": True,
         beir / "runs" / "a.trec": False,
@@ -119,7 +120,7 @@ def test_fingerprints_change_with_what_counts(tmp_path):
     for path, counts in changes.items():
         folder = str(next(each for each in (beir, model, plain, index) if each in path.parents))
         before = fingerprint(folder)
-        path.write_text("after")
+        path.write_text('{"segments": [1]}' if path.name == "manifest.json" else "after")
         assert (fingerprint(folder) != before) == counts, path
     for name in ("-", "irds:nothing", str(tmp_path / "missing"), "a\0b", "hf:x"):
         assert fingerprint(name) is None

@@ -58,7 +58,7 @@ class Corpus(ABC):
         more = self.skipped - len(self._first_skipped)
         if more:
             places += f" and {more:,} more"
-        what = "file" if found[0][1] is None else "line"
+        what = "record" if found[0][1] is None else "line"
         why = f" ({'' if self.skipped == 1 else 'the first: '}{self._why_skipped})"
         if self.skipped == 1:
             return f"1 {what} that is not a document was skipped: {places}{why}"

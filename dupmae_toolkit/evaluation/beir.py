@@ -21,7 +21,7 @@ from dupmae_toolkit.evaluation.measures import (
 )
 from dupmae_toolkit.evaluation.missed import Unknown
 from dupmae_toolkit.evaluation.self_matches import SelfMatches, self_matches
-from dupmae_toolkit.files import make_folder, write_json
+from dupmae_toolkit.files import make_folder, read_json, write_json
 from dupmae_toolkit.locks import exclusive
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from dupmae_toolkit.search.fusion import Fusion
 
 METRICS_FILE = "metrics.json"
+#: What ``BeirResult.about`` says of one data set, and not of the options.
+_OF_ONE = ("qrels", "topics_with_self_match", "judged_documents", "judged_not_in_corpus")
 
 
 @dataclass(slots=True)
@@ -160,6 +162,7 @@ def run_beir(
         ]
         for dataset in datasets
     ]
+    _check_metrics([folder, *(of_one[0].folder for of_one in experiments)])
     make_folder(folder)
     results: list[BeirResult] = []
     with exclusive(folder):
@@ -170,6 +173,15 @@ def run_beir(
         if several:
             write_json(folder / METRICS_FILE, metrics_of(results))
     return results
+
+
+def _check_metrics(folders: Sequence[Path]) -> None:
+    """Refuse folders with a metrics.json that ``run_beir`` did not write."""
+    for path in (folder / METRICS_FILE for folder in folders):
+        if path.exists():
+            told = read_json(path)
+            if not isinstance(told, dict) or told.keys().isdisjoint(("about", "splits")):
+                raise InputError.at(path, None, "is none of ours; name another folder")
 
 
 def _run_splits(experiments: Sequence[Experiment], options: BeirOptions) -> list[BeirResult]:
@@ -234,7 +246,8 @@ def mean_of_means(results: Sequence[BeirResult]) -> dict[str, Any]:
         }
         for mode, scores in first.scores.items()
     }
-    about = {"means_of": len(results), "split": first.split, **first.about}
+    shared = {key: value for key, value in first.about.items() if key not in _OF_ONE}
+    about = {"means_of": len(results), "split": first.split, **shared}
     return means | {
         "about": about,
         "datasets": {result.dataset: result.metrics() for result in results},

@@ -90,7 +90,7 @@ def _names(card: Path, run: Path) -> bool:
 
 
 def remove_card(run: Path) -> None:
-    """Remove the card of an earlier run of this name, before another is written there."""
+    """Remove the card of an earlier run of this name, where another was written."""
     if card_path(run).is_file() and is_card(card_path(run)):
         card_path(run).unlink()
 
@@ -134,13 +134,21 @@ def read_card(path: Path) -> Card:
         not isinstance(command, list)
         or len(command) < 2
         or command[0] != "dupmae"
-        or not all(isinstance(word, str) and "\0" not in word for word in command)
+        or not all(isinstance(word, str) and _is_word(word) for word in command)
     ):
         raise InputError.at(path, None, "its command is no command of dupmae")
     try:
         return Card(path, command[1:], _inputs(told), _outputs(told), _figures(told), told)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError.at(path, None, f"a damaged card ({type(error).__name__})") from error
+
+
+def _is_word(text: str) -> bool:
+    """Whether a process can be given this text."""
+    try:
+        return "\0" not in text and bool(text.encode("utf-8")) | (text == "")
+    except UnicodeEncodeError:
+        return False
 
 
 def _inputs(told: dict[str, Any]) -> dict[str, tuple[str, str | None]]:

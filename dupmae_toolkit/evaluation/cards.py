@@ -8,6 +8,7 @@ same in every repetition; only the card holds what differs, such as times.
 from __future__ import annotations
 
 import copy
+import glob
 import importlib.metadata
 import platform
 import sys
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit import __version__, machine
 from dupmae_toolkit.evaluation.digests import digest
-from dupmae_toolkit.files import sha256_file, sha256_with_ids, write_json
+from dupmae_toolkit.files import manifest_in, sha256_file, sha256_with_ids, write_json
 from dupmae_toolkit.records import Run
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ _MODEL_FILES = (
     *("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "sparse_linear.pt"),
     *("*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"),
 )
+_WEIGHTS = ("*.safetensors", "*/*.safetensors", "*.bin", "*.bin.index.json", "sparse_linear.pt")
 _MANIFEST = "manifest.json"
+#: Each manifest of ours has one of these: of an index, of encoded texts.
+_MANIFEST_KEYS = ("segments", "parts")
 
 
 def card_path(path: Path) -> Path:
@@ -175,12 +179,17 @@ def fingerprint(path: str) -> dict[str, Any] | None:
     """The SHA-256 of a file; for a folder, that of its manifest or of a list of its files.
 
     That of vectors as NAME.npy covers NAME.ids. In a model's folder, only settings and weights
-    count; in a BEIR folder, only corpus, queries and judgements. None for what cannot be read, or
-    is no file or folder on this machine (standard input, data sets of ir_datasets or the hub,
-    patterns).
+    count; in a BEIR folder, only corpus, queries and judgements; in any other, all files but hidden
+    ones. Of a pattern such as ``notes/**/*.md``, all files that it names count. None for what
+    cannot be read, or is no file or folder on this machine (standard input, data sets of
+    ir_datasets or the hub).
     """
     try:
-        return _fingerprint(Path(path))
+        place = Path(path)
+        if glob.has_magic(path) and not place.exists():
+            found = sorted(Path(each) for each in glob.glob(path, recursive=True))
+            return _listed([each for each in found if each.is_file()], Path()) if found else None
+        return _fingerprint(place)
     except (OSError, ValueError):
         return None
 
@@ -190,10 +199,26 @@ def _fingerprint(place: Path) -> dict[str, Any] | None:
         return {"sha256": sha256_with_ids(place), "bytes": place.stat().st_size}
     if not place.is_dir():
         return None
-    if (place / _MANIFEST).is_file():
+    if not manifest_in(place).keys().isdisjoint(_MANIFEST_KEYS):
         return {"sha256": sha256_file(place / _MANIFEST), "of": _MANIFEST}
-    patterns = _MODEL_FILES if (place / "config.json").is_file() else _BEIR_FILES
+    patterns: Sequence[str] = ()
+    if (place / "config.json").is_file() and _holds(place, *_WEIGHTS):
+        patterns = _MODEL_FILES
+    elif _holds(place, _BEIR_FILES[0]):
+        patterns = _BEIR_FILES
     found = {each for pattern in patterns for each in place.glob(pattern)} or place.rglob("*")
-    held = sorted(each for each in found if each.is_file())
-    listed = [[each.relative_to(place).as_posix(), sha256_file(each)] for each in held]
+    shown = [each for each in found if each.is_file() and not _is_hidden(each.relative_to(place))]
+    return _listed(sorted(shown), place)
+
+
+def _listed(files: Sequence[Path], folder: Path) -> dict[str, Any]:
+    listed = [[each.relative_to(folder).as_posix(), sha256_file(each)] for each in files]
     return {"sha256": digest(listed), "files": len(listed)}
+
+
+def _holds(folder: Path, *patterns: str) -> bool:
+    return any(True for pattern in patterns for _ in folder.glob(pattern))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -52,9 +52,11 @@ class SetRule:
     skip_invalid: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name or self.name == MEAN or not self.name.replace("-", "_").isidentifier():
+        named = isinstance(self.name, str) and self.name.replace("-", "_").isidentifier()
+        if not named or self.name == MEAN:
             raise InputError(
-                f"set {self.name!r}: a name has letters, digits, - and _, and is not {MEAN!r}"
+                f"set {self.name!r}: a name is a text of letters, digits, - and _ that begins with "
+                f"no digit, and is not {MEAN!r}"
             )
         one_of(self, "kind", KINDS)
         at_least(self, 0, "sample")
@@ -68,8 +70,11 @@ class SetRule:
                 f"set {self.name}: kind {self.kind} "
                 + ("has no split" if self.split else "needs a split")
             )
-        if self.development and self.kind != "beir":
-            raise InputError(f"set {self.name}: development is for kind beir")
+        for key in ("development", "skip_invalid"):
+            if getattr(self, key) and self.kind != "beir":
+                raise InputError(f"set {self.name}: {key} is for kind beir")
+        if self.seed != 1 and not self.sample:
+            raise InputError(f"set {self.name}: seed is for sample, which is not given")
 
 
 @dataclass(frozen=True, slots=True)

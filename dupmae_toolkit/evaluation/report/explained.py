@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dupmae_toolkit.errors import DupMAEError
 from dupmae_toolkit.evaluation.part_rankings import take
 from dupmae_toolkit.evaluation.report.examples import Example, shown_ids, wanted
-from dupmae_toolkit.evaluation.report.folder import Section, queries_folder
+from dupmae_toolkit.evaluation.report.folder import Section, readable_queries
 from dupmae_toolkit.evaluation.report.named import Named, is_here
 from dupmae_toolkit.index.layout import MANIFEST_FILE
 from dupmae_toolkit.records import Query, Representations
@@ -39,10 +39,11 @@ def explain(section: Section, examples: Sequence[Example], named: Named | None =
         return
     subject = examples[0].subject
     about = section.runs[subject].metadata
+    named = named or Named(section.folder)
     try:
-        place = _index_of(section, subject, about, named or Named(section.folder))
+        place = _index_of(section, subject, about, named)
         section.read.append(str(place))
-        _explain(section, examples, place, about)
+        _explain(section, examples, place, about, named)
     except (DupMAEError, OSError, *_BROKEN) as error:
         # Whatever is wrong with a sidecar or an index, the rest of the report is written.
         for example in examples:
@@ -70,14 +71,14 @@ def _index_of(section: Section, subject: str, about: dict[str, Any], named: Name
 
 
 def _explain(
-    section: Section, examples: Sequence[Example], place: Path, about: dict[str, Any]
+    section: Section, examples: Sequence[Example], place: Path, about: dict[str, Any], named: Named
 ) -> None:
     from dupmae_toolkit.search.hybrid_index import HybridIndex
 
     subject = examples[0].subject
     with contextlib.closing(HybridIndex.open(place)) as index:
         request = _request(index, about)
-        stored = _stored(section, subject)
+        stored = _stored(section, subject, named)
         if _is_here(index):
             with contextlib.suppress(DupMAEError):
                 _ = index.encoder  # once loaded, it tells tokens of the text from expansions
@@ -144,9 +145,9 @@ def _is_here(index: HybridIndex) -> bool:
     return name == "builtin" or Path(name).is_dir()
 
 
-def _stored(section: Section, label: str) -> Representations | None:
+def _stored(section: Section, label: str, named: Named) -> Representations | None:
     """The topics' vectors that are known of a run, or that ``dupmae beir`` left in the folder."""
-    folder = section.encoded.get(label) or queries_folder(section)
+    folder = section.encoded.get(label) or readable_queries(section, named)
     if folder is None:
         return None
     from dupmae_toolkit.encoding.corpus import EncodedCorpus

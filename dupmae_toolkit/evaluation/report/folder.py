@@ -316,3 +316,9 @@ def queries_folder(section: Section) -> Path | None:
         return None
     folder = section.folder / "encoded" / f"queries-{split}"
     return folder if folder.is_dir() else None
+
+
+def readable_queries(section: Section, named: Named) -> Path | None:
+    """``queries_folder``, unless it leads out of the folder of runs."""
+    folder = queries_folder(section)
+    return None if folder is None or named.refusal(str(folder)) else folder

@@ -49,11 +49,19 @@ class Named:
 
     def _holds(self, path: str) -> bool:
         real = os.path.realpath(path)
-        return any(os.path.commonpath([root, real]) == root for root in self._roots)
+        try:
+            return any(os.path.commonpath([root, real]) == root for root in self._roots)
+        except ValueError:  # on another drive of Windows
+            return False
 
 
 def is_here(source: str) -> bool:
-    """Whether a name is that of a file or folder on this machine."""
+    """Whether a name is that of a file or folder on this machine.
+
+    A name that begins with two slashes may be that of another machine, which is not asked.
+    """
+    if source[:2] in ("//", "\\\\"):
+        return False
     try:
         return os.path.exists(source)
     except ValueError:  # with a null character

@@ -75,7 +75,8 @@ def _add_all(
             made = True
             label = f"{encoder.name}.{index.name}.{score.name}"
             if score.mode == "bm25":
-                label = f"{index.name}.{score.name}" if index.cut else score.name
+                # Passages are cut by the encoder's tokens, so their BM25 is that of one encoder.
+                label = label if index.cut else score.name
             cell = Cell(label, encoder, index, score)
             first = cells.setdefault(_ranking(cell), cell)
             if first.label != label:
@@ -92,7 +93,7 @@ def _ranking(cell: Cell) -> tuple[object, ...]:
     assert score is not None
     cut = (index.cut, index.aggregate or "max") if index.cut else None
     if score.mode == "bm25":
-        return "bm25", cut
+        return "bm25", cut, cell.encoder.name if cut else ""
     settings: tuple[object, ...] = (score.mode, score.plain, score.idf_power)
     if score.mode == "hybrid":
         settings += (score.how, score.exact)

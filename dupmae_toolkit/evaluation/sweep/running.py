@@ -125,7 +125,9 @@ def open_collections(
         else:
             texts = digest([entry.path, seen(entry.path), entry.skip_invalid])
         opened = Opened(entry, dataset, texts)
-        if entry.queries:
+        if isinstance(dataset, MemoryDataset):
+            opened.topics = dataset.digest()
+        elif entry.queries:
             opened.topics = digest([entry.queries, seen(entry.queries)])
         found.append(opened)
     return found

@@ -106,7 +106,7 @@ class StudyScore:
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.name == BASELINE:
+        if self.name.casefold() == BASELINE:
             raise InputError(f"{BASELINE} is the name of Lucene's own BM25 (lucene_bm25: true)")
         one_of(self, "mode", MODES)
         given = {"fusion": "sum", "norm": "", "weights": (), "rrf_k": 60.0, "exact": False}
@@ -192,9 +192,9 @@ class Study:
     def reads(self) -> dict[str, str]:
         """The files and folders that a study reads, for a card: what they are, and their path."""
         found = {"STUDY": self.path}
-        for each in self.collections:
-            named = {"": each.path, " queries": each.queries, " qrels": each.qrels}
-            found |= {f"collection {each.name}{what}": path for what, path in named.items() if path}
+        for one in self.collections:
+            named = {"": one.path, " queries": one.queries, " qrels": one.qrels}
+            found |= {f"collection {one.name}{what}": path for what, path in named.items() if path}
         for each in self.encoders:
             found |= labelled_folders(f"encoder {each.name}", each.model)
         return found

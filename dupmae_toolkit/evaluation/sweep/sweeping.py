@@ -17,6 +17,7 @@ from typing import Any
 
 from dupmae_toolkit.collection.beir import all_topics
 from dupmae_toolkit.errors import InputError, counted
+from dupmae_toolkit.evaluation.card_reading import is_card, without_card
 from dupmae_toolkit.evaluation.cards import FOLDER_CARD, Draft
 from dupmae_toolkit.evaluation.development import MemoryDataset
 from dupmae_toolkit.evaluation.report.examples import examples_of
@@ -44,6 +45,7 @@ from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder
 
 RECORD_FILE, PAGE_FILE = "study.json", "report.html"
+TABLES = ("study.csv", "study.md", "study.tex")
 #: Topics with the largest gains, and as many with losses, that the page shows of a collection.
 _TOPICS = 3
 
@@ -74,7 +76,7 @@ def run_sweep(
     _check_output(folder)
     collections = open_collections(study, draft, demonstration)
     make_folder(folder)
-    with exclusive(folder):
+    with exclusive(folder), without_card(folder):
         runner = Runner(study, grid, folder, load, draft, fail_fast, say, progress)
         made = runner.make(collections)
         sections = _sections(study, grid, folder, collections, made)
@@ -91,7 +93,10 @@ def unused(results: Results, folder: Path) -> list[str]:
         others = set(runs_in(place)) - set(by_label.values()) if place.is_dir() else set()
         if others:
             lines.append(f"{place}: {counted(len(others), 'run')} that this study did not make")
-    if work := list(unused_work(folder, results.made.used)):
+    loaded = set(results.made.encoders)
+    if all(each.name in loaded for each in results.study.encoders) and (
+        work := list(unused_work(folder, results.made.used))
+    ):
         lines.append(
             f"{folder / WORK}: {counted(len(work), 'folder')} of vectors and indexes that this "
             "study did not use"
@@ -100,13 +105,19 @@ def unused(results: Results, folder: Path) -> list[str]:
 
 
 def _check_output(folder: Path) -> None:
-    record, place = folder / RECORD_FILE, folder / PAGE_FILE
+    record, place, card = folder / RECORD_FILE, folder / PAGE_FILE, folder / FOLDER_CARD
     if record.exists():
         told = read_json(record)
         if not isinstance(told, dict) or told.get("form") != FORM or "study" not in told:
             raise InputError.at(record, None, "is not the record of a study; name another folder")
     if place.exists() and not is_page(place):
         raise InputError.at(place, None, "is no report; name another folder")
+    if card.exists() and not is_card(card):
+        raise InputError.at(card, None, "is no card; name another folder")
+    if not record.exists() and not (folder / RUNS).is_dir():  # both lack only before the first run
+        for name in TABLES:
+            if (folder / name).exists():
+                raise InputError.at(folder / name, None, "is of no study; name another folder")
 
 
 def _sections(
@@ -146,14 +157,8 @@ def _documents(collection: Opened) -> dict[str, Any]:
 
 def _write(results: Results, folder: Path, draft: Draft | None) -> None:
     """Write the tables and the page, and the record when they are complete."""
-    card = folder / FOLDER_CARD
-    card.unlink(missing_ok=True)
-    texts = {
-        "study.csv": long_table(results),
-        "study.md": markdown_tables(results),
-        "study.tex": latex_tables(results),
-        PAGE_FILE: _page(results),
-    }
+    written = (long_table(results), markdown_tables(results), latex_tables(results))
+    texts = dict(zip(TABLES, written, strict=True)) | {PAGE_FILE: _page(results)}
     for name, text in texts.items():
         with atomic_file(folder / name) as temporary:
             temporary.write_text(text, "utf-8")
@@ -166,7 +171,7 @@ def _write(results: Results, folder: Path, draft: Draft | None) -> None:
             for label, scores in section.measured.scores.items()
         }
         about = {"study": {"file": results.study.path, "sha256": results.study.sha256}}
-        draft.write(card, runs, about, figures)
+        draft.write(folder / FOLDER_CARD, runs, about, figures)
 
 
 def _page(results: Results) -> str:
