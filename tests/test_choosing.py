@@ -280,7 +280,7 @@ def test_the_rule_that_ships_is_one():
         ("  one:", "  ../one:", "a name is a text of letters"),
         ("  one:", "  2020:", "a name is a text of letters"),
         ("sample: 5", "skip_invalid: true", "skip_invalid is for kind beir"),
-        ("sample: 5", "seed: 7", "seed is for sample"),
+        ("sample: 5, seed: 2", "seed: 7", "seed is for sample"),
         ("  one: {path: one, split: dev}", "  one: x.zip", "set one is not a mapping"),
         ("guards: [", "guards: [2, ", "guard 1 is not a mapping"),
         ("guards: [{set: two, ", "guards: [{", "the key 'set' is missing"),
