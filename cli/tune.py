@@ -28,6 +28,9 @@ from dupmae_cli.options import (
 from dupmae_cli.runs import say_unjudged
 from dupmae_toolkit.errors import counted
 
+#: Seconds to wait by default for another process that changes the index.
+_WAIT = 60.0
+
 
 def tune(
     qrels: QrelsOption,
@@ -117,7 +120,7 @@ def tune(
     query_length: QueryLengthOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.AUTO,
-    wait: WaitOption = 60.0,
+    wait: WaitOption = _WAIT,
     json: JsonOption = False,
 ) -> None:
     """Find the best weights of a weighted sum, of runs or of an index's parts.
@@ -170,7 +173,13 @@ def tune(
         "--model": model,
         "--query-length": query_length,
         "--device": device,
+        "--precision": precision != Precision.AUTO,
+        "--wait": wait != _WAIT,
     }
+    if rrf_ks is not None and fusion != TunedMethod.RRF:
+        raise InputError("--rrf-ks goes with --fusion rrf")
+    if wait != _WAIT and not save and index is not None:
+        raise InputError("--wait goes with --save, which changes the index")
     if split is not None and is_test(split):
         console.say(f"split {split}: what is tuned on these topics cannot be tested on them")
     ks = RRF_KS if rrf_ks is None else numbers("--rrf-ks", rrf_ks)

@@ -15,6 +15,7 @@ from dupmae_toolkit import Fusion, Run, compare, fuse, tune
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.fusing.norms import normalise
 from dupmae_toolkit.fusing.registry import METHODS
+from dupmae_toolkit.records import Ranking
 from dupmae_toolkit.search.fusion import METHODS as SEARCHED
 
 
@@ -339,3 +340,17 @@ def test_fusing_needs_neither_torch_nor_faiss_nor_java():
         "assert not {'torch', 'faiss', 'jnius', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_list_with_a_document_twice_is_refused():
+    twice = Run({"q": Ranking(["x", "y", "x"], [3, 2, 1])})
+    with pytest.raises(InputError, match="ranks a document twice"):
+        fuse([Run({"q": Ranking(["y"], [1])}), twice], "rrf")
+    with pytest.raises(InputError, match="ranks a document twice"):
+        fuse([twice, twice], "rrf")
+
+
+@pytest.mark.parametrize("name", ["rrf_k", "persistence"])
+def test_an_integer_beyond_all_floats_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} is too large"):
+        Fusion("rrf", **{name: 10**400})

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dupmae_toolkit import Qrels
 from dupmae_toolkit.collection.opening import read_qrels, read_real_qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.measures import evaluate, parse_measures
@@ -280,3 +281,15 @@ def test_a_run_may_be_a_mapping_and_measures_one_name():
     for wrong in ("q", ["q"], {"q": ["a"]}, None):
         with pytest.raises(InputError):
             evaluate({"q": {"a": 1}}, wrong, "RR")
+
+
+@pytest.mark.parametrize("grade", [10_001, 3_000_000_000, -3_000_000_000, 10**400])
+@pytest.mark.parametrize("beside", [1, 0.5])
+def test_a_grade_beyond_the_limit_is_refused_whatever_stands_beside_it(grade, beside):
+    with pytest.raises(InputError, match="no number from -10,000 to 10,000"):
+        evaluate({"q": {"d": grade, "e": beside}}, ranked(q=["d"]), ["nDCG@10"])
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int64"])
+def test_grades_of_numpy_are_grades(kind):
+    assert Qrels.from_dict({"q": {"d": np.dtype(kind).type(2)}}) == {"q": {"d": 2}}

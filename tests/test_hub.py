@@ -18,6 +18,7 @@ import pytest
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from dupmae_toolkit import HybridIndex
+from dupmae_toolkit.collection.trec import write_run
 from dupmae_toolkit.errors import DupMAEError, InputError
 from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.index.health.verify import verify_index
@@ -27,7 +28,7 @@ from dupmae_toolkit.interop.hub_layout import HubName
 from dupmae_toolkit.model.checkpoints import BUILTIN
 from tests.cli_support import run
 from tests.index_support import documents_of
-from tests.support import HashingEncoder
+from tests.support import HashingEncoder, ranked
 
 ENCODER = HashingEncoder()
 
@@ -198,9 +199,8 @@ def test_an_encoder_goes_without_what_could_run(hub, tmp_path, capsys):
 
 
 def test_a_run_goes_with_its_settings(hub, tmp_path):
-    (tmp_path / "a.trec").write_text("1 Q0 d 1 2.0 t\n")
-    (tmp_path / "a.trec.json").write_text("{}\n")
-    (tmp_path / "a.trec.card.json").write_text("{}\n")
+    write_run(ranked(q=["d"]), tmp_path / "a.trec")
+    (tmp_path / "a.trec.card.json").write_text('{"card": 1}\n')
     (tmp_path / "other.trec").write_text("1 Q0 d 1 2.0 t\n")
     done = push(tmp_path / "a.trec", "hf:runs")
     assert str(done.where) == "hf:me/runs"
@@ -385,7 +385,7 @@ def test_what_cannot_be_exchanged_is_refused_before_the_network(hub, index, tmp_
         (("export", tmp_path / "full", "--to", "hf:a/b"), "neither an index nor an encoder"),
         (("export", tmp_path / "full/x", "--to", "hf:a/b"), "x:1"),
         (("export", tmp_path / "no", "--to", "hf:a/b"), "no such index"),
-        (("export", tmp_path / "bad name.trec", "--to", "hf:a/b"), "rename it"),
+        (("export", tmp_path / "bad name.trec", "--to", "hf:a/b"), "rename the run"),
         (("export", damaged, "--to", "hf:a/b"), "verify --repair"),
         (("import", "hf:a/b/c", "--output", tmp_path / "new"), "write a repository"),
         (("import", "hf:a/b", "--output", tmp_path / "full"), "not empty"),

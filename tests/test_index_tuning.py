@@ -312,6 +312,8 @@ def test_command_draws(files, index, capsys):
         (["--save", "--fusion", "rrf"], "not those of rrf"),
         (["--idf-powers", "0,x"], "numbers separated by commas"),
         (["--rrf-ks", "", "--fusion", "rrf"], "numbers separated by commas"),
+        (["--rrf-ks", "10,60"], "--rrf-ks goes with --fusion rrf"),
+        (["--wait", "5"], "--wait goes with --save"),
         (["--measure", "bpref"], "cannot be tuned"),
         (["--norm", "z-score"], "sum normalises nothing"),
     ],
@@ -329,6 +331,8 @@ def test_command_refuses_what_does_not_go_together(files, index, capsys):
         ([], "name two or more RUNs, or an --index"),
         ([files / "a", files / "b", "--save"], "--save goes with --index"),
         ([files / "a", files / "b", "--fusion", "sum"], "--fusion sum goes with --index"),
+        ([files / "a", files / "b", "--precision", "fp32"], "--precision goes with --index"),
+        ([files / "a", files / "b", "--wait", "5"], "--wait goes with --index"),
         ([files / "a", "--index", index.path], "RUNs and --index do not go together"),
         (["--index", index.path], "--index takes its topics from --queries"),
     ):

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from dupmae_toolkit import Qrels, fuse
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.measures import evaluate
+from dupmae_toolkit.evaluation.tuning_topics import topics_of, values_at
+from dupmae_toolkit.fusing.fusion import Fusion
 from dupmae_toolkit.records import Ranking, Run
 from tests.cli_support import run as command
 
@@ -244,3 +247,14 @@ def test_the_optimum_is_what_its_weight_gives_and_no_other_weight_gives_more(dec
         # Between the weights at which scores are equal, there is no question of rounding.
         for w in (np.arange(500) + 0.3719) / 500.731:
             assert tuning.values_at(topics, [1 - w, w]).mean() <= found.value + 1e-12
+
+
+def test_sums_that_are_equal_as_float32_are_equal_as_fuse_has_them():
+    first = Run({"q": Ranking(["d1", "d2"], [1.0, 0.0])})
+    second = Run({"q": Ranking(["d2", "d1"], [0.99999999, 0.0])})
+    qrels = {"q": {"d1": 1}}
+    topics = list(topics_of(Qrels(qrels), [first, second]).values())
+    fused = fuse([first, second], Fusion("linear", (0.5, 0.5), "none"))
+    measured = evaluate(qrels, fused, ["nDCG@10"]).means["nDCG@10"]
+    assert values_at(topics, [0.5, 0.5]).mean() == pytest.approx(measured)
+    assert measured == pytest.approx(0.6309, abs=1e-4)

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from dupmae_toolkit.collection.identifiers import id_text
 from dupmae_toolkit.errors import InputError, InputWarning, counted
 
@@ -29,6 +31,8 @@ def grade_of(value: Any, path: object, line: int | None, *, fractions: bool = Fa
 
     path, line: where the grade is, for the message of InputError.
     """
+    if isinstance(value, np.floating):
+        value = float(value)
     text = value if isinstance(value, str) else repr(id_text(value)).strip("'")
     is_fraction = isinstance(value, str | float) and _FRACTION.fullmatch(text)
     if isinstance(value, bool) or not (_INTEGER.fullmatch(text) or (fractions and is_fraction)):

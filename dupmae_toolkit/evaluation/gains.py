@@ -34,7 +34,11 @@ def graded(qrels: Mapping[str, Mapping[str, Any]]) -> Graded:
 
     Raises InputError for a grade that is no number from -10,000 to 10,000.
     """
-    if all(type(grade) is int for judged in qrels.values() for grade in judged.values()):
+    if all(
+        type(grade) is int and abs(grade) <= MAX_GRADE
+        for judged in qrels.values()
+        for grade in judged.values()
+    ):
         return Graded(dict(qrels), None)  # type: ignore[arg-type]
     fraction: tuple[str, str, float] | None = None
     found: RealQrels = {}
@@ -43,7 +47,7 @@ def graded(qrels: Mapping[str, Mapping[str, Any]]) -> Graded:
         for document, grade in judged.items():
             try:
                 number = float(grade)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 number = math.nan
             if not abs(number) <= MAX_GRADE:
                 raise InputError(

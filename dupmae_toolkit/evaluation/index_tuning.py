@@ -117,12 +117,15 @@ class Candidates:
         if len(self.parts) < 2:
             raise InputError(f"{index.path}: its score has one part only; there is nothing to tune")
         #: By topic, those of ``query_weights``; filled with the topics.
-        self.features: dict[str, np.ndarray] = {}
+        self.features: dict[float, dict[str, np.ndarray]] = {}
 
     def topics(
         self, settings: Sequence[Setting], depth: int, described: bool = False
     ) -> dict[Setting, dict[str, Topic]]:
-        """Every topic with its candidates, for each setting. described: note ``features``, too."""
+        """Every topic with its candidates, for each setting.
+
+        described: note ``features``, too, by the power of frequencies and the topic.
+        """
         snapshot = self.index._snapshot
         made: dict[Setting, dict[str, Topic]] = {setting: {} for setting in settings}
         by_power: dict[float, list[Setting]] = {}
@@ -138,7 +141,8 @@ class Candidates:
                     found = engine.candidates(one, request)
                     if described:
                         text = (self.vectors.texts or [])[row]
-                        self.features[name] = features_of(text, found, snapshot.frequencies)
+                        seen = self.features.setdefault(power, {})
+                        seen[name] = features_of(text, found, snapshot.frequencies)
                     ids = snapshot.ids(found.documents)
                     order = sorted(range(len(ids)), key=ids.__getitem__)
                     if self._drop_self:
@@ -265,7 +269,9 @@ def tune_index(
         left_out,
         made.missing(),
         topics,
-        predicted_gain(topics, made.features, folds, seed, given) if per_query else None,
+        predicted_gain(topics, made.features[setting.idf_power], folds, seed, given)
+        if per_query
+        else None,
     )
 
 

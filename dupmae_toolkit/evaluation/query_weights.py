@@ -176,6 +176,8 @@ def _penalty(
     The fixed weights are tuned without the inner fold, too: on the topics that they were tuned on
     nothing would be better than they are.
     """
+    if len(topics) < 2:
+        return None
     totals = dict.fromkeys((None, *_PENALTIES), 0.0)
     for held in tuning.dealt(list(topics), min(_INNER, len(topics)), seed):
         (kept,) = tuning.without({None: topics}, held).values()

@@ -143,7 +143,7 @@ def _of_runs(
             ranked[columns] = np.arange(1, len(columns) + 1)
     if ids:
         scores = np.stack(fusion.contributions(scores, ranks))
-    return topic_of(measure, judged, ids, scores)
+    return topic_of(measure, judged, ids, scores, single=True)  # as `fuse` compares sums
 
 
 def values_at(topics: Sequence[Topic], weights: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -73,6 +73,8 @@ def _fuse_rankings(lists: Sequence[Ranking], fusion: Fusion, k: int) -> Ranking:
             columns = np.fromiter(map(column.__getitem__, ranking.ids), np.int64, count)
         scores[row, columns] = ranking.scores
         ranks[row, columns] = np.arange(1, count + 1)
+        if np.count_nonzero(ranks[row]) < count:
+            raise InputError("a run ranks a document twice in one topic; remove one")
     exact = fusion.fuse(scores, ranks)
     with np.errstate(over="ignore", under="ignore"):
         final = exact.astype(np.float32)

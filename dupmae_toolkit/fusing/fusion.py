@@ -64,6 +64,10 @@ class Fusion:
         for name in ("rrf_k", "persistence"):
             if not isinstance(value := getattr(self, name), Real) or isinstance(value, bool):
                 raise InputError(f"{name} is {value!r}; give a number")
+            try:
+                float(value)
+            except OverflowError as error:  # an integer may be longer than any float
+                raise InputError(f"{name} is too large") from error
         if not (math.isfinite(self.rrf_k) and self.rrf_k > 0):
             raise InputError(f"rrf's k is {self.rrf_k}; it must be more than 0")
         if not 0 < self.persistence < 1:

@@ -185,8 +185,12 @@ def build_held(
     options: BuildOptions,
     overwrite: bool = False,
     progress: Progress = silent,
+    tuned: Scoring | None = None,
 ) -> Manifest:
-    """``build_index`` in a folder locked by ``building_in``, with arguments that were checked."""
+    """``build_index`` in a folder locked by ``building_in``, with arguments that were checked.
+
+    tuned: a score whose weights were tuned, in place of the encoder's.
+    """
     terms = lucene_terms(vocabulary)
     documents = documents_in(encoded)
     staging = Staging.begin(index, encoded, asdict(options), overwrite)
@@ -198,6 +202,7 @@ def build_held(
     except InputError:
         staging.abandon()  # the same input would be refused again
         raise
+    scoring = Scoring.of(encoded.info, bm25)
     manifest = Manifest(
         encoder=encoded.info,
         scale=scale,
@@ -208,7 +213,7 @@ def build_held(
         source=str(encoded.manifest["source"]),
         reading=encoded.reading,
         truncated=encoded.manifest["truncated"],
-        scoring=Scoring.of(encoded.info, bm25),
+        scoring=scoring if tuned is None else scoring.tuned_as(tuned),
         scale_source=ENCODER if encoded.info.largest_weight else FIRST_BUILD,
         precision={encoded.precision: len(encoded)},
         vocabulary_file=staging.vocabulary_file(encoded.info.vocabulary_sha256),

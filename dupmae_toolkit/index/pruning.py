@@ -7,7 +7,7 @@ impacts do not depend on the others, and documents may be added later.
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,4 +122,4 @@ class Pruning:
 
 def _is_number(value: Any) -> bool:
     real = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    return bool(real and abs(value) <= sys.float_info.max)  # not so for NaN; integers may be longer

@@ -64,6 +64,12 @@ class Scoring:
             return cls((dense, lexical, words), bm25=bm25)
         return cls((dense, lexical, BM25_WEIGHT), bm25=bm25)
 
+    def tuned_as(self, other: Scoring) -> Scoring:
+        """This score with the weights of another that was tuned; without BM25, its weight is 0."""
+        dense, lexical, words = other.weights
+        weights = dense, lexical, words if self.bm25 else 0.0
+        return replace(self, weights=weights, idf_power=other.idf_power, origin=other.origin)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON gives it back."""
         values: dict[str, Any] = {

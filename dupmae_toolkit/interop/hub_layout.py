@@ -140,16 +140,20 @@ def _encoder(path: Path) -> Package:
 
 
 def _run(path: Path) -> tuple[Package, Path]:
-    from dupmae_toolkit.collection.trec import read_run
+    from dupmae_toolkit.collection.trec import read_metadata, read_run, sidecar_path
+    from dupmae_toolkit.evaluation.card_reading import is_card
+    from dupmae_toolkit.evaluation.cards import card_path
 
     read_run(path)  # raises for what is none
-    about = [f"{path.name}.json", f"{path.name}.card.json"]
-    names = [path.name, *(name for name in about if path.with_name(name).is_file())]
-    if not fits("run", path.name):
-        raise InputError.at(
-            path, None, "the hub takes letters, digits, . _ and - in names; rename it"
-        )
-    return Package("run", {name: checksum(path.parent / name) for name in names}), path.parent
+    beside = {sidecar_path(path): read_metadata(path) is not None}
+    beside[card_path(path)] = is_card(card_path(path))
+    names = [path.name, *(file.name for file, is_ours in beside.items() if is_ours)]
+    left = [file.name for file, is_ours in beside.items() if file.is_file() and not is_ours]
+    if odd := [name for name in names if not fits("run", name)]:
+        fault = f"the hub takes letters, digits, . _ and - in names, and not {RECORD_FILE}"
+        raise InputError.at(path.with_name(odd[0]), None, f"{fault}; rename the run")
+    files = {name: checksum(path.parent / name) for name in names}
+    return Package("run", files, left), path.parent
 
 
 def fits(kind: str, name: str) -> bool:

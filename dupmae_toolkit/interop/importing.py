@@ -27,7 +27,6 @@ from dupmae_toolkit.index.impacts import MAX_IMPACT, calibrate
 from dupmae_toolkit.index.layout import BUILDING_FOLDER, ENCODED_FOLDER
 from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.index.mistaken import mistaken
-from dupmae_toolkit.index.reweighing import save_weights
 from dupmae_toolkit.index.rows import Rows
 from dupmae_toolkit.index.staging import check_target
 from dupmae_toolkit.index.vocabulary import lucene_terms
@@ -36,7 +35,6 @@ from dupmae_toolkit.interop.vector_layout import BATCH, PART, Vectors
 from dupmae_toolkit.interop.vector_reading import is_export, read_vectors
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, EncoderInfo, Representations
-from dupmae_toolkit.search.answers import PARTS
 
 
 def import_index(
@@ -95,19 +93,16 @@ def import_index(
         try:
             encoded = _write_encoded(folder, source, vectors, info, progress)
             check_documents(encoded)
-            made = build_held(index, encoded, vectors.tokens, options, overwrite, progress)
+            tuned = vectors.record.get("scoring")
+            if tuned is not None and tuned.origin is None:
+                tuned = None  # they are the encoder's
+            made = build_held(index, encoded, vectors.tokens, options, overwrite, progress, tuned)
         except InputError:  # the same input would be refused again
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()  # if nothing is in it
-    tuned = vectors.record.get("scoring")
-    if tuned is not None and tuned.origin is not None:
-        weights = dict(zip(PARTS, tuned.weights, strict=True))
-        kept = {part: weights[part] for part in made.parts}
-        save_weights(index, kept, tuned.idf_power, tuned.origin, made.encoder)
-        made = Manifest.load(index)
     return made, vectors.notes
 
 

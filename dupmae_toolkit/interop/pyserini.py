@@ -7,6 +7,7 @@ Pyserini wrote. Only ``ready`` imports Pyserini.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -57,7 +58,9 @@ def ready() -> None:
     try:
         _import_searchers()
     except Exception as error:
-        version = importlib.metadata.version("pyserini")
+        version = "of unknown version"
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            version = importlib.metadata.version("pyserini")
         raise DupMAEError(
             f"Pyserini {version} cannot be imported: {type(error).__name__}: {error}; `dupmae "
             "search` searches its indexes without it"

@@ -110,6 +110,9 @@ class PyseriniIndex(Searcher):
         query_terms: int | None = None,
     ) -> Request:
         """A checked request; a single index has one mode, and nothing to fuse."""
+        if fusion not in ("sum", Fusion()) or depth is not None:
+            what = "fusion" if depth is None else "depth"
+            raise InputError(f"{self.path}: a single index has nothing to fuse; leave out {what}")
         if weights is not None:
             raise InputError(f"{self.path}: a single index has nothing to weigh; leave out weights")
         if filter is not None or among is not None:

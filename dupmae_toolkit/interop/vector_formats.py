@@ -123,7 +123,8 @@ def read_lines(folder: Path, terms: list[str], record: dict[str, Any]) -> Iterat
                     place = folder / LEXICAL_LINES
                     if not isinstance(found, dict) or not _are_numbers(list(found.values())):
                         raise InputError.at(place, number, "no vector of terms and numbers")
-                    if unknown := next((term for term in found if term not in columns), None):
+                    unknown = next((term for term in found if term not in columns), None)
+                    if unknown is not None:
                         fault = f"the term {unknown!r} is not in {VOCABULARY_FILE}"
                         raise InputError.at(place, number, fault)
                     indices += [columns[term] for term in found]
@@ -151,7 +152,8 @@ def read_arrays(folder: Path, terms: list[str], record: dict[str, Any]) -> Itera
     found = {name: read_array(folder / array_file(name), kinds[name]) for name in ARRAYS}
     starts, indices, data = (found[name] for name in ("indptr", "indices", "data"))
     count = record["count"]
-    fits = len(starts) == count + 1 and starts[0] == 0 and (np.diff(starts) >= 0).all()
+    # Compared, not subtracted: differences of hostile numbers would wrap.
+    fits = len(starts) == count + 1 and starts[0] == 0 and (starts[1:] >= starts[:-1]).all()
     fits = fits and starts[-1] == len(indices) == len(data)
     fits = fits and (not len(indices) or 0 <= indices.min() <= indices.max() < len(terms))
     if not fits or found["shape"].tolist() != [count, len(terms)]:
@@ -196,6 +198,7 @@ def read_parquet(folder: Path, terms: list[str], record: dict[str, Any]) -> Iter
         try:
             table = pq.read_table(path, columns=list(names), partitioning=None)
             table = table.combine_chunks()
+            _check_lists(path, table, record["info"].dense_dim)
             documents = table.select(names[:4]).to_pylist()
             columns = pc.index_in(pc.list_flatten(table["terms"]), value_set=known)
             if columns.null_count:
@@ -219,6 +222,24 @@ def read_parquet(folder: Path, terms: list[str], record: dict[str, Any]) -> Iter
         yield _rows(documents, dense, lexical)
     if total != record["count"]:
         raise _miscounted(folder, total, record)
+
+
+def _check_lists(path: Path, table: Any, dense_dim: int) -> None:
+    """Refuse lists that are null or hold nulls, or whose lengths do not fit, row by row."""
+    import pyarrow.compute as pc
+
+    for name in ("dense", "terms", "weights"):
+        if table[name].null_count or pc.list_flatten(table[name]).null_count:
+            raise InputError.at(path, None, f"{name} has nulls")
+    terms, weights, dense = (
+        pc.list_value_length(table[name]).to_numpy() for name in ("terms", "weights", "dense")
+    )
+    for what, wrong in (
+        ("as many weights as terms", weights != terms),
+        (f"a dense vector of {dense_dim} numbers", dense != dense_dim),
+    ):
+        if wrong.any():
+            raise InputError.at(path, None, f"row {int(wrong.argmax())} (from 0) has not {what}")
 
 
 def _check_texts(path: Path, documents: list[dict[str, Any]]) -> None:

@@ -21,14 +21,24 @@ from dupmae_toolkit.index.scoring import Scoring
 from dupmae_toolkit.index.vocabulary import lucene_terms
 from dupmae_toolkit.interop.vector_formats import read_arrays, read_lines, read_parquet
 from dupmae_toolkit.interop.vector_layout import (
+    ARRAYS,
+    DENSE_ARRAY,
+    DENSE_LINES,
+    DOCUMENTS,
     FORMATS,
+    IDS,
+    LEXICAL_LINES,
+    PARTS,
     RECORD_FILE,
     RECORD_VERSION,
     VOCABULARY_FILE,
     Vectors,
+    array_file,
 )
 from dupmae_toolkit.records import EncoderInfo
 
+#: No encoder has more; a file may state any number.
+_MOST_DIMENSIONS = 16_384
 _FILE = re.compile(r"(dense/|lexical/)?[a-z_][a-z0-9-]*\.(jsonl?|npy|txt|parquet)")
 
 
@@ -63,7 +73,13 @@ def read_vectors(folder: Path) -> Vectors:
             _check(folder, rows, info)
             yield rows
 
-    return Vectors(record, tokens, record["count"], batches)
+    notes = []
+    if record["pruning"]:
+        notes.append(
+            f"{folder}: written from an index that was pruned to {record['pruning']}; an import "
+            "counts all words again, and prunes no document that is added later"
+        )
+    return Vectors(record, tokens, record["count"], batches, notes)
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -76,10 +92,17 @@ def _record(folder: Path) -> dict[str, Any]:
         files = stated.file_checksums(values["files"])
         if foreign := [name for name in files if not _FILE.fullmatch(name)]:
             raise ValueError(f"it names the file {foreign[0]!r}")
+        info = EncoderInfo.from_dict(values["encoder"])
+        if info.dense_dim > _MOST_DIMENSIONS:
+            raise ValueError(f"{info.dense_dim:,} dimensions")
+        form = stated.one_of(values, "format", FORMATS)
+        lacking = [name for name in _needed(form, info) if name not in files]
+        if lacking or (form == "parquet" and not any(map(PARTS.fullmatch, files))):
+            raise ValueError(f"it names no file {lacking[0] if lacking else 'part-00000.parquet'}")
         return {
-            "format": stated.one_of(values, "format", FORMATS),
+            "format": form,
             "count": stated.integer(values, "count", 1),
-            "info": EncoderInfo.from_dict(values["encoder"]),
+            "info": info,
             "scale": None if values["scale"] is None else stated.positive(values, "scale"),
             "max_impact": (
                 None
@@ -93,6 +116,7 @@ def _record(folder: Path) -> dict[str, Any]:
             "scoring": (
                 None if values.get("scoring") is None else Scoring.from_dict(values["scoring"])
             ),
+            "pruning": stated.text({"pruning": ""} | _without_none(values), "pruning"),
             "faiss": stated.text({"faiss": ""} | _without_none(values), "faiss"),
             "passages": Passages.from_dict(values["passages"]),
             "source": stated.text(values, "source"),
@@ -110,6 +134,18 @@ def _record(folder: Path) -> dict[str, Any]:
         raise InputError.at(
             path, None, f"not the record of an export ({type(error).__name__}: {error})"
         ) from error
+
+
+def _needed(form: str, info: EncoderInfo) -> list[str]:
+    """The files that an export in this format has, apart from the parts of Parquet."""
+    dense, lexical = bool(info.dense_dim), "lexical" in info.sides
+    if form == "parquet":
+        return [VOCABULARY_FILE]
+    if form == "jsonl":
+        vectors = [DENSE_LINES] * dense + [LEXICAL_LINES] * lexical
+    else:
+        vectors = [IDS, *map(array_file, ARRAYS)] + [DENSE_ARRAY] * dense
+    return [VOCABULARY_FILE, DOCUMENTS, *vectors]
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

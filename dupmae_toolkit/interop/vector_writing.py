@@ -91,6 +91,7 @@ def _of_index(rows: IndexRows) -> Vectors:
         "bm25": manifest.bm25 and manifest.bm25.to_dict(),
         # Those that the encoder states need no record.
         "scoring": tuned.to_dict() if tuned and tuned.origin else None,
+        "pruning": str(manifest.pruning) if manifest.pruning else None,
         "faiss": manifest.faiss_spec,
         "passages": manifest.passages and manifest.passages.to_dict(),
         "source": manifest.source,
