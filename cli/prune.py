@@ -59,14 +59,19 @@ def prune(
                 "documents": done.manifest.documents,
                 "tokens": {"kept": done.tokens, "of": done.tokens_before},
                 "words": {"kept": done.words, "of": done.words_before},
+                "documents_without_tokens": done.emptied,
                 "bytes": {"now": done.bytes, "before": done.bytes_before},
             }
         )
         return
+    emptied = ""
+    if done.emptied:
+        kept = "keeps" if done.emptied == 1 else "keep"
+        emptied = f"{counted(done.emptied, 'document')} {kept} no impact of tokens; "
     console.say(
         f"{output}: {counted(done.manifest.documents, 'document')}; impacts kept: "
         f"{_share(done.tokens, done.tokens_before)} of tokens, "
-        f"{_share(done.words, done.words_before)} of words; "
+        f"{_share(done.words, done.words_before)} of words; {emptied}"
         f"{done.bytes:,} bytes, before {done.bytes_before:,}"
     )
 

@@ -266,3 +266,15 @@ def test_the_command_says_what_was_kept(index, tmp_path, capsys):
     code, _, err = run(capsys, "prune", index.path, "--output", tmp_path / "c")
     assert code == 2
     assert "give one rule of pruning" in err
+
+
+def test_documents_that_keep_nothing_are_counted(index, tmp_path, capsys):
+    had = by_document(index, False)
+    lowest = min(max(impacts.values()) for impacts in had.values() if impacts)
+    emptied = sum(bool(i) and max(i.values()) <= lowest for i in had.values())
+    assert emptied
+    words = ("--output", tmp_path / "new", "--threshold", lowest + 1)
+    code, _, err = run(capsys, "prune", index.path, *words)
+    assert code == 0
+    keep = "document keeps" if emptied == 1 else "documents keep"
+    assert f" of words; {emptied} {keep} no impact of tokens; " in err

@@ -7,6 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_folder
 from dupmae_toolkit.index.build import says_why
@@ -23,7 +25,8 @@ class Pruned:
     """What ``prune_index`` wrote.
 
     tokens, words: how many impacts of each the new index has. tokens_before, words_before: how many
-    these documents had. bytes, bytes_before: the size of all files.
+    these documents had. emptied: how many documents had impacts of tokens, and keep none. bytes,
+    bytes_before: the size of all files.
     """
 
     manifest: Manifest
@@ -31,6 +34,7 @@ class Pruned:
     tokens_before: int
     words: int
     words_before: int
+    emptied: int
     bytes: int
     bytes_before: int
 
@@ -54,7 +58,7 @@ def prune_index(
     _check_output(index, output)
     with held(index) as manifest:
         _check_index(index, manifest, pruning)
-        tokens = words = 0
+        tokens = words = emptied = 0
         with says_why(output), atomic_folder(output) as folder:
             vocabulary = folder / manifest.vocabulary_file
             shutil.copyfile(index / manifest.vocabulary_file, vocabulary)
@@ -76,7 +80,9 @@ def prune_index(
                     rows = old.rows(number)
                     tokens += int(rows.lexical.nnz)
                     words += 0 if rows.words is None else int(rows.words.impacts.nnz)
+                    had = np.diff(rows.lexical.indptr) > 0
                     rows.prune(pruning)
+                    emptied += np.count_nonzero(had & (np.diff(rows.lexical.indptr) == 0))
                     kept = 0 if rows.words is None else rows.words.impacts.nnz
                     errors = Errors(
                         entry.error.of_some(rows.lexical.nnz), entry.word_error.of_some(kept)
@@ -92,6 +98,7 @@ def prune_index(
         tokens,
         sum(entry.word_error.weights for entry in entries),
         words,
+        emptied,
         _bytes(copy),
         _bytes(manifest),
     )
