@@ -82,7 +82,7 @@ def prune_index(
                     words += 0 if rows.words is None else int(rows.words.impacts.nnz)
                     had = np.diff(rows.lexical.indptr) > 0
                     rows.prune(pruning)
-                    emptied += np.count_nonzero(had & (np.diff(rows.lexical.indptr) == 0))
+                    emptied += int(np.count_nonzero(had & (np.diff(rows.lexical.indptr) == 0)))
                     kept = 0 if rows.words is None else rows.words.impacts.nnz
                     errors = Errors(
                         entry.error.of_some(rows.lexical.nnz), entry.word_error.of_some(kept)
