@@ -407,3 +407,39 @@ def test_a_repository_that_is_not_there_is_refused(hub, tmp_path):
     assert HubName.parse("hf:a.b/c-d@refs/pr/1") == HubName("a.b/c-d", "refs/pr/1")
     assert HubName.parse("hf:datasets/me/a@v") == HubName("me/a", "v", "dataset")
     assert HubName.parse("hf:models/a") == HubName("models/a")
+
+
+def test_an_index_that_is_changed_while_it_is_checked_is_checked_again(hub, index, monkeypatch):
+    from dupmae_toolkit.interop import hub as module
+
+    packed = module.pack
+    changes = iter(["d1", "d2"])
+
+    def pack(path):
+        for name in changes:
+            with HybridIndex.open(path) as opened:
+                opened.delete([name])
+            break
+        return packed(path)
+
+    monkeypatch.setattr(module, "pack", pack)
+    done = push(index, "hf:me/notes")
+    assert done.package.files.keys() == packed(index)[0].files.keys()
+    assert done.package.files == packed(index)[0].files
+
+
+def test_an_index_that_changes_all_the_time_is_refused(hub, index, monkeypatch):
+    from dupmae_toolkit.interop import hub as module
+
+    packed = module.pack
+    ids = iter(["d1", "d2", "d3", "d4"])
+
+    def pack(path):
+        found = packed(path)
+        with HybridIndex.open(path) as opened:
+            opened.delete([next(ids)])
+        return found
+
+    monkeypatch.setattr(module, "pack", pack)
+    with pytest.raises(InputError, match="changes all the time"):
+        push(index, "hf:me/notes")

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dupmae_toolkit.errors import DupMAEError, InputError
-from dupmae_toolkit.files import atomic_folder, write_json
+from dupmae_toolkit.files import atomic_folder, write_json, wrong_contents
 from dupmae_toolkit.index.build import says_why
 from dupmae_toolkit.index.holding import held
 from dupmae_toolkit.index.layout import SEGMENTS_FOLDER
+from dupmae_toolkit.index.manifest import Manifest
 from dupmae_toolkit.interop.hub_layout import (
     RECORD_FILE,
     HubName,
@@ -41,6 +42,8 @@ _STALE = ["segments/*", "deletions/*", "vocabulary*.json"]
 
 #: Files up to this size, in bytes, are copied.
 _SMALL = 1 << 20
+#: How often an index that another process changes is checked again.
+_TRIES = 3
 
 Result = TypeVar("Result")
 
@@ -70,22 +73,45 @@ def push(path: str | Path, name: str, *, public: bool = False, bars: bool = True
         raise InputError(f"{name}: an upload goes to the main branch; leave out @{where.revision}")
     path = Path(path)
     with contextlib.ExitStack() as stack:
-        if (path / SEGMENTS_FOLDER).is_dir():
-            stack.enter_context(held(path))
-        package, folder = pack(path)
+        is_index = (path / SEGMENTS_FOLDER).is_dir()
+        package, folder = _held(path, stack) if is_index else pack(path)
         kind = REPOSITORY_TYPES[package.kind]
         if where.type not in (None, kind):
             raise InputError(
                 f"{name}: an upload of this {package.kind} makes a {kind}; write hf:{kind}s/…"
             )
         staged = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dupmae-")))
-        for file in package.files:
+        for file, entry in package.files.items():
             (staged / file).parent.mkdir(parents=True, exist_ok=True)
             _stand_in(folder / file, staged / file)
+            small = (staged / file).stat().st_size <= _SMALL
+            if small and wrong_contents(staged / file, entry["sha256"]):
+                raise InputError.at(folder / file, None, "changed meanwhile; upload it again")
         write_json(staged / RECORD_FILE, package.to_dict())
         stack.enter_context(_bars(bars))
         where, commit = _upload(package, where, staged, public)
     return Exchanged(package, where, commit)
+
+
+def _held(path: Path, stack: contextlib.ExitStack) -> tuple[Package, Path]:
+    """``pack`` of an index whose files stay until the stack is closed.
+
+    Checking takes long, and another process may change the index meanwhile; then it begins again.
+    """
+    for _ in range(_TRIES):
+        with contextlib.ExitStack() as one:
+            manifest = one.enter_context(held(path))
+            refused: InputError | None = None
+            try:
+                found = pack(path)
+            except InputError as error:
+                refused = error
+            if Manifest.load(path).checksums == manifest.checksums:
+                if refused is not None:
+                    raise refused
+                stack.enter_context(one.pop_all())
+                return found
+    raise InputError.at(path, None, "changes all the time; upload it when it is left alone")
 
 
 def _upload(
