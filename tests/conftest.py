@@ -1,4 +1,4 @@
-"""Where the tests' files lie, how threads wait, and fixtures that tests of several files ask for by name."""
+"""How the tests run: where their files lie, how threads wait; and fixtures that files share."""
 
 from __future__ import annotations
 
