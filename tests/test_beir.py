@@ -302,7 +302,7 @@ def test_documents_without_text_are_refused_or_skipped_and_counted(tmp_path):
     assert (result.skipped, result.documents) == (1, 40)
     assert result.metrics()["about"]["skipped"] == 1
     assert result.left_out.startswith("1 line that is not a document was skipped: ")
-    assert result.left_out.endswith("corpus.jsonl:41")
+    assert result.left_out.endswith("corpus.jsonl:41 (document empty has no text)")
 
 
 @pytest.mark.parametrize("after", [0, 40])

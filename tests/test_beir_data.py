@@ -72,7 +72,7 @@ def test_a_split_that_is_not_there_is_refused_and_the_others_are_named(toy, spli
 def test_judged_topics_without_a_text_are_refused(tmp_path):
     files = members() | {"toy/qrels/test.tsv": HEADER + "1\td1\t1\n9\td2\t1\n"}
     dataset = open_beir(make_zip(tmp_path / "z.zip", files))
-    with pytest.raises(InputError, match=r"1 topics of split 'test' .* '9' first"):
+    with pytest.raises(InputError, match=r"1 topic of split 'test' has .* '9' first"):
         dataset.queries("test")
 
 

@@ -184,8 +184,9 @@ def test_bad_usage_is_one_line_and_leaves_nothing(dupmae, home, words, message, 
 
 
 def test_nothing_mined_is_refused_and_the_old_file_stays(dupmae, home, trec, tmp_path):
-    (tmp_path / "o.jsonl").write_text("old")
     words = (home / "set", "--run", trec, "--output", "o.jsonl")
+    assert dupmae(*words)[0] == 0
+    old = (tmp_path / "o.jsonl").read_text()
     code, _, err = dupmae(*words, "--from-rank", 150)
     assert (code, err.count("\n")) == (2, 1)
     assert "not one of 6 queries got a negative" in err
@@ -193,8 +194,9 @@ def test_nothing_mined_is_refused_and_the_old_file_stays(dupmae, home, trec, tmp
     code, _, err = dupmae(home / "set", "--run", tmp_path / "bad.trec", "--output", "o.jsonl")
     assert code == 2
     assert "lists document 'ghost'" in err
-    assert (tmp_path / "o.jsonl").read_text() == "old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.trec", "o.jsonl", "run.trec"]
+    assert (tmp_path / "o.jsonl").read_text() == old
+    there = ["bad.trec", "o.jsonl", "o.jsonl.json", "run.trec"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == there
 
 
 @pytest.fixture(scope="module")

@@ -269,12 +269,13 @@ def test_what_cannot_be_written_is_refused_before_the_search(dupmae, queries, tm
 
 
 def test_a_broken_query_file_leaves_the_old_run(dupmae, tmp_path):
-    (tmp_path / "run").write_text("old")
+    old = "1 Q0 old 1 1.0 tag\n"
+    (tmp_path / "run").write_text(old)
     (tmp_path / "queries.jsonl").write_text('{"_id": "1", "text": "date"}\n{"_id": \n')
     code, _, err = dupmae("--queries", tmp_path / "queries.jsonl", "--output", tmp_path / "run")
     assert code == 2
     assert "queries.jsonl:2" in err
-    assert (tmp_path / "run").read_text() == "old"
+    assert (tmp_path / "run").read_text() == old
     assert sorted(os.listdir(tmp_path)) == ["queries.jsonl", "run"]
 
 

@@ -152,7 +152,7 @@ def test_a_row_of_several_lines_is_named_by_its_first(tmp_path):
         (2, Document("a", "", "one\n\nthree")),
         (6, Document("b", "", "two")),
     ]
-    assert corpus.left_out().endswith(f"{path}:7")
+    assert corpus.left_out().endswith(f"{path}:7 (1 column)")
     assert f"{path}:7: 1 column; the header has 2" in refusal(path)
 
 

@@ -346,9 +346,13 @@ def test_an_encoder_of_another_name_with_the_same_vectors_continues(tmp_path):
     encode(DOCUMENTS, tmp_path / "out")
     before = contents(tmp_path / "out")
     other = HashingEncoder()
-    other.info = replace(other.info, name="a copy", dense_weight=2.0)
+    other.info = replace(other.info, name="a copy")
     assert encode(DOCUMENTS, tmp_path / "out", other).newly_encoded == 0
     assert contents(tmp_path / "out") == before
+    other.info = replace(other.info, dense_weight=2.0)
+    assert encode(DOCUMENTS, tmp_path / "out", other).info.dense_weight == 2
+    now = contents(tmp_path / "out")
+    assert [name for name in now if now[name] != before[name]] == ["manifest.json"]
 
 
 def test_the_same_texts_from_another_place_continue(tmp_path):

@@ -304,7 +304,9 @@ def test_shards_are_one_corpus_and_faults_name_the_shard(tmp_path):
     assert refusal(tmp_path).startswith(f"{tmp_path / 'part-3.jsonl'}:2: no text")
     lenient = open_corpus(tmp_path, skip_invalid=True)
     assert len(list(lenient)) == 4
-    assert lenient.left_out().endswith("part-3.jsonl:2")
+    assert lenient.left_out().endswith(
+        "part-3.jsonl:2 (no text (one of text, contents, content, body, passage, document) in it)"
+    )
     numbers = [number for number, _ in lenient.numbered()]
     assert numbers == sorted(set(numbers))
     assert lenient.where(numbers[-1]) == (str(tmp_path / "part-3.jsonl"), 3)

@@ -14,8 +14,9 @@ from dupmae_toolkit.records import Encoder, EncoderInfo
 
 WAY_OUT = "delete the folder or name another output"
 
-#: Fields of EncoderInfo that do not change the vectors.
-_BESIDE_VECTORS = ("name", "dense_weight", "lexical_weight", "fitted_weights", "largest_weight")
+#: Fields of EncoderInfo that an index is built with, and that do not change the vectors.
+SCORE_FIELDS = ("dense_weight", "lexical_weight", "fitted_weights", "largest_weight")
+_BESIDE_VECTORS = ("name", *SCORE_FIELDS)
 
 
 def standing(output: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:

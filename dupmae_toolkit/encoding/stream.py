@@ -33,6 +33,7 @@ from dupmae_toolkit.encoding.corpus import (
 from dupmae_toolkit.encoding.form import wrong_form
 from dupmae_toolkit.encoding.passages import PassageSource
 from dupmae_toolkit.encoding.resume import (
+    SCORE_FIELDS,
     is_written,
     precision_of,
     refuse_other_texts,
@@ -129,10 +130,10 @@ def encode_corpus(
             manifest = wanted
             _save(output / MANIFEST, manifest)
         refuse_other_texts(output, manifest, wanted, parts)
-        if manifest["encoder"] != wanted["encoder"]:
-            # The same vectors by another name, or with other weights of the score. An index takes
-            # both from here, so those of this call count.
-            manifest["encoder"] = wanted["encoder"]
+        # An index takes the weights of the score from here, so those of this call count.
+        score = {name: wanted["encoder"][name] for name in SCORE_FIELDS}
+        if not score.items() <= manifest["encoder"].items():
+            manifest["encoder"] |= score
             _save(output / MANIFEST, manifest)
         if not (output / VOCABULARY).exists():
             with _writing(output / VOCABULARY) as temporary:

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 MODES = ("dense", "lexical", "bm25", "hybrid")
 #: The name of the runs of Lucene's own BM25.
 BASELINE = "lucene-bm25"
-#: Fields of EncoderInfo that an index is built with, and that change no vector.
-_SCORE = ("dense_weight", "lexical_weight", "fitted_weights", "largest_weight")
 #: Incremented with each change that makes runs of earlier versions incomparable.
 _VERSION = 2
 
@@ -289,8 +287,10 @@ class Experiment:
 
     def _score(self) -> dict[str, Any]:
         """What an index takes from its encoder besides the vectors."""
+        from dupmae_toolkit.encoding.resume import SCORE_FIELDS
+
         info = self.documents.info.to_dict()
-        return {name: info[name] for name in _SCORE}
+        return {name: info[name] for name in SCORE_FIELDS}
 
     def _note(self, step: str, reused: bool) -> None:
         if reused:

@@ -65,8 +65,8 @@ class Pruning:
         if len(given) != 1:
             what = " and ".join(given) if given else "none is given"
             raise InputError(
-                f"give one rule of pruning, such as --keep 0.5 (keep=0.5), --terms 64 or "
-                f"--threshold 2 ({what})"
+                f"give one rule of pruning, as in --keep 0.5 (keep=0.5), --terms 64 (terms=64) or "
+                f"--threshold 2 (threshold=2); {what}"
             )
         if self.keep is not None and not (_is_number(self.keep) and 0 < self.keep <= 1):
             raise InputError(f"keep is {self.keep!r}; it must be a share above 0, at most 1")
