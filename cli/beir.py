@@ -16,7 +16,9 @@ from dupmae_cli.options import (
     ExactOption,
     FaissOption,
     FusionOption,
+    HeaderOption,
     HybridWeightsOption,
+    IdFieldOption,
     JsonOption,
     KOption,
     MeasuresOption,
@@ -31,6 +33,8 @@ from dupmae_cli.options import (
     QueryLengthOption,
     SkipInvalidOption,
     SplitsOption,
+    TextFieldOption,
+    TitleFieldOption,
     measure_names,
 )
 from dupmae_cli.recording import draft
@@ -83,6 +87,10 @@ def beir(
             help="The judgements of a corpus of your own, in any format of `dupmae eval --qrels`."
         ),
     ] = None,
+    id_field: IdFieldOption = None,
+    title: TitleFieldOption = None,
+    text: TextFieldOption = None,
+    header: HeaderOption = None,
     split: SplitsOption = None,
     model: ModelOption = "builtin",
     k: KOption = 1000,
@@ -130,7 +138,8 @@ def beir(
     splits: the documents are encoded and indexed once.
 
     A corpus of your own needs no special layout: name its topics with --queries and its
-    judgements with --qrels. They count as one split, called test or as --split says.
+    judgements with --qrels. They count as one split, called test or as --split says. --id,
+    --title, --text and --header are for this corpus.
 
     [bold]Examples:[/bold]
 
@@ -144,6 +153,7 @@ def beir(
 
       dupmae beir msmarco-passage --split dev --split trec-dl-2019 --output runs/msmarco
     """
+    from dupmae_toolkit.collection.fields import Columns
     from dupmae_toolkit.collection.passages import passages_of
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.beir import (
@@ -177,6 +187,7 @@ def beir(
         aggregate=aggregate.value if aggregate else None,
         queries=queries,
         qrels=qrels,
+        columns=Columns(id_field, title, text, header),
     )
     open_checked(dataset, options)  # before a model is loaded, which takes seconds
     stands = output / FOLDER_CARD

@@ -20,8 +20,7 @@ from dupmae_cli.options import (
     measure_names,
     split_option,
 )
-from dupmae_cli.runs import say_self_matches, say_unjudged
-from dupmae_toolkit.errors import counted
+from dupmae_cli.runs import say_missed, say_self_matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +94,8 @@ def compare(
     from dupmae_toolkit.files import check_file_output
 
     form = form_of(format, json, TableFormat.TABLE)
+    if topics and form not in (TableFormat.TABLE, TableFormat.JSON):
+        raise InputError("--topics goes with the table; JSON has the differences of all topics")
     if plot is not None:
         if plot.suffix.lower() != ".svg":
             raise InputError(f"--plot {plot}: a plot is SVG; name a file that ends in .svg")
@@ -117,6 +118,7 @@ def compare(
     if form == TableFormat.JSON:
         document = {
             "baseline": str(baseline),
+            "baseline_means": found[0][1].means,
             "self_matches": "removed" if judging.drop_self else "kept",
             "runs": [significance.entry_of(row) for row in rows],
         }
@@ -126,7 +128,7 @@ def compare(
         if topics and form == TableFormat.TABLE:
             _print_topics(rows, topics)
     for label, each in measured:
-        _say_counted(label, each.scores)
+        say_missed(label, each.scores, each.missed)
         say_self_matches(label, each.self_matches)
 
 
@@ -144,18 +146,12 @@ def _draw(
 
     labels = labels_of(paths)
     by_label = dict(zip(labels, scores, strict=True))
-    short = dict(zip(map(str, paths), labels, strict=True))
-    named = [replace(row, run=short[row.run]) for row in rows]
+    each = len(rows) // max(1, len(labels) - 1)  # rows of a run; a path may come twice
+    named = [replace(row, run=labels[1 + n // each]) for n, row in enumerate(rows)]
     drawing = drawn(Measured(dict(zip(labels, curves, strict=True)), by_label, named))
     with atomic_file(plot) as temporary:
         temporary.write_text(drawing, "utf-8")
     console.say(f"wrote {plot}")
-
-
-def _say_counted(label: str, scores: Scores) -> None:
-    if lacking := scores.judged - scores.returned:
-        console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, counted as 0")
-    say_unjudged(label, scores.unjudged)
 
 
 def _table(baseline: str, scores: Scores, rows: list[Comparison]) -> list[list[Any]]:

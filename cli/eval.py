@@ -17,13 +17,13 @@ from dupmae_cli.options import (
     measure_names,
     split_option,
 )
-from dupmae_cli.runs import say_self_matches, say_unjudged
+from dupmae_cli.runs import say_missed, say_self_matches
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
     from dupmae_toolkit.evaluation.judging import Measured
     from dupmae_toolkit.evaluation.measures import Scores
-    from dupmae_toolkit.evaluation.missed import Missed, Unknown
+    from dupmae_toolkit.evaluation.missed import Unknown
 
 
 def evaluate(
@@ -102,7 +102,11 @@ def evaluate(
     if unknown and (line := unknown.said("corpus")):
         console.say(line)
     for name, each in measured.items():
-        _say_ignored(name, each.scores, each.missed)
+        say_missed(name, each.scores, each.missed)
+        missed = each.missed
+        if missed.missed and missed.ids is None:
+            relevant = counted(missed.relevant, "relevant document")
+            console.say(f"{name}: lacks {missed.missed:,} of {relevant}")
         say_self_matches(name, each.self_matches)
 
 
@@ -147,21 +151,6 @@ def _print_values(found: dict[str, Scores], per_topic: bool, form: Format) -> No
             write_line(out, dict(zip(names, row, strict=True)))
         elif form == Format.TREC:
             print(f"{row[2]:<22}\t{row[1]}\t{row[3]:.4f}", file=out)
-
-
-def _say_ignored(path: str, scores: Scores, missed: Missed) -> None:
-    """Say what does not count: topics without judgements, relevant documents that were missed."""
-    say_unjudged(path, scores.unjudged)
-    if missed.ids is not None:
-        relevant, held = missed.ids
-        console.say(
-            f"{path}: holds none of the {counted(missed.relevant, 'relevant document')}; are "
-            f"the ids of one kind? A relevant one is {relevant!r}, the run's first is {held!r}"
-        )
-    elif missed.missed:
-        console.say(
-            f"{path}: lacks {missed.missed:,} of {counted(missed.relevant, 'relevant document')}"
-        )
 
 
 def _print_table(found: dict[str, Scores], per_topic: bool) -> None:

@@ -235,7 +235,9 @@ def _run(
             glued = any(re.match(r"-[A-Za-z]{2}", word) for word in words)
             if glued or type(error).__name__ == "NoSuchOption":
                 hint = " An argument that begins with a dash goes after -- at the end."
-                if re.search(r": (--index|-i)\b", error.format_message()):
+                takes = getattr(getattr(context, "command", None), "params", ())
+                named = any(each.name == "index" or each.metavar == "SOURCE" for each in takes)
+                if named and re.search(r": (--index|-i)\b", error.format_message()):
                     hint = " The index is named without an option."
                 if command.endswith(" delete"):
                     hint = " Ids that begin with a dash go after -- at the end, or into a --file."

@@ -59,15 +59,15 @@ def prune(
                 "documents": done.manifest.documents,
                 "tokens": {"kept": done.tokens, "of": done.tokens_before},
                 "words": {"kept": done.words, "of": done.words_before},
-                "documents_without_tokens": done.emptied,
+                "emptied": done.emptied,
                 "bytes": {"now": done.bytes, "before": done.bytes_before},
             }
         )
         return
-    emptied = ""
+    emptied, row = "", "passage" if done.manifest.passages else "document"
     if done.emptied:
         kept = "keeps" if done.emptied == 1 else "keep"
-        emptied = f"{counted(done.emptied, 'document')} {kept} no impact of tokens; "
+        emptied = f"{counted(done.emptied, row)} {kept} no impact of tokens; "
     console.say(
         f"{output}: {counted(done.manifest.documents, 'document')}; impacts kept: "
         f"{_share(done.tokens, done.tokens_before)} of tokens, "

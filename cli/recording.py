@@ -41,13 +41,14 @@ REPEATABLE = {
         "aggregate fields tag query_encoder device precision json drop_self feedback",
     ),
     "rerank": _repeatable(
-        "run corpus queries cross_encoder", "split label tag format device precision json"
+        "run corpus queries cross_encoder",
+        "split label tag format device precision json id_field title text header",
     ),
     "fuse": _repeatable("runs", "method weights norm low missing tag format json"),
     "beir": _repeatable(
         "dataset queries qrels model",
         "split bm25 no_bm25 plain fusion weights exact faiss measures skip_invalid device "
-        "precision json drop_self aggregate",
+        "precision json drop_self aggregate id_field title text header",
     ),
     "sweep": _repeatable("study", "data fail_fast device precision json"),
 }

@@ -82,7 +82,8 @@ def report(
     """Write a page about a folder of runs: tables, plots, significance, examples.
 
     The page is one file of HTML without scripts or outside addresses; it follows the light
-    or dark setting of the reader's system. The plots and the examples use the first measure.
+    or dark setting of the reader's system. The measures are by default those that
+    `dupmae beir` computed in DIR; the plots and the examples use the first.
     If runs of the single parts lie beside a hybrid run, the page shows the topics that each
     part wins. If the index of the runs still exists, the page explains the scores of the
     examples. The same runs give the same page.
@@ -97,6 +98,7 @@ def report(
     """
     from dupmae_toolkit.errors import InputError
     from dupmae_toolkit.evaluation.measures import parse_measures
+    from dupmae_toolkit.evaluation.report.beir_runs import own_measures
     from dupmae_toolkit.evaluation.report.examples import examples_of
     from dupmae_toolkit.evaluation.report.explained import explain
     from dupmae_toolkit.evaluation.report.folder import read_sections
@@ -107,7 +109,8 @@ def report(
 
     if split is not None and qrels is None:
         raise InputError("--split goes with --qrels, which names the data set")
-    names = [str(measure) for measure in parse_measures(measure_names(measures))]
+    given = own_measures(folder) if measures is None and qrels is None else []
+    names = [str(measure) for measure in parse_measures(given or measure_names(measures))]
     place = folder / _PAGE if output is None else output
     if place.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--output {place}: a page is HTML; name a file that ends in .html")

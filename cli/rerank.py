@@ -13,11 +13,15 @@ from dupmae_cli.options import (
     CORPORA,
     CrossEncoderLengthOption,
     DeviceOption,
+    HeaderOption,
+    IdFieldOption,
     JsonOption,
     LabelOption,
     Precision,
     PrecisionOption,
     TagOption,
+    TextFieldOption,
+    TitleFieldOption,
     split_option,
 )
 from dupmae_cli.recording import draft
@@ -46,6 +50,10 @@ def rerank(
         Path, typer.Option("--output", "-o", help="The run to write; - for standard output.")
     ],
     split: Annotated[str | None, split_option("all queries")] = None,
+    id_field: IdFieldOption = None,
+    title: TitleFieldOption = None,
+    text: TextFieldOption = None,
+    header: HeaderOption = None,
     depth: Annotated[
         int,
         typer.Option(min=1, help="Documents of each topic to rank again; the others come below."),
@@ -69,6 +77,7 @@ def rerank(
 
       dupmae rerank a.trec --corpus x.zip --queries x.zip --cross-encoder my-model --output b.trec
     """
+    from dupmae_toolkit.collection.fields import Columns
     from dupmae_toolkit.collection.opening import open_corpus, read_topics
     from dupmae_toolkit.collection.trec import read_run
     from dupmae_toolkit.errors import InputError
@@ -81,7 +90,8 @@ def rerank(
         raise InputError(f"{output}: is the run to be ranked again; name another output")
     card = draft() if gets_card(output, form) else None
     first = read_run(run)
-    topics, texts = read_topics(queries, split), open_corpus(corpus)
+    columns = Columns(id_field, title, text, header)
+    topics, texts = read_topics(queries, split), open_corpus(corpus, columns=columns)
     # Imported late, because it takes seconds: errors in the files are reported first.
     from dupmae_toolkit.mining.teachers.cross_encoder import CrossEncoder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -13,6 +14,8 @@ from dupmae_cli.formats import STANDARD_OUTPUT, Format, gets_card
 from dupmae_toolkit.errors import counted
 
 if TYPE_CHECKING:
+    from dupmae_toolkit.evaluation.measures import Scores
+    from dupmae_toolkit.evaluation.missed import Missed
     from dupmae_toolkit.evaluation.self_matches import SelfMatches
     from dupmae_toolkit.records import Run
 
@@ -41,7 +44,11 @@ def check_run(path: Path, tag: str | None, form: Format) -> None:
         if gets_card(path, form):
             written |= {sidecar_path(path): _is_sidecar, card_path(path): is_card}
         for place, is_ours in written.items():
-            if place.is_file() and not is_ours(place):
+            try:
+                foreign = place.is_file() and not is_ours(place)
+            except InputError:  # cannot be read, or is no text
+                foreign = True
+            if foreign:
                 what = "is no run" if place == path else f"does not belong to a run {path.name}"
                 raise InputError.at(place, None, f"exists, and {what}; name another output")
 
@@ -49,27 +56,30 @@ def check_run(path: Path, tag: str | None, form: Format) -> None:
 def _holds_results(path: Path) -> bool:
     """Whether a file is empty or begins as a run or as the hits of a question, in any form."""
     from dupmae_toolkit.collection.sources import TextSource
-    from dupmae_toolkit.errors import InputError
 
-    try:
-        lines = [line.strip() for _, line in itertools.islice(TextSource(path).lines(), 2)]
-    except InputError:
-        return False
+    lines = [line.strip() for _, line in itertools.islice(TextSource(path).lines(), 2)]
     if not lines:
         return True
     if len(lines) > 1 and lines[0] == "{":
         return lines[1].startswith(('"tag":', '"query":'))
-    if lines[0].startswith('{"'):
-        return '"rank": ' in lines[0] and '"score": ' in lines[0]
+    if lines[0].startswith("{"):
+        try:
+            return {"rank", "id", "score"} <= json.loads(lines[0]).keys()
+        except ValueError:
+            return False
     return lines[0].startswith(_BEGINNINGS) or _is_of_a_run(lines[0].split())
 
 
 def _is_of_a_run(columns: list[str]) -> bool:
-    """Whether these are the columns of a line of TREC's: topic, Q0, document, rank, score, tag."""
+    """Whether these may be the columns of a line of TREC's: topic, Q0, document, rank, score, tag.
+
+    The rank may be anything without letters, since no reader needs it.
+    """
     try:
-        return len(columns) == 6 and isfinite(int(columns[3])) and isfinite(float(columns[4]))
-    except ValueError:
+        numbers = isfinite(float(columns[4])) and not any(map(str.isalpha, columns[3]))
+    except (IndexError, ValueError):
         return False
+    return numbers and len(columns) == 6
 
 
 def _is_sidecar(path: Path) -> bool:
@@ -88,6 +98,24 @@ def say_unjudged(label: object, topics: int) -> None:
     """Say how many topics of a run do not count, if any."""
     if topics:
         console.say(f"{label}: {counted(topics, 'topic')} without judgements ignored")
+
+
+def say_missed(label: object, scores: Scores, missed: Missed) -> None:
+    """Say what makes figures lower than the rankings are: topics and ids that do not meet."""
+    if lacking := scores.judged - scores.returned:
+        console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, counted as 0")
+    say_unjudged(label, scores.unjudged)
+    say_other_ids(label, missed)
+
+
+def say_other_ids(label: object, missed: Missed) -> None:
+    """Say so if a run holds no relevant document at all."""
+    if missed.ids is not None:
+        relevant, held = missed.ids
+        console.say(
+            f"{label}: holds none of the {counted(missed.relevant, 'relevant document')}; are "
+            f"the ids of one kind? A relevant one is {relevant!r}, the run's first is {held!r}"
+        )
 
 
 def self_matches_line(matches: SelfMatches) -> str:

@@ -25,7 +25,7 @@ from dupmae_cli.options import (
     WaitOption,
     split_option,
 )
-from dupmae_cli.runs import say_unjudged
+from dupmae_cli.runs import say_other_ids, say_unjudged
 from dupmae_toolkit.errors import counted
 
 #: Seconds to wait by default for another process that changes the index.
@@ -203,6 +203,7 @@ def tune(
         if len(set(labels)) < len(labels):
             raise InputError("a run is given twice; name each once")
         from dupmae_toolkit.collection.trec import read_run
+        from dupmae_toolkit.evaluation.missed import missed_by
         from dupmae_toolkit.evaluation.self_matches import without_self_matches
         from dupmae_toolkit.evaluation.tuned import tune
 
@@ -221,6 +222,7 @@ def tune(
             if lacking := sum(topic not in run.topics for topic in judged):
                 console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, with scores of 0")
             say_unjudged(label, sum(topic not in judged for topic in run.topics))
+            say_other_ids(label, missed_by(judged, run))
         report_runs(labels, tuned, training_figure, plot, json)
         return
     if runs:

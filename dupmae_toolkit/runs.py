@@ -30,6 +30,13 @@ class Ranking:
     scores: np.ndarray  # float32 or float64 [n]
     offset: int = 0
 
+    def __eq__(self, other: object) -> bool:
+        """Whether ids, scores and offset are equal; the scores as numbers of any dtype."""
+        if not isinstance(other, Ranking):
+            return NotImplemented
+        same = self.ids == other.ids and self.offset == other.offset
+        return same and np.array_equal(self.scores, other.scores)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -183,6 +190,10 @@ class Run:
 
 def given_runs(runs: Mapping[str, Run] | Sequence[Run]) -> list[Run]:
     """The runs of a list, or of a mapping of names; InputError for anything else."""
+    if isinstance(runs, Run):
+        raise InputError(
+            "the runs given: a Run; give a list of runs, or a mapping of names to runs"
+        )
     found: list[Any] = list(runs.values() if isinstance(runs, Mapping) else runs)
     for run in found:
         if not isinstance(run, Run):

@@ -32,6 +32,7 @@ def test_a_table_shows_every_run_with_both_counts(files, capsys):
     half = next(row for row in rows if row and row[0] == "half.trec")
     assert half[2:] == ["0.5000", "0.5000", "0.5000", "1/2"]
     assert err == (
+        "half.trec: lacks 1 judged topic, counted as 0\n"
         "half.trec: 1 topic without judgements ignored\n"
         "half.trec: lacks 1 of 3 relevant documents\n"
     )

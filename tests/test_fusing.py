@@ -11,7 +11,7 @@ import statistics
 import numpy as np
 import pytest
 
-from dupmae_toolkit import Fusion, Run, compare, fuse, tune
+from dupmae_toolkit import Fusion, Run, compare, evaluate, fuse, tune, write_run
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.fusing.norms import normalise
 from dupmae_toolkit.fusing.registry import METHODS
@@ -354,3 +354,31 @@ def test_a_list_with_a_document_twice_is_refused():
 def test_an_integer_beyond_all_floats_is_refused(name):
     with pytest.raises(InputError, match=f"{name} is too large"):
         Fusion("rrf", **{name: 10**400})
+
+
+def test_runs_are_equal_if_their_rankings_are():
+    def made(scores, ids=("x", "y")):
+        return Run({"q": Ranking(list(ids), np.array(scores))}, "t")
+
+    assert made([2.0, 1.0]) == made(np.array([2, 1], np.float32))
+    assert made([2.0, 1.0]) != made([2.0, 0.5])
+    assert made([2.0, 1.0]) != made([2.0, 1.0], ("x", "z"))
+    assert made([2.0, 1.0]).topics["q"] != "a ranking"
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (lambda run: evaluate(run, {"q": {"x": 1}}), "a Run; they come first"),
+        (lambda run: evaluate("some.qrels", run), "a str; read_qrels reads a file"),
+        (lambda run: fuse(run, run), "a Run; give a list of runs"),
+        (lambda run: compare({"q": {"x": 1}}, run, run), "a Run; give a list of runs"),
+        (lambda run: write_run({"q": {"x": 1}}, "r.trec"), "a dict; the run comes first"),
+        (lambda run: write_run("r.trec", run), "a str; the run comes first"),
+    ],
+)
+def test_arguments_in_another_order_are_named(call, fault, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=fault):
+        call(Run({"q": Ranking(["x"], [1.0])}))
+    assert not list(tmp_path.iterdir())

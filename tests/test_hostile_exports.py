@@ -1,9 +1,9 @@
-"""Exports from somebody else: what does not fit is refused in one line and ends no process."""
+"""Folders of exported vectors that somebody changed: each is refused in one line."""
 
 from __future__ import annotations
 
 import json
-from itertools import chain
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,187 +11,202 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import sha256_file
-from dupmae_toolkit.index.manifest import Manifest
-from dupmae_toolkit.index.scoring import Origin
-from dupmae_toolkit.interop.hub_layout import RECORD_FILE, pack
+from dupmae_toolkit.interop import vector_formats, vector_reading, vector_writing
 from dupmae_toolkit.interop.importing import import_index
 from dupmae_toolkit.interop.vector_writing import write_vectors
-from dupmae_toolkit.search.hybrid_index import HybridIndex
+from tests.index_support import documents_of
 from tests.support import HashingEncoder
 
-pytestmark = pytest.mark.java
-TEXTS = {"a": "cat dog", "b": "dog bird fish", "c": "bird"}
+FORMATS = ("jsonl", "npy", "parquet")
+
+#: Either the file cannot be read, or lists in it do not fit.
+_UNREADABLE = "not readable as vectors|does not have|has nulls"
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Several batches of a few documents."""
+    for module in (vector_writing, vector_formats):
+        monkeypatch.setattr(module, "BATCH", 16)
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("index") / "index"
-    HybridIndex.build(path, TEXTS, HashingEncoder(dim=4)).close()
+    path = tmp_path_factory.mktemp("hostile") / "index"
+    HybridIndex.build(path, documents_of(48), HashingEncoder()).close()
     return path
 
 
-def exported(index: Path, tmp_path: Path, form: str) -> Path:
-    write_vectors(index, tmp_path / form, form)
-    return tmp_path / form
+@pytest.fixture(params=FORMATS)
+def folder(request, index, tmp_path) -> Path:
+    write_vectors(index, tmp_path / "out", request.param)
+    return tmp_path / "out"
 
 
-def changed(folder: Path, **values: object) -> None:
-    """Make the record fit the files, as whoever changes an export would; values: others of it."""
+def test_a_changed_file_is_refused_by_its_checksum(folder, tmp_path):
+    names = [path for path in folder.rglob("*") if path.is_file()]
+    for path in names:
+        kept = path.read_bytes()
+        path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        with pytest.raises(InputError) as caught:
+            import_index(folder, tmp_path / "i")
+        assert str(path) in str(caught.value)
+        path.unlink()
+        with pytest.raises(InputError):
+            import_index(folder, tmp_path / "i")
+        path.write_bytes(kept)
+        assert not (tmp_path / "i").exists()
+
+
+def restate(folder: Path, **changes) -> None:
+    """Change the record, and state the checksums that the files have now."""
     path = folder / "_export.json"
-    record = json.loads(path.read_text()) | values
-    for name, entry in record["files"].items():
-        entry |= {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size}
+    record = json.loads(path.read_text()) | changes
+    for name in record["files"]:
+        record["files"][name]["sha256"] = sha256_file(folder / name)
     path.write_text(json.dumps(record))
 
 
-def refusal(folder: Path, tmp_path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        import_index(folder, tmp_path / "imported")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "imported" / "manifest.json").exists()
-    return str(caught.value)
+RECORDS = [
+    ({"format_version": 2}, "update dupmae-toolkit"),
+    ({"format_version": True}, "format_version is True"),
+    ({"format": "csv"}, "format is 'csv'"),
+    ({"count": 0}, "count is 0"),
+    ({"count": 49}, "48 documents, not 49|inconsistent"),
+    ({"count": 16}, "48 documents, not 16|inconsistent"),
+    ({"scale": 0}, "scale is 0"),
+    ({"scale": "x"}, "scale is 'x'"),
+    ({"max_impact": 2**20}, "max_impact is 1048576"),
+    ({"bm25": {"mean_length": -1}}, "mean_length is -1"),
+    ({"encoder": {"name": "x"}}, "TypeError"),
+    ({"encoder": None}, "not the record of an export"),
+    ({"files": {"../x.npy": {"sha256": "0", "bytes": 1}}}, "not a valid name"),
+    ({"files": {"x.pkl": {"sha256": "0", "bytes": 1}}}, "names the file"),
+    ({"passages": {"size": -1}}, "passage|size"),
+    ({"kind": "queries"}, "holds queries"),
+    ({"kind": "pictures"}, "pictures"),
+    ({"precision": 7}, "precision is 7"),
+    ({"faiss": "Nonsense7"}, "Nonsense7"),
+]
 
 
-@pytest.mark.parametrize(
-    "starts",
-    [
-        np.array([0, 2147483647, -2, 6], np.int32),
-        np.array([0, 2**63 - 1, -(2**63), 6], np.int64),
-        np.array([0, 5, 2, 6], np.int64),
-        np.array([0, 2, 5, 9], np.int64),
-    ],
-)
-def test_offsets_that_wrap_or_fall_are_refused(index, tmp_path, starts):
-    folder = exported(index, tmp_path, "npy")
-    assert np.load(folder / "lexical-indptr.npy")[-1] == 6
-    np.save(folder / "lexical-indptr.npy", starts)
-    changed(folder)
-    assert "are inconsistent" in refusal(folder, tmp_path)
-
-
-def rewritten(folder: Path, **columns: list) -> None:
-    (path,) = folder.glob("part-*.parquet")
-    table = pq.read_table(path)
-    for name, values in columns.items():
-        place = table.schema.get_field_index(name)
-        inner = pa.string() if name == "terms" else pa.float32()
-        table = table.set_column(place, name, pa.array(values, pa.list_(inner)))
-    pq.write_table(table, path)
-    changed(folder)
-
-
-@pytest.mark.parametrize(
-    ("what", "fault"),
-    [
-        ("null at the end", "terms has nulls"),
-        ("null at the beginning", "terms has nulls"),
-        ("null inside", "weights has nulls"),
-        ("shifted", r"row 0 \(from 0\) has not as many weights as terms"),
-        ("short", r"row 0 \(from 0\) has not a dense vector of 4 numbers"),
-        ("dense null", "dense has nulls"),
-    ],
-)
-def test_lists_that_do_not_fit_are_refused(index, tmp_path, what, fault):
-    folder = exported(index, tmp_path, "parquet")
-    table = pq.read_table(next(folder.glob("part-*.parquet"))).to_pydict()
-    terms, weights, dense = (list(table[name]) for name in ("terms", "weights", "dense"))
-    assert [len(each) for each in terms] == [2, 3, 1]
-    if what == "null at the end":
-        terms[-1] = weights[-1] = None
-    elif what == "null at the beginning":
-        terms[0] = weights[0] = None
-    elif what == "null inside":
-        weights[1] = [1.0, None, 2.0]
-    elif what == "shifted":
-        flat = list(chain.from_iterable(weights))
-        weights = [flat[:1], flat[1:5], flat[5:]]
-    elif what == "short":
-        flat = list(chain.from_iterable(dense))
-        dense = [flat[:3], flat[3:8], flat[8:]]
+@pytest.mark.parametrize(("changes", "said"), RECORDS)
+def test_a_hostile_record_is_refused_in_one_line(folder, tmp_path, changes, said):
+    if "files" in changes:
+        path = folder / "_export.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     else:
-        dense[1] = None
-    rewritten(folder, terms=terms, weights=weights, dense=dense)
-    with pytest.raises(InputError, match=fault):
-        import_index(folder, tmp_path / "imported")
-    assert not (tmp_path / "imported" / "manifest.json").exists()
+        restate(folder, **changes)
+    with pytest.raises(InputError, match=said) as caught:
+        import_index(folder, tmp_path / "i")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "i").exists()
 
 
-def test_an_empty_term_is_refused(index, tmp_path):
-    folder = exported(index, tmp_path, "jsonl")
-    path = folder / "lexical" / "vectors.jsonl"
-    lines = path.read_text().splitlines()
-    lines[0] = json.dumps({"id": "a", "vector": {"": 1}})
-    path.write_text("\n".join(lines) + "\n")
-    changed(folder)
-    assert "the term '' is not in" in refusal(folder, tmp_path)
+def edit_line(path: Path, number: int, change) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    item = json.loads(lines[number])
+    lines[number] = (
+        change(item) if isinstance(change(dict(item)), str) else json.dumps(change(item))
+    )
+    path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
-@pytest.mark.parametrize("dimensions", [2**31 - 1, 2**40])
-def test_dimensions_that_no_encoder_has_are_refused(index, tmp_path, dimensions):
-    folder = exported(index, tmp_path, "npy")
-    record = json.loads((folder / "_export.json").read_text())
-    changed(folder, encoder=record["encoder"] | {"dense_dim": dimensions})
-    assert f"{dimensions:,} dimensions" in refusal(folder, tmp_path)
+LINES = [
+    ("documents.jsonl", lambda i: i | {"id": "é"}, "not the vector|does not name|already"),
+    ("documents.jsonl", lambda i: i | {"text": 5}, ":4: no title and text"),
+    ("documents.jsonl", lambda i: "[1, 2]", ":4: no object with an id"),
+    ("documents.jsonl", lambda i: "{", ":4: not JSON"),
+    ("documents.jsonl", lambda i: i | {"metadata": {"x": {"$date": "never"}}}, ":4: metadata"),
+    ("documents.jsonl", lambda i: i | {"metadata": [1]}, ":4: metadata"),
+    ("dense/vectors.jsonl", lambda i: i | {"vector": [1.0]}, ":4: no vector of 16 numbers"),
+    ("dense/vectors.jsonl", lambda i: i | {"vector": ["x"] * 16}, ":4: no vector of 16"),
+    ("dense/vectors.jsonl", lambda i: i | {"vector": [float("nan")] * 16}, ":4: no vector"),
+    ("dense/vectors.jsonl", lambda i: i | {"vector": [1e300] * 16}, "not a finite float32"),
+    ("dense/vectors.jsonl", lambda i: i | {"vector": [10**400] * 16}, ":4: no vector of 16"),
+    ("lexical/vectors.jsonl", lambda i: i | {"vector": {"t1": 10**400}}, ":4: no vector"),
+    ("dense/vectors.jsonl", lambda i: i | {"id": "x"}, ":4: not the vector of"),
+    ("lexical/vectors.jsonl", lambda i: i | {"vector": [1]}, ":4: no vector of terms"),
+    ("lexical/vectors.jsonl", lambda i: i | {"vector": {"new": 1}}, ":4: the term 'new'"),
+    ("lexical/vectors.jsonl", lambda i: i | {"vector": {"t1": -1}}, "at least 0"),
+    ("lexical/vectors.jsonl", lambda i: i | {"vector": {"t1": None}}, ":4: no vector"),
+]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "npy", "parquet"])
-def test_files_that_the_record_does_not_name_are_not_read(index, tmp_path, form):
-    folder = exported(index, tmp_path, form)
-    changed(folder)  # as it was
-    import_index(folder, tmp_path / "good")
-    files = json.loads((folder / "_export.json").read_text())["files"]
-    for name in files:
-        left = {key: value for key, value in files.items() if key != name}
-        changed(folder, files=left)
-        assert "it names no file" in refusal(folder, tmp_path)
+@pytest.mark.parametrize(("name", "change", "said"), LINES)
+def test_a_hostile_line_is_refused(index, tmp_path, name, change, said):
+    write_vectors(index, tmp_path / "out", "jsonl")
+    edit_line(tmp_path / "out" / name, 3, change)
+    restate(tmp_path / "out")
+    with pytest.raises(InputError, match=said) as caught:
+        import_index(tmp_path / "out", tmp_path / "i")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "i").exists()
 
 
-def test_a_kill_after_the_manifest_leaves_the_tuned_weights(index, tmp_path, monkeypatch):
-    from dupmae_toolkit.index.reweighing import save_weights
-    from dupmae_toolkit.index.staging import Staging
-
-    with HybridIndex.open(index) as opened:
-        info = opened.manifest.encoder
-    origin = Origin("nDCG@10", "q.tsv", 5)
-    save_weights(index, {"dense": 3.0, "lexical": 2.0, "bm25": 0.5}, 0.25, origin, info)
-    folder = exported(index, tmp_path, "npy")
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_):
-        raise Killed
-
-    monkeypatch.setattr(Staging, "tidy", killed)
-    with pytest.raises(Killed):
-        import_index(folder, tmp_path / "imported")
-    monkeypatch.undo()
-    for _ in range(2):
-        told = Manifest.load(tmp_path / "imported").scoring
-        assert (told.weights, told.idf_power, told.origin) == ((3.0, 2.0, 0.5), 0.25, origin)
-        import_index(folder, tmp_path / "imported", overwrite=True)
+def test_hostile_arrays_are_refused(index, tmp_path):
+    write_vectors(index, tmp_path / "whole", "npy")
+    load = np.load
+    changes = {
+        "lexical-indices.npy": lambda a: a + 1000,
+        "lexical-indptr.npy": lambda a: a[::-1].copy(),
+        "lexical-data.npy": lambda a: a[:-1],
+        "lexical-shape.npy": lambda a: a + 1,
+        "dense.npy": lambda a: a[:, :-1].copy(),
+    }
+    for name, change in changes.items():
+        folder = tmp_path / f"of-{name}"
+        shutil.copytree(tmp_path / "whole", folder)
+        np.save(folder / name, change(load(folder / name)))
+        restate(folder)
+        with pytest.raises(InputError, match=r"inconsistent|dimensions"):
+            import_index(folder, tmp_path / "i")
+        np.save(folder / name, np.array([{}], object), allow_pickle=True)
+        restate(folder)
+        with pytest.raises(InputError, match="not readable"):
+            import_index(folder, tmp_path / "i")
+    assert not (tmp_path / "i").exists()
 
 
-# Runs for the hub.
+def test_hostile_parquet_is_refused(index, tmp_path):
+    write_vectors(index, tmp_path / "whole", "parquet")
+    frame = pq.read_table(tmp_path / "whole/part-00001.parquet")
+    rows = frame.to_pylist()
+
+    def altered(**values):
+        return [row | values if place == 2 else row for place, row in enumerate(rows)]
+
+    cases = [
+        (altered(terms=["new"], weights=[1.0]), "not in _vocabulary.json"),
+        (altered(terms=["t1"], weights=[1.0, 2.0]), _UNREADABLE),
+        (altered(weights=[-1.0] * len(rows[2]["terms"])), "at least 0"),
+        (altered(dense=[1.0]), _UNREADABLE),
+        (altered(dense=None), _UNREADABLE),
+        (altered(id=None), "id is no string"),
+        (altered(metadata="{"), _UNREADABLE),
+        ([{"id": "x"}], _UNREADABLE),
+        (rows[:-1], "47 documents, not 48"),
+    ]
+    for number, (changed, said) in enumerate(cases):
+        folder = tmp_path / f"case{number}"
+        shutil.copytree(tmp_path / "whole", folder)
+        schema = frame.schema if "dense" in changed[0] else None
+        table = pa.Table.from_pylist(changed, schema=schema)
+        pq.write_table(table, folder / "part-00001.parquet")
+        restate(folder)
+        with pytest.raises(InputError, match=said) as caught:
+            import_index(folder, tmp_path / "i")
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "i").exists()
 
 
-def test_only_what_belongs_to_a_run_goes_with_it(tmp_path):
-    run = tmp_path / "mine.trec"
-    run.write_text("q Q0 d 1 1.0 t\n")
-    (tmp_path / "mine.trec.json").write_text('{"private": true}')
-    (tmp_path / "mine.trec.card.json").write_text('{"private": true}')
-    package, _ = pack(run)
-    assert list(package.files) == ["mine.trec"]
-    assert package.left_out == ["mine.trec.json", "mine.trec.card.json"]
-
-
-def test_a_run_whose_settings_would_have_the_records_name_is_refused(tmp_path):
-    from dupmae_toolkit.collection.trec import read_run, write_run
-
-    run = tmp_path / RECORD_FILE.removesuffix(".json")
-    (tmp_path / "x").write_text("q Q0 d 1 1.0 t\n")
-    write_run(read_run(tmp_path / "x"), run)
-    with pytest.raises(InputError, match="rename the run"):
-        pack(run)
+def test_the_vocabulary_must_be_the_encoders(folder, tmp_path):
+    tokens = json.loads((folder / "_vocabulary.json").read_text())
+    for changed in (tokens[:-1], [*tokens[:-1], "other"], {"t0": 0}, [1]):
+        (folder / "_vocabulary.json").write_text(json.dumps(changed))
+        restate(folder)
+        with pytest.raises(InputError, match="not the vocabulary"):
+            vector_reading.read_vectors(folder)

@@ -20,6 +20,7 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from dupmae_toolkit import HybridIndex
 from dupmae_toolkit.collection.trec import write_run
 from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.evaluation.cards import Draft
 from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.index.health.verify import verify_index
 from dupmae_toolkit.index.manifest import Manifest
@@ -200,7 +201,7 @@ def test_an_encoder_goes_without_what_could_run(hub, tmp_path, capsys):
 
 def test_a_run_goes_with_its_settings(hub, tmp_path):
     write_run(ranked(q=["d"]), tmp_path / "a.trec")
-    (tmp_path / "a.trec.card.json").write_text('{"card": 1}\n')
+    Draft(["dupmae", "fuse"], {}).write(tmp_path / "a.trec.card.json", [tmp_path / "a.trec"], {})
     (tmp_path / "other.trec").write_text("1 Q0 d 1 2.0 t\n")
     done = push(tmp_path / "a.trec", "hf:runs")
     assert str(done.where) == "hf:me/runs"
@@ -426,6 +427,7 @@ def test_an_index_that_is_changed_while_it_is_checked_is_checked_again(hub, inde
     done = push(index, "hf:me/notes")
     assert done.package.files.keys() == packed(index)[0].files.keys()
     assert done.package.files == packed(index)[0].files
+    assert next(changes, None) is None  # so it began again
 
 
 def test_an_index_that_changes_all_the_time_is_refused(hub, index, monkeypatch):
@@ -441,5 +443,5 @@ def test_an_index_that_changes_all_the_time_is_refused(hub, index, monkeypatch):
         return found
 
     monkeypatch.setattr(module, "pack", pack)
-    with pytest.raises(InputError, match="changes all the time"):
+    with pytest.raises(InputError, match="keeps changing"):
         push(index, "hf:me/notes")

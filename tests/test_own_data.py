@@ -12,11 +12,13 @@ import pytest
 from dupmae_cli import recording
 from dupmae_cli.main import app
 from dupmae_toolkit.collection.beir import all_topics, real_qrels
+from dupmae_toolkit.collection.fields import Columns
 from dupmae_toolkit.collection.own import OwnDataset
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.beir import BeirOptions, run_beir
 from dupmae_toolkit.evaluation.sweep.study_file import load_study
 from dupmae_toolkit.evaluation.sweep.sweeping import run_sweep
+from tests.cli_support import run
 from tests.support import HashingEncoder
 from tests.test_beir import make_zip, runs_of, toy
 
@@ -89,14 +91,14 @@ def test_fractions_are_judgements_too(own):
 @pytest.mark.parametrize(
     ("source", "changes", "fault"),
     [
-        ("toy.csv", {"qrels": None}, "queries without qrels; for a corpus of your own, name both"),
+        ("toy.csv", {"qrels": None}, "queries without qrels; a corpus of your own takes"),
         ("toy.csv", {"queries": None}, "qrels without queries"),
         (
             "toy.csv",
             {"queries": None, "qrels": None},
-            "not a BEIR folder .* its queries and",
+            "not a BEIR folder .* --queries and",
         ),
-        (".", {"queries": None, "qrels": None}, "no corpus.jsonl in it; .* its queries and qrels"),
+        (".", {"queries": None, "qrels": None}, "no corpus.jsonl in it; .* --queries and"),
         ("toy.csv", {"more_splits": ("dev",)}, "queries and qrels are one split"),
         ("toy.csv", {"queries": "none.tsv"}, "none.tsv: no such file"),
         ("toy.csv", {"qrels": "none.txt"}, "none.txt"),
@@ -149,6 +151,52 @@ def app_command(name: str):
     return typer.main.get_command(app).commands[name]
 
 
+@pytest.mark.java
+def test_fields_with_unusual_names_are_named(own):
+    text = Path("toy.csv").read_text().replace("id,title,text", "Sig.,Titel,Volltext", 1)
+    Path("odd.csv").write_text(text)
+    with pytest.raises(InputError, match="--text"):
+        run_beir("odd.csv", HashingEncoder(), "own", options())
+    assert not Path("own").exists()
+    columns = Columns("Sig.", "Titel", "Volltext")
+    run_beir("odd.csv", HashingEncoder(), "own", options(bm25=False, columns=columns))
+    run_beir("toy.csv", HashingEncoder(), "usual", options(bm25=False))
+    texts = [path.read_text() for path in sorted(Path("own").glob("*.trec"))]
+    assert texts == [path.read_text() for path in sorted(Path("usual").glob("*.trec"))]
+    entry = "{path: odd.csv, queries: topics.tsv, qrels: judged.txt, id: Sig., text: Volltext}"
+    with pytest.raises(InputError, match=r"odd.csv:1: .*--text"):
+        sweep(STUDY.replace("toy.csv", "odd.csv"))
+    assert not Path("out").exists()
+    found = sweep(STUDY[: STUDY.index("  all:")] + f"  all: {entry}\n")
+    assert not found.made.failures
+
+
+def test_fields_are_named_only_where_there_is_a_corpus_of_ones_own(own):
+    with pytest.raises(InputError, match="are for a corpus of your own"):
+        run_beir("toy.zip", HashingEncoder(), "own", BeirOptions(columns=Columns(id="Sig.")))
+    with pytest.raises(InputError, match="id, title and text are for a corpus with queries"):
+        sweep(STUDY[: STUDY.index("  all:")] + "  all: {path: toy.zip, id: Sig.}\n")
+
+
+@pytest.mark.java
+def test_judgements_may_be_those_of_a_split_of_beirs(own):
+    (found,) = run_beir("toy.csv", HashingEncoder(), "own", options(qrels="toy.zip", bm25=False))
+    (ours,) = run_beir("toy.csv", HashingEncoder(), "csv", options(bm25=False))
+    assert found.scores["hybrid"].means == ours.scores["hybrid"].means
+
+
+@pytest.mark.java
+def test_the_report_has_the_measures_that_were_computed(own, capsys):
+    Path("judged.txt").write_text("q1 0 001 0.5\nq1 0 nowhere 1\nq2 0 002 1\n")
+    run_beir("toy.csv", HashingEncoder(), "own", options(measures=("nDCG@3", "ERR@5"), bm25=False))
+    code, _, err = run(capsys, "report", "own", "--topics", 0)
+    assert code == 0, err
+    page = Path("own/report.html").read_text()
+    assert all(name in page for name in ("nDCG@3", "ERR@5"))
+    assert "R@100" not in page
+    assert "1 of 3 judged documents is not in the corpus." in page
+
+
 # Studies.
 
 
@@ -194,7 +242,7 @@ def test_topics_that_have_changed_are_encoded_again(own):
         ("{path: toy.csv, qrels: judged.txt}", "qrels without queries"),
         ("{queries: topics.tsv, qrels: judged.txt}", "the key 'path' is missing"),
         ("{kind: demonstration, queries: a, qrels: b}", "has nothing but its kind"),
-        ("{path: toy.csv}", "name its queries and qrels"),
+        ("{path: toy.csv}", "name --queries and"),
     ],
 )
 def test_a_study_that_names_half_of_it_is_refused(own, entry, fault):

@@ -138,6 +138,20 @@ def test_all_files_of_a_corpus_of_ones_own_are_in_its_checksum(tmp_path, monkeyp
     assert fingerprint("notes/*.none") is None
 
 
+def test_absolute_patterns_hidden_folders_and_circles_of_links(tmp_path):
+    notes = tmp_path / "notes"
+    (notes / ".cache").mkdir(parents=True)
+    (notes / "a.md").write_text("one")
+    (notes / ".cache" / "corpus.jsonl").write_text("{}")
+    (notes / "one").symlink_to(notes)
+    (notes / "two").symlink_to(notes)
+    before = [fingerprint(str(each)) for each in (notes, notes / "*.md", notes / "**/*.md")]
+    assert [each["files"] for each in before] == [1, 1, 1]
+    (notes / "a.md").write_text("two")
+    now = [fingerprint(str(each)) for each in (notes, notes / "*.md", notes / "**/*.md")]
+    assert all(one != other for one, other in zip(before, now, strict=True))
+
+
 # Studies.
 
 

@@ -75,14 +75,23 @@ def pattern_rows(
 
     Raises InputError as ``folder_rows`` does.
     """
+    folder, files, remarks = pattern_files(pattern)
+    if not files:
+        raise InputError.at(pattern, None, "no file has such a name")
+    return _rows_of(files, folder, pattern, remarks, open_file, open_parquet)
+
+
+def pattern_files(pattern: str) -> tuple[Path, list[Path], list[str]]:
+    """The folder at which a pattern begins, the files that it names, and remarks on others.
+
+    Hidden files are left out, and linked folders are not followed.
+    """
     parts = Path(pattern).parts
     fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
     folder, wanted = Path(*parts[:fixed]), parts[fixed:]
     found, remarks = _walk(folder, None if "**" in wanted else len(wanted))
     files = [path for path in found if _fits(path.relative_to(folder).parts, wanted)]
-    if not files:
-        raise InputError.at(pattern, None, "no file has such a name")
-    return _rows_of(files, folder, pattern, remarks, open_file, open_parquet)
+    return folder, files, remarks
 
 
 def _rows_of(

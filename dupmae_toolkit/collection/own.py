@@ -12,6 +12,7 @@ from dupmae_toolkit.collection.beir import (
     open_beir_group,
 )
 from dupmae_toolkit.collection.corpora import Corpus
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
 from dupmae_toolkit.collection.locate import NotBeirError
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries, read_real_qrels
 from dupmae_toolkit.collection.qrels import Qrels, RealQrels
@@ -22,7 +23,8 @@ from dupmae_toolkit.records import Query
 class OwnDataset:
     """A corpus with one set of judged topics, which is called ``split``; see ``BeirDataset``.
 
-    Each of the three is named as for ``open_corpus``, ``read_queries`` and ``read_qrels``.
+    Each of the three is named as for ``open_corpus``, ``read_queries`` and ``read_qrels``; of a
+    BEIR folder or zip, the judgements of that split are read. columns: those of the corpus.
     """
 
     def __init__(
@@ -33,9 +35,11 @@ class OwnDataset:
         split: str = "test",
         *,
         skip_invalid: bool = False,
+        columns: Columns = ANY_COLUMNS,
     ) -> None:
-        self.corpus: Corpus = open_corpus(corpus, skip_invalid=skip_invalid)
+        self.corpus: Corpus = open_corpus(corpus, skip_invalid=skip_invalid, columns=columns)
         self.name, self.source = self.corpus.name, str(corpus)
+        self.topics_source, self.qrels_source = str(queries), str(qrels)
         self._queries, self._qrels, self._split = queries, qrels, split
 
     def splits(self) -> list[str]:
@@ -43,12 +47,12 @@ class OwnDataset:
 
     def qrels(self, split: str) -> Qrels:
         check_split(split, self)
-        return read_qrels(self._qrels)
+        return read_qrels(self._qrels, self._split_of(self._qrels))
 
     def real_qrels(self, split: str) -> RealQrels:
         """Like ``qrels``, but grades may be fractions."""
         check_split(split, self)
-        return read_real_qrels(self._qrels)
+        return read_real_qrels(self._qrels, self._split_of(self._qrels))
 
     def queries(self, split: str) -> list[Query]:
         return keep_judged(
@@ -60,6 +64,11 @@ class OwnDataset:
         check_split(split, self)
         return read_queries(self._queries)
 
+    def _split_of(self, qrels: str | Path) -> str | None:
+        """The split, where judgements are those of a BEIR folder or zip."""
+        holds_several = Path(qrels).is_dir() or Path(qrels).suffix.lower() == ".zip"
+        return self._split if holds_several else None
+
     @property
     def drops_self_matches(self) -> bool:
         return drops_self_matches(self.name)
@@ -69,7 +78,10 @@ def check_both(queries: str | None, qrels: str | None) -> None:
     """Raise InputError if only topics or only judgements are named."""
     if bool(queries) != bool(qrels):
         given, lacking = ("qrels", "queries") if qrels else ("queries", "qrels")
-        raise InputError(f"{given} without {lacking}; for a corpus of your own, name both")
+        raise InputError(
+            f"{given} without {lacking}; a corpus of your own takes --queries and --qrels "
+            "(queries=…, qrels=…)"
+        )
 
 
 def open_datasets(
@@ -79,16 +91,22 @@ def open_datasets(
     split: str = "test",
     *,
     skip_invalid: bool = False,
+    columns: Columns = ANY_COLUMNS,
 ) -> list[BeirDataset]:
     """The BEIR data sets that ``source`` names; with topics and judgements, the corpus of one.
 
-    split: how the topics of one's own are called. Raises InputError if there is no such data set.
+    split: what the topics of one's own are called; columns: those of its corpus. Raises InputError
+    if there is no such data set, or if the first of its documents is none.
     """
     check_both(queries, qrels)
     if queries and qrels:
-        return [OwnDataset(source, queries, qrels, split, skip_invalid=skip_invalid)]
+        own = OwnDataset(source, queries, qrels, split, skip_invalid=skip_invalid, columns=columns)
+        next(iter(own.corpus))  # before hours of work on other collections
+        return [own]
+    if columns != ANY_COLUMNS:
+        raise InputError("names of fields are for a corpus of your own, with queries and qrels")
     try:
         return open_beir_group(source, skip_invalid=skip_invalid)
     except NotBeirError as error:
-        remedy = "for a corpus of your own, name its queries and qrels, too"
+        remedy = "for a corpus of your own, name --queries and --qrels (queries=…, qrels=…), too"
         raise InputError.at(error.path, None, error.fault, remedy) from error

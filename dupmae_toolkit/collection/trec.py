@@ -19,7 +19,7 @@ from dupmae_toolkit.collection import run_blocks
 from dupmae_toolkit.collection.identifiers import check_id, from_trec, to_trec
 from dupmae_toolkit.collection.sources import TextSource
 from dupmae_toolkit.collection.spooled import STANDARD_INPUT, standard_input
-from dupmae_toolkit.errors import DupMAEError, InputError
+from dupmae_toolkit.errors import DupMAEError, InputError, type_of
 from dupmae_toolkit.files import atomic_file, open_packed, sha256_file, write_json
 from dupmae_toolkit.records import Ranking, Run
 
@@ -48,6 +48,8 @@ def write_run(run: Run, path: str | Path) -> None:
     Raises InputError if ``PATH`` cannot be written, and DupMAEError if a ranking cannot: rising or
     infinite scores, an id that is none, a document twice in a topic.
     """
+    if not isinstance(run, Run):
+        raise InputError(f"the run given: {type_of(run)}; the run comes first, then its file")
     path = Path(path)
     if path.is_dir():
         raise InputError.at(path, None, "is a folder; name a file for the run")
@@ -135,7 +137,12 @@ def _read_lines(file: TextSource) -> tuple[dict[str, run_blocks.Listed], str]:
         if len(columns) != 6:
             count = f"{len(columns)} column{'s' if len(columns) != 1 else ''}"
             raise InputError.at(
-                file, number, f"{count}; a run has six (topic, Q0, document, rank, score, tag)"
+                file,
+                number,
+                f"{count}; a run has six (topic, Q0, document, rank, score, tag), and a blank in "
+                "an id is written %%20"
+                if len(columns) > 6
+                else f"{count}; a run has six (topic, Q0, document, rank, score, tag)",
             )
         topic, _, document, _, score, tag = columns
         topic, document = from_trec(topic), from_trec(document)

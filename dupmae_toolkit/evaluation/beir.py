@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.collection.beir import BeirDataset, real_qrels
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
 from dupmae_toolkit.collection.own import open_datasets
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.experiment import BASELINE, Experiment
@@ -88,7 +89,8 @@ class BeirOptions:
     set. drop_self: whether documents with their topic's own id are removed; None: only for ArguAna
     and Quora. passages, aggregate: rank documents by passages that are cut like this, and by their
     scores combined in this way; Lucene's own BM25 ranks whole documents. queries, qrels: the topics
-    and judgements of a corpus that has no BEIR layout; ``split`` is then only how they are called.
+    and judgements of a corpus that has no BEIR layout; ``split`` is then only their name.
+    columns: the names of that corpus's fields.
     """
 
     split: str = "test"
@@ -106,6 +108,7 @@ class BeirOptions:
     aggregate: str | None = None
     queries: str | None = None
     qrels: str | None = None
+    columns: Columns = ANY_COLUMNS
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -181,7 +184,9 @@ def _check_metrics(folders: Sequence[Path]) -> None:
         if path.exists():
             told = read_json(path)
             if not isinstance(told, dict) or told.keys().isdisjoint(("about", "splits")):
-                raise InputError.at(path, None, "is none of ours; name another folder")
+                raise InputError.at(
+                    path, None, "was not written by `dupmae beir`; name another folder"
+                )
 
 
 def _run_splits(experiments: Sequence[Experiment], options: BeirOptions) -> list[BeirResult]:
@@ -219,7 +224,12 @@ def open_checked(
     if options.queries and len(options.splits) > 1:
         raise InputError("queries and qrels are one split; name it with a single split")
     datasets = open_datasets(
-        source, options.queries, options.qrels, options.split, skip_invalid=skip_invalid
+        source,
+        options.queries,
+        options.qrels,
+        options.split,
+        skip_invalid=skip_invalid,
+        columns=options.columns,
     )
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):
@@ -232,7 +242,8 @@ def open_checked(
             try:
                 check_grades(measures, graded(real_qrels(dataset, split)))
             except InputError as error:
-                raise InputError.at(dataset.source, None, str(error)) from error
+                place = getattr(dataset, "qrels_source", dataset.source)
+                raise InputError.at(place, None, str(error)) from error
     return datasets
 
 

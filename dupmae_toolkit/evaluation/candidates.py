@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.collection.trec import read_run
+from dupmae_toolkit.encoding.resume import precision_of
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.development import SPLIT, MemoryDataset
 from dupmae_toolkit.evaluation.digests import vectors_key
@@ -113,7 +114,7 @@ class Rankings:
         """load: gives the encoder of a name. k: hits of each run."""
         self._folder, self._load, self._k, self._progress = folder, load, k, progress
         self._encoder: tuple[str, Encoder] | None = None
-        self._experiment: tuple[tuple[str, str], Experiment] | None = None
+        self._experiment: tuple[tuple[str, str, str], Experiment] | None = None
 
     def digest(self, candidate: Candidate) -> str:
         """The SHA-256 of a candidate's weights, hexadecimal; "" for runs."""
@@ -145,10 +146,13 @@ class Rankings:
 
     def _of(self, candidate: Candidate, dataset: MemoryDataset) -> Experiment:
         encoder = self._encoder_of(candidate)
-        key = vectors_key(encoder), dataset.name
+        own = vectors_key(encoder)
+        # Topics that are cut or computed otherwise are encoded again, in the same folder.
+        queries = f"{encoder.info.query_max_length} {precision_of(encoder, 'queries')}"
+        key = own, queries, dataset.name
         if self._experiment is None or self._experiment[0] != key:
             self.close()
-            folder = self._folder / key[0] / dataset.name
+            folder = self._folder / own / dataset.name
             made = Experiment(dataset, encoder, folder, SPLIT, self._k, progress=self._progress)
             self._experiment = key, made
         return self._experiment[1]

@@ -146,9 +146,10 @@ def read_card(path: Path) -> Card:
 def _is_word(text: str) -> bool:
     """Whether a process can be given this text."""
     try:
-        return "\0" not in text and bool(text.encode("utf-8")) | (text == "")
+        text.encode()
     except UnicodeEncodeError:
         return False
+    return "\0" not in text
 
 
 def _inputs(told: dict[str, Any]) -> dict[str, tuple[str, str | None]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit import __version__, machine
+from dupmae_toolkit.collection.folders import pattern_files
 from dupmae_toolkit.evaluation.digests import digest
 from dupmae_toolkit.files import manifest_in, sha256_file, sha256_with_ids, write_json
 from dupmae_toolkit.records import Run
@@ -187,10 +188,10 @@ def fingerprint(path: str) -> dict[str, Any] | None:
     try:
         place = Path(path)
         if glob.has_magic(path) and not place.exists():
-            found = sorted(Path(each) for each in glob.glob(path, recursive=True))
-            return _listed([each for each in found if each.is_file()], Path()) if found else None
+            folder, files, _ = pattern_files(path)
+            return _listed(sorted(files), folder) if files else None
         return _fingerprint(place)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # InputError, which a folder of results gives, is a ValueError
         return None
 
 
@@ -202,13 +203,12 @@ def _fingerprint(place: Path) -> dict[str, Any] | None:
     if not manifest_in(place).keys().isdisjoint(_MANIFEST_KEYS):
         return {"sha256": sha256_file(place / _MANIFEST), "of": _MANIFEST}
     patterns: Sequence[str] = ()
-    if (place / "config.json").is_file() and _holds(place, *_WEIGHTS):
+    if (place / "config.json").is_file() and _shown(place, *_WEIGHTS):
         patterns = _MODEL_FILES
-    elif _holds(place, _BEIR_FILES[0]):
+    elif _shown(place, _BEIR_FILES[0]):
         patterns = _BEIR_FILES
-    found = {each for pattern in patterns for each in place.glob(pattern)} or place.rglob("*")
-    shown = [each for each in found if each.is_file() and not _is_hidden(each.relative_to(place))]
-    return _listed(sorted(shown), place)
+    found = _shown(place, *patterns) if patterns else _shown(place, "**/*")
+    return _listed(sorted(each for each in found if each.is_file()), place)
 
 
 def _listed(files: Sequence[Path], folder: Path) -> dict[str, Any]:
@@ -216,9 +216,11 @@ def _listed(files: Sequence[Path], folder: Path) -> dict[str, Any]:
     return {"sha256": digest(listed), "files": len(listed)}
 
 
-def _holds(folder: Path, *patterns: str) -> bool:
-    return any(True for pattern in patterns for _ in folder.glob(pattern))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _shown(folder: Path, *patterns: str) -> set[Path]:
+    """The files and folders of these names that are not hidden, nor in a hidden folder."""
+    found = {each for pattern in patterns for each in folder.glob(pattern)}
+    return {
+        each
+        for each in found
+        if not any(part.startswith(".") for part in each.relative_to(folder).parts)
+    }

@@ -125,7 +125,8 @@ class Experiment:
         folder = self.folder / "encoded" / self.topics_folder
         if is_outdated(folder, self.encoder):
             shutil.rmtree(folder)
-        source = Memory(self.queries, f"{self.dataset.source} ({self.split})")
+        named = getattr(self.dataset, "topics_source", self.dataset.source)
+        source = Memory(self.queries, f"{named} ({self.split})")
         encoded = encode_corpus(
             source, self.encoder, folder, kind="queries", progress=self.progress
         )
@@ -269,7 +270,7 @@ class Experiment:
         """Write the judgements beside the runs; returns their source, split, file and SHA-256."""
         path = path or self.folder / f"{self.label}.qrels"
         sha256 = write_judgements(self.qrels, path)
-        source = self.dataset.source
+        source = getattr(self.dataset, "qrels_source", self.dataset.source)
         return {"source": source, "split": self.split, "file": path.name, "sha256": sha256}
 
     def share(self, other: Experiment) -> None:

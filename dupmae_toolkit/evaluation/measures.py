@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.collection.subtopics import Subtopics
-from dupmae_toolkit.errors import InputError, counted
+from dupmae_toolkit.errors import InputError, counted, type_of
 from dupmae_toolkit.evaluation.diversity import diversity, is_diversity
 from dupmae_toolkit.evaluation.gains import check_grades, computed_here, gain_measure, graded
 from dupmae_toolkit.evaluation.measure_names import parse_measures, providers, split_measures
@@ -56,6 +57,9 @@ def evaluate(
     grades that a measure does not take, for empty qrels, and for a run without any judged topic.
     """
     parsed = parse_measures([measures] if isinstance(measures, str) else measures)
+    if not isinstance(qrels, Mapping):
+        reader = "read_qrels reads a file" if isinstance(qrels, str | Path) else "they come first"
+        raise InputError(f"the judgements given: {type_of(qrels)}; {reader}")
     if not isinstance(run, Run):
         run = Run.from_dict(run)
     _check(qrels, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from dupmae_toolkit.evaluation.card_reading import Card
 from dupmae_toolkit.evaluation.cards import fingerprint
 from dupmae_toolkit.files import sha256_file
 from dupmae_toolkit.records import Run
+
+#: What an option was called in cards that were written before.
+_BEFORE = {"DATASET": "FOLDER|ZIP|ID"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,14 @@ def check_inputs(card: Card, reads: Mapping[str, str]) -> list[str]:
     """
     unchecked = []
     for option, path in reads.items():
-        stated, sha256 = card.inputs.get(option, (None, None))
+        known = card.inputs.get(option) or card.inputs.get(_BEFORE.get(option, ""))
+        stated, sha256 = known or (None, None)
         found = fingerprint(path)
         if stated != path:
             raise InputError.at(card.path, None, f"{option} {path} is not among its inputs")
         if path == "-":
             raise InputError.at(card.path, None, f"{option} was standard input, which is gone")
-        if sha256 is None and found is None:
+        if sha256 is None and (found is None or glob.has_magic(path)):
             unchecked.append(option)
         elif sha256 is None:
             raise InputError.at(card.path, None, f"it has no checksum of {option} {path}")

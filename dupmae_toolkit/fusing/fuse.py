@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from dupmae_toolkit.errors import InputError
+from dupmae_toolkit.errors import InputError, counted
 from dupmae_toolkit.fusing.fusion import Fusion
 from dupmae_toolkit.runs import Ranking, Run, falling_order, given_runs
 
@@ -32,7 +32,7 @@ def fuse(
         raise InputError(f"k is {k}; it must be at least 1")
     runs = given_runs(runs)
     if len(runs) < 2:
-        raise InputError(f"{len(runs)} runs given; fusing takes two or more")
+        raise InputError(f"{counted(len(runs), 'run')} given; fusing takes two or more")
     described = fusion.describe(len(runs), completed=False)
     lowest = fusion.lowest_for(len(runs))
     topics = dict.fromkeys(topic for run in runs for topic in run.topics)

@@ -25,8 +25,8 @@ class Pruned:
     """What ``prune_index`` wrote.
 
     tokens, words: how many impacts of each the new index has. tokens_before, words_before: how many
-    these documents had. emptied: how many documents had impacts of tokens, and keep none. bytes,
-    bytes_before: the size of all files.
+    these documents had. emptied: how many documents, or passages, had impacts of tokens, and keep
+    none. bytes, bytes_before: the size of all files.
     """
 
     manifest: Manifest

@@ -63,7 +63,7 @@ class Pruning:
         rules = {"keep": self.keep, "terms": self.terms, "threshold": self.threshold}
         given = [name for name, value in rules.items() if value is not None]
         if len(given) != 1:
-            what = " and ".join(given) if given else "none is given"
+            what = f"not {' and '.join(given)} together" if given else "none is given"
             raise InputError(
                 f"give one rule of pruning, as in --keep 0.5 (keep=0.5), --terms 64 (terms=64) or "
                 f"--threshold 2 (threshold=2); {what}"

@@ -75,7 +75,7 @@ def check_target(index: str | Path, overwrite: bool = False) -> None:
         live = Manifest.load(index)
         plan = _read_plan(building / PLAN_FILE) or {}
         if plan.get("names") != [segment.name for segment in live.segments]:
-            raise InputError(_exists(index, live.live))
+            raise InputError(_exists(index, live.documents))
 
 
 class Staging:
@@ -107,7 +107,7 @@ class Staging:
         names = stored["names"] if same and stored else _free_names(count, taken)
         staging = cls(index, wanted | {"names": names}, live)
         if live and not overwrite and not staging.is_over():
-            raise InputError(_exists(index, live.live))
+            raise InputError(_exists(index, live.documents))
         if not same:
             staging._forget(taken)
             staging.folder.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def _held(path: Path, stack: contextlib.ExitStack) -> tuple[Package, Path]:
                     raise refused
                 stack.enter_context(one.pop_all())
                 return found
-    raise InputError.at(path, None, "changes all the time; upload it when it is left alone")
+    raise InputError.at(path, None, "keeps changing; wait until no process changes it")
 
 
 def _upload(

@@ -239,7 +239,9 @@ def _check_lists(path: Path, table: Any, dense_dim: int) -> None:
         (f"a dense vector of {dense_dim} numbers", dense != dense_dim),
     ):
         if wrong.any():
-            raise InputError.at(path, None, f"row {int(wrong.argmax())} (from 0) has not {what}")
+            raise InputError.at(
+                path, None, f"row {int(wrong.argmax())} (from 0) does not have {what}"
+            )
 
 
 def _check_texts(path: Path, documents: list[dict[str, Any]]) -> None:

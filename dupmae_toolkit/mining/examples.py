@@ -27,6 +27,7 @@ from dupmae_toolkit.files import (
     atomic_file,
     check_file_output,
     open_packed,
+    read_json,
     sha256_file,
     write_json,
 )
@@ -111,6 +112,17 @@ def check_output(path: Path) -> None:
         )
     if path.is_file() and path.stat().st_size and not _holds_examples(path):
         raise InputError.at(path, None, "exists, and holds no examples; name another file")
+    beside = sidecar_path(path)
+    if beside.exists() and "sha256" not in _told(beside):
+        raise InputError.at(beside, None, "exists, and belongs to no examples; name another file")
+
+
+def _told(path: Path) -> dict[str, Any]:
+    try:
+        told = read_json(path)
+    except InputError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _holds_examples(path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.beir import METRICS_FILE
+from dupmae_toolkit.evaluation.experiment import MODES
 from dupmae_toolkit.files import read_json
 
 
@@ -40,6 +41,22 @@ def measured_runs(folder: Path) -> list[tuple[dict[str, Any], list[Path]]]:
     elif about := about_of(folder):
         found.append((about, _runs(folder, str(about.get("dataset")), told)))
     return [(about, paths) for about, paths in found if paths]
+
+
+def own_measures(folder: Path) -> list[str]:
+    """The measures that ``dupmae beir`` computed in a folder, or in the first folder of a group.
+
+    Empty if there is no such record.
+    """
+    for path in (folder / METRICS_FILE, *sorted(folder.glob(f"*/{METRICS_FILE}"))):
+        told = record(path)
+        splits = told.get("splits")
+        held = [told, *(splits.values() if isinstance(splits, dict) else ())]
+        for values in (each for one in held if isinstance(one, dict) for each in one.items()):
+            mode, found = values
+            if mode in MODES and isinstance(found, dict) and found:
+                return [str(name) for name in found]
+    return []
 
 
 def _runs(folder: Path, label: str, modes: Mapping[str, Any]) -> list[Path]:

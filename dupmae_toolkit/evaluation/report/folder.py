@@ -209,6 +209,11 @@ def _section(
     if own is not None and sha256_file(own) != about["qrels"].get("sha256"):
         section.notes.append(f"{own.name} has changed since the runs were measured.")
     section.notes += notes
+    lacking, judged = (about.get(f"judged_{what}") for what in ("not_in_corpus", "documents"))
+    if isinstance(lacking, int) and isinstance(judged, int) and lacking:
+        documents = counted(judged, "judged document")
+        are = "is" if lacking == 1 else "are"
+        section.notes.append(f"{lacking:,} of {documents} {are} not in the corpus.")
     for label, found in scores.items():
         if lacking := found.judged - found.returned:
             section.notes.append(f"{label} lacks {counted(lacking, 'judged topic')}, counted as 0.")

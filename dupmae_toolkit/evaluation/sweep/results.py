@@ -86,7 +86,7 @@ class Results:
                 f"over all {counted(self.comparisons, 'comparison')} of a measure: all runs on all "
                 "collections."
             )
-        tests = [each.name for each in self.collections if each.entry.tests]
+        tests = [each.name for each in self.collections if each.entry.tests and self.sections]
         if tests:
             a_test = "is a test" if len(tests) == 1 else "are tests"
             found.append(

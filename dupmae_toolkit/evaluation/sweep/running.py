@@ -65,6 +65,10 @@ class Opened:
     def said(self) -> list[str]:
         """What was skipped, cut or not found, a line each."""
         lines: dict[str, None] = {}
+        split = self.entry.judged_split
+        if extra := len(all_topics(self.dataset, split)) - len(self.dataset.queries(split)):
+            topics = counted(extra, "topic")
+            lines[f"{self.name}: {topics} without judgements searched but not measured"] = None
         for encoder, facts in self.facts.items():
             cut, told = facts["truncated"], f"{self.name}, {encoder}"
             if facts["left_out"]:
@@ -123,7 +127,9 @@ def open_collections(
             held = [[d.id, d.title, d.text] for _, d in dataset.corpus.numbered()]
             texts = digest([entry.kind, held])
         else:
-            texts = digest([entry.path, seen(entry.path), entry.skip_invalid])
+            fields = [entry.id, entry.title, entry.text]
+            own = fields if any(fields) else []
+            texts = digest([entry.path, seen(entry.path), entry.skip_invalid, *own])
         opened = Opened(entry, dataset, texts)
         if isinstance(dataset, MemoryDataset):
             opened.topics = dataset.digest()
@@ -136,9 +142,10 @@ def open_collections(
 def _open(entry: StudyCollection, demonstration: Callable[[], MemoryDataset] | None) -> BeirDataset:
     if entry.kind == "beir":
         own = (entry.queries, entry.qrels, entry.judged_split)
-        return only_one(
-            open_datasets(entry.path, *own, skip_invalid=entry.skip_invalid), entry.path
+        found = open_datasets(
+            entry.path, *own, skip_invalid=entry.skip_invalid, columns=entry.columns
         )
+        return only_one(found, entry.path)
     if demonstration is None:
         raise InputError("there is no demonstration here")
     dataset = demonstration()

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
 from dupmae_toolkit.collection.own import check_both
 from dupmae_toolkit.collection.passages import Passages, passages_of
 from dupmae_toolkit.errors import InputError
@@ -136,8 +137,8 @@ class StudyCollection:
     """A set of topics. path: a BEIR folder or zip, or an id of ir_datasets, with a split.
 
     queries, qrels: the topics and judgements of a corpus in any format, which ``path`` then names;
-    ``split`` is how they are called. kind: ``beir``, or ``demonstration``, whose questions come
-    with the package.
+    ``split`` is what they are called. id, title, text: the names of its fields. kind: ``beir``, or
+    ``demonstration``, whose questions come with the package.
     """
 
     name: str
@@ -147,6 +148,9 @@ class StudyCollection:
     skip_invalid: bool = False
     queries: str = ""
     qrels: str = ""
+    id: str = ""
+    title: str = ""
+    text: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -156,9 +160,15 @@ class StudyCollection:
         if self.kind == "beir" and not self.path:
             raise InputError("the key 'path' is missing: a BEIR folder or zip, or an id")
         check_both(self.queries, self.qrels)
+        if self.columns != ANY_COLUMNS and not self.queries:
+            raise InputError("id, title and text are for a corpus with queries and qrels")
         given = self.path or self.queries or self.split or self.skip_invalid
         if self.kind != "beir" and given:
             raise InputError(f"kind {self.kind} has nothing but its kind")
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.id or None, self.title or None, self.text or None)
 
     @property
     def judged_split(self) -> str:

@@ -94,7 +94,7 @@ def unused(results: Results, folder: Path) -> list[str]:
         if others:
             lines.append(f"{place}: {counted(len(others), 'run')} that this study did not make")
     loaded = set(results.made.encoders)
-    if all(each.name in loaded for each in results.study.encoders) and (
+    if all(cell.encoder.name in loaded for cell in results.grid.cells) and (
         work := list(unused_work(folder, results.made.used))
     ):
         lines.append(
@@ -117,7 +117,9 @@ def _check_output(folder: Path) -> None:
     if not record.exists() and not (folder / RUNS).is_dir():  # both lack only before the first run
         for name in TABLES:
             if (folder / name).exists():
-                raise InputError.at(folder / name, None, "is of no study; name another folder")
+                raise InputError.at(
+                    folder / name, None, "was not written by `dupmae sweep`; name another folder"
+                )
 
 
 def _sections(
