@@ -217,7 +217,7 @@ def tune(
             )
         method = (fusion or TunedMethod.LINEAR).value
         chosen = norm.value if norm else None
-        tuned = tune(judged, found, measure, chosen, folds, seed, method, ks)
+        tuned = tune(judged, found, measure, chosen, folds, seed, method, ks, progress=console.bar)
         for label, run in zip(labels, found, strict=True):
             if lacking := sum(topic not in run.topics for topic in judged):
                 console.say(f"{label}: lacks {counted(lacking, 'judged topic')}, with scores of 0")

@@ -11,6 +11,7 @@ from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
 from dupmae_toolkit.fusing.fuse import check_scores
 from dupmae_toolkit.fusing.fusion import Fusion
+from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.runs import Run, given_runs
 
 #: The norms that are tried.
@@ -78,12 +79,14 @@ def tune(
     seed: int = 1,
     fusion: str = "linear",
     rrf_ks: Sequence[float] = RRF_KS,
+    progress: Progress = silent,
 ) -> Tuned:
     """The weights with which the sum of two or more runs has the highest mean of a measure.
 
     measure: see ``rank_measures``. fusion: ``linear`` or ``rrf``. norm: for linear, one of
     ``NORMS``; None: the best. rrf_ks: of these, the best is taken; each with its exact weights.
-    seed: deals the topics to the folds. See ``tuning.tune`` for what is proven. Raises InputError
+    seed: deals the topics to the folds. progress: is told of each fold, and of all topics at the
+    end. See ``tuning.tune`` for what is proven. Raises InputError
     for fewer than two runs, for another measure, fusion or norm, for more folds than topics, for
     runs without a judged topic, and for scores that are infinite.
     """
@@ -97,8 +100,11 @@ def tune(
         for topic, ranking in run.topics.items():
             check_scores(run, topic, ranking)
     by_setting = {each: tuning.topics_of(qrels, listed, measure, each) for each in tried}
-    held_out = interval(list(tuning.cross_validate(by_setting, folds, seed).values()))
-    chosen, weights, optimum = tuning.tune_setting(by_setting)
+    with progress("tuning", folds + 1) as advance:
+        values = tuning.cross_validate(by_setting, folds, seed, advance=advance)
+        chosen, weights, optimum = tuning.tune_setting(by_setting)
+        advance(1)
+    held_out = interval(list(values.values()))
     topics = by_setting[chosen]
     starts = len(tuning.starts(list(topics.values()))) if len(listed) > 2 else 1
     short = tuning.rounded(list(topics.values()), weights)

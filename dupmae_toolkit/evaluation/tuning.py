@@ -15,6 +15,7 @@ import numpy as np
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.line_search import EQUAL, Curve, Optimum, best_weight, curve
 from dupmae_toolkit.evaluation.tuning_topics import Topic, topics_of, values_at, weigh
+from dupmae_toolkit.progress import Advance
 
 __all__ = [
     "Optimum",
@@ -205,10 +206,12 @@ def cross_validate(
     folds: int = 5,
     seed: int = 1,
     given: Sequence[Sequence[float]] = (),
+    advance: Advance = lambda done: None,
 ) -> dict[str, float]:
     """Each topic's value under the setting and weights tuned on the other folds' topics.
 
-    Raises InputError where a fold would have no topics. given: see ``tune``.
+    Raises InputError where a fold would have no topics. given: see ``tune``. advance: is told of
+    each fold that is done.
     """
     names = list(next(iter(by_setting.values())))
     values: dict[str, float] = {}
@@ -216,4 +219,5 @@ def cross_validate(
         setting, weights, _ = tune_setting(without(by_setting, held), given)
         found = values_at([by_setting[setting][name] for name in held], weights)
         values |= dict(zip(held, found.tolist(), strict=True))
+        advance(1)
     return {name: values[name] for name in names}

@@ -107,7 +107,7 @@ def weight_plot(line: Line, measure: str, value: float | None = None, of: int = 
     drawing.marker(_LEFT + span * place(here), y(start), 1)
     axis = f"weight of {line.label} (across), {what} (up)"
     drawing.text(_LEFT + span / 2, floor + 37, axis, "middle", "faint", 80)
-    legend = "the dot: the chosen weight; the bar below: all weights that are as good"
+    legend = "the mark: the chosen weight; the bar below: all weights that are as good"
     drawing.text(_LEFT + span / 2, floor + 54, legend, "middle", "faint", 80)
     return drawing
 

@@ -110,6 +110,9 @@ def _baseline(study: Study, cells: list[Cell], same: dict[str, str]) -> str:
     if label not in labels:
         shown = ", ".join(labels[:20]) + (" …" if len(labels) > 20 else "")
         raise InputError.at(
-            study.path or "the study", None, f"baseline {study.baseline!r} is no run", shown
+            study.path or "the study",
+            None,
+            f"baseline {study.baseline!r} is no run",
+            f"choose {shown}",
         )
     return label

@@ -83,7 +83,8 @@ class Results:
         if self.comparisons:
             found.append(
                 f"Differences are from {self.grid.baseline}. p-values are after Holm's correction "
-                f"over all {counted(self.comparisons, 'comparison')} of a measure: all runs on all "
+                f"over {'all ' if self.comparisons > 1 else ''}"
+                f"{counted(self.comparisons, 'comparison')} of a measure: all runs on all "
                 "collections."
             )
         tests = [each.name for each in self.collections if each.entry.tests and self.sections]
