@@ -96,6 +96,8 @@ def _without_flag_types(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+#: On more cores, threads that sleep were not measured.
+_FEW_CORES = 4
 #: Of a line in the help, with room for a backslash in 80 columns.
 _EXAMPLE_WIDTH = 75
 #: The commands whose OUTPUT may be standard output.
@@ -183,6 +185,7 @@ def main(arguments: list[str] | None = None, program: str = PROGRAM) -> None:
 
     0: done, 1: failed, 2: refused, 130: interrupted, 143: ended by SIGTERM.
     """
+    _wait_asleep()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = words[: words.index("--")] if "--" in words else words
     debug, quiet = "--debug" in options, "--quiet" in options or "-q" in options
@@ -198,6 +201,17 @@ def main(arguments: list[str] | None = None, program: str = PROGRAM) -> None:
     ):
         code = _run(words, debug, terminated, program)
     sys.exit(code)
+
+
+def _wait_asleep() -> None:
+    """On few cores, let the threads of torch and FAISS wait asleep, unless the user chose.
+
+    They spin by default, which keeps each other and every other process from the cores.
+    """
+    from dupmae_toolkit.machine import cores
+
+    if (cores() or _FEW_CORES + 1) <= _FEW_CORES:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _run(

@@ -19,7 +19,7 @@ def describe() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": cores(),
         "memory_gib": None if total is None else round(total / 2**30, 1),
     }
 
@@ -32,7 +32,8 @@ def _processor() -> str | None:
     return platform.processor() or None
 
 
-def _cores() -> int | None:
+def cores() -> int | None:
+    """How many cores this process may use; None if unknown."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows

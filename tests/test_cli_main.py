@@ -232,3 +232,27 @@ def test_a_command_whose_index_is_an_argument_says_so(capsys, words):
     assert (code, out) == (2, "")
     assert "No such option" in err
     assert "The index is named without an option. See " in err
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "found"),
+    [
+        (1, None, "PASSIVE"),
+        (4, None, "PASSIVE"),
+        (5, None, None),
+        (None, None, None),
+        (2, "ACTIVE", "ACTIVE"),
+    ],
+)
+def test_threads_wait_asleep_on_few_cores(capsys, monkeypatch, cores, given, found):
+    from dupmae_toolkit import machine
+
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    try:
+        assert run(capsys, "--version")[0] == 0
+        assert os.environ.get("OMP_WAIT_POLICY") == found
+    finally:
+        os.environ.pop("OMP_WAIT_POLICY", None)  # which monkeypatch then sets as it was

@@ -142,7 +142,10 @@ def test_what_is_left_out_has_defaults(tmp_path):
         (GOOD + "measures: []\n", ":6: measures: no measure named"),
         (GOOD + "measures: NumRet\n", ":6: measures: measure 'NumRet' is a count"),
         (GOOD + "baseline: [a]\n", ":6: baseline: baseline is ['a']"),
-        (GOOD + "baseline: one.hybrid\n", ": baseline 'one.hybrid' is no run; choose one.flat.hybrid"),
+        (
+            GOOD + "baseline: one.hybrid\n",
+            ": baseline 'one.hybrid' is no run; choose one.flat.hybrid",
+        ),
         (GOOD + "indexes: {}\n", ":6: indexes: give a mapping of names to entries"),
         (GOOD + "indexes: Flat\n", ":6: indexes: give a mapping"),
         (GOOD + "indexes: {a: 5}\n", ":6: indexes.a: 5 is neither a text nor a mapping"),
