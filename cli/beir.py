@@ -189,7 +189,9 @@ def beir(
         qrels=qrels,
         columns=Columns(id_field, title, text, header),
     )
-    open_checked(dataset, options)  # before a model is loaded, which takes seconds
+    open_checked(
+        dataset, options, skip_invalid=skip_invalid
+    )  # before a model is loaded, which takes seconds
     stands = output / FOLDER_CARD
     if stands.exists() and not is_card(stands):
         raise InputError.at(stands, None, "is no card; name another folder")

@@ -101,7 +101,7 @@ def report(
     from dupmae_toolkit.evaluation.report.beir_runs import own_measures
     from dupmae_toolkit.evaluation.report.examples import examples_of
     from dupmae_toolkit.evaluation.report.explained import explain
-    from dupmae_toolkit.evaluation.report.folder import read_sections
+    from dupmae_toolkit.evaluation.report.folder import read_sections, runs_in
     from dupmae_toolkit.evaluation.report.named import Named
     from dupmae_toolkit.evaluation.report.page import is_page, page
     from dupmae_toolkit.evaluation.sweep.running import RUNS
@@ -109,7 +109,11 @@ def report(
 
     if split is not None and qrels is None:
         raise InputError("--split goes with --qrels, which names the data set")
-    given = own_measures(folder) if measures is None and qrels is None else []
+    given: list[str] = []
+    if measures is None and qrels is None and folder.is_dir():
+        inner = [] if runs_in(folder) else sorted(filter(Path.is_dir, folder.iterdir()))
+        places = [folder, *(each for each in inner if runs_in(each))]
+        given = next(filter(None, map(own_measures, places)), [])
     names = [str(measure) for measure in parse_measures(given or measure_names(measures))]
     place = folder / _PAGE if output is None else output
     if place.suffix.lower() not in (".html", ".htm"):

@@ -65,7 +65,7 @@ def _holds_results(path: Path) -> bool:
     if lines[0].startswith("{"):
         try:
             return {"rank", "id", "score"} <= json.loads(lines[0]).keys()
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
     return lines[0].startswith(_BEGINNINGS) or _is_of_a_run(lines[0].split())
 
@@ -73,10 +73,12 @@ def _holds_results(path: Path) -> bool:
 def _is_of_a_run(columns: list[str]) -> bool:
     """Whether these may be the columns of a line of TREC's: topic, Q0, document, rank, score, tag.
 
-    The rank may be anything without letters, since no reader needs it.
+    The rank may be anything without letters after Q0, since no reader needs it.
     """
     try:
-        numbers = isfinite(float(columns[4])) and not any(map(str.isalpha, columns[3]))
+        rank, second = columns[3], columns[1].upper()
+        ranked = not any(map(str.isalpha, rank)) and (any(map(str.isdigit, rank)) or second == "Q0")
+        numbers = ranked and isfinite(float(columns[4]))
     except (IndexError, ValueError):
         return False
     return numbers and len(columns) == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,9 +97,9 @@ def test_fractions_are_judgements_too(own):
         (
             "toy.csv",
             {"queries": None, "qrels": None},
-            "not a BEIR folder .* --queries and",
+            "not a BEIR folder .* --queries",
         ),
-        (".", {"queries": None, "qrels": None}, "no corpus.jsonl in it; .* --queries and"),
+        (".", {"queries": None, "qrels": None}, "no corpus.jsonl in it; .* --queries"),
         ("toy.csv", {"more_splits": ("dev",)}, "queries and qrels are one split"),
         ("toy.csv", {"queries": "none.tsv"}, "none.tsv: no such file"),
         ("toy.csv", {"qrels": "none.txt"}, "none.txt"),
@@ -172,10 +173,46 @@ def test_fields_with_unusual_names_are_named(own):
 
 
 def test_fields_are_named_only_where_there_is_a_corpus_of_ones_own(own):
-    with pytest.raises(InputError, match="are for a corpus of your own"):
+    with pytest.raises(InputError, match="names of fields go with --queries"):
         run_beir("toy.zip", HashingEncoder(), "own", BeirOptions(columns=Columns(id="Sig.")))
     with pytest.raises(InputError, match="id, title and text are for a corpus with queries"):
         sweep(STUDY[: STUDY.index("  all:")] + "  all: {path: toy.zip, id: Sig.}\n")
+
+
+@pytest.mark.java
+def test_a_first_line_that_is_invalid_is_skipped_if_asked(own, capsys, monkeypatch):
+    rows = "".join(json.dumps(row) + "\n" for row in own.rows)
+    Path("toy.jsonl").write_text('{"_id": "empty", "text": ""}\n' + rows)
+    with pytest.raises(InputError, match=r"toy.jsonl:1: .*no text"):
+        run_beir("toy.jsonl", HashingEncoder(), "own", options(bm25=False))
+    (found,) = run_beir(
+        "toy.jsonl", HashingEncoder(), "own", options(bm25=False), skip_invalid=True
+    )
+    assert (found.documents, found.skipped) == (40, 1)
+    stand_in = SimpleNamespace(load_encoder=lambda *_, **__: HashingEncoder())
+    monkeypatch.setitem(sys.modules, "dupmae_toolkit.model.loading", stand_in)
+    words = ("--queries", "topics.tsv", "--qrels", "judged.txt", "--skip-invalid", "-o", "cli")
+    assert run(capsys, "beir", "toy.jsonl", *words)[0] == 0
+
+
+def test_standard_input_is_refused_because_it_can_be_read_once(own):
+    for changes in ({"queries": "-"}, {"qrels": "-"}):
+        with pytest.raises(InputError, match="name files, not -"):
+            run_beir("toy.csv", HashingEncoder(), "own", options(**changes))
+
+
+@pytest.mark.java
+def test_a_count_is_left_out_of_the_report_and_records_of_others_are_too(own, capsys):
+    measures = ("NumRet", "nDCG@3")
+    run_beir("toy.csv", HashingEncoder(), "own", options(measures=measures, bm25=False))
+    assert run(capsys, "report", "own", "--topics", 0)[0] == 0
+    page = Path("own/report.html").read_text()
+    assert ("nDCG@3" in page, "NumRet" in page) == (True, False)
+    told = json.loads(Path("own/metrics.json").read_text())
+    told |= {mode: {"accuracy": 1} for mode in ("dense", "lexical", "bm25", "hybrid")}
+    Path("own/metrics.json").write_text(json.dumps(told))
+    assert run(capsys, "report", "own", "--topics", 0)[0] == 0
+    assert "R@100" in Path("own/report.html").read_text()
 
 
 @pytest.mark.java
@@ -242,7 +279,7 @@ def test_topics_that_have_changed_are_encoded_again(own):
         ("{path: toy.csv, qrels: judged.txt}", "qrels without queries"),
         ("{queries: topics.tsv, qrels: judged.txt}", "the key 'path' is missing"),
         ("{kind: demonstration, queries: a, qrels: b}", "has nothing but its kind"),
-        ("{path: toy.csv}", "name --queries and"),
+        ("{path: toy.csv}", "name --queries"),
     ],
 )
 def test_a_study_that_names_half_of_it_is_refused(own, entry, fault):

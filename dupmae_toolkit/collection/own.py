@@ -13,9 +13,11 @@ from dupmae_toolkit.collection.beir import (
 )
 from dupmae_toolkit.collection.corpora import Corpus
 from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
+from dupmae_toolkit.collection.irds import IrdsCorpus
 from dupmae_toolkit.collection.locate import NotBeirError
 from dupmae_toolkit.collection.opening import open_corpus, read_qrels, read_queries, read_real_qrels
 from dupmae_toolkit.collection.qrels import Qrels, RealQrels
+from dupmae_toolkit.collection.spooled import STANDARD_INPUT
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.records import Query
 
@@ -62,12 +64,21 @@ class OwnDataset:
     def all_queries(self, split: str) -> list[Query]:
         """The topics, also those without judgements, in their order."""
         check_split(split, self)
-        return read_queries(self._queries)
+        same = str(self._queries) == str(self._qrels)
+        return read_queries(self._queries, self._split_of(self._qrels) if same else None)
 
     def _split_of(self, qrels: str | Path) -> str | None:
         """The split, where judgements are those of a BEIR folder or zip."""
         holds_several = Path(qrels).is_dir() or Path(qrels).suffix.lower() == ".zip"
         return self._split if holds_several else None
+
+    def check_corpus(self) -> None:
+        """Raise InputError if the first document is none: before hours of other work.
+
+        Not for data sets of ir_datasets, of which this could begin a download.
+        """
+        if not isinstance(self.corpus, IrdsCorpus):
+            next(iter(self.corpus))
 
     @property
     def drops_self_matches(self) -> bool:
@@ -79,8 +90,8 @@ def check_both(queries: str | None, qrels: str | None) -> None:
     if bool(queries) != bool(qrels):
         given, lacking = ("qrels", "queries") if qrels else ("queries", "qrels")
         raise InputError(
-            f"{given} without {lacking}; a corpus of your own takes --queries and --qrels "
-            "(queries=…, qrels=…)"
+            f"{given} without {lacking}; a corpus of your own takes --queries (queries=…) "
+            "and --qrels (qrels=…)"
         )
 
 
@@ -96,17 +107,22 @@ def open_datasets(
     """The BEIR data sets that ``source`` names; with topics and judgements, the corpus of one.
 
     split: what the topics of one's own are called; columns: those of its corpus. Raises InputError
-    if there is no such data set, or if the first of its documents is none.
+    if there is no such data set.
     """
     check_both(queries, qrels)
     if queries and qrels:
-        own = OwnDataset(source, queries, qrels, split, skip_invalid=skip_invalid, columns=columns)
-        next(iter(own.corpus))  # before hours of work on other collections
-        return [own]
+        if STANDARD_INPUT in map(str, (source, queries, qrels)):
+            raise InputError("an experiment reads its files several times; name files, not -")
+        return [
+            OwnDataset(source, queries, qrels, split, skip_invalid=skip_invalid, columns=columns)
+        ]
     if columns != ANY_COLUMNS:
-        raise InputError("names of fields are for a corpus of your own, with queries and qrels")
+        raise InputError(
+            "names of fields go with --queries (queries=…) and --qrels (qrels=…), for a corpus of "
+            "your own"
+        )
     try:
         return open_beir_group(source, skip_invalid=skip_invalid)
     except NotBeirError as error:
-        remedy = "for a corpus of your own, name --queries and --qrels (queries=…, qrels=…), too"
+        remedy = "for a corpus of your own, name --queries (queries=…) and --qrels (qrels=…), too"
         raise InputError.at(error.path, None, error.fault, remedy) from error

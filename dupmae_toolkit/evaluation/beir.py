@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dupmae_toolkit.collection.beir import BeirDataset, real_qrels
 from dupmae_toolkit.collection.fields import ANY_COLUMNS, Columns
-from dupmae_toolkit.collection.own import open_datasets
+from dupmae_toolkit.collection.own import OwnDataset, open_datasets
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.experiment import BASELINE, Experiment
 from dupmae_toolkit.evaluation.gains import check_grades, graded
@@ -244,6 +244,8 @@ def open_checked(
             except InputError as error:
                 place = getattr(dataset, "qrels_source", dataset.source)
                 raise InputError.at(place, None, str(error)) from error
+        if isinstance(dataset, OwnDataset):
+            dataset.check_corpus()
     return datasets
 
 

@@ -51,7 +51,7 @@ _MODEL_FILES = (
     *("*.json", "*.txt", "*.model", "*.safetensors", "*.bin", "sparse_linear.pt"),
     *("*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"),
 )
-_WEIGHTS = ("*.safetensors", "*/*.safetensors", "*.bin", "*.bin.index.json", "sparse_linear.pt")
+_WEIGHTS = ("*.safetensors", "*/*.safetensors", "*.bin", "*/*.bin", "*.pt", "*.h5")
 _MANIFEST = "manifest.json"
 #: Each manifest of ours has one of these: of an index, of encoded texts.
 _MANIFEST_KEYS = ("segments", "parts")

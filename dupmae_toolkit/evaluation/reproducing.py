@@ -60,7 +60,7 @@ def check_inputs(card: Card, reads: Mapping[str, str]) -> list[str]:
             raise InputError.at(card.path, None, f"{option} {path} is not among its inputs")
         if path == "-":
             raise InputError.at(card.path, None, f"{option} was standard input, which is gone")
-        if sha256 is None and (found is None or glob.has_magic(path)):
+        if sha256 is None and (found is None or (glob.has_magic(path) and not Path(path).exists())):
             unchecked.append(option)
         elif sha256 is None:
             raise InputError.at(card.path, None, f"it has no checksum of {option} {path}")

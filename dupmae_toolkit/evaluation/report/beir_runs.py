@@ -9,6 +9,8 @@ from typing import Any
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.beir import METRICS_FILE
 from dupmae_toolkit.evaluation.experiment import MODES
+from dupmae_toolkit.evaluation.measures import parse_measures
+from dupmae_toolkit.evaluation.significance import check_means
 from dupmae_toolkit.files import read_json
 
 
@@ -44,19 +46,25 @@ def measured_runs(folder: Path) -> list[tuple[dict[str, Any], list[Path]]]:
 
 
 def own_measures(folder: Path) -> list[str]:
-    """The measures that ``dupmae beir`` computed in a folder, or in the first folder of a group.
+    """The measures that ``dupmae beir`` computed in a folder, without counts, which have no mean.
 
     Empty if there is no such record.
     """
-    for path in (folder / METRICS_FILE, *sorted(folder.glob(f"*/{METRICS_FILE}"))):
-        told = record(path)
-        splits = told.get("splits")
-        held = [told, *(splits.values() if isinstance(splits, dict) else ())]
-        for values in (each for one in held if isinstance(one, dict) for each in one.items()):
-            mode, found = values
-            if mode in MODES and isinstance(found, dict) and found:
-                return [str(name) for name in found]
+    told = record(folder / METRICS_FILE)
+    splits = told.get("splits")
+    for one in [told, *(splits.values() if isinstance(splits, dict) else ())]:
+        for mode in MODES if isinstance(one, dict) else ():
+            if isinstance(found := one.get(mode), dict) and found:
+                return [str(name) for name in found if _has_mean(str(name))]
     return []
+
+
+def _has_mean(measure: str) -> bool:
+    try:
+        check_means([str(each) for each in parse_measures([measure])])
+    except InputError:
+        return False
+    return True
 
 
 def _runs(folder: Path, label: str, modes: Mapping[str, Any]) -> list[Path]:

@@ -210,7 +210,8 @@ def _section(
         section.notes.append(f"{own.name} has changed since the runs were measured.")
     section.notes += notes
     lacking, judged = (about.get(f"judged_{what}") for what in ("not_in_corpus", "documents"))
-    if isinstance(lacking, int) and isinstance(judged, int) and lacking:
+    own_judgements = how.qrels is None and isinstance(lacking, int)
+    if own_judgements and lacking and isinstance(judged, int):
         documents = counted(judged, "judged document")
         are = "is" if lacking == 1 else "are"
         section.notes.append(f"{lacking:,} of {documents} {are} not in the corpus.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.collection.beir import BeirDataset, all_topics, only_one, real_qrels
-from dupmae_toolkit.collection.own import open_datasets
+from dupmae_toolkit.collection.own import OwnDataset, open_datasets
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
 from dupmae_toolkit.evaluation.cards import Draft, about_run, card_path, fingerprint
 from dupmae_toolkit.evaluation.development import MemoryDataset
@@ -48,14 +48,16 @@ class Failure:
 class Opened:
     """A collection of a study. texts: a digest of what its documents are read from.
 
-    topics: one of what its topics are read from, if that is another file; else "". facts: what was
-    seen when its documents were encoded, by encoder.
+    topics: one of what its topics are read from, if that is another file; else "". unjudged:
+    how many topics have no judgements. facts: what was seen when its documents were encoded, by
+    encoder.
     """
 
     entry: StudyCollection
     dataset: BeirDataset
     texts: str
     topics: str = ""
+    unjudged: int = 0
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -65,9 +67,8 @@ class Opened:
     def said(self) -> list[str]:
         """What was skipped, cut or not found, a line each."""
         lines: dict[str, None] = {}
-        split = self.entry.judged_split
-        if extra := len(all_topics(self.dataset, split)) - len(self.dataset.queries(split)):
-            topics = counted(extra, "topic")
+        if self.unjudged:
+            topics = counted(self.unjudged, "topic")
             lines[f"{self.name}: {topics} without judgements searched but not measured"] = None
         for encoder, facts in self.facts.items():
             cut, told = facts["truncated"], f"{self.name}, {encoder}"
@@ -119,8 +120,11 @@ def open_collections(
     for entry in study.collections:
         try:
             dataset = _open(entry, demonstration)
-            all_topics(dataset, entry.judged_split)
+            topics = all_topics(dataset, entry.judged_split)
+            unjudged = len(topics) - len(dataset.queries(entry.judged_split))
             check_grades(measures, graded(real_qrels(dataset, entry.judged_split)))
+            if isinstance(dataset, OwnDataset):
+                dataset.check_corpus()
         except InputError as error:
             raise InputError(f"collection {entry.name}: {error}") from error
         if isinstance(dataset, MemoryDataset):
@@ -130,7 +134,7 @@ def open_collections(
             fields = [entry.id, entry.title, entry.text]
             own = fields if any(fields) else []
             texts = digest([entry.path, seen(entry.path), entry.skip_invalid, *own])
-        opened = Opened(entry, dataset, texts)
+        opened = Opened(entry, dataset, texts, unjudged=unjudged)
         if isinstance(dataset, MemoryDataset):
             opened.topics = dataset.digest()
         elif entry.queries:
