@@ -189,9 +189,8 @@ def beir(
         qrels=qrels,
         columns=Columns(id_field, title, text, header),
     )
-    open_checked(
-        dataset, options, skip_invalid=skip_invalid
-    )  # before a model is loaded, which takes seconds
+    # Before a model is loaded, which takes seconds.
+    open_checked(dataset, options, skip_invalid=skip_invalid)
     stands = output / FOLDER_CARD
     if stands.exists() and not is_card(stands):
         raise InputError.at(stands, None, "is no card; name another folder")

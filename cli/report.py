@@ -101,7 +101,7 @@ def report(
     from dupmae_toolkit.evaluation.report.beir_runs import own_measures
     from dupmae_toolkit.evaluation.report.examples import examples_of
     from dupmae_toolkit.evaluation.report.explained import explain
-    from dupmae_toolkit.evaluation.report.folder import read_sections, runs_in
+    from dupmae_toolkit.evaluation.report.folder import folders_of_runs, read_sections, runs_in
     from dupmae_toolkit.evaluation.report.named import Named
     from dupmae_toolkit.evaluation.report.page import is_page, page
     from dupmae_toolkit.evaluation.sweep.running import RUNS
@@ -111,8 +111,7 @@ def report(
         raise InputError("--split goes with --qrels, which names the data set")
     given: list[str] = []
     if measures is None and qrels is None and folder.is_dir():
-        inner = [] if runs_in(folder) else sorted(filter(Path.is_dir, folder.iterdir()))
-        places = [folder, *(each for each in inner if runs_in(each))]
+        places = [folder] if runs_in(folder) else folders_of_runs(folder)
         given = next(filter(None, map(own_measures, places)), [])
     names = [str(measure) for measure in parse_measures(given or measure_names(measures))]
     place = folder / _PAGE if output is None else output

@@ -86,14 +86,9 @@ def _is_of_a_run(columns: list[str]) -> bool:
 
 def _is_sidecar(path: Path) -> bool:
     """Whether a file is what ``write_run`` writes beside a run."""
-    from dupmae_toolkit.errors import InputError
-    from dupmae_toolkit.files import read_json
+    from dupmae_toolkit.files import json_object
 
-    try:
-        told = read_json(path)
-    except InputError:
-        return False
-    return isinstance(told, dict) and {"tag", "sha256"} <= told.keys()
+    return {"tag", "sha256"} <= json_object(path).keys()
 
 
 def say_unjudged(label: object, topics: int) -> None:

@@ -245,8 +245,13 @@ def read_json(path: Path) -> Any:
 
 def manifest_in(folder: Path) -> dict[str, Any]:
     """The manifest in a folder, of whatever kind; empty if there is none or it is broken."""
+    return json_object(folder / "manifest.json")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none, or if it is broken or something else."""
     try:
-        values = read_json(folder / "manifest.json")
+        values = read_json(path)
     except InputError:
         return {}
     return values if isinstance(values, dict) else {}

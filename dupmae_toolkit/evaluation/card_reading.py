@@ -10,7 +10,7 @@ from typing import Any
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.cards import FOLDER_CARD, FORM, card_path
-from dupmae_toolkit.files import atomic_file, read_json, sha256_file
+from dupmae_toolkit.files import atomic_file, json_object, read_json, sha256_file
 
 #: The longest name that file systems take, in bytes.
 _LONGEST = 255
@@ -72,11 +72,16 @@ def _is_card_name(path: Path) -> bool:
 
 def is_card(path: Path) -> bool:
     """Whether a file is a card, of whatever version."""
+    return "card" in json_object(path)
+
+
+def has_own_card(run: Path) -> bool:
+    """Whether the card beside a run is there, and was written for the run as it is."""
     try:
-        told = read_json(path)
+        card = read_card(card_path(run)) if card_path(run).is_file() else None
     except InputError:
         return False
-    return isinstance(told, dict) and "card" in told
+    return card is not None and card.outputs.get(run.name) == sha256_file(run)
 
 
 def _names(card: Path, run: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.files import read_json, sha256_file, wrong_contents
+from dupmae_toolkit.files import read_json, wrong_contents
 from dupmae_toolkit.index import stated
 from dupmae_toolkit.index.integrity import wrong_size
 from dupmae_toolkit.index.layout import MANIFEST_FILE, SEGMENTS_FOLDER
@@ -141,11 +141,12 @@ def _encoder(path: Path) -> Package:
 
 def _run(path: Path) -> tuple[Package, Path]:
     from dupmae_toolkit.collection.trec import read_metadata, read_run, sidecar_path
+    from dupmae_toolkit.evaluation.card_reading import has_own_card
     from dupmae_toolkit.evaluation.cards import card_path
 
     read_run(path)  # raises for what is none
     beside = {sidecar_path(path): read_metadata(path) is not None}
-    beside[card_path(path)] = _is_card_of(path)
+    beside[card_path(path)] = has_own_card(path)
     names = [path.name, *(file.name for file, is_ours in beside.items() if is_ours)]
     left = [file.name for file, is_ours in beside.items() if file.is_file() and not is_ours]
     if odd := [name for name in names if not fits("run", name)]:
@@ -155,19 +156,6 @@ def _run(path: Path) -> tuple[Package, Path]:
         raise InputError.at(path.with_name(odd[0]), None, f"{fault}; rename the run")
     files = {name: checksum(path.parent / name) for name in names}
     return Package("run", files, left), path.parent
-
-
-def _is_card_of(run: Path) -> bool:
-    """Whether the card beside a run is there, and was written for the run as it is."""
-    from dupmae_toolkit.evaluation.card_reading import read_card
-    from dupmae_toolkit.evaluation.cards import card_path
-
-    try:
-        return card_path(run).is_file() and (
-            read_card(card_path(run)).outputs.get(run.name) == sha256_file(run)
-        )
-    except InputError:
-        return False
 
 
 def fits(kind: str, name: str) -> bool:

@@ -26,8 +26,8 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import (
     atomic_file,
     check_file_output,
+    json_object,
     open_packed,
-    read_json,
     sha256_file,
     write_json,
 )
@@ -113,16 +113,8 @@ def check_output(path: Path) -> None:
     if path.is_file() and path.stat().st_size and not _holds_examples(path):
         raise InputError.at(path, None, "exists, and holds no examples; name another file")
     beside = sidecar_path(path)
-    if beside.exists() and "sha256" not in _told(beside):
+    if beside.exists() and "sha256" not in json_object(beside):
         raise InputError.at(beside, None, "exists, and belongs to no examples; name another file")
-
-
-def _told(path: Path) -> dict[str, Any]:
-    try:
-        told = read_json(path)
-    except InputError:
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def _holds_examples(path: Path) -> bool:

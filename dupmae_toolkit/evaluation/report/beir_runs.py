@@ -11,27 +11,18 @@ from dupmae_toolkit.evaluation.beir import METRICS_FILE
 from dupmae_toolkit.evaluation.experiment import MODES
 from dupmae_toolkit.evaluation.measures import parse_measures
 from dupmae_toolkit.evaluation.significance import check_means
-from dupmae_toolkit.files import read_json
-
-
-def record(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is none."""
-    try:
-        found = read_json(path)
-    except InputError:
-        return {}
-    return found if isinstance(found, dict) else {}
+from dupmae_toolkit.files import json_object
 
 
 def about_of(folder: Path) -> dict[str, Any]:
     """What metrics.json says about one data set and split; empty if it does not."""
-    about = record(folder / METRICS_FILE).get("about")
+    about = json_object(folder / METRICS_FILE).get("about")
     return about if isinstance(about, dict) else {}
 
 
 def measured_runs(folder: Path) -> list[tuple[dict[str, Any], list[Path]]]:
     """What metrics.json says about each split, and the runs that it measured; none without it."""
-    told = record(folder / METRICS_FILE)
+    told = json_object(folder / METRICS_FILE)
     splits = told.get("splits")
     found = []
     if isinstance(splits, dict):
@@ -50,7 +41,7 @@ def own_measures(folder: Path) -> list[str]:
 
     Empty if there is no such record.
     """
-    told = record(folder / METRICS_FILE)
+    told = json_object(folder / METRICS_FILE)
     splits = told.get("splits")
     for one in [told, *(splits.values() if isinstance(splits, dict) else ())]:
         for mode in MODES if isinstance(one, dict) else ():

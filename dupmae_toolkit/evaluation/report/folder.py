@@ -82,7 +82,7 @@ def read_sections(
     how = _How(qrels, split, measures, baseline, drop_self, named)
     if runs_in(folder):
         return _sections(folder, how)
-    inner = [each for each in sorted(folder.iterdir()) if each.is_dir() and runs_in(each)]
+    inner = folders_of_runs(folder)
     if not inner:
         study = [each for each in (folder / "runs",) if each.is_dir()]
         raise InputError.at(
@@ -141,6 +141,11 @@ def runs_in(folder: Path) -> list[Path]:
     """The files that are read as runs, in the order of their names."""
     found = [path for path in folder.iterdir() if path.name.endswith(RUN_ENDINGS)]
     return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def folders_of_runs(folder: Path) -> list[Path]:
+    """The folders directly in ``folder`` that hold runs, in the order of their names."""
+    return [each for each in sorted(folder.iterdir()) if each.is_dir() and runs_in(each)]
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:

@@ -10,7 +10,7 @@ changed finds what it still needs, and takes nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from dupmae_toolkit.collection.beir import BeirDataset, all_topics, only_one, real_qrels
 from dupmae_toolkit.collection.own import OwnDataset, open_datasets
 from dupmae_toolkit.errors import DupMAEError, InputError, counted
+from dupmae_toolkit.evaluation.card_reading import has_own_card
 from dupmae_toolkit.evaluation.cards import Draft, about_run, card_path, fingerprint
 from dupmae_toolkit.evaluation.development import MemoryDataset
 from dupmae_toolkit.evaluation.digests import digest, vectors_key
@@ -27,7 +28,6 @@ from dupmae_toolkit.evaluation.measures import parse_measures
 from dupmae_toolkit.evaluation.sweep.grid import Cell, Grid
 from dupmae_toolkit.evaluation.sweep.indexed import facts_of, with_index
 from dupmae_toolkit.evaluation.sweep.study import Study, StudyCollection, StudyEncoder
-from dupmae_toolkit.files import read_json, sha256_file
 from dupmae_toolkit.progress import Progress, silent
 from dupmae_toolkit.records import Encoder, Run
 
@@ -121,8 +121,9 @@ def open_collections(
         try:
             dataset = _open(entry, demonstration)
             topics = all_topics(dataset, entry.judged_split)
-            unjudged = len(topics) - len(dataset.queries(entry.judged_split))
-            check_grades(measures, graded(real_qrels(dataset, entry.judged_split)))
+            qrels = real_qrels(dataset, entry.judged_split)
+            unjudged = sum(topic.id not in qrels for topic in topics)
+            check_grades(measures, graded(qrels))
             if isinstance(dataset, OwnDataset):
                 dataset.check_corpus()
         except InputError as error:
@@ -262,7 +263,7 @@ class Runner:
                     score.mode, score.how, score.exact, score.plain, score.idf_power
                 )
                 run, _ = experiment.search(request, path)
-            if draft is not None and not _has_card(path):
+            if draft is not None and not has_own_card(path):
                 self._write_card(draft, collection, cell, run, path)
         except Exception as error:
             self._failed(collection, [cell], "", error)
@@ -292,15 +293,6 @@ class Runner:
         more = f" and {len(cells) - 1:,} more runs" if len(cells) > 1 else ""
         self._say(f"failed: {collection.name}, {cells[0].label}{more}: {why}")
         self.made.failures += [Failure(collection.name, cell.label, why) for cell in cells]
-
-
-def _has_card(path: Path) -> bool:
-    """Whether a run has a card, and it is this run's."""
-    try:
-        told: Mapping[str, Any] = read_json(card_path(path))
-        return bool(told["outputs"][0]["sha256"] == sha256_file(path))
-    except (InputError, LookupError, TypeError):
-        return False
 
 
 def unused_work(folder: Path, used: set[Path]) -> Iterator[Path]:
