@@ -49,12 +49,12 @@ class OwnDataset:
 
     def qrels(self, split: str) -> Qrels:
         check_split(split, self)
-        return read_qrels(self._qrels, self._split_of(self._qrels))
+        return read_qrels(self._qrels, self._qrels_split)
 
     def real_qrels(self, split: str) -> RealQrels:
         """Like ``qrels``, but grades may be fractions."""
         check_split(split, self)
-        return read_real_qrels(self._qrels, self._split_of(self._qrels))
+        return read_real_qrels(self._qrels, self._qrels_split)
 
     def queries(self, split: str) -> list[Query]:
         return keep_judged(
@@ -65,11 +65,12 @@ class OwnDataset:
         """The topics, also those without judgements, in their order."""
         check_split(split, self)
         same = str(self._queries) == str(self._qrels)
-        return read_queries(self._queries, self._split_of(self._qrels) if same else None)
+        return read_queries(self._queries, self._qrels_split if same else None)
 
-    def _split_of(self, qrels: str | Path) -> str | None:
+    @property
+    def _qrels_split(self) -> str | None:
         """The split, where judgements are those of a BEIR folder or zip."""
-        holds_several = Path(qrels).is_dir() or Path(qrels).suffix.lower() == ".zip"
+        holds_several = Path(self._qrels).is_dir() or Path(self._qrels).suffix.lower() == ".zip"
         return self._split if holds_several else None
 
     def check_corpus(self) -> None:

@@ -202,13 +202,12 @@ def _fingerprint(place: Path) -> dict[str, Any] | None:
         return None
     if not manifest_in(place).keys().isdisjoint(_MANIFEST_KEYS):
         return {"sha256": sha256_file(place / _MANIFEST), "of": _MANIFEST}
-    patterns: Sequence[str] = ()
+    patterns: Sequence[str] = ("**/*",)
     if (place / "config.json").is_file() and _shown(place, *_WEIGHTS):
         patterns = _MODEL_FILES
     elif _shown(place, _BEIR_FILES[0]):
         patterns = _BEIR_FILES
-    found = _shown(place, *patterns) if patterns else _shown(place, "**/*")
-    return _listed(sorted(each for each in found if each.is_file()), place)
+    return _listed(sorted(each for each in _shown(place, *patterns) if each.is_file()), place)
 
 
 def _listed(files: Sequence[Path], folder: Path) -> dict[str, Any]:
