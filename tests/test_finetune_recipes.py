@@ -85,6 +85,9 @@ def texts(tmp_path_factory):
     for name in ("arxiv-abstracts", "medline-abstracts", "medquad-pairs", "wikipedia-leads"):
         with lzma.open(folder / f"{name}.jsonl.xz", "wt", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
+    for name, keys in (("docstrings", ("title", "text")), ("docstring-pairs", PAIR)):
+        lines = [json.dumps(dict(zip(keys, row.values(), strict=True))) for row in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "scifact" / "qrels").mkdir(parents=True)
     for name, key in (("corpus", "text"), ("queries", "title")):
         lines = [json.dumps({"_id": str(i), "text": row[key]}) for i, row in enumerate(rows)]
@@ -94,7 +97,8 @@ def texts(tmp_path_factory):
     return folder
 
 
-BUILTIN = ["finetune", "distil", "near", "fitted", "joined"]
+PAIR = ("query", "positive")
+BUILTIN = ["finetune", "distil", "near", "fitted", "joined", "further"]
 
 
 @pytest.mark.parametrize("name", [f"builtin-{name}" for name in BUILTIN])

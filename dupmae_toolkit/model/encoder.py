@@ -97,12 +97,14 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         pool_mask: Tensor | None = None,
         *,
         top_k: int | None = None,
+        lexical: bool = True,
     ) -> EncoderOutput:
         """Both vectors of a batch.
 
         input_ids, attention_mask: int64 [B, L]. pool_mask: bool [B, L], the tokens that the lexical
         vector is pooled over; by default all that are neither padding nor special. top_k: lexical
-        weights beyond a text's ``top_k`` largest may be 0; 0 or None keeps all.
+        weights beyond a text's ``top_k`` largest may be 0; 0 or None keeps all. Without
+        ``lexical`` the vocabulary head, about half of the work, does not run.
         """
         layers = self._layers()
 
@@ -117,7 +119,8 @@ class DupMAEEncoder(nn.Module, TextEncoder):
         with layers.autocast():
             hidden = layers.hidden_states(input_ids, attention_mask)
             project = self.dense_projection
-            return output_of(self.config, hidden, project, bag_of_words, self.pooling)
+            head = bag_of_words if lexical else None
+            return output_of(self.config, hidden, project, head, self.pooling)
 
     def bag_of_words(self, hidden: Tensor, pool_mask: Tensor) -> Tensor:
         """Pooled vocabulary logits μ, float32 [B, |V|], before the activation."""

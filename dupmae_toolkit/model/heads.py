@@ -56,13 +56,14 @@ def output_of(
     config: DupMAEConfig,
     hidden: Tensor,
     project: Callable[[Tensor], Tensor] | None,
-    bag_of_words: Callable[[], Tensor],
+    bag_of_words: Callable[[], Tensor] | None,
     pooling: str = "cls",
 ) -> EncoderOutput:
     """Both vectors of a batch from its hidden states [B, L, H].
 
     project: [B, H] to [B, d], if the encoder has a projection. bag_of_words: gives the pooled
-    vocabulary logits, float32 [B, |V|]; called only if there is a lexical head. pooling: ``none``
+    vocabulary logits, float32 [B, |V|]; called only if there is a lexical head; None leaves the
+    lexical vectors out. pooling: ``none``
     gives dense vectors of no numbers, [B, 0].
     """
     cls = hidden[:, 0]
@@ -73,7 +74,7 @@ def output_of(
     if config.normalize:
         dense = functional.normalize(dense, dim=-1)
     lexical = None
-    if config.lexical_head != "none":
+    if config.lexical_head != "none" and bag_of_words is not None:
         lexical = activate(bag_of_words(), config.activation)
     return EncoderOutput(dense, lexical, cls, hidden)
 

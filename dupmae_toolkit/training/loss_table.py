@@ -15,7 +15,8 @@ class Loss(NamedTuple):
     kind: ``contrastive`` (cross-entropy of the positive); ``aggretriever`` (that of the joint score
         and of each part); ``kl`` and ``margin`` (KL divergence and MarginMSE from the scores in the
         data); ``self`` (KL from the joint score); ``teacher`` (KL from the teachers' scores);
-        ``vector`` (1 - cosine with a teacher's dense vector).
+        ``vector`` (1 - cosine with a teacher's dense vector); ``terms`` (relative squared error of
+        the lexical vector against a teacher's).
     part: the score that it trains, one of SCORES.
     """
 
@@ -31,6 +32,11 @@ class Loss(NamedTuple):
         return PARTS if self.part == JOINT or self.kind == "self" else (self.part,)
 
     @property
+    def on_scores(self) -> bool:
+        """Whether it is computed from scores, not from single vectors."""
+        return self.kind not in ("vector", "terms")
+
+    @property
     def needs_scores(self) -> bool:
         """Whether it needs scores in the data."""
         return self.kind in ("kl", "margin")
@@ -38,7 +44,7 @@ class Loss(NamedTuple):
     @property
     def needs_teachers(self) -> bool:
         """Whether it needs the outputs of the recipe's teachers."""
-        return self.kind in ("teacher", "vector")
+        return self.kind in ("teacher", "vector", "terms")
 
 
 #: Every loss that a recipe may name.
@@ -49,4 +55,5 @@ LOSSES = {
     **{f"self_{part}": Loss("self", part) for part in PARTS},
     **{f"teacher_{score}": Loss("teacher", score) for score in SCORES},
     "teacher_vector": Loss("vector", "dense"),
+    "teacher_terms": Loss("terms", "lexical"),
 }

@@ -67,6 +67,16 @@ def margin_mse(scores: Tensor, teacher: Tensor, left_out: Tensor) -> Tensor:
     return (squares / present.sum(dim=1).clamp(min=1)).mean()
 
 
+def relative_error(terms: Tensor, teacher: Tensor) -> Tensor:
+    """|terms - teacher|² / |teacher|² of each text, [B].
+
+    terms, teacher: term weights [B, |V|]. Unlike a cosine, it also keeps the size of the weights,
+    which a sum with other scores depends on. A text without any weight counts |terms|².
+    """
+    length = teacher.square().sum(dim=1)
+    return (terms - teacher).square().sum(dim=1) / torch.where(length > 0, length, 1)
+
+
 def aggretriever(
     joint: Tensor,
     lexical: Tensor,

@@ -108,34 +108,63 @@ class PairModel(nn.Module):
     ) -> tuple[Tensor, dict[str, float]]:
         r, config = self.recipe, self.encoder.config
         query, document = (
-            encode_in_chunks(
-                self.encoder,
-                batch[f"{name}_ids"],
-                batch[f"{name}_mask"],
-                chunk_size=r.chunk_size,
-                top_k=top_k if r.prune else 0,
-            )
+            self.vectors(side_of(batch, name), top_k if r.prune else 0)
             for name, top_k in (("query", config.query_top_k), ("document", config.top_k))
         )
-        taught = None if self.teachers is None else ask_teachers(self.teachers, batch)
+        kinds = {LOSSES[name].kind for name in r.used_losses}
+        taught = terms = None
+        if self.teachers is not None and kinds & {"teacher", "vector"}:
+            taught = ask_teachers(self.teachers, batch)
+        if "terms" in kinds:
+            terms = self.terms(batch)
         with torch.autocast(query.dense.device.type, enabled=False):
             scores = self.scores(query, document, batch, taught)
             # This process's documents without the repetitions, bool [D].
             real = ~scores.absent.flatten()
             used = r.used_losses
-            on_scores = [name for name in used if name != "teacher_vector"]
+            on_scores = [name for name in used if LOSSES[name].on_scores]
             parts = {name: score_loss(LOSSES[name], scores) for name in on_scores}
             if "teacher_vector" in used:
                 assert taught is not None  # the recipe was checked
                 parts["teacher_vector"] = imitation(query.dense, document.dense, taught, real)
+            if terms is not None:
+                counted = real[with_lexical(len(real), r.lexical_share).to(real.device)]
+                parts["teacher_terms"] = imitated_terms(query, document, terms, counted)
             loss = torch.stack([used[name] * value for name, value in parts.items()]).sum()
             logs = {name: value.item() for name, value in parts.items()}
             if self.fitted is not None:
                 logs |= fitted_logs(self.fitted, scores)
             if query.lexical is not None and document.lexical is not None:
-                extra, more = self.sparsity(query.lexical, document.lexical, real, step, steps)
+                counted = real[with_lexical(len(real), r.lexical_share).to(real.device)]
+                extra, more = self.sparsity(query.lexical, document.lexical, counted, step, steps)
                 loss, logs = loss + extra, logs | more
         return loss, logs
+
+    def vectors(self, side: Side, top_k: int) -> Vectors:
+        """Dense vectors of all texts of a side; lexical ones of those in ``with_lexical``, in their
+        order."""
+        encode = partial(encode_in_chunks, self.encoder, chunk_size=self.recipe.chunk_size)
+        rows = with_lexical(len(side.ids), self.recipe.lexical_share).to(side.ids.device)
+        if len(rows) == len(side.ids):
+            return encode(side.ids, side.mask, top_k=top_k)
+        both = encode(side.ids[rows], side.mask[rows], top_k=top_k)
+        left = torch.ones(len(side.ids), dtype=torch.bool, device=rows.device)
+        left[rows] = False
+        rest = encode(side.ids[left], side.mask[left], lexical=False)
+        order = torch.cat([rows, left.nonzero()[:, 0]]).argsort()
+        return Vectors(torch.cat([both.dense, rest.dense])[order], both.lexical)
+
+    def terms(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The lexical teacher's weights of the queries and documents in ``with_lexical``."""
+        assert self.teachers is not None
+        teacher = self.teachers.lexical
+        assert teacher is not None  # the recipe was checked
+        found = []
+        for name in ("query", "document"):
+            ids, mask = side_of(batch, name)
+            rows = with_lexical(len(ids), self.recipe.lexical_share).to(ids.device)
+            found.append(teacher(Side(ids[rows], mask[rows])))
+        return found[0], found[1]
 
     def scores(
         self, query: Vectors, document: Vectors, batch: dict[str, Tensor], taught: Teaching | None
@@ -146,7 +175,8 @@ class PairModel(nn.Module):
         cut = losses.truncated(query.dense, gather(document.dense), sizes, normalize=normalize)
         dense = [self.dense_scale * q @ d.T for q, d in cut]
         lexical = joint = None
-        if query.lexical is not None and document.lexical is not None:
+        whole = self.recipe.lexical_share == 1
+        if whole and query.lexical is not None and document.lexical is not None:
             weights = query.lexical
             if self.fitted is not None:
                 weights = weights * self.fitted.factors
@@ -217,6 +247,23 @@ def ask_teachers(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
     return Teaching(gather(taught.logits.T)[:, own].T, vectors, taught.document)
 
 
+def with_lexical(count: int, share: float) -> Tensor:
+    """The rows of this process's ``count`` texts whose lexical vectors are computed, int64 [n].
+
+    They are spread evenly over the batch, wherever its parts begin: a text of all processes with
+    the position g is one of them if a multiple of 1 / share lies in [g, g + 1). At least one.
+    """
+    positions = own_part() * count + torch.arange(count + 1, dtype=torch.float64)
+    steps = torch.ceil(positions * share)
+    rows = (steps[1:] > steps[:-1]).nonzero()[:, 0]
+    return rows if len(rows) else torch.zeros(1, dtype=torch.int64)
+
+
+def side_of(batch: dict[str, Tensor], name: str) -> Side:
+    """This process's queries or documents, in the student's tokens."""
+    return Side(batch[f"{name}_ids"], batch[f"{name}_mask"])
+
+
 def _sides(batch: dict[str, Tensor], name: str) -> tuple[Side, Side]:
     """The queries of all processes and this one's documents, in the tokens of that name."""
     queries = (gather(batch[f"{name}query_{what}"]) for what in ("ids", "mask"))
@@ -241,8 +288,24 @@ def imitation(query: Tensor, document: Tensor, taught: Teaching, real: Tensor) -
     return torch.cat(distances).mean()
 
 
+def imitated_terms(
+    query: Vectors, document: Vectors, taught: tuple[Tensor, Tensor], counted: Tensor
+) -> Tensor:
+    """The relative error of both sides' lexical vectors, averaged as in ``imitation``.
+
+    counted: bool, the documents among those with lexical vectors that are no repetitions.
+    """
+    assert query.lexical is not None
+    assert document.lexical is not None
+    errors = (
+        batch_mean(losses.relative_error(query.lexical, taught[0])),
+        batch_mean(losses.relative_error(document.lexical, taught[1]), counted),
+    )
+    return torch.cat(errors).mean()
+
+
 def score_loss(loss: Loss, s: BatchScores) -> Tensor:
-    """A loss on scores: of any kind but ``vector``.
+    """A loss on scores: of any kind but ``vector`` and ``terms``.
 
     A loss on the dense score is summed over the dense sizes. Losses that need scores in the data
     use only the query's own documents.

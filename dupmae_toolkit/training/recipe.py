@@ -21,6 +21,7 @@ from dupmae_toolkit.training.sources import PAIR_KINDS, DataSource, TeacherSourc
 
 PACKINGS = ("passage", "sentences", "corpus")
 PRECISIONS = ("auto", "fp32", "bf16")
+REGULARISERS = ("flops_query", "flops_document", "l1_query", "l1_document")
 
 
 @dataclass(slots=True)
@@ -152,7 +153,11 @@ class FinetuneRecipe(Recipe):
         before one of the three (KL divergence and MarginMSE from the scores in the data),
         ``self_lexical``, ``self_dense`` (KL from the joint score, which gets no gradient),
         ``teacher_`` before one of the three (KL from the teachers' scores in the batch),
-        ``teacher_vector`` (1 - cosine between the dense vector and the first dense teacher's).
+        ``teacher_vector`` (1 - cosine between the dense vector and the first dense teacher's),
+        ``teacher_terms`` (relative squared error of the lexical vector against that of the first
+        lexical teacher).
+    lexical_share: the share of the batch whose lexical vectors are computed, if only
+        ``teacher_terms`` needs them. The vocabulary head is about half of a small model's work.
     negatives: the maximum number of its own negatives that a query gets, drawn anew each time from
         the first ``negative_depth`` of its list (0: from all of them).
     in_batch: whether the documents of the other queries are negatives too.
@@ -186,6 +191,7 @@ class FinetuneRecipe(Recipe):
     query_length: int = 48
     document_length: int = 128
     losses: dict[str, float] = field(default_factory=lambda: {"joint": 1.0})
+    lexical_share: float = 1.0
     negatives: int = 0
     negative_depth: int = 0
     in_batch: bool = True
@@ -236,8 +242,10 @@ class FinetuneRecipe(Recipe):
         used = [LOSSES[name] for name in self.used_losses]
         if any(loss.needs_teachers for loss in used) and not self.teachers:
             raise InputError("losses: a teacher's loss needs teachers; name one")
-        if "teacher_vector" in self.used_losses and all(t.kind != "dense" for t in self.teachers):
-            raise InputError("losses: teacher_vector needs a teacher of kind 'dense'")
+        for name, kind in (("teacher_vector", "dense"), ("teacher_terms", "lexical")):
+            if name in self.used_losses and all(t.kind != kind for t in self.teachers):
+                raise InputError(f"losses: {name} needs a teacher of kind {kind!r}")
+        self._check_share()
         for source in self.data:
             one_of(source, "kind", PAIR_KINDS)
             if self.needs_scores and source.kind != "groups":
@@ -249,6 +257,21 @@ class FinetuneRecipe(Recipe):
             what = self.needs_scores[0] if self.needs_scores else "in_batch: false"
             raise InputError(
                 f"negatives is 0; {what} compares the documents of a query's own group"
+            )
+
+    def _check_share(self) -> None:
+        fraction(self, "lexical_share")
+        if self.lexical_share == 1:
+            return
+        if not self.lexical_share:
+            raise InputError("lexical_share is 0; give a share above 0, of at most 1")
+        used = {name: LOSSES[name] for name in self.used_losses}
+        reading = [n for n, loss in used.items() if loss.on_scores and "lexical" in loss.parts]
+        reading += [key for key in (*REGULARISERS, "score_weights") if getattr(self, key)]
+        if reading:
+            raise InputError(
+                f"lexical_share is {self.lexical_share:g}, but {reading[0]} needs the lexical "
+                "vectors of the whole batch; only teacher_terms can do with a share"
             )
 
     def _check_score(self) -> None:
@@ -276,13 +299,15 @@ class FinetuneRecipe(Recipe):
         """The teachers that a loss uses, in their order; the others need not run.
 
         ``teacher_vector`` uses the dense teachers with a ``vector`` above 0, or, without any, the
-        first dense teacher. The losses on scores use all teachers whose ``scale`` is not 0.
+        first dense teacher; ``teacher_terms`` uses the first lexical one. The losses on scores use
+        all teachers whose ``scale`` is not 0.
         """
         kinds = {LOSSES[name].kind for name in self.used_losses}
         scored = "teacher" in kinds
         dense = [t for t in self.teachers if t.kind == "dense"]
         joined = [t for t in dense if t.vector]
         imitated = (joined or dense[:1]) if "vector" in kinds else []
+        imitated += [t for t in self.teachers if t.kind == "lexical"][: "terms" in kinds]
         return [t for t in self.teachers if any(t is i for i in imitated) or (scored and t.scale)]
 
     @property

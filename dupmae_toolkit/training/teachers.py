@@ -169,6 +169,11 @@ class Teachers(nn.ModuleList):
         return next((t for t in self if isinstance(t, DenseTeacher)), None)
 
     @property
+    def lexical(self) -> LexicalTeacher | None:
+        """The first lexical teacher, whose term weights the student may imitate."""
+        return next((t for t in self if isinstance(t, LexicalTeacher)), None)
+
+    @property
     def joined(self) -> JoinedVectors | None:
         """Joins the vectors to imitate; None if those of the first dense teacher are imitated."""
         # In a list, because everything else in this one is a teacher.
@@ -211,6 +216,8 @@ class Teachers(nn.ModuleList):
         total, vectors = torch.zeros(()), None
         to_join: list[tuple[Tensor, Tensor]] = []
         for number, (scale, teacher) in enumerate(zip(self.scales, self, strict=True)):
+            if isinstance(teacher, LexicalTeacher) and not scale:
+                continue  # it is only imitated, see ``lexical``
             if isinstance(teacher, BatchBm25):
                 scores = teacher(query, document)
             else:

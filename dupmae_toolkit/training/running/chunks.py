@@ -36,37 +36,40 @@ def encode_in_chunks(
     *,
     chunk_size: int = 0,
     top_k: int = 0,
+    lexical: bool = True,
 ) -> Vectors:
     """The dense and lexical vectors of a batch, with gradient.
 
     input_ids, attention_mask: int64 [B, L], padded on the right. chunk_size: texts whose
     activations may be in memory together, 0 for all of them. top_k: how many of the
-    largest weights are kept of each lexical vector, 0 for all.
+    largest weights are kept of each lexical vector, 0 for all. lexical: whether to compute them.
 
     With chunks, only the vectors stay until the backward pass, [B, d] and [B, |V|] in all; the rest
     of the graph, pooling and activation included, is computed again. Each chunk is trimmed to its
     own longest text.
     """
     if not chunk_size:
-        return _encode(encoder, input_ids, attention_mask, top_k)
-    dense, lexical = [], []
+        return _encode(encoder, input_ids, attention_mask, top_k, lexical)
+    dense, terms = [], []
     for start in range(0, len(input_ids), chunk_size):
         mask = attention_mask[start : start + chunk_size]
         length = int(mask.sum(dim=1).max())
         ids = input_ids[start : start + chunk_size, :length]
-        part = checkpoint(_encode, encoder, ids, mask[:, :length], top_k, use_reentrant=False)
+        part = checkpoint(
+            _encode, encoder, ids, mask[:, :length], top_k, lexical, use_reentrant=False
+        )
         dense.append(part.dense)
         if part.lexical is not None:
-            lexical.append(part.lexical)
-    return Vectors(torch.cat(dense), torch.cat(lexical) if lexical else None)
+            terms.append(part.lexical)
+    return Vectors(torch.cat(dense), torch.cat(terms) if terms else None)
 
 
 def _encode(
-    encoder: DupMAEEncoder, input_ids: Tensor, attention_mask: Tensor, top_k: int
+    encoder: DupMAEEncoder, input_ids: Tensor, attention_mask: Tensor, top_k: int, lexical: bool
 ) -> Vectors:
-    output = encoder(input_ids, attention_mask)
-    lexical = output.lexical
-    if lexical is not None and 0 < top_k < lexical.shape[1]:
-        weights, terms = lexical.topk(top_k, dim=1, sorted=False)
-        lexical = torch.zeros_like(lexical).scatter(1, terms, weights)
-    return Vectors(output.dense, lexical)
+    output = encoder(input_ids, attention_mask, lexical=lexical)
+    found = output.lexical
+    if found is not None and 0 < top_k < found.shape[1]:
+        weights, terms = found.topk(top_k, dim=1, sorted=False)
+        found = torch.zeros_like(found).scatter(1, terms, weights)
+    return Vectors(output.dense, found)
