@@ -1,4 +1,4 @@
-"""`dupmae derive-lookup`: a table of term weights, for queries without the network."""
+"""`dupmae derive-lookup`: a table of weights and vectors, for queries without the network."""
 
 from __future__ import annotations
 
@@ -15,24 +15,54 @@ def derive_lookup(
         str,
         typer.Argument(metavar="MODEL", help="The encoder: builtin, a folder or a hub id."),
     ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CORPUS",
+            help="Texts to fit dense vectors to, in any format of `dupmae index`: titles, "
+            "sentences and phrases are cut out of them. May be given several times.",
+        ),
+    ] = None,
+    queries: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Queries to fit dense vectors to. May be given several times."
+        ),
+    ] = None,
+    most: Annotated[
+        int,
+        typer.Option(min=1, help="Fit to at most this many titles, sentences, phrases, queries."),
+    ] = 100_000,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of what is cut out, and of the sample.")
+    ] = 1,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a table of term weights for `dupmae search --query-encoder lookup`.
+    """Make a table for `dupmae search --query-encoder lookup`.
 
     Each token of the vocabulary gets the weight that the network gives it in a
-    query of this token alone. The table is written beside the model's weights, as
-    lookup.safetensors, and replaces an earlier one. No texts are needed.
+    query of this token alone. With texts or queries, each token also gets a
+    vector, and the dense vector of a query is computed from those of its tokens.
+    The table is written beside the model's weights, as lookup.safetensors, and
+    replaces an earlier one.
 
     [bold]Examples:[/bold]
 
       dupmae derive-lookup builtin
 
-      dupmae derive-lookup my-model --json
+      dupmae derive-lookup builtin --texts notes.jsonl --texts more.csv
+
+      dupmae derive-lookup my-model --texts corpus.jsonl --queries topics.tsv --json
     """
     from dupmae_toolkit.model.lookup_derivation import derive_lookup as derive
 
-    made = derive(model, device=device, progress=console.bar)
+    found: list[str] = []
+    if texts or queries:
+        from dupmae_toolkit.training.data.query_texts import query_texts
+
+        found = query_texts(texts or [], queries or [], most, seed)
+    made = derive(model, found, device=device, progress=console.bar)
     if json:
         console.print_json(
             {
@@ -40,10 +70,22 @@ def derive_lookup(
                 "tokens": made.tokens,
                 "without_weight": made.without,
                 "mean_weight": made.mean,
+                "fitted_texts": made.texts,
+                "held_out_texts": made.held_out,
+                "held_out_cosine": made.cosine if made.held_out else None,
             }
         )
         return
     console.say(
         f"wrote {made.path}: {made.tokens:,} tokens, {made.without:,} of them without a weight; "
         f"mean weight {made.mean:.3g}"
+    )
+    if not made.texts:
+        console.say("no dense vectors; --texts CORPUS fits them")
+        return
+    seen = "no text was held out"
+    if made.held_out:
+        seen = f"on {made.held_out:,} others, mean cosine {made.cosine:.3f} with the network's"
+    console.say(
+        f"dense vectors fitted to {made.texts:,} titles, sentences, phrases, queries; {seen}"
     )

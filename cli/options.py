@@ -38,6 +38,7 @@ class Mode(StrEnum):
 class QueryEncoder(StrEnum):
     NETWORK = "network"
     LOOKUP = "lookup"
+    LOOKUP_TERMS = "lookup-terms"
 
 
 class Method(StrEnum):

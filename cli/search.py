@@ -153,8 +153,9 @@ def search(
     query_encoder: Annotated[
         QueryEncoder,
         typer.Option(
-            help="lookup: take the weights of a query's tokens from a table (see `dupmae "
-            "derive-lookup`), not from the network, for speed; the score then has no dense part."
+            help="lookup: take the vectors of a query from a table (see `dupmae "
+            "derive-lookup`), not from the network, for speed. lookup-terms: its term weights "
+            "only; the score then has no dense part, as with a table that was fitted to no texts."
         ),
     ] = QueryEncoder.NETWORK,
     device: DeviceOption = None,
@@ -247,7 +248,7 @@ def search(
             f"{queries}: holds encoded queries; leave out --query-length, or encode them again "
             "with another --max-length"
         )
-    if query_encoder == QueryEncoder.LOOKUP:
+    if query_encoder != QueryEncoder.NETWORK:
         if queries is not None and EncodedCorpus.is_one(queries):
             raise InputError(
                 f"{queries}: holds encoded queries, which a lookup table cannot encode; leave out "
@@ -255,7 +256,8 @@ def search(
             )
         if device is not None or precision != Precision.AUTO:
             raise InputError(
-                "--query-encoder lookup runs no network; leave out --device and --precision"
+                f"--query-encoder {query_encoder} runs no network; leave out --device and "
+                "--precision"
             )
     if mode == Mode.BM25:
         _say_unused(model, query_length, device, precision)

@@ -17,8 +17,10 @@ from scipy.sparse import csr_matrix
 from dupmae_toolkit import HybridIndex, Query, load_encoder
 from dupmae_toolkit.errors import EncoderMismatchError, InputError
 from dupmae_toolkit.model.lookup import LOOKUP_FILE, read_lookup, write_lookup
+from dupmae_toolkit.model.lookup_dense import RIDGE, fit_table
 from dupmae_toolkit.model.lookup_derivation import derive_lookup
 from dupmae_toolkit.records import Document, Representations
+from dupmae_toolkit.training.data.query_texts import query_texts
 from tests.cli_support import run
 from tests.test_lean_encoder import SPECIAL, TEXTS, WORDS, make_checkpoint
 
@@ -297,3 +299,202 @@ def test_the_commands_make_a_table_and_search_with_it(copied, folder, capsys, tm
         code, out, err = run(capsys, *search, "river war", *words)
         assert (code, out) == (2, "")
         assert len(err.splitlines()) == 1
+
+
+# --- dense vectors
+
+
+def slow_vector(table, tokens):
+    """What ``lookup_dense`` says, token by token."""
+    summed = np.zeros(table["dense_vectors"].shape[1])
+    for token in set(tokens):
+        summed += table["dense_scales"][token] * table["dense_vectors"][token].astype(float)
+    return summed / len(set(tokens)) ** 0.5 + table["dense_bias"]
+
+
+@pytest.fixture(scope="module")
+def fitted(derived, tmp_path_factory):
+    """A checkpoint with a table that was fitted to texts."""
+    folder = shutil.copytree(derived, tmp_path_factory.mktemp("lookup") / "fitted")
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 6))) for _ in range(400)]
+    return folder, derive_lookup(folder, texts), texts
+
+
+def test_the_table_is_the_ridge_regression_that_its_equations_give():
+    rng = np.random.default_rng(0)
+    rows = [sorted(set(rng.integers(0, 12, rng.integers(1, 5)).tolist())) for _ in range(80)]
+    rows = [[token for token in row if token != 7] or [3] for row in rows]
+    vectors, alone = rng.normal(size=(80, 6)), rng.normal(size=(12, 6))
+    table, bias = fit_table(rows, vectors.astype("f4"), alone.astype("f4"))
+    design = np.zeros((80, 12))
+    for number, row in enumerate(rows):
+        design[number, row] = 1 / np.sqrt(len(row))
+    mean = vectors.mean(0)
+    left = design.T @ design + RIDGE * np.eye(12)
+    expected = np.linalg.solve(left, design.T @ (vectors - mean) + RIDGE * (alone - mean))
+    np.testing.assert_allclose(bias, mean, atol=1e-6)
+    np.testing.assert_allclose(table, expected, atol=0.02)
+    np.testing.assert_allclose(table[7], alone[7] - mean, atol=1e-5)  # in no text
+    none, zero = fit_table([], vectors[:0].astype("f4"), alone.astype("f4"))
+    assert not none.any()
+    assert not zero.any()
+
+
+def test_a_fitted_query_is_the_sum_of_its_different_tokens(fitted):
+    folder, made, _ = fitted
+    lookup, table = read_lookup(folder), load_file(folder / LOOKUP_FILE)
+    assert lookup.has_dense
+    assert (made.texts, made.held_out) == (380, 20)
+    assert table["dense_vectors"].dtype == np.int8
+    found = lookup.encode_queries([*TEXTS, "sun sun war", "sun war", ""])
+    tokenizer = load_encoder(folder).tokenizer
+    for row, text in enumerate(TEXTS):
+        clean = text.replace("\ud800", "\ufffd")
+        (encoded,) = tokenizer([clean], True, lookup.info.query_max_length).encodings
+        tokens = encoded.ids[1:-1]
+        expected = slow_vector(table, tokens) if tokens else np.zeros(found.dense.shape[1])
+        np.testing.assert_allclose(found.dense[row], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found.dense[-3], found.dense[-2])
+    assert not found.dense[-1].any()
+    # The same weights as without texts.
+    np.testing.assert_array_equal(table["weights"], load_file(folder / LOOKUP_FILE)["weights"])
+
+
+def test_fitting_brings_the_vectors_nearer_to_the_networks(fitted):
+    folder, made, texts = fitted
+    others = [f"{one} {two}" for one in WORDS[:6] for two in WORDS[6:12]]
+    network = load_encoder(folder, precision="fp32").encode_queries(others).dense
+    lookup = read_lookup(folder)
+    near = lookup.encode_queries(others).dense
+    mean = np.broadcast_to(load_file(folder / LOOKUP_FILE)["dense_bias"], near.shape)
+    assert np.square(near - network).sum() < np.square(mean - network).sum()
+    held = [text for number, text in enumerate(texts) if number % 20 == 19]
+    one = lookup.encode_queries(held).dense
+    other = load_encoder(folder).encode_queries(held).dense
+    cosines = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert made.cosine == pytest.approx(cosines.mean(), abs=2e-3)
+
+
+def test_fitting_again_gives_the_same_table(fitted, tmp_path):
+    folder, _, texts = fitted
+    again = shutil.copytree(folder, tmp_path / "again")
+    derive_lookup(again, texts)
+    one, other = load_file(again / LOOKUP_FILE), load_file(folder / LOOKUP_FILE)
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    derive_lookup(again)  # without texts: the dense part is gone
+    assert not read_lookup(again).has_dense
+
+
+@pytest.mark.java
+def test_hybrid_scores_have_a_dense_part_if_the_table_has(fitted, tmp_path):
+    folder, _, _ = fitted
+    path = tmp_path / "index"
+    with HybridIndex.build(path, DOCUMENTS, load_encoder(folder)) as network:
+        documents = network._snapshot
+        vectors = load_encoder(folder).encode_documents([d.contents for d in DOCUMENTS]).dense
+        assert documents is not None
+    text = "the river war"
+    query = read_lookup(folder).encode_queries([text]).dense[0]
+    with HybridIndex.open(path, str(folder), query_encoder="lookup") as index:
+        for hit in index.search(text, k=4):
+            row = [document.id for document in DOCUMENTS].index(hit.id)
+            assert hit.dense == pytest.approx(float(vectors[row] @ query), rel=1e-2, abs=1e-3)
+        ranked = [hit.id for hit in index.search(text, k=4, mode="dense")]
+        assert ranked == [DOCUMENTS[row].id for row in np.argsort(-(vectors @ query))]
+        about = index.search_batch([Query("1", text)], 2).metadata
+        assert about["query_encoder"]["dense"] is True
+        assert about["fusion"]["lists"] == ["dense", "lexical", "bm25"]
+        digest = about["query_encoder"]["table_sha256"]
+    with HybridIndex.open(path, str(folder), query_encoder="lookup-terms") as index:
+        assert {hit.dense for hit in index.search(text, k=4)} == {None}
+        with pytest.raises(InputError, match="no dense vectors; choose mode hybrid"):
+            index.search(text, mode="dense")
+        about = index.search_batch([Query("1", text)], 2).metadata["query_encoder"]
+        assert about["dense"] is False
+        assert about["table_sha256"] != digest
+
+
+def _dense(**changes):
+    def damage(path, info, weights):
+        tensors = load_file(path) | changes
+        kept = {name: found for name, found in tensors.items() if found is not None}
+        save_file(kept, path, metadata={"encoder": json.dumps(info.to_dict())})
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _dense(dense_bias=None),
+        _dense(dense_vectors=None),
+        _dense(dense_scales=np.ones(3, np.float32)),
+        _dense(dense_bias=np.ones(3, np.float32)),
+        _dense(dense_vectors=np.ones((3, 3), np.int8)),
+        _dense(dense_vectors=np.ones((3, 3), np.float32)),
+    ],
+)
+def test_a_damaged_dense_table_is_refused_in_one_line(fitted, tmp_path, damage):
+    folder = shutil.copytree(fitted[0], tmp_path / "copy")
+    lookup = read_lookup(folder)
+    damage(folder / LOOKUP_FILE, lookup.info, None)
+    with pytest.raises(InputError, match=r"holds no dense_.*makes it again") as raised:
+        read_lookup(folder)
+    assert str(folder / LOOKUP_FILE) in str(raised.value)
+
+
+def test_a_dense_table_with_infinite_numbers_is_refused(fitted, tmp_path):
+    folder = shutil.copytree(fitted[0], tmp_path / "copy")
+    lookup, table = read_lookup(folder), load_file(fitted[0] / LOOKUP_FILE)
+    broken = table["dense_bias"] + np.float32(np.inf)
+    _dense(dense_bias=broken)(folder / LOOKUP_FILE, lookup.info, None)
+    with pytest.raises(InputError, match="dense_bias that are not finite"):
+        read_lookup(folder)
+
+
+@pytest.mark.java
+def test_the_command_fits_to_texts_and_queries(derived, capsys, tmp_path):
+    folder = shutil.copytree(derived, tmp_path / "model")
+    corpus, queries = tmp_path / "corpus.jsonl", tmp_path / "queries.tsv"
+    rows = [
+        {"id": str(n), "title": f"the {WORDS[n]}", "text": " ".join(WORDS[:15]) + "."}
+        for n in range(12)
+    ]
+    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    queries.write_text("".join(f"{n}\t{WORDS[n]} and {WORDS[n + 1]}\n" for n in range(10)))
+    command = ("derive-lookup", folder, "--texts", corpus, "--queries", queries)
+    code, out, _ = run(capsys, *command, "--json")
+    made = json.loads(out)
+    assert code == 0
+    assert 20 < made["fitted_texts"] + made["held_out_texts"] <= 34
+    assert -1 <= made["held_out_cosine"] <= 1
+    code, out, err = run(capsys, *command, "--most", "8")
+    assert code == 0
+    assert "dense vectors fitted to 8 titles, sentences, phrases, queries; no text was" in out + err
+    code, out, err = run(capsys, "derive-lookup", folder)
+    assert "no dense vectors; --texts CORPUS fits them" in out + err
+    before = (folder / LOOKUP_FILE).read_bytes()
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"id": "1", "text": "a b"}\n')
+    none = tmp_path / "none"
+    for words in (["--texts", empty], ["--texts", none], ["--queries", none]):
+        code, out, err = run(capsys, "derive-lookup", folder, *words)
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+    assert (folder / LOOKUP_FILE).read_bytes() == before
+
+
+def test_texts_like_queries_are_the_same_sample_each_time(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"id": str(n), "title": f"title {n}", "text": f"one {n} two. " * 9} for n in range(50)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    everything = query_texts([str(path)])
+    assert {f"title {n}" for n in range(50)} < set(everything)
+    assert len(everything) > 90
+    some = query_texts([str(path)], most=20)
+    assert len(some) == 20
+    assert set(some) < set(everything)
+    assert some == query_texts([str(path)], most=20)
+    assert some != query_texts([str(path)], most=20, seed=2)

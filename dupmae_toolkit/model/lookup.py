@@ -1,9 +1,10 @@
-"""Queries without the network: the weight of each token comes from a table beside the checkpoint.
+"""Queries without the network: what each token gives comes from a table beside the checkpoint.
 
 A query's lexical vector has one term for each different token of its text, with the token's weight
 in the table. A repeated token counts once: the network takes the maximum over a text's tokens, so
-it does not add repetitions up either. There are no expansion terms and no dense vector, so dense
-scores cannot be searched for. Nothing here imports torch or transformers.
+it does not add repetitions up either. There are no expansion terms. A dense vector there is only if
+the table was fitted to texts (``lookup_dense``); without it, dense scores cannot be searched for.
+Nothing here imports torch or transformers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.files import atomic_file, sha256_lines
 from dupmae_toolkit.model.checkpoints import named_folder
 from dupmae_toolkit.model.lean.tokenizer import PlainTokenizer, read_tokenizer
+from dupmae_toolkit.model.lookup_dense import DenseTable
 from dupmae_toolkit.model.tokens import tokenize, tokens_of_rows
 from dupmae_toolkit.records import EncoderInfo, Representations
 
@@ -29,6 +31,7 @@ from dupmae_toolkit.records import EncoderInfo, Representations
 LOOKUP_FILE = "lookup.safetensors"
 _WEIGHTS = "weights"
 _INFO = "encoder"
+_DENSE = ("dense_vectors", "dense_scales", "dense_bias")
 
 
 class LookupEncoder:
@@ -37,11 +40,27 @@ class LookupEncoder:
     info: that of the encoder that the table was derived from.
     """
 
-    def __init__(self, info: EncoderInfo, weights: np.ndarray, tokenizer: PlainTokenizer) -> None:
+    def __init__(
+        self,
+        info: EncoderInfo,
+        weights: np.ndarray,
+        tokenizer: PlainTokenizer,
+        dense: DenseTable | None = None,
+    ) -> None:
         """weights: float32 [|V|], non-negative; 0 for special tokens except [UNK]."""
         self.info = info
         self._weights = weights
         self._tokenizer = tokenizer
+        self._dense = dense
+
+    @property
+    def has_dense(self) -> bool:
+        """Whether queries have dense vectors."""
+        return self._dense is not None
+
+    def lexical_alone(self) -> LookupEncoder:
+        """The same table without dense vectors."""
+        return LookupEncoder(self.info, self._weights, self._tokenizer)
 
     @cached_property
     def vocabulary(self) -> list[str]:
@@ -61,20 +80,24 @@ class LookupEncoder:
             top_k=info.top_k,
             query_top_k=info.query_top_k,
         )
-        return LookupEncoder(settings, self._weights, self._tokenizer)
+        return LookupEncoder(settings, self._weights, self._tokenizer, self._dense)
 
     def describe(self) -> dict[str, Any]:
         """How queries are encoded, for the metadata of runs."""
-        contents = self._weights.astype("<f4").tobytes()
+        digest = hashlib.sha256(self._weights.astype("<f4").tobytes())
+        if self._dense is not None:
+            table = self._dense
+            for part in (table.vectors, table.scales.astype("<f4"), table.bias.astype("<f4")):
+                digest.update(part.tobytes())
         return {
             "kind": "lookup",
-            "table_sha256": hashlib.sha256(contents).hexdigest(),
+            "table_sha256": digest.hexdigest(),
             "repeated_tokens": "count once",
-            "dense": False,
+            "dense": self.has_dense,
         }
 
     def encode_queries(self, texts: list[str], ids: list[str] | None = None) -> Representations:
-        """Term weights of queries; ``dense`` is float32 zeros [n, d].
+        """Term weights of queries, and dense vectors, float32 [n, d]; zeros without such a table.
 
         Queries are cut, and pruned to ``query_top_k`` terms, as the network's are; of equal weights
         at the cut, the lower term ids are kept.
@@ -89,6 +112,9 @@ class LookupEncoder:
         for row in tokens.ids:
             columns += self._terms(row)
             bounds.append(len(columns))
+        dense = np.zeros((len(texts), info.dense_dim), np.float32)
+        if self._dense is not None:
+            dense = self._dense.encode([self._ordinary(row) for row in tokens.ids])
         indices = np.array(columns, np.int32)
         shape = len(texts), info.vocabulary_size
         lexical = csr_matrix(
@@ -98,7 +124,7 @@ class LookupEncoder:
         lexical.has_sorted_indices = lexical.has_canonical_format = True
         return Representations(
             [str(i) for i in range(len(texts))] if ids is None else list(ids),
-            np.zeros((len(texts), info.dense_dim), np.float32),
+            dense,
             lexical,
             tokens.truncated,
             texts=list(texts),
@@ -117,10 +143,24 @@ class LookupEncoder:
             terms = sorted(sorted(terms, key=lambda term: -weights[term])[:most])
         return terms
 
+    def _ordinary(self, tokens: list[int]) -> list[int]:
+        """The different tokens without the special ones around them; see ``inner``."""
+        return different(inner(tokens))
+
     @cached_property
     def _listed(self) -> list[float]:
         """The weights as a list, whose single items are read faster than an array's."""
         return self._weights.tolist()
+
+
+def inner(tokens: list[int]) -> list[int]:
+    """The tokens of a text without [CLS] and [SEP], which BERT's tokenizers put around it."""
+    return tokens[1:-1]
+
+
+def different(tokens: list[int]) -> list[int]:
+    """The different tokens, ascending."""
+    return sorted(set(tokens))
 
 
 def read_lookup(source: str | Path) -> LookupEncoder:
@@ -154,18 +194,43 @@ def read_lookup(source: str | Path) -> LookupEncoder:
     weights = weights.astype(np.float32)
     if not np.isfinite(weights).all() or weights.min(initial=0.0) < 0:
         raise InputError.at(path, None, "holds weights that are negative or not finite", again)
-    encoder = LookupEncoder(replace(info, name=name), weights, berts_tokenizer(folder))
+    try:
+        dense = _dense_table(tensors, info)
+    except ValueError as error:
+        raise InputError.at(path, None, str(error), again) from error
+    encoder = LookupEncoder(replace(info, name=name), weights, berts_tokenizer(folder), dense)
     if sha256_lines(encoder.vocabulary) != info.vocabulary_sha256:
         raise InputError.at(path, None, "was made with another tokenizer than the folder's", again)
     return encoder
 
 
-def write_lookup(path: Path, info: EncoderInfo, weights: np.ndarray) -> None:
-    """Write a table, float [|V|], as safetensors in float16; ``info`` goes into its metadata."""
+def _dense_table(tensors: Mapping[str, np.ndarray], info: EncoderInfo) -> DenseTable | None:
+    """The dense part of a table, if it has one; ValueError if it does not fit or is not finite."""
+    if not any(name in tensors for name in _DENSE):
+        return None
+    size, width = info.vocabulary_size, info.dense_dim
+    wanted = {"vectors": ("i", (size, width)), "scales": ("f", (size,)), "bias": ("f", (width,))}
+    for name, (kind, shape) in wanted.items():
+        found = tensors.get(f"dense_{name}")
+        if found is None or found.dtype.kind != kind or found.shape != shape:
+            raise ValueError(f"holds no dense_{name} of the shape {list(shape)}")
+        if kind == "f" and not np.isfinite(found).all():
+            raise ValueError(f"holds dense_{name} that are not finite")
+    vectors, scales, bias = (tensors[name] for name in _DENSE)
+    return DenseTable(vectors, scales.astype(np.float32), bias.astype(np.float32))
+
+
+def write_lookup(
+    path: Path, info: EncoderInfo, weights: np.ndarray, dense: DenseTable | None = None
+) -> None:
+    """Write a table as safetensors: weights, float [|V|], in float16; ``info`` as metadata."""
     from safetensors.numpy import save
 
     described = {_INFO: json.dumps(info.to_dict())}
-    contents = save({_WEIGHTS: weights.astype(np.float16)}, metadata=described)
+    tensors = {_WEIGHTS: weights.astype(np.float16)}
+    if dense is not None:
+        tensors |= dict(zip(_DENSE, (dense.vectors, dense.scales, dense.bias), strict=True))
+    contents = save(tensors, metadata=described)
     with atomic_file(path) as temporary:
         temporary.write_bytes(contents)
 

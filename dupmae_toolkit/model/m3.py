@@ -47,7 +47,12 @@ class M3Encoder(SentenceEncoder):
     sparse: dict[str, Tensor]
 
     def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        top_k: int | None = None,
+        lexical: bool = True,
     ) -> EncoderOutput:
         """See ``TextEncoder``."""
         if self.pooling == "none":
@@ -56,15 +61,15 @@ class M3Encoder(SentenceEncoder):
             output = EncoderOutput(nothing, None, hidden[:, 0], hidden)
         else:
             output = super().__call__(input_ids, attention_mask)
-        if self.config.lexical_head == "none":
+        if self.config.lexical_head == "none" or not lexical:
             return output
         with torch.autocast(self.device.type, enabled=False):
             weights = torch.relu(functional.linear(output.hidden.float(), **self.sparse))[..., 0]
             counts = attention_mask.bool() & ~torch.isin(input_ids, self._special)
             weights = weights * counts
-            lexical = weights.new_zeros((len(weights), self.vocabulary_size))
-            lexical.scatter_reduce_(1, input_ids, weights, "amax")
-        return output._replace(lexical=lexical)
+            found = weights.new_zeros((len(weights), self.vocabulary_size))
+            found.scatter_reduce_(1, input_ids, weights, "amax")
+        return output._replace(lexical=found)
 
     @cached_property
     def _special(self) -> Tensor:

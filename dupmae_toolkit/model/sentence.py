@@ -65,7 +65,12 @@ class SentenceEncoder(TextEncoder):
         self._modules, self._layers = modules, [dict(layer) for layer in layers]
 
     def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        top_k: int | None = None,
+        lexical: bool = True,
     ) -> EncoderOutput:
         """See ``TextEncoder``; ``lexical`` is None."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask)[0]

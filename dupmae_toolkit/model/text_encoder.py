@@ -57,12 +57,17 @@ class TextEncoder:
     remarks: tuple[str, ...] = ()
 
     def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        top_k: int | None = None,
+        lexical: bool = True,
     ) -> EncoderOutput:
         """Both vectors of a batch of tokens; autocast sets the precision of products.
 
         input_ids, attention_mask: int64 [B, L]. top_k: lexical weights beyond a text's ``top_k``
-        largest may be 0; 0 or None keeps all.
+        largest may be 0; 0 or None keeps all. Without ``lexical`` they are not computed.
         """
         raise NotImplementedError
 

@@ -122,8 +122,9 @@ class HybridIndex(Requesting, Contents, Explaining):
         ``precision``. Raises EncoderMismatchError, with both names, if the index was built with
         another encoder.
 
-        query_encoder: ``lookup`` takes the term weights of queries from the table of the encoder's
-        checkpoint (``dupmae derive-lookup``), without torch. Hybrid scores then have no dense part.
+        query_encoder: ``lookup`` takes the vectors of queries from the table of the encoder's
+        checkpoint (``dupmae derive-lookup``), without torch. Hybrid scores have a dense part only
+        if the table was fitted to texts; ``lookup-terms`` leaves it out in any case.
         Raises InputError if there is no table.
         """
         check_lookup(query_encoder)
@@ -133,8 +134,14 @@ class HybridIndex(Requesting, Contents, Explaining):
             check_query_length(query_max_length, encoder)
         settings["query_max_length"] = query_max_length
         index = cls(Path(path), None, None, max_postings, check, **settings)
-        if query_encoder == "lookup":
-            index._lookup = load_lookup(index.path, index.manifest, encoder, query_max_length)
+        if query_encoder != "network":
+            index._lookup = load_lookup(
+                index.path,
+                index.manifest,
+                encoder,
+                query_max_length,
+                dense=query_encoder == "lookup",
+            )
             if isinstance(encoder, str):
                 index._encoder_name = encoder  # loaded when documents are added
                 return index
@@ -245,7 +252,7 @@ class HybridIndex(Requesting, Contents, Explaining):
         after ``refresh``.
         """
         self._check_open()
-        self._snapshot.warm(dense=self._lookup is None)
+        self._snapshot.warm(dense=self._lookup is None or self._lookup.has_dense)
 
     def add(
         self,
@@ -347,7 +354,7 @@ class HybridIndex(Requesting, Contents, Explaining):
             return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
         lookup = self._lookup
         vectors = query_vectors(queries, self.manifest.encoder, self.path, lambda: lookup)
-        if vectors is queries or not isinstance(queries, Sequence):
+        if not lookup.has_dense and (vectors is queries or not isinstance(queries, Sequence)):
             check_not_dense(self.path, vectors)
         return vectors
 

@@ -1,4 +1,4 @@
-"""Searching with queries of a lookup table (``model/lookup.py``), which have no dense vector."""
+"""Searching with queries of a lookup table (``model/lookup.py``), with or without dense vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dupmae_toolkit.model.lookup import LookupEncoder
 
 #: What may encode the texts of queries.
-QUERY_ENCODERS = ("network", "lookup")
+QUERY_ENCODERS = ("network", "lookup", "lookup-terms")
 
 
 def check_lookup(query_encoder: str) -> None:
@@ -28,12 +28,18 @@ def check_lookup(query_encoder: str) -> None:
 
 
 def load_lookup(
-    index: Path, manifest: Manifest, encoder: Encoder | str | None, query_max_length: int | None
+    index: Path,
+    manifest: Manifest,
+    encoder: Encoder | str | None,
+    query_max_length: int | None,
+    *,
+    dense: bool = True,
 ) -> LookupEncoder:
     """The lookup table of the encoder that an index was built with.
 
-    encoder: whose table; None: that of the encoder that the manifest names. Raises InputError if
-    there is no table, and EncoderMismatchError for that of another encoder.
+    encoder: whose table; None: that of the encoder that the manifest names. dense: whether to use
+    its dense vectors, if it has any. Raises InputError if there is no table, and
+    EncoderMismatchError for that of another encoder.
     """
     from dupmae_toolkit.model.lookup import read_lookup
 
@@ -50,7 +56,7 @@ def load_lookup(
         raise InputError(f"{index}: {error}{hint}") from error
     lookup = table.fitted_to(info, query_max_length)
     manifest.check_encoder(index, lookup.info)
-    return lookup
+    return lookup if dense else lookup.lexical_alone()
 
 
 def without_dense(
@@ -62,13 +68,14 @@ def without_dense(
     """
     if mode == "dense":
         raise InputError(
-            f"{index}: queries of a lookup table have no dense vectors; choose mode hybrid, "
-            "lexical or bm25, or leave out the query encoder"
+            f"{index}: queries of this lookup table have no dense vectors; choose mode hybrid, "
+            "lexical or bm25, leave out the query encoder, or derive a table that is fitted to "
+            "texts"
         )
     if mode == "hybrid" and len(parts) < 3:
         raise InputError(
-            f"{index}: queries of a lookup table have no dense vectors, so without BM25 only the "
-            "lexical part is left; choose mode lexical"
+            f"{index}: queries of this lookup table have no dense vectors, so without BM25 only "
+            "the lexical part is left; choose mode lexical"
         )
     return parts[1:], weights[1:]
 

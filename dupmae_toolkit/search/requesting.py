@@ -84,7 +84,7 @@ class Requesting(Searcher):
             idf_power = scoring.idf_power if scoring else 0.0
         elif plain and idf_power:
             raise InputError("the plain score has no frequencies; leave out plain or idf_power")
-        if self._lookup is not None:
+        if self._lookup is not None and not self._lookup.has_dense:
             parts, own = without_dense(self.path, mode, parts, own)
         if weights is not None:
             fusion = with_weights(fusion, weights, parts, mode)

@@ -103,7 +103,12 @@ class LeanEncoder(TextEncoder):
             return self._packed[arithmetic]
 
     def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor, *, top_k: int | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        top_k: int | None = None,
+        lexical: bool = True,
     ) -> EncoderOutput:
         """See ``TextEncoder``."""
         layers = self._layers()
@@ -116,7 +121,8 @@ class LeanEncoder(TextEncoder):
 
         with layers.autocast():
             hidden = layers.hidden_states(input_ids, attention_mask)
-            return output_of(self.config, hidden, self._project, bag_of_words, self.pooling)
+            head = bag_of_words if lexical else None
+            return output_of(self.config, hidden, self._project, head, self.pooling)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and other processes get the plain weights, and pack them again."""
