@@ -5,9 +5,9 @@
 Writes FOLDER/docstrings.jsonl (a name with its parameters and module as ``title``, its docstring as
 ``text``) and FOLDER/docstring-pairs.jsonl (``query``, ``positive``): the first sentence of a
 docstring as a person might ask it, and the title with the rest of the docstring. The standard
-library is left out, because its docstrings are the documents of the demonstration. Which packages
-there are decides the texts; with the versions of constraints.txt they are the ones that the
-built-in encoder was trained on.
+library is left out, because its docstrings are the documents of the demonstration; so is every text
+that begins as one of them, since packages copy from it. The texts depend on which packages are
+installed, and in which versions.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dupmae_toolkit.demo.docstrings import read_docstrings
+
 #: Packages in pure Python, or with Python around their C code, that document what they do.
 PACKAGES = str.split(
     """
     PIL accelerate attr cachetools click cloudpickle datasets faiss fastapi filelock flask
     fontTools fsspec httpx huggingface_hub jinja2 joblib jsonschema lxml matplotlib
-    more_itertools multiprocess networkx numpy openai packaging pandas pathspec platformdirs
-    psutil pyarrow pydantic pygments pyparsing pytest referencing regex requests rich
+    more_itertools networkx numpy openai packaging pandas pathspec platformdirs
+    psutil pyarrow pydantic pygments pyparsing pytest referencing requests rich
     scipy setuptools sklearn starlette sympy tokenizers torch tqdm transformers typer urllib3
     uvicorn websockets werkzeug yaml
     """
@@ -50,7 +52,9 @@ ASKED = (  # what a function does
     *NAMED,
     "{}",
 )
-VERBS = {"gets": "get", "does": "do", "has": "have", "is": "be"}
+VERBS = {"does": "do", "has": "have", "is": "be", "caches": "cache"}
+AS_THEY_ARE = {"always", "alias", "as", "axes", "its", "perhaps", "series", "various", "was"}
+_BEGINNING = 150  # characters
 
 
 def main() -> None:
@@ -60,7 +64,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    texts = list(documented(Path(sysconfig.get_paths()["purelib"])))
+    demonstration = {beginning(document.text) for document in read_docstrings()}
+    texts = [
+        (title, text)
+        for title, text in documented(Path(sysconfig.get_paths()["purelib"]))
+        if beginning(text) not in demonstration
+    ]
     pairs = [pair for title, text in texts if (pair := asked(title, text))]
     write(folder / "docstrings.jsonl", [{"title": t, "text": x} for t, x in texts])
     write(folder / "docstring-pairs.jsonl", [{"query": q, "positive": p} for q, p in pairs])
@@ -68,7 +77,7 @@ def main() -> None:
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="replace") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -94,6 +103,22 @@ def documented(folder: Path) -> Iterator[tuple[str, str]]:
         here.sort(key=digest)
         found += here[:MOST]
     return iter(sorted(found, key=digest))
+
+
+def beginning(text: str) -> str:
+    """What two copies of a text share."""
+    return " ".join(text.split())[:_BEGINNING]
+
+
+def stem(verb: str) -> str:
+    """A verb in the third person, as in "applies", without its ending; other words as they are."""
+    if verb in VERBS:
+        return VERBS[verb]
+    if verb in AS_THEY_ARE or not verb.endswith("s") or verb.endswith(("ss", "us", "is")):
+        return verb
+    if verb.endswith("ies") and len(verb) > 4:
+        return f"{verb[:-3]}y"
+    return verb[:-2] if verb.endswith(("sses", "shes", "ches", "xes", "zzes")) else verb[:-1]
 
 
 def digest(item: tuple[str, str]) -> bytes:
@@ -138,17 +163,11 @@ def asked(title: str, text: str) -> tuple[str, str] | None:
     rest = f"{more} {rest}".strip()
     if not 3 <= len(words) <= 20 or len(rest.split()) < FEWEST_WORDS or "*optional*" in sentence:
         return None
-    head = words[0].lower()
-    if words[0][1:].islower() or len(words[0]) == 1:
-        if head in VERBS:
-            head = VERBS[head]
-        elif head.endswith("es") and head[:-2].endswith(("ss", "sh", "ch", "x", "z")):
-            head = head[:-2]
-        elif head.endswith("s") and not head.endswith(("ss", "us", "is")):
-            head = head[:-1]
-        words[0] = head
+    is_class = title.startswith("class ")
+    if not is_class and (words[0][1:].islower() or len(words[0]) == 1):
+        words[0] = stem(words[0].lower())
     rng = random.Random(digest((title, text)))
-    forms = NAMED if title.startswith("class ") else ASKED
+    forms = NAMED if is_class else ASKED
     return rng.choice(forms).format(" ".join(words)), f"{title}\n{rest}"
 
 

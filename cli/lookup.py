@@ -31,11 +31,9 @@ def derive_lookup(
     ] = None,
     most: Annotated[
         int,
-        typer.Option(min=1, help="Fit to at most this many titles, sentences, phrases, queries."),
+        typer.Option(min=1, help="Fit to at most this many texts: queries first."),
     ] = 100_000,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of what is cut out, and of the sample.")
-    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for cutting and sampling.")] = 1,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -57,12 +55,13 @@ def derive_lookup(
     """
     from dupmae_toolkit.model.lookup_derivation import derive_lookup as derive
 
-    found: list[str] = []
-    if texts or queries:
+    def read() -> list[str]:
         from dupmae_toolkit.training.data.query_texts import query_texts
 
-        found = query_texts(texts or [], queries or [], most, seed)
-    made = derive(model, found, device=device, progress=console.bar)
+        return query_texts(texts or [], queries or [], most, seed)
+
+    wanted = read if texts or queries else ()
+    made = derive(model, wanted, device=device, progress=console.bar)
     if json:
         console.print_json(
             {
@@ -85,7 +84,8 @@ def derive_lookup(
         return
     seen = "no text was held out"
     if made.held_out:
-        seen = f"on {made.held_out:,} others, mean cosine {made.cosine:.3f} with the network's"
-    console.say(
-        f"dense vectors fitted to {made.texts:,} titles, sentences, phrases, queries; {seen}"
-    )
+        seen = (
+            f"the mean cosine with the network's vectors is {made.cosine:.3f} on {made.held_out:,} "
+            "held-out texts"
+        )
+    console.say(f"dense vectors fitted to {made.texts:,} texts; {seen}")

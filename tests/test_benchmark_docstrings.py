@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from benchmarks import docstrings
+from dupmae_toolkit.records import Document
 
 SOURCE = '''
 """A module."""
@@ -73,7 +74,40 @@ def test_a_question_has_the_first_sentence_and_its_text_the_rest():
         assert not pair[0].startswith(("how", "what", "is there", "I want"))
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("applies", "apply"),
+        ("caches", "cache"),
+        ("resizes", "resize"),
+        ("passes", "pass"),
+        ("matches", "match"),
+        ("fixes", "fix"),
+        ("returns", "return"),
+        ("ties", "tie"),
+        ("always", "always"),
+        ("series", "series"),
+        ("process", "process"),
+        ("is", "be"),
+        ("get", "get"),
+    ],
+)
+def test_verbs_lose_the_ending_of_the_third_person(word, expected):
+    assert docstrings.stem(word) == expected
+
+
+def test_copies_of_the_standard_library_are_left_out(folder, tmp_path, monkeypatch, capsys):
+    copied = Document("x", "x", "Opens the box  with the given key.\n\nIf slowly is true, it takes")
+    whole = f"{copied.text} a second. Raises KeyError for a wrong key."
+    monkeypatch.setattr(docstrings, "read_docstrings", lambda: [Document("x", "x", whole)])
+    monkeypatch.setattr(docstrings.sysconfig, "get_paths", lambda: {"purelib": str(folder)})
+    monkeypatch.setattr(sys, "argv", ["docstrings", str(tmp_path / "out")])
+    docstrings.main()
+    assert "2 docstrings" in capsys.readouterr().out
+
+
 def test_the_files_are_written_as_a_recipe_reads_them(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(docstrings, "read_docstrings", list)
     monkeypatch.setattr(docstrings.sysconfig, "get_paths", lambda: {"purelib": str(folder)})
     monkeypatch.setattr(sys, "argv", ["docstrings", str(tmp_path / "out")])
     docstrings.main()

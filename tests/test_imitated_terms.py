@@ -176,6 +176,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(home, tmp_path):
         ({"lexical_share": 0.5, "flops_document": 0.1}, "flops_document needs the lexical"),
         ({"lexical_share": 0.5, "l1_query": 0.1}, "l1_query needs the lexical"),
         ({"lexical_share": 0.5, "score_weights": [30, 1, 1]}, "score_weights needs the lexical"),
+        ({"lexical_share": 0.5, "losses": {"teacher_dense": 1.0}}, "above 0"),
+        ({"losses": {"teacher_dense": 1.0, "teacher_terms": 1.0}}, "teacher_dense needs a teacher"),
         ({"teachers": [TeacherSource("bm25")]}, "teacher_terms needs a teacher of kind 'lexical'"),
         ({"teachers": []}, "needs teachers"),
     ],
@@ -188,3 +190,21 @@ def test_what_a_share_cannot_serve_is_refused(home, tmp_path, changes, message):
 def test_a_model_without_a_lexical_head_is_refused(home, tmp_path):
     with pytest.raises(InputError, match="teacher_terms needs a lexical head"):
         finetune(recipe(home, tmp_path, encoder={"lexical_head": "none"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": {"activation": "relu"}}, "activation is 'relu'"),
+        ({"encoder": {"lexical_head": "projection"}}, "lexical_head is 'projection'"),
+        ({"prune": True}, "prune is True"),
+    ],
+)
+def test_a_model_that_could_not_keep_its_own_terms_is_refused(home, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        finetune(recipe(home, tmp_path, **changes))
+
+
+def test_a_share_without_the_loss_is_refused(home, tmp_path):
+    with pytest.raises(InputError, match="only the loss teacher_terms"):
+        recipe(home, tmp_path, losses={"dense": 1.0}, lexical_share=0.5)

@@ -186,7 +186,7 @@ def test_a_runs_metadata_name_the_table(folder):
 @pytest.mark.java
 def test_what_needs_dense_vectors_is_refused(checkpoint, folder, tmp_path):
     with HybridIndex.open(folder, query_encoder="lookup") as index:
-        with pytest.raises(InputError, match="no dense vectors; choose mode hybrid"):
+        with pytest.raises(InputError, match="without dense vectors; choose mode hybrid"):
             index.search("river", mode="dense")
         with pytest.raises(InputError, match="choose mode lexical"):
             index.search("river", plain=True)
@@ -407,9 +407,13 @@ def test_hybrid_scores_have_a_dense_part_if_the_table_has(fitted, tmp_path):
         assert about["query_encoder"]["dense"] is True
         assert about["fusion"]["lists"] == ["dense", "lexical", "bm25"]
         digest = about["query_encoder"]["table_sha256"]
+        own = index.vectors([Query("1", text)])
+        assert len(index.search_batch(own, 2)["1"]) == 2
+        with pytest.raises(InputError, match="these have dense vectors"):
+            index.search_batch(load_encoder(folder).encode_queries([text]), 2)
     with HybridIndex.open(path, str(folder), query_encoder="lookup-terms") as index:
         assert {hit.dense for hit in index.search(text, k=4)} == {None}
-        with pytest.raises(InputError, match="no dense vectors; choose mode hybrid"):
+        with pytest.raises(InputError, match="without dense vectors; choose mode hybrid"):
             index.search(text, mode="dense")
         about = index.search_batch([Query("1", text)], 2).metadata["query_encoder"]
         assert about["dense"] is False
@@ -472,7 +476,7 @@ def test_the_command_fits_to_texts_and_queries(derived, capsys, tmp_path):
     assert -1 <= made["held_out_cosine"] <= 1
     code, out, err = run(capsys, *command, "--most", "8")
     assert code == 0
-    assert "dense vectors fitted to 8 titles, sentences, phrases, queries; no text was" in out + err
+    assert "dense vectors fitted to 8 texts; no text was held out" in out + err
     code, out, err = run(capsys, "derive-lookup", folder)
     assert "no dense vectors; --texts CORPUS fits them" in out + err
     before = (folder / LOOKUP_FILE).read_bytes()
@@ -498,3 +502,8 @@ def test_texts_like_queries_are_the_same_sample_each_time(tmp_path):
     assert set(some) < set(everything)
     assert some == query_texts([str(path)], most=20)
     assert some != query_texts([str(path)], most=20, seed=2)
+    queries = tmp_path / "queries.tsv"
+    queries.write_text("1\tfirst question\n2\tsecond question\n3\tfirst question\n")
+    both = query_texts([str(path)], [str(queries)], most=20)
+    assert both[:2] == ["first question", "second question"]
+    assert len(both) == 20

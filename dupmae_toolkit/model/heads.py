@@ -63,8 +63,7 @@ def output_of(
 
     project: [B, H] to [B, d], if the encoder has a projection. bag_of_words: gives the pooled
     vocabulary logits, float32 [B, |V|]; called only if there is a lexical head; None leaves the
-    lexical vectors out. pooling: ``none``
-    gives dense vectors of no numbers, [B, 0].
+    lexical vectors out. pooling: ``none`` gives dense vectors of no numbers, [B, 0].
     """
     cls = hidden[:, 0]
     if pooling == "none":

@@ -46,12 +46,16 @@ class LookupEncoder:
         weights: np.ndarray,
         tokenizer: PlainTokenizer,
         dense: DenseTable | None = None,
+        *,
+        left_out: bool = False,
     ) -> None:
-        """weights: float32 [|V|], non-negative; 0 for special tokens except [UNK]."""
+        """weights: float32 [|V|], non-negative; 0 for special tokens except [UNK]. left_out:
+        whether the table has dense vectors that were not asked for."""
         self.info = info
         self._weights = weights
         self._tokenizer = tokenizer
         self._dense = dense
+        self.left_out = left_out
 
     @property
     def has_dense(self) -> bool:
@@ -60,7 +64,8 @@ class LookupEncoder:
 
     def lexical_alone(self) -> LookupEncoder:
         """The same table without dense vectors."""
-        return LookupEncoder(self.info, self._weights, self._tokenizer)
+        left_out = self.left_out or self.has_dense
+        return LookupEncoder(self.info, self._weights, self._tokenizer, left_out=left_out)
 
     @cached_property
     def vocabulary(self) -> list[str]:

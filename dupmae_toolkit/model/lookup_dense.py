@@ -41,7 +41,8 @@ class DenseTable:
     def rounded(cls, table: np.ndarray, bias: np.ndarray) -> DenseTable:
         """Each row of a float table [|V|, d] rounded to 127 steps of its largest number."""
         largest = np.abs(table).max(axis=1, initial=0.0)
-        scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+        scales = (largest / 127).astype(np.float32)
+        scales[scales == 0] = 1
         vectors = np.rint(table / scales[:, None]).astype(np.int8)
         return cls(vectors, scales, bias.astype(np.float32))
 

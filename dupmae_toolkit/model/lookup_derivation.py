@@ -7,7 +7,7 @@ For dense vectors, a table is fitted to the network's vectors of texts; see ``lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,18 +56,18 @@ class Derived:
 
 def derive_lookup(
     source: str | Path,
-    texts: Sequence[str] = (),
+    texts: Sequence[str] | Callable[[], Sequence[str]] = (),
     *,
     device: str | None = None,
     progress: Progress = silent,
 ) -> Derived:
     """Write the lookup table of a checkpoint beside its weights, replacing an earlier one.
 
-    source: ``builtin``, a folder or a hub id. texts: like the queries to come; with them, the table
-    gives dense vectors too. Every 20th text is held out, to say how near they come. Raises
-    InputError before the work for a folder that cannot be written, an encoder without lexical
-    vectors (or, with texts, without dense ones) and a tokenizer that is not BERT's; DupMAEError for
-    weights that are not finite.
+    source: ``builtin``, a folder or a hub id. texts: like the queries to come, or what reads them,
+    called after the checks; with them, the table gives dense vectors too. Every 20th text is held
+    out, to say how near they come. Raises InputError before the work for a folder that cannot be
+    written, an encoder without lexical vectors (or, with texts, without dense ones) and a tokenizer
+    that is not BERT's; DupMAEError for weights that are not finite.
     """
     folder, name = named_folder(source)
     make_folder(folder)
@@ -84,6 +84,8 @@ def derive_lookup(
     known = np.zeros(encoder.vocabulary_size, bool)
     known[list(tokenizer.get_vocab().values())] = True
     tokens = np.flatnonzero(ordinary & known)
+    if callable(texts):
+        texts = texts()
     weights = np.zeros(encoder.vocabulary_size, np.float32)
     alone = np.zeros((encoder.vocabulary_size, width), np.float32)
     before, after = torch.tensor(around.ids[:-1]), torch.tensor(around.ids[-1:])
@@ -158,7 +160,9 @@ def _fitted(
         raise DupMAEError(f"{source}: gives vectors that are not finite; the checkpoint is damaged")
     rows = [different(inner(row)) for row in ids]
     held = np.arange(len(rows)) % _HELD_OUT == _HELD_OUT - 1
-    kept = [row for row, left in zip(rows, held, strict=True) if not left]
-    table, bias = fit_table(kept, vectors[~held], alone)
+    # A text without tokens says nothing of any.
+    used = ~held & np.array([bool(row) for row in rows])
+    kept = [row for row, left in zip(rows, used, strict=True) if left]
+    table, bias = fit_table(kept, vectors[used], alone)
     held_rows = [row for row, left in zip(rows, held, strict=True) if left]
     return _Fitted(table, bias, len(kept), held_rows, vectors[held])

@@ -354,7 +354,9 @@ class HybridIndex(Requesting, Contents, Explaining):
             return query_vectors(queries, self.manifest.encoder, self.path, lambda: self.encoder)
         lookup = self._lookup
         vectors = query_vectors(queries, self.manifest.encoder, self.path, lambda: lookup)
-        if not lookup.has_dense and (vectors is queries or not isinstance(queries, Sequence)):
+        given = vectors is queries or not isinstance(queries, Sequence)
+        # A network's vectors state a precision. The metadata would name the table instead.
+        if given and not (lookup.has_dense and vectors.precision is None):
             check_not_dense(self.path, vectors)
         return vectors
 

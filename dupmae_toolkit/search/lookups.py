@@ -60,22 +60,30 @@ def load_lookup(
 
 
 def without_dense(
-    index: Path, mode: str, parts: tuple[str, ...], weights: tuple[float, ...]
+    index: Path,
+    mode: str,
+    parts: tuple[str, ...],
+    weights: tuple[float, ...],
+    *,
+    left_out: bool,
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """The parts of a hybrid score other than dense, with their weights.
 
-    Raises InputError for a mode that needs dense vectors, or if only one part is left.
+    left_out: whether the table has dense vectors that are not used. Raises InputError for a mode
+    that needs dense vectors, or if only one part is left.
     """
+    other = "query encoder lookup"
+    if not left_out:
+        other = "leave out the query encoder, or fit its table to texts (dupmae derive-lookup)"
     if mode == "dense":
         raise InputError(
-            f"{index}: queries of this lookup table have no dense vectors; choose mode hybrid, "
-            "lexical or bm25, leave out the query encoder, or derive a table that is fitted to "
-            "texts"
+            f"{index}: was opened for queries without dense vectors; choose mode hybrid, lexical "
+            f"or bm25, or {other}"
         )
     if mode == "hybrid" and len(parts) < 3:
         raise InputError(
-            f"{index}: queries of this lookup table have no dense vectors, so without BM25 only "
-            "the lexical part is left; choose mode lexical"
+            f"{index}: was opened for queries without dense vectors, so without BM25 only the "
+            f"lexical part is left; choose mode lexical, or {other}"
         )
     return parts[1:], weights[1:]
 

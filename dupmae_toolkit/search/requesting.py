@@ -85,7 +85,7 @@ class Requesting(Searcher):
         elif plain and idf_power:
             raise InputError("the plain score has no frequencies; leave out plain or idf_power")
         if self._lookup is not None and not self._lookup.has_dense:
-            parts, own = without_dense(self.path, mode, parts, own)
+            parts, own = without_dense(self.path, mode, parts, own, left_out=self._lookup.left_out)
         if weights is not None:
             fusion = with_weights(fusion, weights, parts, mode)
         if isinstance(fusion, str):

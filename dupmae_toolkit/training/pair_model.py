@@ -81,6 +81,8 @@ class PairModel(nn.Module):
         lexical += [name for name in keys if getattr(recipe, name)]
         if lexical and encoder.config.lexical_head == "none":
             raise InputError(f"{lexical[0]} needs a lexical head; the model has none")
+        if "teacher_terms" in used:
+            check_same_terms(encoder, recipe)
         for size in recipe.dense_sizes:
             if size >= encoder.dense_dim:
                 raise InputError(
@@ -222,6 +224,24 @@ class PairModel(nn.Module):
             active = (weights.detach() > 0).sum(dim=1).float()
             logs[f"active_{name}"] = batch_mean(active, counted).item()
         return total, logs
+
+
+def check_same_terms(encoder: DupMAEEncoder, recipe: FinetuneRecipe) -> None:
+    """Raise InputError if the model's lexical vectors are computed otherwise than a teacher's.
+
+    A lexical teacher has the whole masked-LM head, log(1 + ReLU) and all terms, so a model that has
+    not would be changed even by itself as the teacher.
+    """
+    config = encoder.config
+    for key, value, wanted in (
+        ("lexical_head", config.lexical_head, "mlm"),
+        ("activation", config.activation, "log1p_relu"),
+        ("prune", recipe.prune, False),
+    ):
+        if value != wanted:
+            raise InputError(
+                f"{key} is {value!r}; the loss teacher_terms needs {wanted!r}, as its teacher has"
+            )
 
 
 def fitted_logs(fitted: FittedScore, scores: BatchScores) -> dict[str, float]:

@@ -242,6 +242,9 @@ class FinetuneRecipe(Recipe):
         used = [LOSSES[name] for name in self.used_losses]
         if any(loss.needs_teachers for loss in used) and not self.teachers:
             raise InputError("losses: a teacher's loss needs teachers; name one")
+        heard = [name for name in self.used_losses if LOSSES[name].kind == "teacher"]
+        if heard and not any(teacher.scale for teacher in self.teachers):
+            raise InputError(f"losses: {heard[0]} needs a teacher with a scale above 0")
         for name, kind in (("teacher_vector", "dense"), ("teacher_terms", "lexical")):
             if name in self.used_losses and all(t.kind != kind for t in self.teachers):
                 raise InputError(f"losses: {name} needs a teacher of kind {kind!r}")
@@ -272,6 +275,11 @@ class FinetuneRecipe(Recipe):
             raise InputError(
                 f"lexical_share is {self.lexical_share:g}, but {reading[0]} needs the lexical "
                 "vectors of the whole batch; only teacher_terms can do with a share"
+            )
+        if "teacher_terms" not in used:
+            raise InputError(
+                f"lexical_share is {self.lexical_share:g}, and only the loss teacher_terms has a "
+                "use for it; leave it out"
             )
 
     def _check_score(self) -> None:

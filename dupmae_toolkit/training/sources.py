@@ -74,7 +74,7 @@ class TeacherSource:
         document frequencies of the training texts; it needs no model).
     model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
     query_prefix, prefix: what a dense teacher reads before a query and before a document.
-    scale: factor of its scores in the sum of all teachers' scores.
+    scale: factor of its scores in the sum of all teachers' scores; 0: it is only imitated.
     vector: a dense teacher's share in the vector that the loss ``teacher_vector`` imitates, see
         ``joined_vectors``; if all are 0, the first dense teacher's own vector is imitated.
     """

@@ -139,9 +139,10 @@ class Teachers(nn.ModuleList):
         frequencies: TermFrequencies | None = None,
         *,
         vectors: bool = True,
+        scores: bool = True,
     ) -> None:
         """frequencies: of terms in the training documents; only BM25 needs them. vectors: whether
-        vectors are imitated."""
+        vectors are imitated. scores: whether scores are; if not, only dense teachers run."""
         made: list[nn.Module] = []
         for source in sources:
             if source.kind == "dense":
@@ -153,7 +154,7 @@ class Teachers(nn.ModuleList):
             else:
                 made.append(BatchBm25(frequencies, encoder.ordinary))
         super().__init__(made)
-        self.scales = [source.scale for source in sources]
+        self.scales = [source.scale if scores else 0.0 for source in sources]
         #: The positions of the teachers whose vectors are joined.
         self._joining = [n for n, source in enumerate(sources) if vectors and source.vector]
         self._joined = []
@@ -216,8 +217,8 @@ class Teachers(nn.ModuleList):
         total, vectors = torch.zeros(()), None
         to_join: list[tuple[Tensor, Tensor]] = []
         for number, (scale, teacher) in enumerate(zip(self.scales, self, strict=True)):
-            if isinstance(teacher, LexicalTeacher) and not scale:
-                continue  # it is only imitated, see ``lexical``
+            if not (scale or isinstance(teacher, DenseTeacher)):
+                continue  # it is at most imitated, see ``lexical``
             if isinstance(teacher, BatchBm25):
                 scores = teacher(query, document)
             else:

@@ -14,34 +14,53 @@ from dupmae_toolkit.training.data.streams import phrase_pair, sentence_pair, tit
 def query_texts(
     corpora: Iterable[str], queries: Iterable[str] = (), most: int = 100_000, seed: int = 1
 ) -> list[str]:
-    """At most ``most`` different texts: of each document its title, a sentence of 5 to 40 words and
-    2 to 7 words in a row, as far as it has them; and the texts of files of queries.
+    """At most ``most`` different texts, to fit a table of queries to.
 
-    If there are more, a random sample; the same one for the same files and ``seed``. Raises
-    InputError for files that cannot be read, and if there is no text at all.
+    First the texts of the files of queries, then, of each document of the corpora, its title, a
+    sentence of 5 to 40 words and 2 to 7 words in a row, as far as it has them. If there are more
+    than there is room for, a random sample of the latter (and of queries, if these alone are too
+    many); the same one for the same files and ``seed``. Raises InputError for files that cannot be
+    read, and if there is no text at all.
     """
-    # Two, so that a sample is part of what there would be without ``most``.
-    cutting, rng = random.Random(seed), random.Random(f"{seed} sample")
-    kept: list[str] = []
+    # Two generators, so that a sample is part of what there would be without ``most``.
+    cutting, drawing = random.Random(seed), random.Random(f"{seed} sample")
     corpora, queries = list(corpora), list(queries)
-    for seen, text in enumerate(_all(corpora, queries, cutting), start=1):
+    asked = _sample(_queries(queries), most, drawing, frozenset())
+    cut = _sample(_cut(corpora, cutting), most - len(asked), drawing, frozenset(asked))
+    if not asked and not cut:
+        raise InputError(f"{', '.join(map(str, corpora + queries))}: no text that could be a query")
+    return asked + cut
+
+
+def _sample(
+    texts: Iterable[str], most: int, rng: random.Random, known: frozenset[str]
+) -> list[str]:
+    """At most ``most`` of the different texts that are not ``known``; a random sample if more."""
+    kept: list[str] = []
+    seen: set[int] = set()
+    for text in texts:
+        # Hashes take less memory than the texts; that two of them are equal does not matter.
+        if text in known or hash(text) in seen:
+            continue
+        seen.add(hash(text))
         if len(kept) < most:
             kept.append(text)
-        elif (place := rng.randrange(seen)) < most:
+        elif (place := rng.randrange(len(seen))) < most:
             kept[place] = text
-    if not kept:
-        raise InputError(f"{', '.join(map(str, corpora + queries))}: no text that could be a query")
-    return list(dict.fromkeys(kept))
+    return kept
 
 
-def _all(corpora: list[str], queries: list[str], rng: random.Random) -> Iterator[str]:
-    for path in corpora:
-        for document in read_texts(path):
-            yield from of_document(document, rng)
-    for path in queries:
+def _queries(paths: list[str]) -> Iterator[str]:
+    for path in paths:
         for query in read_queries(path):
             if not is_blank(query.text):
                 yield query.text
+
+
+def _cut(paths: list[str], rng: random.Random) -> Iterator[str]:
+    for path in paths:
+        for document in read_texts(path):
+            yield from of_document(document, rng)
 
 
 def of_document(document: Document, rng: random.Random) -> Iterator[str]:
