@@ -82,7 +82,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def documented(folder: Path) -> Iterator[tuple[str, str]]:
+def documented(folder: Path) -> list[tuple[str, str]]:
     """Title and text of each different docstring, at most MOST of a package, in random order."""
     found, seen = [], set()
     for package in PACKAGES:
@@ -102,7 +102,7 @@ def documented(folder: Path) -> Iterator[tuple[str, str]]:
                     here.append((title, text))
         here.sort(key=digest)
         found += here[:MOST]
-    return iter(sorted(found, key=digest))
+    return sorted(found, key=digest)
 
 
 def beginning(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def sentences(count: int, seed: int = 0, words: int = 12) -> list[str]:
         " ".join(rng.choices(WORDS, k=rng.randint(words - 5, words + 5))).capitalize() + "."
         for _ in range(count)
     ]
+
+
+def write_titled(path: Path, count: int = 60, seed: int = 500) -> None:
+    """JSON lines with a title and a text of four sentences each."""
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(count):
+            title, *rest = sentences(5, seed=seed + i, words=8)
+            file.write(json.dumps({"title": title, "text": " ".join(rest)}) + "\n")
 
 
 def make_tokenizer(kind: str = "wordpiece") -> PreTrainedTokenizerFast:

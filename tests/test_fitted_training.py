@@ -26,7 +26,7 @@ from dupmae_toolkit.training.running import retrieval
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.retrieval import SmallCollection, evaluate_retrieval
 from dupmae_toolkit.training.sources import DataSource
-from tests.families import save_checkpoint, sentences
+from tests.families import save_checkpoint, sentences, write_titled
 from tests.support import Killed
 
 START = [10.0, 1.0, 0.5]
@@ -45,10 +45,7 @@ def home(tmp_path_factory):
     """A model, training texts, and a small judged collection."""
     folder = tmp_path_factory.mktemp("home")
     save_checkpoint(folder / "model")
-    with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
-        for i in range(40):
-            title, *rest = sentences(5, seed=500 + i, words=8)
-            file.write(json.dumps({"title": title, "text": " ".join(rest)}) + "\n")
+    write_titled(folder / "train.jsonl", 40)
     (folder / "set" / "qrels").mkdir(parents=True)
     lines = {"corpus.jsonl": [], "queries.jsonl": []}
     rows = ["query-id\tcorpus-id\tscore"]

@@ -16,7 +16,7 @@ from dupmae_toolkit.training.pair_model import with_lexical
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.sources import DataSource, TeacherSource
-from tests.families import save_checkpoint, sentences
+from tests.families import save_checkpoint, sentences, write_titled
 from tests.support import Killed
 
 
@@ -25,10 +25,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     for name, seed in (("model", 0), ("other", 1)):
         save_checkpoint(folder / name, seed=seed)
-    with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
-        for i in range(60):
-            title, *rest = sentences(5, seed=500 + i, words=8)
-            file.write(json.dumps({"title": title, "text": " ".join(rest)}) + "\n")
+    write_titled(folder / "train.jsonl")
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,7 @@ from dupmae_toolkit.training.joined_vectors import FILE
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.sources import DataSource, TeacherSource
-from tests.families import save_checkpoint, sentences
+from tests.families import save_checkpoint, write_titled
 from tests.support import Killed
 
 
@@ -32,10 +31,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     for name, seed in (("model", 0), ("one", 1), ("other", 2)):
         save_checkpoint(folder / name, seed=seed)
-    with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
-        for i in range(60):
-            title, *rest = sentences(5, seed=500 + i, words=8)
-            file.write(json.dumps({"title": title, "text": " ".join(rest)}) + "\n")
+    write_titled(folder / "train.jsonl")
     return folder
 
 

@@ -24,7 +24,7 @@ from dupmae_toolkit.training.running.evaluation import collapse, untouched
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.running.retrieval import SmallCollection, evaluate_retrieval
 from dupmae_toolkit.training.sources import DataSource
-from tests.families import save_checkpoint, sentences
+from tests.families import save_checkpoint, sentences, write_titled
 from tests.support import Killed
 
 
@@ -34,10 +34,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     save_checkpoint(folder / "model")
     for name, count in (("train", 40), ("held", 12)):
-        with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-            for i in range(count):
-                title, *rest = sentences(5, seed=1000 * count + i, words=8)
-                file.write(json.dumps({"title": title, "text": " ".join(rest)}) + "\n")
+        write_titled(folder / f"{name}.jsonl", count, seed=1000 * count)
     (folder / "set" / "qrels").mkdir(parents=True)
     lines = {"corpus.jsonl": [], "queries.jsonl": []}
     rows = ["query-id\tcorpus-id\tscore"]

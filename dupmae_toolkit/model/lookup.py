@@ -117,8 +117,9 @@ class LookupEncoder:
         for row in tokens.ids:
             columns += self._terms(row)
             bounds.append(len(columns))
-        dense = np.zeros((len(texts), info.dense_dim), np.float32)
-        if self._dense is not None:
+        if self._dense is None:
+            dense = np.zeros((len(texts), info.dense_dim), np.float32)
+        else:
             dense = self._dense.encode([self._ordinary(row) for row in tokens.ids])
         indices = np.array(columns, np.int32)
         shape = len(texts), info.vocabulary_size

@@ -31,7 +31,6 @@ from dupmae_toolkit.training.finetune_checks import (
 )
 from dupmae_toolkit.training.fitted_score import ENCODED_TEXTS, FittedScore, saved_words
 from dupmae_toolkit.training.joined_vectors import JOINED_TEXTS
-from dupmae_toolkit.training.loss_table import LOSSES
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.evaluation import Evaluation, HeldOut, untouched
@@ -188,7 +187,7 @@ def finetune(
         frequencies = sample.frequencies(encoder, checkpoint)
     if sources:
         vectors = "teacher_vector" in recipe.used_losses
-        scores = any(LOSSES[name].kind == "teacher" for name in recipe.used_losses)
+        scores = "teacher" in recipe.loss_kinds
         teachers = Teachers(sources, encoder, frequencies, vectors=vectors, scores=scores)
         teachers.to(encoder.device)
     joined = teachers.joined if teachers else None

@@ -113,7 +113,7 @@ class PairModel(nn.Module):
             self.vectors(side_of(batch, name), top_k if r.prune else 0)
             for name, top_k in (("query", config.query_top_k), ("document", config.top_k))
         )
-        kinds = {LOSSES[name].kind for name in r.used_losses}
+        kinds = r.loss_kinds
         taught = terms = None
         if self.teachers is not None and kinds & {"teacher", "vector"}:
             taught = ask_teachers(self.teachers, batch)
@@ -123,6 +123,7 @@ class PairModel(nn.Module):
             scores = self.scores(query, document, batch, taught)
             # This process's documents without the repetitions, bool [D].
             real = ~scores.absent.flatten()
+            counted = real[with_lexical(len(real), r.lexical_share).to(real.device)]
             used = r.used_losses
             on_scores = [name for name in used if LOSSES[name].on_scores]
             parts = {name: score_loss(LOSSES[name], scores) for name in on_scores}
@@ -130,14 +131,12 @@ class PairModel(nn.Module):
                 assert taught is not None  # the recipe was checked
                 parts["teacher_vector"] = imitation(query.dense, document.dense, taught, real)
             if terms is not None:
-                counted = real[with_lexical(len(real), r.lexical_share).to(real.device)]
                 parts["teacher_terms"] = imitated_terms(query, document, terms, counted)
             loss = torch.stack([used[name] * value for name, value in parts.items()]).sum()
             logs = {name: value.item() for name, value in parts.items()}
             if self.fitted is not None:
                 logs |= fitted_logs(self.fitted, scores)
             if query.lexical is not None and document.lexical is not None:
-                counted = real[with_lexical(len(real), r.lexical_share).to(real.device)]
                 extra, more = self.sparsity(query.lexical, document.lexical, counted, step, steps)
                 loss, logs = loss + extra, logs | more
         return loss, logs
@@ -294,34 +293,36 @@ def _sides(batch: dict[str, Tensor], name: str) -> tuple[Side, Side]:
 def imitation(query: Tensor, document: Tensor, taught: Teaching, real: Tensor) -> Tensor:
     """1 - cosine between the dense vectors, [B, d] and [D, d], and the teacher's.
 
-    The average of the mean over queries and the mean over documents. real: bool [D], the documents
-    that count. Both means are over all processes, since these may hold unequal numbers of
-    repetitions.
+    Averaged as ``_mean_of_sides`` says. real: bool [D], the documents that count.
     """
     assert taught.query is not None
     assert taught.document is not None
     near = nn.functional.cosine_similarity
-    distances = (
-        batch_mean(1 - near(query, taught.query)),
-        batch_mean(1 - near(document, taught.document), real),
-    )
-    return torch.cat(distances).mean()
+    return _mean_of_sides(1 - near(query, taught.query), 1 - near(document, taught.document), real)
 
 
 def imitated_terms(
     query: Vectors, document: Vectors, taught: tuple[Tensor, Tensor], counted: Tensor
 ) -> Tensor:
-    """The relative error of both sides' lexical vectors, averaged as in ``imitation``.
+    """The relative error of both sides' lexical vectors, averaged as ``_mean_of_sides`` says.
 
     counted: bool, the documents among those with lexical vectors that are no repetitions.
     """
     assert query.lexical is not None
     assert document.lexical is not None
-    errors = (
-        batch_mean(losses.relative_error(query.lexical, taught[0])),
-        batch_mean(losses.relative_error(document.lexical, taught[1]), counted),
+    return _mean_of_sides(
+        losses.relative_error(query.lexical, taught[0]),
+        losses.relative_error(document.lexical, taught[1]),
+        counted,
     )
-    return torch.cat(errors).mean()
+
+
+def _mean_of_sides(query: Tensor, document: Tensor, counted: Tensor) -> Tensor:
+    """The average of the means over queries, [B], and over the documents that count, [D].
+
+    Both means are over all processes, since these may hold unequal numbers of repetitions.
+    """
+    return torch.cat([batch_mean(query), batch_mean(document, counted)]).mean()
 
 
 def score_loss(loss: Loss, s: BatchScores) -> Tensor:

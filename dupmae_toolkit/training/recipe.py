@@ -303,6 +303,11 @@ class FinetuneRecipe(Recipe):
         return {name: weight for name, weight in self.losses.items() if weight}
 
     @property
+    def loss_kinds(self) -> set[str]:
+        """The kinds of the losses with a positive weight, see ``Loss``."""
+        return {LOSSES[name].kind for name in self.used_losses}
+
+    @property
     def used_teachers(self) -> list[TeacherSource]:
         """The teachers that a loss uses, in their order; the others need not run.
 
@@ -310,7 +315,7 @@ class FinetuneRecipe(Recipe):
         first dense teacher; ``teacher_terms`` uses the first lexical one. The losses on scores use
         all teachers whose ``scale`` is not 0.
         """
-        kinds = {LOSSES[name].kind for name in self.used_losses}
+        kinds = self.loss_kinds
         scored = "teacher" in kinds
         dense = [t for t in self.teachers if t.kind == "dense"]
         joined = [t for t in dense if t.vector]
