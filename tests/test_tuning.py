@@ -225,7 +225,7 @@ def test_places_that_rounding_tells_apart_give_no_optimum_that_no_ranking_has():
         np.array([1.0]),
         np.array([1.0]),
     )
-    found = tuning.best_weight([topic], [topic.scores[0]], [topic.scores[1]])
+    found = tuning.best_weight(tuning.TopicSet([topic]), *topic.scores)
     assert found.value == 0.0  # it is never first
 
 
@@ -239,9 +239,8 @@ def test_the_optimum_is_what_its_weight_gives_and_no_other_weight_gives_more(dec
             relevant = np.flatnonzero(generator.random(6) < 0.4)
             gains = generator.integers(1, 3, len(relevant)).astype(float)
             topics.append(tuning.Topic(scores, relevant, gains, 1 / np.log2(np.arange(2, 5))))
-        found = tuning.best_weight(
-            topics, [t.scores[0] for t in topics], [t.scores[1] for t in topics]
-        )
+        together = tuning.TopicSet(topics)
+        found = tuning.best_weight(together, *together.scores)
         there = tuning.values_at(topics, [1 - found.weight, found.weight]).mean()
         assert found.value == pytest.approx(there, abs=1e-12)
         # Between the weights at which scores are equal, there is no question of rounding.

@@ -12,6 +12,7 @@ from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.line_search import curve
 from dupmae_toolkit.evaluation.measures import evaluate
 from dupmae_toolkit.evaluation.rank_measures import COUNTED, EACH, FIRST, rank_measure
+from dupmae_toolkit.evaluation.topic_sets import TopicSet
 from dupmae_toolkit.evaluation.tuned import tune
 from dupmae_toolkit.evaluation.tuning_topics import Topic
 from dupmae_toolkit.fusing.fuse import fuse
@@ -137,7 +138,7 @@ def test_points_at_which_many_scores_are_equal_are_found(decimals):
 def test_a_curve_has_the_mean_of_every_weight():
     qrels, runs = made(6, largest=50)
     topics = list(tuning.topics_of(qrels, runs, "AP@10").values())
-    found = curve(topics, [t.scores[0] for t in topics], [t.scores[1] for t in topics])
+    found = curve(TopicSet(topics), *TopicSet(topics).scores)
     assert found.lows[0] == 0
     assert found.highs[-1] == 1
     assert (found.highs[:-1] == found.lows[1:]).all()
@@ -170,7 +171,8 @@ def test_more_starts_never_end_lower():
     for seed in range(4):
         qrels, runs = made(seed, parts=3, topics=3)
         topics = list(tuning.topics_of(qrels, runs).values())
-        ends = [tuning._climb(topics, start)[1].value for start in tuning.starts(topics)]
+        together = tuning.TopicSet(topics)
+        ends = [tuning._climb(together, start)[1].value for start in tuning.starts(topics)]
         assert len(ends) >= 4  # equal, and each part alone
         assert tuning.tune(topics)[1].value == pytest.approx(max(ends))
         given = tuning.tune(topics, [(5, 2, 1)])[1].value

@@ -11,13 +11,13 @@ otherwise than both its sides, and counts as a place of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from dupmae_toolkit.evaluation.rank_measures import EACH
-from dupmae_toolkit.evaluation.tuning_topics import Topic
+from dupmae_toolkit.evaluation.topic_sets import SCALE, TopicSet
+from dupmae_toolkit.evaluation.tuning_topics import weigh
 
 _NEVER = np.uint64(2**64 - 1)
 #: Sums of gains in another order differ by less.
@@ -29,9 +29,6 @@ _ROUNDING = 1e-12
 _TRIES = 50
 #: The most single points that are tried, and the most topics that are ranked for all of them.
 _POINTS, _RANKED = 64, 20_000
-#: Weights are scaled down by two to this power, so that three bits of their keys are free.
-_SCALE = 512
-_BEYOND, _RELEVANT, _AFTER = np.uint64(4), np.uint64(2), np.uint64(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +67,15 @@ class Curve:
         return float(self.lows[first]), float(self.highs[last])
 
 
-def curve(topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> Curve:
+def curve(topics: TopicSet, one: np.ndarray, other: np.ndarray) -> Curve:
     """The mean for every w from 0 to 1 when (1 − w) · one + w · other ranks.
 
-    one, other: for each topic, float64 [n].
+    one, other: of all candidates, float64 [N].
     """
-    start, keys, steps = 0.0, [], []
-    for topic, a, b in zip(topics, one, other, strict=True):
-        if len(topic.relevant):
-            value, found, changes = _events(topic, a, b)
-            start += value
-            keys.append(found)
-            steps.append(changes)
-    merged = np.concatenate(keys) if keys else np.empty(0, np.uint64)
+    start, merged, steps = topics.events(one, other)
     order = np.argsort(merged, kind="stable")
     merged = merged[order]
-    changed = np.concatenate(steps)[order] if keys else np.empty(0)
+    changed = steps[order]
     count = max(1, len(topics))
     first = np.flatnonzero(np.diff(merged, prepend=_NEVER) != 0)
     sums = np.concatenate([[0.0], np.cumsum(changed)])
@@ -99,7 +89,7 @@ def curve(topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np
 
 def _places(keys: np.ndarray) -> np.ndarray:
     scaled = (keys >> np.uint64(1)).view(np.float64)
-    return np.ldexp(scaled, _SCALE)
+    return np.ldexp(scaled, SCALE)
 
 
 def _doubtful(
@@ -124,14 +114,12 @@ def _doubtful(
     ]
 
 
-def best_weight(
-    topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np.ndarray]
-) -> Optimum:
+def best_weight(topics: TopicSet, one: np.ndarray, other: np.ndarray) -> Optimum:
     """The w from 0 to 1 with the highest mean when (1 − w) · one + w · other ranks.
 
-    one, other: for each topic, float64 [n]. Of several optima, the widest is taken, then the first.
-    Where places are so close that rounding decides what is equal, the rankings of single points are
-    tried, up to a limit.
+    one, other: of all candidates, float64 [N]. Of several optima, the widest is taken, then the
+    first. Where places are so close that rounding decides what is equal, the rankings of single
+    points are tried, up to a limit.
     """
     found = curve(topics, one, other)
     best = _widest(found, topics, one, other)
@@ -153,9 +141,7 @@ def _points(doubtful: list[tuple[float, list[float]]], value: float, most: int) 
             yield place
 
 
-def _widest(
-    found: Curve, topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np.ndarray]
-) -> Optimum:
+def _widest(found: Curve, topics: TopicSet, one: np.ndarray, other: np.ndarray) -> Optimum:
     lows, highs, means = found.lows, found.highs, found.means.copy()
     for tried in range(_TRIES):
         if tried == _TRIES - 1:
@@ -174,50 +160,7 @@ def _widest(
     return Optimum(real, middle, low, high)
 
 
-def mean_at(
-    topics: Sequence[Topic], one: Sequence[np.ndarray], other: Sequence[np.ndarray], w: float
-) -> float:
+def mean_at(topics: TopicSet, one: np.ndarray, other: np.ndarray, w: float) -> float:
     """The mean of the measure over topics under (1 − w) · one + w · other."""
-    shares = np.array([1 - w, w])
-    total = sum(
-        replace(topic, scores=np.stack([a, b])).value(shares)
-        for topic, a, b in zip(topics, one, other, strict=True)
-    )
-    return total / max(1, len(topics))
-
-
-def _events(topic: Topic, a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """The value at w = 0, and where it changes by how much: uint64 [events], float64 [events].
-
-    A key is the bits of the scaled w, which order as w does, then one bit: 0 if the change holds at
-    w itself, where the two scores are equal and ids decide; 1 if it holds only beyond.
-    """
-    p = a[None, :] - a[topic.relevant, None]  # by how much others lead at w = 0, [r, n]
-    q = b[None, :] - b[topic.relevant, None]
-    first = np.arange(len(a))[None, :] < topic.relevant[:, None]  # by id
-    before = np.where(p == 0, first, p > 0)
-    after = np.where(q == 0, first, q > 0)
-    # Where both are equal at w = 0, what follows is decided by b; at w = 1, what precedes by a.
-    moves = before != after
-    with np.errstate(divide="ignore", invalid="ignore"):
-        where = np.abs(np.where(moves, p / (p - q), 0.0))
-    keys = np.ldexp(where, -_SCALE).view(np.uint64) << np.uint64(3)
-    keys |= (after != first).astype(np.uint64) * _BEYOND | after.astype(np.uint64)
-    if topic.kind != EACH:
-        keys[:, topic.relevant] |= _RELEVANT
-    keys[~moves] = _NEVER
-    keys.sort(axis=1)
-    busy = int(moves.sum(axis=1).max())
-    keys = keys[:, :busy]
-    happens = keys != _NEVER
-    changes = np.where(happens, (keys & _AFTER).astype(np.int64) * 2 - 1, 0)
-    above = np.cumsum(np.column_stack([before.sum(axis=1), changes]), axis=1)
-    relevant = np.zeros_like(above)
-    if topic.kind != EACH:
-        changes = np.where(keys & _RELEVANT != 0, changes, 0)
-        begins = before[:, topic.relevant].sum(axis=1)
-        relevant = np.cumsum(np.column_stack([begins, changes]), axis=1)
-    worth = topic.shares(above, relevant)
-    steps = np.diff(worth, axis=1) * topic.gains[:, None]
-    counted = steps != 0
-    return float(topic.gains @ worth[:, 0]), keys[counted] >> np.uint64(2), steps[counted]
+    values = topics.values_by(weigh(np.stack([one, other]), [1 - w, w]))
+    return float(values.sum()) / max(1, len(topics))

@@ -17,6 +17,7 @@ from dupmae_toolkit.analysis import count_words
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
 from dupmae_toolkit.evaluation.line_search import EQUAL, curve
+from dupmae_toolkit.evaluation.topic_sets import TopicSet
 from dupmae_toolkit.evaluation.tuning_topics import Topic, weigh
 from dupmae_toolkit.search.engine import Candidates
 from dupmae_toolkit.search.frequencies import Frequencies
@@ -133,7 +134,7 @@ def best_change(topic: Topic, weights: np.ndarray) -> float:
     if not len(topic.relevant) or weights[0] <= 0 or rest <= 0:
         return 0.0
     others = weigh(topic.scores[1:], weights[1:] / rest)
-    found = curve([topic], [others], [topic.scores[0]])
+    found = curve(TopicSet([topic]), others, topic.scores[0])
     good = found.means >= found.means.max() - EQUAL
     with np.errstate(divide="ignore"):
         lows, highs = (

@@ -14,12 +14,14 @@ import numpy as np
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation.line_search import EQUAL, Curve, Optimum, best_weight, curve
+from dupmae_toolkit.evaluation.topic_sets import TopicSet
 from dupmae_toolkit.evaluation.tuning_topics import Topic, topics_of, values_at, weigh
 from dupmae_toolkit.progress import Advance
 
 __all__ = [
     "Optimum",
     "Topic",
+    "TopicSet",
     "best_weight",
     "cross_validate",
     "curve_of",
@@ -50,12 +52,13 @@ def tune(
     """
     if not topics or len(topics[0].scores) < 2:
         raise InputError("tuning takes judged topics and two or more runs")
-    if len(topics[0].scores) == 2:
-        found = best_weight(topics, [t.scores[0] for t in topics], [t.scores[1] for t in topics])
+    together = TopicSet(topics)
+    if len(together.scores) == 2:
+        found = best_weight(together, *together.scores)
         return [1 - found.weight, found.weight], found
     best: tuple[np.ndarray, Optimum] | None = None
     for start in starts(topics, given):
-        weights, optimum = _climb(topics, start)
+        weights, optimum = _climb(together, start)
         if best is None or optimum.value > best[1].value + EQUAL:
             best = weights, optimum
     assert best is not None
@@ -77,10 +80,10 @@ def starts(topics: Sequence[Topic], given: Sequence[Sequence[float]] = ()) -> li
     return [np.array(each) for each in listed]
 
 
-def _climb(topics: Sequence[Topic], start: np.ndarray) -> tuple[np.ndarray, Optimum]:
+def _climb(topics: TopicSet, start: np.ndarray) -> tuple[np.ndarray, Optimum]:
     """Move one weight after another to its optimum until no move gains."""
     weights = start
-    reached, last = float(values_at(topics, weights).mean()), float(weights[-1])
+    reached, last = float(topics.values(weights).mean()), float(weights[-1])
     optimum = Optimum(reached, last, last, last)
     for _ in range(_ROUNDS):
         before = optimum.value
@@ -105,21 +108,21 @@ def _rest(weights: np.ndarray, part: int) -> np.ndarray | None:
     return rest / rest.sum() if rest.any() else None
 
 
-def _line(
-    topics: Sequence[Topic], rest: np.ndarray, part: int
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    return [weigh(t.scores, rest) for t in topics], [t.scores[part] for t in topics]
+def _line(topics: TopicSet, rest: np.ndarray, part: int) -> tuple[np.ndarray, np.ndarray]:
+    return weigh(topics.scores, rest), topics.scores[part]
 
 
-def plateaus(topics: Sequence[Topic], weights: Sequence[float]) -> list[tuple[float, float] | None]:
+def plateaus(
+    topics: Sequence[Topic] | TopicSet, weights: Sequence[float]
+) -> list[tuple[float, float] | None]:
     """For each part, the range of its weight that is as good while the others stay as they are.
 
     The upper end may be infinite. None for a part that has the only weight.
     """
-    given = np.asarray(weights, np.float64)
+    given, together = np.asarray(weights, np.float64), TopicSet.of(topics)
     found: list[tuple[float, float] | None] = []
     for part, weight in enumerate(given.tolist()):
-        drawn = curve_of(topics, weights, part)
+        drawn = curve_of(together, weights, part)
         if drawn is None:
             found.append(None)
             continue
@@ -130,13 +133,15 @@ def plateaus(topics: Sequence[Topic], weights: Sequence[float]) -> list[tuple[fl
     return found
 
 
-def curve_of(topics: Sequence[Topic], weights: Sequence[float], part: int) -> Curve | None:
+def curve_of(
+    topics: Sequence[Topic] | TopicSet, weights: Sequence[float], part: int
+) -> Curve | None:
     """The mean by the share of one part's weight while the ratios of the others stay.
 
     None if no other part has a weight.
     """
-    rest = _rest(np.asarray(weights, np.float64), part)
-    return None if rest is None else curve(topics, *_line(topics, rest, part))
+    together, rest = TopicSet.of(topics), _rest(np.asarray(weights, np.float64), part)
+    return None if rest is None else curve(together, *_line(together, rest, part))
 
 
 def rounded(topics: Sequence[Topic], weights: Sequence[float]) -> tuple[float, ...]:
@@ -145,11 +150,12 @@ def rounded(topics: Sequence[Topic], weights: Sequence[float]) -> tuple[float, .
     Each moves by half the way to the end of its plateau at most. Of two weights that sum to 1, the
     second is rounded and the first fills it up.
     """
-    value = float(values_at(topics, weights).mean())
+    together = TopicSet(topics)
+    value = float(together.values(weights).mean())
     shares = len(weights) == 2 and abs(sum(weights) - 1) < EQUAL
     room = [
         (weight, weight) if bounds is None else ((bounds[0] + weight) / 2, (bounds[1] + weight) / 2)
-        for weight, bounds in zip(weights, plateaus(topics, weights), strict=True)
+        for weight, bounds in zip(weights, plateaus(together, weights), strict=True)
     ]
     for digits in range(2, 16):
         short = tuple(float(f"{weight:.{digits}g}") for weight in weights)
@@ -160,7 +166,7 @@ def rounded(topics: Sequence[Topic], weights: Sequence[float]) -> tuple[float, .
             # The plateau is that of the second weight while the first stays as it is.
             low, high = (1 - weights[0] / (bound + weights[0]) for bound in room[1])
             inside = low <= last <= high
-        if inside and any(short) and values_at(topics, short).mean() >= value - EQUAL:
+        if inside and any(short) and together.values(short).mean() >= value - EQUAL:
             return short
     return tuple(map(float, weights))
 
