@@ -215,7 +215,7 @@ def test_teachers_read_in_the_precision_of_the_training(bf16):
     seen = []
 
     class Watched(Teachers):
-        def forward(self, query, document, own=None):
+        def forward(self, query, document, own=None, scales=None):
             seen.append(torch.is_autocast_enabled("cpu"))
             return Teaching(torch.zeros(len(query.ids), len(document.ids)), None, None)
 

@@ -257,8 +257,11 @@ def ask_teachers(teachers: Teachers, batch: dict[str, Tensor]) -> Teaching:
 
     Every process runs them on all queries, which are short, and on its own documents.
     """
+    scales = batch.get("teacher_scales")
     taught = teachers(
-        *_sides(batch, ""), {n: _sides(batch, f"teacher{n}_") for n in teachers.own_tokens}
+        *_sides(batch, ""),
+        {n: _sides(batch, f"teacher{n}_") for n in teachers.own_tokens},
+        None if scales is None else scales[0].tolist(),
     )
     count = len(batch["query_ids"])
     own = slice(own_part() * count, (own_part() + 1) * count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -243,7 +244,9 @@ class FinetuneRecipe(Recipe):
         if any(loss.needs_teachers for loss in used) and not self.teachers:
             raise InputError("losses: a teacher's loss needs teachers; name one")
         heard = [name for name in self.used_losses if LOSSES[name].kind == "teacher"]
-        if heard and not any(teacher.scale for teacher in self.teachers):
+        for source in self.data:
+            self._check_scales(source, heard)
+        if heard and not all(map(any, self._all_scales())):
             raise InputError(f"losses: {heard[0]} needs a teacher with a scale above 0")
         for name, kind in (("teacher_vector", "dense"), ("teacher_terms", "lexical")):
             if name in self.used_losses and all(t.kind != kind for t in self.teachers):
@@ -260,6 +263,20 @@ class FinetuneRecipe(Recipe):
             what = self.needs_scores[0] if self.needs_scores else "in_batch: false"
             raise InputError(
                 f"negatives is 0; {what} compares the documents of a query's own group"
+            )
+
+    def _check_scales(self, source: DataSource, heard: list[str]) -> None:
+        """heard: the losses on the teachers' scores."""
+        scales = source.teacher_scales
+        if scales and len(scales) != len(self.teachers):
+            raise InputError(
+                f"{source.path}: teacher_scales has {len(scales)} numbers, and the recipe has "
+                f"{len(self.teachers)} teachers; give one for each"
+            )
+        if scales and not heard:
+            raise InputError(
+                f"{source.path}: teacher_scales is for losses on the teachers' scores "
+                "(teacher_joint and so on), and the recipe has none; leave it out"
             )
 
     def _check_share(self) -> None:
@@ -313,15 +330,32 @@ class FinetuneRecipe(Recipe):
 
         ``teacher_vector`` uses the dense teachers with a ``vector`` above 0, or, without any, the
         first dense teacher; ``teacher_terms`` uses the first lexical one. The losses on scores use
-        all teachers whose ``scale`` is not 0.
+        all teachers whose scale is not 0 for some source.
         """
+        return [self.teachers[n] for n in self._used_teachers()]
+
+    def used_scales(self, given: Sequence[float] = ()) -> list[float]:
+        """The scales of ``used_teachers`` for batches of a source with these ``teacher_scales``."""
+        scales = given or [teacher.scale for teacher in self.teachers]
+        return [scales[n] for n in self._used_teachers()]
+
+    def _used_teachers(self) -> list[int]:
+        """The positions of ``used_teachers`` among all."""
         kinds = self.loss_kinds
-        scored = "teacher" in kinds
-        dense = [t for t in self.teachers if t.kind == "dense"]
-        joined = [t for t in dense if t.vector]
-        imitated = (joined or dense[:1]) if "vector" in kinds else []
-        imitated += [t for t in self.teachers if t.kind == "lexical"][: "terms" in kinds]
-        return [t for t in self.teachers if any(t is i for i in imitated) or (scored and t.scale)]
+        dense = [n for n, t in enumerate(self.teachers) if t.kind == "dense"]
+        joined = [n for n in dense if self.teachers[n].vector]
+        used = set((joined or dense[:1]) if "vector" in kinds else [])
+        if "terms" in kinds:
+            used |= set([n for n, t in enumerate(self.teachers) if t.kind == "lexical"][:1])
+        if "teacher" in kinds:
+            for scales in self._all_scales():
+                used |= {n for n, scale in enumerate(scales) if scale}
+        return sorted(used)
+
+    def _all_scales(self) -> list[list[float]]:
+        """The teachers' scales for each source that batches come from."""
+        own = [teacher.scale for teacher in self.teachers]
+        return [source.teacher_scales or own for source in self.data if source.weight]
 
     @property
     def needs_scores(self) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dupmae_toolkit.errors import InputError
-from dupmae_toolkit.training.recipe_checks import at_least, one_of
+from dupmae_toolkit.training.recipe_checks import at_least, one_of, typed
 
 if TYPE_CHECKING:
     from dupmae_toolkit.collection.fields import Columns
@@ -36,6 +37,8 @@ class DataSource:
     words: of pairs made out of single texts, only the first so many words of each text; 0: all.
     id, title, text: the names of the fields in the corpus; "": the usual ones, see
         ``collection.fields``.
+    teacher_scales: the scales of the recipe's teachers, in their order, for batches of this source;
+        empty: the scales that the teachers have.
     """
 
     path: str
@@ -48,9 +51,11 @@ class DataSource:
     id: str = ""
     title: str = ""
     text: str = ""
+    teacher_scales: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         at_least(self, 0, "weight", "words")
+        self.teacher_scales = _scales(self.path, self.teacher_scales)
         if self.words and self.kind not in TEXT_KINDS:
             raise InputError(
                 f"{self.path}: words cuts the texts of kind {', '.join(TEXT_KINDS)}, not of kind "
@@ -63,6 +68,25 @@ class DataSource:
         from dupmae_toolkit.collection.fields import Columns
 
         return Columns(self.id or None, self.title or None, self.text or None)
+
+
+def _scales(path: str, value: object) -> list[float]:
+    """``value`` as a list of scales, not all 0; or as an empty one."""
+    try:
+        given = value if isinstance(value, list) else [value]
+        scales: list[float] = [typed("teacher_scales", scale, "float") for scale in given]
+    except InputError:
+        scales = [math.nan]
+    if not isinstance(value, list) or not all(0 <= scale < math.inf for scale in scales):
+        raise InputError(
+            f"{path}: teacher_scales is {value!r}; give a number of 0 or more for each teacher"
+        )
+    if scales and not any(scales):
+        raise InputError(
+            f"{path}: teacher_scales is {value!r}; one scale above 0 is needed, or the losses on "
+            "the teachers' scores would make all documents equal"
+        )
+    return scales
 
 
 @dataclass(slots=True)

@@ -154,7 +154,8 @@ class Teachers(nn.ModuleList):
             else:
                 made.append(BatchBm25(frequencies, encoder.ordinary))
         super().__init__(made)
-        self.scales = [source.scale if scores else 0.0 for source in sources]
+        self.scales = [source.scale for source in sources]
+        self._vectors, self._scores = vectors, scores
         #: The positions of the teachers whose vectors are joined.
         self._joining = [n for n, source in enumerate(sources) if vectors and source.vector]
         self._joined = []
@@ -208,17 +209,26 @@ class Teachers(nn.ModuleList):
         return {number: tokens for number, tokens in found.items() if tokens is not None}
 
     def forward(
-        self, query: Side, document: Side, own: Mapping[int, Sequence[Side]] | None = None
+        self,
+        query: Side,
+        document: Side,
+        own: Mapping[int, Sequence[Side]] | None = None,
+        scales: Sequence[float] | None = None,
     ) -> Teaching:
         """The models run in autocast's dtype if it is on; scores are always float32.
 
-        own: queries and documents for each of ``own_tokens``.
+        own: queries and documents for each of ``own_tokens``. scales: for this batch, in place of
+        the teachers' own.
         """
-        total, vectors = torch.zeros(()), None
+        total, vectors = torch.zeros((), device=query.ids.device), None
         to_join: list[tuple[Tensor, Tensor]] = []
-        for number, (scale, teacher) in enumerate(zip(self.scales, self, strict=True)):
-            if not (scale or isinstance(teacher, DenseTeacher)):
-                continue  # it is at most imitated, see ``lexical``
+        for number, teacher in enumerate(self):
+            scale = (scales or self.scales)[number] if self._scores else 0.0
+            # A lexical teacher may be imitated too, but of a part of the batch: see ``lexical``.
+            first = not self.joined and teacher is self.dense
+            imitated = self._vectors and (first or number in self._joining)
+            if not (scale or imitated):
+                continue
             if isinstance(teacher, BatchBm25):
                 scores = teacher(query, document)
             else:
@@ -227,9 +237,9 @@ class Teachers(nn.ModuleList):
                 scores = _products(of_queries, of_documents)
                 if number in self._joining:
                     to_join.append((of_queries, of_documents))
-                if teacher is self.dense:
+                if imitated:
                     vectors = of_queries, of_documents
-            total = total.to(scores.device) + scale * scores
+            total = total + scale * scores
         if self.joined is not None:
             with torch.autocast(total.device.type, enabled=False):
                 queries, documents = map(self.joined, zip(*to_join, strict=True))

@@ -12,10 +12,14 @@ from dupmae_toolkit.errors import InputError
 
 
 class Pair(NamedTuple):
-    """A query and a text that answers it."""
+    """A query and a text that answers it.
+
+    scales: of the teachers, as its source sets them; see ``DataSource``.
+    """
 
     query: str
     document: str
+    scales: tuple[float, ...] = ()
 
 
 class ScoredText(NamedTuple):
@@ -58,11 +62,12 @@ class Draw(NamedTuple):
     """A group that is not read yet, and the seed for drawing from it.
 
     So a resumed stream can skip its first batches without reading their groups, and still draws the
-    same as an uninterrupted one.
+    same as an uninterrupted one. scales: as of a pair.
     """
 
     read: Callable[[], Group]
     seed: int
+    scales: tuple[float, ...] = ()
 
     def drawn(self, negatives: int, depth: int = 0) -> Drawn:
         """Draw one positive, and ``negatives`` of the first ``depth`` negatives (0: of all).

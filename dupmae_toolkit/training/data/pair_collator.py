@@ -31,7 +31,9 @@ class PairCollator:
     of the query's own documents. repeated: bool [B, B·G], true for the repetitions. scores: float32
     [B, G], from the data, if a loss of the recipe needs them. bm25: float32 [B, B·G], of the whole
     texts, if the recipe trains the fitted score. teacher0_query_ids and so on: the same texts in
-    the tokens of a teacher that reads them by its own tokenizer.
+    the tokens of a teacher that reads them by its own tokenizer. teacher_scales: float32 [B, T],
+    the same in each row: the scales of the teachers that are used; only if a source of the recipe
+    sets some.
 
     Every tensor has B or B·G rows, and positions count over the whole batch, so a batch can be
     split into equal parts for several processes.
@@ -56,6 +58,8 @@ class PairCollator:
         self.lengths = recipe.query_length, recipe.document_length
         self.negatives = recipe.negatives, recipe.negative_depth
         self.scored = recipe.needs_scores
+        sets_scales = any(source.teacher_scales for source in recipe.data)
+        self.scales = recipe.used_scales if sets_scales else None
 
     def __call__(self, batch: list[Pair | Draw]) -> dict[str, Tensor]:
         examples = [
@@ -88,6 +92,8 @@ class PairCollator:
         result["repeated"] = absent.flatten().repeat(count, 1)
         result["same"] = _same(examples, documents) | result["repeated"]
         result["same"].scatter_(1, result["target"][:, None], False)
+        if self.scales is not None:
+            result["teacher_scales"] = torch.tensor([self.scales(batch[0].scales)] * count)
         if self.scored:
             result["scores"] = torch.tensor([_scores(example, size) for example in examples])
         if self.words is not None:

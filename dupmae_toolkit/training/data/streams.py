@@ -178,6 +178,12 @@ def pairs(
     source: DataSource, rng: random.Random, opened: Opened | None = None
 ) -> Iterator[Pair | Draw]:
     """An endless stream of a source's pairs, or of draws from its groups, by its ``kind``."""
+    found = _pairs(source, rng, opened)
+    scales = tuple(source.teacher_scales)
+    yield from (item._replace(scales=scales) for item in found) if scales else found
+
+
+def _pairs(source: DataSource, rng: random.Random, opened: Opened | None) -> Iterator[Pair | Draw]:
     if source.kind in GROUP_KINDS:
         groups = (opened or Opened())(source)
         size = PACKED_BUFFER if groups.packed else BUFFER
