@@ -202,6 +202,7 @@ def tune(
         labels = [str(path) for path in runs]
         if len(set(labels)) < len(labels):
             raise InputError("a run is given twice; name each once")
+        from dupmae_toolkit.collection.qrels import why_unjudged
         from dupmae_toolkit.collection.trec import read_run
         from dupmae_toolkit.evaluation.missed import missed_by
         from dupmae_toolkit.evaluation.self_matches import without_self_matches
@@ -212,9 +213,8 @@ def tune(
         if drops:
             found = [without_self_matches(run) for run in found]
         if not any(topic in judged for run in found for topic in run.topics):
-            raise InputError(
-                f"{qrels}: judges no topic of these runs; they belong to different sets"
-            )
+            why = why_unjudged(judged, (topic for run in found for topic in run.topics))
+            raise InputError(f"{qrels}: judges no topic of these runs; {why}")
         method = (fusion or TunedMethod.LINEAR).value
         chosen = norm.value if norm else None
         tuned = tune(judged, found, measure, chosen, folds, seed, method, ks, progress=console.bar)

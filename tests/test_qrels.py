@@ -9,9 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from dupmae_toolkit import Query, Run, evaluate, tune
+from dupmae_toolkit.collection.beir import keep_judged
 from dupmae_toolkit.collection.opening import read_qrels
 from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError, InputWarning
+from dupmae_toolkit.records import Ranking
 from tests.cli_support import run
 
 HEADER = "query-id\tcorpus-id\tscore\n"
@@ -199,3 +202,35 @@ def test_what_stands_in_the_place_of_judgements_is_guessed(tmp_path):
         assert said in str(caught.value)
     path.write_text("q1\t0\tgarden/Slug control.md\t2\nq2\t0\ta b\t1\n")
     assert read_qrels(path) == {"q1": {"garden/Slug control.md": 2}, "q2": {"a b": 1}}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("corpus-id\tquery-id\tscore", ["d 1\tq1\t2", "q1\td 1\t0"]),
+        ("Doc Topic Grade", ["d%%201 q1 2", "q1 d%%201 0"]),
+        ("docno iteration qid rel", ["d%%201 0 q1 2", "q1 0 d%%201 0"]),
+    ],
+)
+def test_names_in_the_first_line_say_which_column_is_which(tmp_path, header, rows, end):
+    path = write(tmp_path / "q.tsv", end.join([header, *rows]) + end)
+    assert read_qrels(path) == {"q1": {"d 1": 2}, "d 1": {"q1": 0}}
+
+
+def test_exchanged_topics_and_documents_are_recognised():
+    qrels = {"d1": {"q1": 1, "q2": 0}, "d2": {"q2": 1, "q9": 1}}
+    run = Run({"q1": Ranking(["d1"], [1.0]), "q2": Ranking(["d2"], [1.0])})
+    with pytest.raises(InputError, match="topics and documents are exchanged in the qrels, where"):
+        evaluate(qrels, run, ["nDCG@10"])
+    with pytest.raises(InputError, match="exchanged in the qrels, where 'q1' is a document"):
+        tune(qrels, [run, run])
+    with pytest.raises(InputError, match="exchanged in the qrels"):
+        keep_judged([Query("q1", "a"), Query("q2", "b")], qrels, "set", "dev")
+
+
+def test_numbers_that_are_both_are_not_taken_for_exchanged():
+    qrels = {str(topic): {str(doc): 1 for doc in range(50)} for topic in range(101, 110)}
+    run = Run({str(topic): Ranking(["3"], [1.0]) for topic in range(1, 20)})
+    with pytest.raises(InputError, match="they belong to different sets"):
+        evaluate(qrels, run, ["nDCG@10"])

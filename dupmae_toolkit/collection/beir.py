@@ -17,6 +17,7 @@ from dupmae_toolkit.collection.qrels import (
     RealQrels,
     read_qrels_file,
     read_real_qrels_file,
+    why_unjudged,
 )
 from dupmae_toolkit.collection.queries import topics_of
 from dupmae_toolkit.errors import InputError, counted
@@ -202,7 +203,7 @@ def check_split(split: str, dataset: BeirDataset) -> None:
 
 
 def keep_judged(
-    queries: list[Query], qrels: Mapping[str, object], source: str, split: str
+    queries: list[Query], qrels: Mapping[str, Mapping[str, float]], source: str, split: str
 ) -> list[Query]:
     """The judged topics. Raises InputError if ``queries`` lacks a topic that ``qrels`` judges."""
     judged = [query for query in queries if query.id in qrels]
@@ -214,6 +215,6 @@ def keep_judged(
             None,
             f"{counted(len(missing), 'topic')} of split {split!r} "
             f"{'has' if len(missing) == 1 else 'have'} judgements but no text, "
-            f"{missing[0]!r} first; queries and qrels belong to different data sets",
+            f"{missing[0]!r} first; {why_unjudged(qrels, known)}",
         )
     return judged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from dupmae_toolkit.collection.delimited import Delimited
@@ -135,10 +135,11 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
     """The lines of judgements as columns; tabs separate them if they do so in the first line.
 
     TREC's form, with four columns or without tabs, escapes white space in ids. BEIR's form, with
-    three columns and tabs, does not need to. Raises InputError for a line with another number of
+    three columns and tabs, does not need to. If names in the first line say that documents come
+    before topics, the two are exchanged. Raises InputError for a line with another number of
     columns.
     """
-    width, tabs = 0, False
+    width, tabs, exchanged = 0, False, False
     for number, line in file.lines():
         if not width:
             if _is_comment(line, 0, False):
@@ -153,7 +154,9 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
                     hint = "; in an id, write a blank as %%20, or put tabs between the columns"
                 raise InputError.at(file, number, f"{_columns(width)}; {_EXPECTED}{hint}")
             columns = _columns_of(line, tabs)
-            if columns[-1].strip().casefold() in _GRADES:
+            names = [name.strip().casefold() for name in columns]
+            if names[-1] in _GRADES:
+                exchanged = names[0] in _DOCUMENTS and names[-2] in _TOPICS
                 continue
         columns = _columns_of(line, tabs)
         if _is_comment(line, width, tabs):
@@ -163,6 +166,8 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
         columns[-1] = columns[-1].strip()
         if width == 4 or not tabs:
             columns[0], columns[-2] = from_trec(columns[0]), from_trec(columns[-2])
+        if exchanged:
+            columns[0], columns[-2] = columns[-2], columns[0]
         yield number, columns
 
 
@@ -212,6 +217,23 @@ def _named(file: TextSource) -> Iterator[_Judgement]:
 
 
 _EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, document, grade)"
+
+
+def why_unjudged(qrels: Mapping[str, Any], topics: Iterable[str]) -> str:
+    """Why these judgements do not have the topics, as the end of a message.
+
+    If most documents in them are topics, the two are exchanged. One is not enough: both may be
+    numbers.
+    """
+    known = set(topics)
+    documents = {document for judged in qrels.values() for document in judged}
+    found = [document for document in documents if document in known]
+    if 2 * len(found) <= len(documents):
+        return "they belong to different sets"
+    return (
+        f"topics and documents are exchanged in the qrels, where {min(found)!r} is a document: "
+        "write the topic first, or name the columns in the first line (corpus-id query-id score)"
+    )
 
 
 def _columns(count: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.collection.qrels import RealQrels
+from dupmae_toolkit.collection.qrels import RealQrels, why_unjudged
 from dupmae_toolkit.collection.subtopics import Subtopics
 from dupmae_toolkit.errors import InputError, counted, type_of
 from dupmae_toolkit.evaluation.diversity import diversity, is_diversity
@@ -107,7 +107,7 @@ def _check(qrels: Mapping[str, Any], run: Run) -> None:
     ):
         raise InputError(
             f"none of the run's {counted(len(run), 'topic')} is judged (the run has "
-            f"{next(iter(run))!r}, the qrels {next(iter(qrels))!r}); they belong to different sets"
+            f"{next(iter(run))!r}, the qrels {next(iter(qrels))!r}); {why_unjudged(qrels, run)}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dupmae_toolkit.collection.qrels import Qrels
+from dupmae_toolkit.collection.qrels import Qrels, why_unjudged
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
@@ -95,7 +95,8 @@ def tune(
         raise InputError("one run given; tuning takes two or more")
     tried = settings(fusion, norm, rrf_ks)
     if not any(topic in qrels for run in listed for topic in run.topics):
-        raise InputError("none of the runs' topics is judged; they belong to different sets")
+        why = why_unjudged(qrels, (topic for run in listed for topic in run.topics))
+        raise InputError(f"none of the runs' topics is judged; {why}")
     for run in listed:
         for topic, ranking in run.topics.items():
             check_scores(run, topic, ranking)
