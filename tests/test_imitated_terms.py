@@ -9,6 +9,7 @@ import torch
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model.encoder import DupMAEEncoder
+from dupmae_toolkit.model.tokens import pad, tokenize
 from dupmae_toolkit.training import pair_model
 from dupmae_toolkit.training.finetune import finetune
 from dupmae_toolkit.training.losses import relative_error
@@ -16,6 +17,7 @@ from dupmae_toolkit.training.pair_model import with_lexical
 from dupmae_toolkit.training.recipe import FinetuneRecipe
 from dupmae_toolkit.training.running.history import history
 from dupmae_toolkit.training.sources import DataSource, TeacherSource
+from dupmae_toolkit.training.teachers import Side, Teachers
 from tests.families import save_checkpoint, sentences, write_titled
 from tests.support import Killed
 
@@ -205,3 +207,14 @@ def test_a_model_that_could_not_keep_its_own_terms_is_refused(home, tmp_path, ch
 def test_a_share_without_the_loss_is_refused(home, tmp_path):
     with pytest.raises(InputError, match="only the loss teacher_terms"):
         recipe(home, tmp_path, losses={"dense": 1.0}, lexical_share=0.5)
+
+
+def test_the_builtin_encoder_teaches_by_its_name():
+    """The package's recipes name it so."""
+    encoder = DupMAEEncoder.from_pretrained("builtin", precision="fp32")
+    teacher = Teachers([TeacherSource("lexical", "builtin", scale=0)], encoder).lexical
+    texts = ["the star and the moon", "a river of water"]
+    ids, mask = pad(tokenize(encoder.tokenizer, texts, 20).ids, encoder.pad_id)
+    with torch.no_grad():
+        expected = encoder(ids, mask).lexical
+    torch.testing.assert_close(teacher(Side(ids, mask)), expected)
