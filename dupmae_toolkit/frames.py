@@ -21,7 +21,8 @@ TOPICS = (
 )
 # In PyTerrier's tables, docno is the id and docid a number inside the index.
 DOCUMENTS = (
-    *("corpus-id", "corpus_id", "doc_id", "docno", "docid", "document", "doc", "pid", "id"),
+    *("corpus-id", "corpus_id", "doc_id", "doc-id", "document_id", "passage_id"),
+    *("docno", "docid", "document", "doc", "pid", "id"),
 )
 SCORES = ("score", "sim", "similarity")
 

@@ -14,11 +14,18 @@ from dupmae_toolkit.training.data.pair_collator import PairCollator
 from dupmae_toolkit.training.fitted_score import FittedScore
 from dupmae_toolkit.training.pair_model import PairModel
 from dupmae_toolkit.training.running.processes import batch_mean, gather
-from dupmae_toolkit.training.sources import TeacherSource
+from dupmae_toolkit.training.sources import DataSource, TeacherSource
 from dupmae_toolkit.training.teachers import Teachers
-from tests.test_pair_model import BATCH, EVERY, encoder_of, recipe_of
+from tests.test_pair_model import EVERY, draw, encoder_of, recipe_of
 
 PROCESSES = 2
+#: Queries share words with documents of their own part and of the other, for BM25.
+BATCH = [
+    draw("w1 w3 w5", "w3 w4", ["w5 w6", "w7"]),
+    draw("w8 w3", "w9 w10 w8", ["w11"]),  # one negative fewer
+    draw("w12 w13 w3", "w14 w3", ["w3 w4", "w15 w16 w17"]),  # another's positive is its negative
+    draw("w1 w3 w5", "w18 w19 w1", ["w20", "w21 w22"]),  # the first query again
+]
 
 
 def gradients(number=0, of=1, **changes):
@@ -41,7 +48,8 @@ def gradients(number=0, of=1, **changes):
         fitted = FittedScore(recipe, encoder.vocabulary_size, words)
         fitted.factors.copy_(torch.linspace(0.5, 2, encoder.vocabulary_size))
     model = PairModel(encoder, recipe, teachers, fitted)
-    batch = PairCollator(encoder, recipe, words)(BATCH)
+    scales = tuple(recipe.data[0].teacher_scales)
+    batch = PairCollator(encoder, recipe, words)([item._replace(scales=scales) for item in BATCH])
     loss, _ = model({name: rows.chunk(of)[number] for name, rows in batch.items()}, 3, 4)
     loss.backward()
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -77,6 +85,7 @@ VARIANTS = {
     "chunks": {"chunk_size": 2},
     "alone": {"in_batch": False},
     "fitted": {"score_weights": [3.0, 0.5, 2.0], "learn_weights": 20.0},
+    "scales": {"data": [DataSource("x", "groups", teacher_scales=[9.0])]},
 }
 
 
@@ -95,6 +104,10 @@ def test_the_mean_gradient_of_two_processes_is_that_of_one(folder, name):
     assert set(found) == set(expected)
     for key, gradient in expected.items():
         torch.testing.assert_close(found[key], gradient, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_the_scales_of_a_source_change_the_loss():
+    assert gradients(**VARIANTS["scales"])["loss"] != gradients()["loss"]
 
 
 @pytest.mark.slow

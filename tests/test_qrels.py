@@ -218,19 +218,52 @@ def test_names_in_the_first_line_say_which_column_is_which(tmp_path, header, row
     assert read_qrels(path) == {"q1": {"d 1": 2}, "d 1": {"q1": 0}}
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "docid\tqid\titer\trel\nd1\tq1\t0\t1\n",
+        "qid docid iter rel\nq1 d1 0 1\n",
+        "iter docid qid rel\n0 d1 q1 1\n",
+    ],
+)
+def test_names_in_another_order_are_refused(tmp_path, lines):
+    names = lines.split("\n")[0].split()
+    fault = refusal(write(tmp_path / "q.txt", lines))
+    assert f"q.txt:1: names its columns {', '.join(names)}; the topic belongs" in fault
+
+
+@pytest.mark.parametrize("header", ["a b score", "id docno rel", "query-id 0 id score", "q d rel"])
+def test_names_that_are_not_known_change_nothing(tmp_path, header):
+    row = "q1 d1 1" if len(header.split()) == 3 else "q1 0 d1 1"
+    assert read_qrels(write(tmp_path / "q.txt", f"{header}\n{row}\n")) == {"q1": {"d1": 1}}
+
+
 def test_exchanged_topics_and_documents_are_recognised():
     qrels = {"d1": {"q1": 1, "q2": 0}, "d2": {"q2": 1, "q9": 1}}
     run = Run({"q1": Ranking(["d1"], [1.0]), "q2": Ranking(["d2"], [1.0])})
-    with pytest.raises(InputError, match="topics and documents are exchanged in the qrels, where"):
+    may_be = "the qrels may have topics and documents exchanged, since 'q1' is a document there"
+    with pytest.raises(InputError, match=f"none of the run's 2 topics is judged .*; {may_be}"):
         evaluate(qrels, run, ["nDCG@10"])
-    with pytest.raises(InputError, match="exchanged in the qrels, where 'q1' is a document"):
+    with pytest.raises(InputError, match=may_be):
         tune(qrels, [run, run])
-    with pytest.raises(InputError, match="exchanged in the qrels"):
+    with pytest.raises(InputError, match=may_be):
         keep_judged([Query("q1", "a"), Query("q2", "b")], qrels, "set", "dev")
 
 
-def test_numbers_that_are_both_are_not_taken_for_exchanged():
-    qrels = {str(topic): {str(doc): 1 for doc in range(50)} for topic in range(101, 110)}
-    run = Run({str(topic): Ranking(["3"], [1.0]) for topic in range(1, 20)})
+@pytest.mark.parametrize(
+    "qrels",
+    [
+        {str(topic): {str(doc): 1 for doc in range(50)} for topic in range(301, 310)},
+        {"301": {"5": 1, "9": 0, "20": 1}},
+    ],
+)
+def test_numbers_that_are_both_are_not_taken_for_exchanged(qrels):
+    run = Run({str(topic): Ranking(["3", "900"], [1.0, 0.5]) for topic in range(1, 225)})
     with pytest.raises(InputError, match="they belong to different sets"):
         evaluate(qrels, run, ["nDCG@10"])
+
+
+def test_documents_that_are_queries_too_are_not_taken_for_exchanged():
+    qrels = {"1": {"2": 1}, "2": {"1": 1}, "101": {"1": 1}}
+    with pytest.raises(InputError, match="no text, '101' first; they belong to different sets"):
+        keep_judged([Query("1", "a"), Query("2", "b")], qrels, "set", "dev")

@@ -130,8 +130,9 @@ def read_qrels(source: Any, split: str | None = None) -> Qrels:
 
     ``source`` is a file, plain or compressed:
 
-    - BEIR's three columns (topic, document, grade; with or without a header), separated by tabs, so
-      that ids may hold spaces, or by white space;
+    - BEIR's three columns (topic, document, grade; with or without a header, which may also name
+      the document first and the topic second), separated by tabs, so that ids may hold spaces, or
+      by white space;
     - TREC's four (topic, iteration, document, grade), with white space in ids escaped, see
       ``identifiers``. Lines that begin with ``#`` and are no judgements are comments;
     - JSON: {topic: {document: grade}};

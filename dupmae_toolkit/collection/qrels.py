@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from dupmae_toolkit.collection.delimited import Delimited
@@ -135,9 +135,9 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
     """The lines of judgements as columns; tabs separate them if they do so in the first line.
 
     TREC's form, with four columns or without tabs, escapes white space in ids. BEIR's form, with
-    three columns and tabs, does not need to. If names in the first line say that documents come
-    before topics, the two are exchanged. Raises InputError for a line with another number of
-    columns.
+    three columns and tabs, does not need to. If names in the first line say that the document comes
+    first and the topic last but one, they are read so. Raises InputError for names that say
+    something else, and for a line with another number of columns.
     """
     width, tabs, exchanged = 0, False, False
     for number, line in file.lines():
@@ -156,7 +156,7 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
             columns = _columns_of(line, tabs)
             names = [name.strip().casefold() for name in columns]
             if names[-1] in _GRADES:
-                exchanged = names[0] in _DOCUMENTS and names[-2] in _TOPICS
+                exchanged = _exchanged(file, number, names)
                 continue
         columns = _columns_of(line, tabs)
         if _is_comment(line, width, tabs):
@@ -169,6 +169,26 @@ def columns_of(file: TextSource) -> Iterator[tuple[int, list[str]]]:
         if exchanged:
             columns[0], columns[-2] = columns[-2], columns[0]
         yield number, columns
+
+
+def _exchanged(file: TextSource, number: int, names: list[str]) -> bool:
+    """Whether a line of names has document and topic in each other's place; names in small letters.
+
+    Names that are not known say nothing.
+    """
+    last = len(names) - 2
+    topics = [place for place in range(last + 1) if names[place] in _TOPICS]
+    documents = [place for place in range(last + 1) if names[place] in _DOCUMENTS]
+    if (0 in topics or not topics) and (last in documents or not documents):
+        return False
+    if 0 in documents and last in topics:
+        return True
+    raise InputError.at(
+        file,
+        number,
+        f"names its columns {', '.join(names)}; the topic belongs into the first and the document "
+        "into the last but one",
+    )
 
 
 def _is_comment(line: str, width: int, tabs: bool) -> bool:
@@ -219,21 +239,28 @@ def _named(file: TextSource) -> Iterator[_Judgement]:
 _EXPECTED = "expected three (topic, document, grade) or TREC's four (topic, 0, document, grade)"
 
 
-def why_unjudged(qrels: Mapping[str, Any], topics: Iterable[str]) -> str:
+def why_unjudged(
+    qrels: Mapping[str, Any], topics: Iterable[str], documents: Iterable[str] | None = None
+) -> str:
     """Why these judgements do not have the topics, as the end of a message.
 
-    If most documents in them are topics, the two are exchanged. One is not enough: both may be
-    numbers.
+    documents: that were retrieved; None: not known. Topics and documents may be exchanged if no
+    topic is judged, most judged documents are topics, and most judged topics are documents. A few
+    are not enough: both may be numbers.
     """
     known = set(topics)
-    documents = {document for judged in qrels.values() for document in judged}
-    found = [document for document in documents if document in known]
-    if 2 * len(found) <= len(documents):
+    judged = {document for grades in qrels.values() for document in grades}
+    exchanged = not any(topic in known for topic in qrels) and _most(judged, known)
+    if not exchanged or (documents is not None and not _most(qrels, set(documents))):
         return "they belong to different sets"
     return (
-        f"topics and documents are exchanged in the qrels, where {min(found)!r} is a document: "
-        "write the topic first, or name the columns in the first line (corpus-id query-id score)"
+        "the qrels may have topics and documents exchanged, since "
+        f"{min(judged & known)!r} is a document there; write the topic first"
     )
+
+
+def _most(some: Collection[str], known: set[str]) -> bool:
+    return 2 * sum(each in known for each in some) > len(some)
 
 
 def _columns(count: int) -> str:

@@ -14,6 +14,7 @@ from dupmae_toolkit.errors import InputError, counted, type_of
 from dupmae_toolkit.evaluation.diversity import diversity, is_diversity
 from dupmae_toolkit.evaluation.gains import check_grades, computed_here, gain_measure, graded
 from dupmae_toolkit.evaluation.measure_names import parse_measures, providers, split_measures
+from dupmae_toolkit.evaluation.missed import retrieved
 from dupmae_toolkit.records import Run
 
 #: The four usual measures of BEIR.
@@ -105,9 +106,10 @@ def _check(qrels: Mapping[str, Any], run: Run) -> None:
     if any(len(ranking) for ranking in run.topics.values()) and not any(
         topic in qrels for topic in run.topics
     ):
+        why = why_unjudged(qrels, run, retrieved([run]))
         raise InputError(
             f"none of the run's {counted(len(run), 'topic')} is judged (the run has "
-            f"{next(iter(run))!r}, the qrels {next(iter(qrels))!r}); {why_unjudged(qrels, run)}"
+            f"{next(iter(run))!r}, the qrels {next(iter(qrels))!r}); {why}"
         )
 
 

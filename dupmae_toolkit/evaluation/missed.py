@@ -24,6 +24,11 @@ class Missed(NamedTuple):
     ids: tuple[str, str] | None
 
 
+def retrieved(runs: Iterable[Run]) -> set[str]:
+    """All documents of the runs."""
+    return {name for run in runs for ranking in run.topics.values() for name in ranking.ids}
+
+
 def missed_by(qrels: _Qrels, run: Run) -> Missed:
     """Count the relevant documents that a run lacks. Topics without judgements do not count."""
     relevant = found = 0

@@ -9,6 +9,7 @@ from dupmae_toolkit.collection.qrels import Qrels, why_unjudged
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
+from dupmae_toolkit.evaluation.missed import retrieved
 from dupmae_toolkit.fusing.fuse import check_scores
 from dupmae_toolkit.fusing.fusion import Fusion
 from dupmae_toolkit.progress import Progress, silent
@@ -95,7 +96,8 @@ def tune(
         raise InputError("one run given; tuning takes two or more")
     tried = settings(fusion, norm, rrf_ks)
     if not any(topic in qrels for run in listed for topic in run.topics):
-        why = why_unjudged(qrels, (topic for run in listed for topic in run.topics))
+        asked = (topic for run in listed for topic in run.topics)
+        why = why_unjudged(qrels, asked, retrieved(listed))
         raise InputError(f"none of the runs' topics is judged; {why}")
     for run in listed:
         for topic, ranking in run.topics.items():

@@ -29,7 +29,7 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any, Any, bool]:
-    """Load ``(lm, tokenizer, has_mlm_head)`` from a folder, a hub id, or ``builtin``.
+    """Load ``(lm, tokenizer, has_mlm_head)`` from a folder or a hub id.
 
     ``lm`` is the ``AutoModelForMaskedLM`` of the checkpoint in float32, in evaluation mode;
     ``tokenizer`` its ``AutoTokenizer``. Names with and without the architecture's prefix, the old
@@ -44,7 +44,7 @@ def load_masked_lm(source: str | Path, *, fresh_head: bool = False) -> tuple[Any
     """
     from transformers import AutoModelForMaskedLM
 
-    folder, _ = named_folder(source)
+    folder = checkpoint_folder(source)
     check_files(folder)
     check_config(folder)
     lm, missing = _load_weights(

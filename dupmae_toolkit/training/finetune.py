@@ -43,8 +43,8 @@ from dupmae_toolkit.training.sources import DataSource
 from dupmae_toolkit.training.teachers import Teachers
 from dupmae_toolkit.training.weighing import LargestWeight
 
-#: Keys of a source that earlier trainings did not have.
-_LATER = ("id", "title", "text", "teacher_scales")
+#: Keys of a source that name fields; earlier trainings had none of them.
+_FIELDS = ("id", "title", "text")
 
 
 class Sample:
@@ -61,7 +61,11 @@ class Sample:
         self._make = make
         self._drawn: list[str] = []
         data = [
-            {key: value for key, value in asdict(source).items() if value or key not in _LATER}
+            {
+                key: value
+                for key, value in asdict(source).items()
+                if key != "teacher_scales" and (value or key not in _FIELDS)
+            }
             for source in recipe.data
         ]
         #: Everything that determines the drawn texts, as JSON.

@@ -50,6 +50,9 @@ def warnings(recipe: FinetuneRecipe, opened: Opened) -> Iterator[str]:
     for number, teacher in enumerate(recipe.teachers, start=1):
         if id(teacher) not in used:
             name = " ".join(filter(None, (teacher.kind, teacher.model)))
+            if teacher.scale and "teacher" in recipe.loss_kinds:
+                yield f"teacher {number} ({name}) is not run: teacher_scales is 0 for it everywhere"
+                continue
             yield (
                 f"teacher {number} ({name}) is used by no loss and not run; give a loss "
                 "'teacher_…' a weight, or remove it"

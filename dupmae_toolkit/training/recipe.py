@@ -41,8 +41,8 @@ class Recipe:
     save_every, log_every: in steps; the last two checkpoints are kept.
     eval_every: steps between evaluations, which also run before the first step and after the last;
         0 for none. Evaluation does not change the training.
-    eval_data: the path of held-out data, read like a source under ``data``; losses are computed on
-        the same ``eval_batches`` batches each time.
+    eval_data: the path of held-out data; losses are computed on the same ``eval_batches`` batches
+        each time. In fine-tuning, it is read like the first source, with its ``teacher_scales``.
     eval_collection: a small BEIR data set; all its documents are encoded and searched by brute
         force. eval_split: the split whose judgements are used.
     precision: auto (bf16 where the hardware has it), fp32 or bf16.
@@ -128,6 +128,9 @@ class PretrainRecipe(Recipe):
         at_least(self, 0, "head_steps", "head_learning_rate", "mean_layer", "epochs")
         one_of(self, "packing", PACKINGS)
         fraction(self, "eval_share")
+        for source in self.data:
+            if source.teacher_scales:
+                raise InputError(f"{source.path}: teacher_scales is for fine-tuning; leave it out")
         if self.eval_share == 1:
             raise InputError("eval_share is 1; nothing would be left to train on")
         if self.epochs and self.steps:
@@ -244,10 +247,7 @@ class FinetuneRecipe(Recipe):
         if any(loss.needs_teachers for loss in used) and not self.teachers:
             raise InputError("losses: a teacher's loss needs teachers; name one")
         heard = [name for name in self.used_losses if LOSSES[name].kind == "teacher"]
-        for source in self.data:
-            self._check_scales(source, heard)
-        if heard and not all(map(any, self._all_scales())):
-            raise InputError(f"losses: {heard[0]} needs a teacher with a scale above 0")
+        self._check_scales(heard)
         for name, kind in (("teacher_vector", "dense"), ("teacher_terms", "lexical")):
             if name in self.used_losses and all(t.kind != kind for t in self.teachers):
                 raise InputError(f"losses: {name} needs a teacher of kind {kind!r}")
@@ -265,19 +265,28 @@ class FinetuneRecipe(Recipe):
                 f"negatives is 0; {what} compares the documents of a query's own group"
             )
 
-    def _check_scales(self, source: DataSource, heard: list[str]) -> None:
+    def _check_scales(self, heard: list[str]) -> None:
         """heard: the losses on the teachers' scores."""
-        scales = source.teacher_scales
-        if scales and len(scales) != len(self.teachers):
-            raise InputError(
-                f"{source.path}: teacher_scales has {len(scales)} numbers, and the recipe has "
-                f"{len(self.teachers)} teachers; give one for each"
-            )
-        if scales and not heard:
-            raise InputError(
-                f"{source.path}: teacher_scales is for losses on the teachers' scores "
-                "(teacher_joint and so on), and the recipe has none; leave it out"
-            )
+        silent = not any(teacher.scale for teacher in self.teachers)
+        if heard and silent and not any(source.teacher_scales for source in self.data):
+            raise InputError(f"losses: {heard[0]} needs a teacher with a scale above 0")
+        for number, source in enumerate(self.data, start=1):
+            scales, name = source.teacher_scales, f"data, number {number} ({source.path})"
+            if scales and len(scales) != len(self.teachers):
+                raise InputError(
+                    f"{name}: teacher_scales has {len(scales)} numbers, and the recipe has "
+                    f"{len(self.teachers)} teachers; give one for each"
+                )
+            if scales and not heard:
+                raise InputError(
+                    f"{name}: teacher_scales is for losses on the teachers' scores (teacher_joint "
+                    "and so on), and the recipe has none; leave it out"
+                )
+            if heard and silent and not scales:
+                raise InputError(
+                    f"{name}: has no teacher_scales, and all teachers have scale 0; {heard[0]} "
+                    "needs one above 0"
+                )
 
     def _check_share(self) -> None:
         fraction(self, "lexical_share")
@@ -352,10 +361,18 @@ class FinetuneRecipe(Recipe):
                 used |= {n for n, scale in enumerate(scales) if scale}
         return sorted(used)
 
+    @property
+    def largest_scales(self) -> tuple[float, ...]:
+        """The largest scale of each teacher over all sources, for a batch that is heard by all."""
+        return tuple(map(max, zip(*self._all_scales(), strict=True)))
+
     def _all_scales(self) -> list[list[float]]:
-        """The teachers' scales for each source that batches come from."""
+        """The teachers' scales for each source that batches come from, in evaluation too."""
         own = [teacher.scale for teacher in self.teachers]
-        return [source.teacher_scales or own for source in self.data if source.weight]
+        used = [source for source in self.data if source.weight]
+        if self.eval_data:
+            used.append(self.data[0])
+        return [source.teacher_scales or own for source in used]
 
     @property
     def needs_scores(self) -> list[str]:

@@ -96,9 +96,10 @@ class TeacherSource:
     kind: ``dense`` (cosine of two vectors), ``lexical`` (a SPLADE-like masked LM: dot product of
         log(1 + ReLU) of the pooled vocabulary logits), ``bm25`` (on the student's tokens, with the
         document frequencies of the training texts; it needs no model).
-    model: a folder or hub id. pooling: of a dense teacher, ``mean`` or ``cls``.
+    model: a folder, a hub id, or ``builtin``. pooling: of a dense teacher, ``mean`` or ``cls``.
     query_prefix, prefix: what a dense teacher reads before a query and before a document.
-    scale: factor of its scores in the sum of all teachers' scores; 0: it is only imitated.
+    scale: factor of its scores in the sum of all teachers' scores, unless a source sets another; 0:
+        it is only imitated.
     vector: a dense teacher's share in the vector that the loss ``teacher_vector`` imitates, see
         ``joined_vectors``; if all are 0, the first dense teacher's own vector is imitated.
     """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.model import backbones
-from dupmae_toolkit.model.checkpoints import load_masked_lm
+from dupmae_toolkit.model.checkpoints import load_masked_lm, named_folder
 from dupmae_toolkit.model.encoder import DupMAEEncoder
 from dupmae_toolkit.model.heads import activate, pooled_logits
 from dupmae_toolkit.model.tokens import pad, tokenize
@@ -37,8 +37,8 @@ class Teaching(NamedTuple):
     """The teachers' outputs for a batch.
 
     logits: float32 [Q, D], of the distribution over the documents. query, document: float32 [B, H],
-    the vectors to imitate, of length one: those of the first dense teacher, or joined ones; None
-    without a dense teacher.
+    the vectors to imitate, of length one: those of the first dense teacher, or joined ones; None if
+    none are imitated.
     """
 
     logits: Tensor
@@ -58,7 +58,7 @@ class DenseTeacher(Frozen):
 
     def __init__(self, source: TeacherSource, tokenizer: Any) -> None:
         super().__init__()
-        lm, own, _ = load_masked_lm(source.model)
+        lm, own, _ = load_masked_lm(named_folder(source.model)[0])
         self.backbone = lm.base_model.requires_grad_(False)
         self.pooling = source.pooling
         prefixes = source.query_prefix, source.prefix
@@ -142,7 +142,7 @@ class Teachers(nn.ModuleList):
         scores: bool = True,
     ) -> None:
         """frequencies: of terms in the training documents; only BM25 needs them. vectors: whether
-        vectors are imitated. scores: whether scores are; if not, only dense teachers run."""
+        vectors are imitated. scores: whether scores are; if not, only imitated teachers run."""
         made: list[nn.Module] = []
         for source in sources:
             if source.kind == "dense":
@@ -267,7 +267,7 @@ def _products(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _load_lexical(source: TeacherSource, tokenizer: Any) -> Any:
-    lm, own, has_head = load_masked_lm(source.model)
+    lm, own, has_head = load_masked_lm(named_folder(source.model)[0])
     if own.get_vocab() != tokenizer.get_vocab():
         raise InputError(
             f"{source.model}: a lexical teacher needs the vocabulary of the model it teaches"

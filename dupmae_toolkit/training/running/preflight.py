@@ -105,7 +105,8 @@ def plan_training(
     nothing = {"bytes_working": 0, "bytes_constant": 0.0, "bytes_a_row": 0.0}
     bare = TrainingPlan(**settings, **unknown, **nothing)  # type: ignore[arg-type]
     refuse_what_cannot_fit(recipe, bare)
-    long = [lengthen(example, 8 * _longest(recipe)) for example in (share.examples * 2)[:2]]
+    heard = [_by_all_teachers(example, recipe) for example in (share.examples * 2)[:2]]
+    long = [lengthen(example, 8 * _longest(recipe)) for example in heard]
     (flops_1, bytes_1, _), (flops_2, bytes_2, tokens) = (
         probe(module, share.collate(long[:count]), recipe.steps, device, bf16) for count in (1, 2)
     )
@@ -144,6 +145,13 @@ def _without_chunks(recipe: Any) -> Iterator[None]:
         yield
     finally:
         recipe.chunk_size = chunk_size
+
+
+def _by_all_teachers(example: Any, recipe: Any) -> Any:
+    """The example with all teachers on that some source uses: the first may use few of them."""
+    if hasattr(example, "scales") and any(source.teacher_scales for source in recipe.data):
+        return example._replace(scales=recipe.largest_scales)
+    return example
 
 
 def _longest(recipe: Recipe) -> int:

@@ -8,6 +8,7 @@ the recipe after the last of them.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def keep_recipe(folder: Path, recipe: dict[str, Any], step: int | None) -> list[
     changed = {
         name: {"before": before[name], "after": recipe[name]}
         for name in names
-        if before[name] != recipe[name]
+        if _forgiving(before[name], recipe[name]) != recipe[name]
     }
     if changed:
         kept.append({"step": step, "changed": changed})
@@ -70,6 +71,22 @@ def keep_recipe(folder: Path, recipe: dict[str, Any], step: int | None) -> list[
             f"the recipe changes after step {step:,}: {each}; recorded in {folder / CHANGES}"
         )
     return told
+
+
+def _forgiving(before: Any, after: Any) -> Any:
+    """``before`` with the keys of its items that only ``after`` has, if these are empty there.
+
+    Such a key of a source or a teacher is one of a later version, with its default.
+    """
+    if not (isinstance(before, list) and isinstance(after, list)):
+        return before
+    pairs = itertools.zip_longest(before, after)
+    return [
+        {key: value for key, value in new.items() if not value and key not in old} | old
+        if isinstance(old, dict) and isinstance(new, dict)
+        else old
+        for old, new in pairs
+    ][: len(before)]
 
 
 def _is_record(value: Any) -> bool:
