@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import lzma
 from pathlib import Path
@@ -88,6 +89,17 @@ def texts(tmp_path_factory):
     for name, keys in (("docstrings", ("title", "text")), ("docstring-pairs", PAIR)):
         lines = [json.dumps(dict(zip(keys, row.values(), strict=True))) for row in rows]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    mined = [
+        {
+            "query": row["title"],
+            "positives": [{"text": row["text"]}],
+            "negatives": [{"text": other["text"]}],
+        }
+        for row, other in itertools.pairwise(rows)
+    ]
+    for name in ("mined-medquad", "mined-docstrings"):
+        lines = [json.dumps(group) for group in mined]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "scifact" / "qrels").mkdir(parents=True)
     for name, key in (("corpus", "text"), ("queries", "title")):
         lines = [json.dumps({"_id": str(i), "text": row[key]}) for i, row in enumerate(rows)]
@@ -98,7 +110,7 @@ def texts(tmp_path_factory):
 
 
 PAIR = ("query", "positive")
-BUILTIN = ["finetune", "distil", "near", "fitted", "joined", "further"]
+BUILTIN = ["finetune", "distil", "near", "fitted", "joined", "further", "mined"]
 
 
 @pytest.mark.parametrize("name", [f"builtin-{name}" for name in BUILTIN])
