@@ -58,6 +58,7 @@ def test_a_recipe_is_read_with_its_defaults(tmp_path):
         "id": "",
         "title": "",
         "text": "",
+        "teacher_scales": [],
     }
     assert FinetuneRecipe(**{**written, "data": recipe.data}) == recipe
 
