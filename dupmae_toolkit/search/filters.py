@@ -134,7 +134,8 @@ def _check_tokens(text: str) -> None:
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             place, word = token.start[1], token.string
-            if token.type in _SPACE and not word.strip():
+            # Python 3.12 ends a line that is not closed with an empty token.
+            if not word or (token.type in _SPACE and not word.strip()):
                 continue
             count += 1
             nots = nots + 1 if word == "not" else 0
