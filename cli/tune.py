@@ -202,9 +202,8 @@ def tune(
         labels = [str(path) for path in runs]
         if len(set(labels)) < len(labels):
             raise InputError("a run is given twice; name each once")
-        from dupmae_toolkit.collection.qrels import why_unjudged
         from dupmae_toolkit.collection.trec import read_run
-        from dupmae_toolkit.evaluation.missed import missed_by, retrieved
+        from dupmae_toolkit.evaluation.missed import missed_by, why_none_is_judged
         from dupmae_toolkit.evaluation.self_matches import without_self_matches
         from dupmae_toolkit.evaluation.tuned import tune
 
@@ -213,8 +212,7 @@ def tune(
         if drops:
             found = [without_self_matches(run) for run in found]
         if not any(topic in judged for run in found for topic in run.topics):
-            asked = (topic for run in found for topic in run.topics)
-            why = why_unjudged(judged, asked, retrieved(found))
+            why = why_none_is_judged(judged, found)
             raise InputError(f"{qrels}: judges no topic of these runs; {why}")
         method = (fusion or TunedMethod.LINEAR).value
         chosen = norm.value if norm else None

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dupmae_toolkit.collection.qrels import RealQrels, why_unjudged
+from dupmae_toolkit.collection.qrels import RealQrels
 from dupmae_toolkit.collection.subtopics import Subtopics
 from dupmae_toolkit.errors import InputError, counted, type_of
 from dupmae_toolkit.evaluation.diversity import diversity, is_diversity
 from dupmae_toolkit.evaluation.gains import check_grades, computed_here, gain_measure, graded
 from dupmae_toolkit.evaluation.measure_names import parse_measures, providers, split_measures
-from dupmae_toolkit.evaluation.missed import retrieved
+from dupmae_toolkit.evaluation.missed import why_none_is_judged
 from dupmae_toolkit.records import Run
 
 #: The four usual measures of BEIR.
@@ -106,7 +106,7 @@ def _check(qrels: Mapping[str, Any], run: Run) -> None:
     if any(len(ranking) for ranking in run.topics.values()) and not any(
         topic in qrels for topic in run.topics
     ):
-        why = why_unjudged(qrels, run, retrieved([run]))
+        why = why_none_is_judged(qrels, [run])
         raise InputError(
             f"none of the run's {counted(len(run), 'topic')} is judged (the run has "
             f"{next(iter(run))!r}, the qrels {next(iter(qrels))!r}); {why}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dupmae_toolkit.collection.qrels import why_unjudged
 from dupmae_toolkit.errors import counted
 from dupmae_toolkit.records import Run
 
@@ -24,9 +25,11 @@ class Missed(NamedTuple):
     ids: tuple[str, str] | None
 
 
-def retrieved(runs: Iterable[Run]) -> set[str]:
-    """All documents of the runs."""
-    return {name for run in runs for ranking in run.topics.values() for name in ranking.ids}
+def why_none_is_judged(qrels: _Qrels, runs: Sequence[Run]) -> str:
+    """Why no topic of the runs is judged, as the end of a message; see ``why_unjudged``."""
+    topics = [topic for run in runs for topic in run.topics]
+    documents = [name for run in runs for ranking in run.topics.values() for name in ranking.ids]
+    return why_unjudged(qrels, topics, documents)
 
 
 def missed_by(qrels: _Qrels, run: Run) -> Missed:

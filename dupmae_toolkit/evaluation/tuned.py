@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dupmae_toolkit.collection.qrels import Qrels, why_unjudged
+from dupmae_toolkit.collection.qrels import Qrels
 from dupmae_toolkit.errors import InputError
 from dupmae_toolkit.evaluation import tuning
 from dupmae_toolkit.evaluation.bootstrap import Interval, interval
-from dupmae_toolkit.evaluation.missed import retrieved
+from dupmae_toolkit.evaluation.missed import why_none_is_judged
 from dupmae_toolkit.fusing.fuse import check_scores
 from dupmae_toolkit.fusing.fusion import Fusion
 from dupmae_toolkit.progress import Progress, silent
@@ -96,8 +96,7 @@ def tune(
         raise InputError("one run given; tuning takes two or more")
     tried = settings(fusion, norm, rrf_ks)
     if not any(topic in qrels for run in listed for topic in run.topics):
-        asked = (topic for run in listed for topic in run.topics)
-        why = why_unjudged(qrels, asked, retrieved(listed))
+        why = why_none_is_judged(qrels, listed)
         raise InputError(f"none of the runs' topics is judged; {why}")
     for run in listed:
         for topic, ranking in run.topics.items():

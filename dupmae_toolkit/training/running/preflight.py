@@ -149,9 +149,7 @@ def _without_chunks(recipe: Any) -> Iterator[None]:
 
 def _by_all_teachers(example: Any, recipe: Any) -> Any:
     """The example with all teachers on that some source uses: the first may use few of them."""
-    if hasattr(example, "scales") and any(source.teacher_scales for source in recipe.data):
-        return example._replace(scales=recipe.largest_scales)
-    return example
+    return example._replace(scales=recipe.largest_scales) if hasattr(example, "scales") else example
 
 
 def _longest(recipe: Recipe) -> int:
